@@ -1,0 +1,223 @@
+//! Every bound of the house, in one place.
+//! A bound without arithmetic beside it is taken from the threat table (docs/threat-model.md).
+
+use std::time::Duration;
+
+/// A person's name at a relay, in bytes.
+pub const NAME_BYTES_MAX: usize = 32;
+/// A domain, in bytes (RFC 1035 §2.3.4 less the root label).
+pub const DOMAIN_BYTES_MAX: usize = 253;
+
+/// A control frame's body, in bytes.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// A sealed body inside an envelope, in bytes.
+pub const ENVELOPE_BODY_BYTES_MAX: usize = 256 * 1024 - 1024;
+/// A frame that carries one envelope, in bytes.
+pub const ENVELOPE_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// A frame that carries a commit, Welcome, ratchet tree or a run of entries, in bytes.
+pub const LARGE_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries and bytes of one push frame: it stays well below [`LARGE_FRAME_BYTES_MAX`] with one largest entry on top.
+pub const PUSH_ENTRIES_MAX: usize = 256;
+/// See [`PUSH_ENTRIES_MAX`].
+pub const PUSH_BYTES_MAX: usize = 1024 * 1024;
+/// Nested arrays and maps in a frame.
+pub const CBOR_DEPTH_MAX: usize = 16;
+
+/// Bytes kept for a connection before it is authenticated.
+pub const UNAUTHENTICATED_BYTES_MAX: usize = 64 * 1024;
+/// Time to authenticate.
+pub const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(5);
+/// Streams of an authenticated connection.
+pub const STREAMS_MAX: u32 = 256;
+/// Connections a relay accepts at once.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Handshakes waiting at an endpoint; beyond, the source must prove its address first (QUIC Retry, RFC 9000 §8.1.2).
+pub const HANDSHAKES_BEFORE_RETRY: usize = 1_000;
+/// Handshakes waiting at an endpoint, at most.
+pub const HANDSHAKES_MAX: usize = 4_096;
+/// Frames waiting to be written to one link; a slower reader falls back to its cursor.
+pub const LINK_QUEUE_FRAMES_MAX: usize = 1_024;
+/// Bytes waiting to be written to one link: two of the largest frames.
+pub const LINK_QUEUE_BYTES_MAX: usize = 2 * LARGE_FRAME_BYTES_MAX;
+/// Bytes handed to a stream at once: more than any round trip carries at a receive window of 64 KiB.
+pub const LINK_WRITE_BYTES_MAX: usize = 256 * 1024;
+/// What a closed link may still take to send what waited in its queue.
+pub const LINK_CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Addresses tried for one relay.
+pub const RELAY_ADDRESSES_MAX: usize = 8;
+/// Between the first attempts at two addresses of one relay (RFC 8305 §5).
+pub const RELAY_ADDRESS_DELAY: Duration = Duration::from_millis(250);
+/// Requests of one link being served at once; beyond, the relay stops reading it.
+pub const LINK_REQUESTS_MAX: usize = 64;
+/// A connection without a frame for so long is closed (six heartbeats).
+pub const LINK_IDLE_MAX: Duration = Duration::from_secs(60);
+/// Between two heartbeats of a node.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// An answer that takes longer counts as lost.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Entries of an account log.
+pub const ACCOUNT_LOG_ENTRIES_MAX: usize = 1_024;
+/// An account log, in bytes: 1,024 entries of well under 400 bytes fit a large frame many times.
+pub const ACCOUNT_LOG_BYTES_MAX: usize = 384 * 1024;
+/// Devices of an account.
+pub const ACCOUNT_DEVICES_MAX: usize = 10;
+/// Devices of an encrypted group.
+pub const THREAD_DEVICES_MAX: usize = 1_000;
+/// Devices added by one commit.
+pub const COMMIT_ADDS_MAX: usize = 100;
+/// Threads of an account.
+pub const ACCOUNT_THREADS_MAX: usize = 4_096;
+/// Threads in one page of a listing.
+pub const THREAD_PAGE_MAX: usize = 100;
+
+/// One-time KeyPackages a device keeps at its relay.
+pub const KEY_PACKAGES_MAX: usize = 32;
+/// Below so many the device stocks up again.
+pub const KEY_PACKAGES_REFILL_BELOW: usize = 16;
+/// A KeyPackage, in bytes: 2.7 kB in the hybrid suite, with room for extensions.
+pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
+/// Open invites of one account.
+pub const INVITES_MAX: usize = 256;
+/// Uses of one invite.
+pub const INVITE_USES_MAX: u32 = 1_000;
+/// How long an invite holds when its maker names no time.
+pub const INVITE_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Entries of a log at one relay.
+pub const LOG_ENTRIES_MAX: u64 = 10_000;
+/// Bytes of a log at one relay.
+pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Envelopes an author device may have unacknowledged in one thread; the relay remembers at least as many ids.
+pub const AUTHOR_WINDOW: usize = 256;
+/// Envelope ids of a log's tail a relay remembers to drop a second copy: several author windows.
+pub const LOG_IDS_REMEMBERED: usize = 4_096;
+/// Envelope ids a relay keeps at hand over all logs, beside those on its disk: 16 MiB of them.
+pub const RECENT_IDS_CACHED: usize = 262_144;
+/// Entries dropped by one trim; what is more goes with the next.
+pub const TRIM_ENTRIES_MAX: u64 = 1_024;
+/// Cursors move in a relay's memory and are written so much later, many at once; a crash costs a redelivery.
+pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
+/// Cursors waiting to be written; beyond, they are written at once.
+pub const CURSORS_DIRTY_MAX: usize = 4_096;
+/// Commands of one group of a relay's store: where sends per sync stop growing (measured at 256 senders).
+pub const GROUP_COMMANDS_MAX: usize = 256;
+/// Calls waiting for a store's writer: several groups, so that it never runs dry.
+pub const COMMITS_WAITING_MAX: usize = 4 * GROUP_COMMANDS_MAX;
+/// Bytes written by one batch of a relay's store, from the second command on.
+pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// When to try again what was refused because something is full: about as long as a reader needs to come back.
+pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// When to try again what a relay had no room to serve now.
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Logs acknowledged by one frame.
+pub const ACK_LOGS_MAX: usize = 1_024;
+/// Acknowledgements wait for company so long.
+pub const ACK_DELAY: Duration = Duration::from_millis(100);
+/// Thread touches in one heartbeat.
+pub const TOUCHES_MAX: usize = 1_024;
+
+/// Items of one federation frame, and how many a link may have unacknowledged.
+pub const FORWARD_ITEMS_MAX: usize = 128;
+/// Outbound rows waiting for one peer relay: 256 MiB of 1 KiB rows.
+pub const PEER_QUEUE_ROWS_MAX: u64 = 262_144;
+/// First and longest wait between two attempts to reach a peer relay.
+pub const PEER_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// See [`PEER_BACKOFF_MIN`].
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(3_600);
+/// Requests waiting for one peer relay's answer.
+pub const PEER_REQUESTS_MAX: usize = 1_024;
+/// Peer relays a relay knows.
+pub const PEERS_MAX: usize = 4_096;
+
+/// A text message, in bytes.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Parents a message names.
+pub const PARENTS_MAX: usize = 8;
+/// Sizes a sealed content is padded to; above the last, multiples of it.
+pub const PADDING_BUCKETS: [usize; 3] = [256, 1_024, 4_096];
+/// Messages out of order per sender that still open (docs/adr, MLS ratchet tolerances).
+pub const RATCHET_OUT_OF_ORDER: u32 = 1_024;
+/// Messages of one sender that may be skipped.
+pub const RATCHET_FORWARD: u32 = 20_000;
+/// A wall clock further ahead than this never moves ours.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(120);
+/// A certificate's dates are judged with this tolerance.
+pub const CERTIFICATE_TOLERANCE: Duration = Duration::from_secs(48 * 3_600);
+
+/// How long the relay copy waits for the direct path to answer.
+pub const DIRECT_RACE: Duration = Duration::from_millis(300);
+/// Largest thread whose envelopes may travel directly alone.
+pub const DIRECT_LEAVES_MAX: usize = 8;
+/// A direct address older than this is not dialled.
+pub const CANDIDATE_AGE_MAX: Duration = Duration::from_secs(60);
+/// Addresses of one candidate.
+pub const CANDIDATE_ADDRESSES_MAX: usize = 8;
+/// One address of a candidate, in bytes.
+pub const CANDIDATE_ADDRESS_BYTES_MAX: usize = 256;
+/// Between two offers of direct addresses to the same device.
+pub const CANDIDATE_EVERY: Duration = Duration::from_secs(60);
+/// Direct links of one node.
+pub const DIRECT_LINKS_MAX: usize = 256;
+
+/// Messages waiting in a node's outbox.
+pub const OUTBOX_MAX: usize = 100_000;
+/// First and longest wait between two attempts to reach the home relay.
+pub const RELAY_BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// See [`RELAY_BACKOFF_MIN`].
+pub const RELAY_BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Between two keep-alives of a direct link: home routers forget a UDP mapping after 30 s (RFC 4787 §4.3 lets them
+/// after 120 s).
+pub const DIRECT_KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// A direct link without an envelope for so long is given up; what remains costs one packet per keep-alive.
+pub const DIRECT_UNUSED_MAX: Duration = Duration::from_secs(3_600);
+/// Direct links that strangers may hold, out of [`DIRECT_LINKS_MAX`]: the rest is for those we dial.
+pub const DIRECT_LINKS_INBOUND_MAX: usize = 192;
+/// Envelopes unanswered on one direct link, each way.
+pub const DIRECT_REQUESTS_MAX: usize = 32;
+/// Envelopes waiting for one direct link; beyond, they go by the relay: one author window of each of four threads.
+pub const DIRECT_WAITING_MAX: usize = 1_024;
+/// Unread bytes of one stream and of one direct link: 256 links hold at most 64 MiB.
+pub const DIRECT_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// See [`DIRECT_STREAM_WINDOW_BYTES`].
+pub const DIRECT_LINK_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Inputs waiting for a node's core, counted by the greatest size of their kind: 1,024 control frames or 16 pushes.
+pub const NODE_INPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Inputs of a node made durable by one sync.
+pub const NODE_GROUP_INPUTS_MAX: usize = 256;
+/// Frames of a node waiting to be written, in bytes; beyond, the link is given up. An author window of small envelopes
+/// in each of 256 threads fits.
+pub const NODE_OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Commands of a node's owner that wait for their answer.
+pub const NODE_COMMANDS_MAX: usize = 1_024;
+/// Events kept for a reader of a node's events that is slow; beyond, it is told how many it missed.
+pub const NODE_EVENTS_MAX: usize = 1_024;
+
+/// Entries, and bytes of them, a node keeps for threads it has not joined yet (docs/threat-model.md, "Resources").
+pub const PARKED_ENTRIES_MAX: u64 = 10_000;
+/// See [`PARKED_ENTRIES_MAX`].
+pub const PARKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Records of unreadable entries a node keeps for a thread; beyond, they are only counted.
+pub const UNREADABLE_RECORDS_MAX: u64 = 1_024;
+/// Threads a node is joining at once: each may hold a Welcome and a tree of 4 MiB.
+pub const JOININGS_MAX: usize = 16;
+/// Commands of a node that wait for the relay's answers; an owner has two hands.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Threads of exactly the same people a node knows as one: two cross, more are a peer's doing.
+pub const THREAD_ALIASES_MAX: usize = 16;
+/// A refused request that may pass later is tried again after this, when the relay names no time.
+pub const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// A last-resort KeyPackage is replaced after this time.
+pub const LAST_RESORT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Envelope ids of others are remembered so long; a message's own id for as long as its text.
+pub const ENVELOPE_IDS_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);
+/// Frames of one link that could not be read before a node ends it.
+pub const MALFORMED_FRAMES_MAX: u32 = 16;
+/// Envelopes a node awaits direct answers for: sixteen author windows.
+pub const DIRECT_ANSWERS_MAX: usize = 4_096;
+/// Entries taken from a log before they are acknowledged without waiting for [`ACK_DELAY`].
+pub const ACK_ENTRIES: usize = 64;
+/// Envelopes a node has unacknowledged at its relay, all threads together: half of what a link queues.
+pub const SUBMITS_MAX: usize = LINK_QUEUE_FRAMES_MAX / 2;

@@ -1,0 +1,110 @@
+//! Push: entries of a log on their way to a connected device.
+//! Rules: docs/protocol/push.md.
+
+use minicbor::{Decode, Encode};
+
+use crate::frame::{Bound, Words};
+use crate::id::{BlobId, DeviceId, Epoch, Sequence, ThreadId};
+use crate::limits;
+use crate::thread::{Envelope, Participant};
+
+/// Which log of a relay, as seen by one device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+pub enum LogRef {
+    /// The account's own: Welcomes, requests, notices.
+    #[n(0)]
+    Inbox,
+    /// A thread's.
+    #[n(1)]
+    Thread(#[n(0)] ThreadId),
+}
+
+/// What an entry carries.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum EntryBody {
+    /// A sealed message of a thread, and who handed it in.
+    #[n(0)]
+    Envelope(#[n(0)] DeviceId, #[n(1)] Envelope),
+    /// The account was added to a thread.
+    #[n(1)]
+    Invitation(#[n(0)] Invitation),
+}
+
+/// Names the thread an account was added to and where its Welcome is.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Invitation {
+    /// The thread.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// The epoch the Welcome leads to.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The device that added.
+    #[n(2)]
+    pub inviter: DeviceId,
+    /// Everybody in the thread.
+    #[n(3)]
+    pub participants: Vec<Participant>,
+    /// The Welcome.
+    #[n(4)]
+    pub welcome: BlobId,
+    /// The ratchet tree.
+    #[n(5)]
+    pub tree: BlobId,
+}
+
+/// One entry of a log.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// Its place in the log.
+    #[n(0)]
+    pub sequence: Sequence,
+    /// What it carries.
+    #[n(1)]
+    pub body: EntryBody,
+}
+
+/// A run of entries: everything for this device with `after < sequence <= upto`.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Push {
+    /// Which log.
+    #[n(0)]
+    pub log: LogRef,
+    /// The device's place before the run.
+    #[n(1)]
+    pub after: Sequence,
+    /// Its place after the run; beyond the last entry where others' entries follow.
+    #[n(2)]
+    pub upto: Sequence,
+    /// The entries for this device, ascending.
+    #[n(3)]
+    pub entries: Vec<Entry>,
+}
+
+/// Everything that waited when the device came in has been pushed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct CaughtUp {}
+
+impl Words for CaughtUp {}
+
+impl Words for Push {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::items("entries", self.entries.len(), limits::PUSH_ENTRIES_MAX)?;
+        let inside = |entry: &Entry| self.after < entry.sequence && entry.sequence <= self.upto;
+        if !self.entries.is_sorted_by(|a, b| a.sequence < b.sequence) || !self.entries.iter().all(inside) {
+            return Err(Bound::order("entries"));
+        }
+        self.entries.iter().try_for_each(|entry| match &entry.body {
+            EntryBody::Envelope(_, envelope) => envelope.check(),
+            EntryBody::Invitation(invitation) => Bound::items(
+                "devices of a thread",
+                invitation.participants.iter().map(|participant| participant.devices.len()).sum(),
+                limits::THREAD_DEVICES_MAX,
+            ),
+        })
+    }
+}

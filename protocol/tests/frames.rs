@@ -1,0 +1,410 @@
+//! Every frame, by property: what is sent reads back; what is cut, foreign or too large is refused by name.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use minicbor::bytes::ByteVec;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use whimbrel_protocol::codec::{self, Decoder, HEADER_BYTES};
+use whimbrel_protocol::direct::{DirectEnvelope, DirectRefused, DirectStored};
+use whimbrel_protocol::federation::{
+    Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded, PeerClaim, PeerHello,
+};
+use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
+use whimbrel_protocol::hold::{AckedLog, Acknowledge};
+use whimbrel_protocol::id::*;
+use whimbrel_protocol::message::{Body, Candidates, Content};
+use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
+use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{
+    Blob, Class, Envelope, FetchBlob, ListThreads, ListingPlace, OpenThread, Opening, Participant, Stored, Submit,
+    TagThread, ThreadExists, ThreadPage, ThreadRow,
+};
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::user::{
+    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, LookUp, LookedUp, NewInvite, RelayHint, StockKeyPackages,
+    Stocked, Who,
+};
+use whimbrel_protocol::{Frame, canonical, limits};
+
+macro_rules! ids {
+    ($($function:ident $name:ident),*) => {
+        $(fn $function() -> impl Strategy<Value = $name> {
+            vec(any::<u8>(), $name::LEN).prop_map(|bytes| $name::try_from(bytes.as_slice()).unwrap())
+        })*
+    };
+}
+ids!(
+    account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
+    log_hash LogHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature
+);
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..200)
+}
+fn request() -> impl Strategy<Value = RequestId> {
+    any::<u64>().prop_map(RequestId::new)
+}
+fn sequence() -> impl Strategy<Value = Sequence> {
+    any::<u64>().prop_map(Sequence::new)
+}
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u64>().prop_map(Epoch::new)
+}
+fn wall() -> impl Strategy<Value = Wall> {
+    any::<u64>().prop_map(Wall::from_millis)
+}
+fn index() -> impl Strategy<Value = DeviceIndex> {
+    any::<u32>().prop_map(DeviceIndex::new)
+}
+fn name() -> impl Strategy<Value = Name> {
+    "[a-z0-9][a-z0-9._-]{0,31}".prop_map(|text| text.parse().unwrap())
+}
+fn domain() -> impl Strategy<Value = Domain> {
+    "[a-z0-9]{1,20}\\.[a-z]{2,6}".prop_map(|text| text.parse().unwrap())
+}
+fn address() -> impl Strategy<Value = Address> {
+    (name(), domain()).prop_map(|(name, domain)| Address { name, domain })
+}
+fn device() -> impl Strategy<Value = DeviceId> {
+    (account(), index()).prop_map(|(account, index)| DeviceId { account, index })
+}
+fn code() -> impl Strategy<Value = RefusalCode> {
+    any::<u16>().prop_map(RefusalCode::from_number)
+}
+fn envelope() -> impl Strategy<Value = Envelope> {
+    (thread(), epoch(), prop_oneof![Just(Class::Message), Just(Class::Control)], bytes())
+        .prop_map(|(thread, epoch, class, body)| Envelope { thread, epoch, class, body })
+}
+fn participants() -> impl Strategy<Value = Vec<Participant>> {
+    let devices = proptest::collection::btree_set(index(), 1..4);
+    proptest::collection::btree_map(account(), (domain(), devices), 1..5).prop_map(|people| {
+        let person = |(account, (domain, devices)): (AccountId, (Domain, std::collections::BTreeSet<_>))| Participant {
+            account,
+            domain,
+            devices: devices.into_iter().collect(),
+        };
+        people.into_iter().map(person).collect()
+    })
+}
+fn opening() -> impl Strategy<Value = Opening> {
+    (thread(), epoch(), participants(), bytes(), bytes())
+        .prop_map(|(thread, epoch, participants, welcome, tree)| Opening { thread, epoch, participants, welcome, tree })
+}
+fn log() -> impl Strategy<Value = LogRef> {
+    prop_oneof![Just(LogRef::Inbox), thread().prop_map(LogRef::Thread)]
+}
+fn place() -> impl Strategy<Value = ListingPlace> {
+    (wall(), thread()).prop_map(|(updated, thread)| ListingPlace { updated, thread })
+}
+fn entry_body() -> impl Strategy<Value = EntryBody> {
+    let invitation = (thread(), epoch(), device(), participants(), blob(), blob()).prop_map(
+        |(thread, epoch, inviter, participants, welcome, tree)| {
+            EntryBody::Invitation(Invitation { thread, epoch, inviter, participants, welcome, tree })
+        },
+    );
+    prop_oneof![(device(), envelope()).prop_map(|(device, envelope)| EntryBody::Envelope(device, envelope)), invitation]
+}
+
+fn reception() -> BoxedStrategy<Frame> {
+    prop_oneof![
+        (any::<u16>(), device(), any::<u64>(), log_hash(), signature()).prop_map(
+            |(version, device, log_seq, log_hash, proof)| Hello { version, device, log_seq, log_hash, proof }.into()
+        ),
+        (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"))
+            .prop_map(|(version, domain, push_address)| { Admitted { version, domain, push_address }.into() }),
+        (request(), name(), bytes(), device(), signature())
+            .prop_map(|(request, name, log, device, proof)| { Register { request, name, log, device, proof }.into() }),
+        (request(), address()).prop_map(|(request, address)| Registered { request, address }.into()),
+        (option::of(request()), code(), option::of(any::<u32>()))
+            .prop_map(|(request, code, retry_after_ms)| { Refused { request, code, retry_after_ms }.into() }),
+        request().prop_map(|request| Done { request }.into()),
+        vec(thread(), 0..5).prop_map(|touches| Heartbeat { touches }.into()),
+        wall().prop_map(|wall| HeartbeatAnswer { wall }.into()),
+    ]
+    .boxed()
+}
+
+fn user() -> BoxedStrategy<Frame> {
+    let who =
+        prop_oneof![address().prop_map(Who::Address), (account(), domain()).prop_map(|(a, d)| Who::Account(a, d))];
+    let hint = (domain(), "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}", relay()).prop_map(|(domain, endpoint, relay)| RelayHint {
+        domain,
+        endpoint,
+        relay,
+    });
+    let package = || bytes().prop_map(ByteVec::from);
+    prop_oneof![
+        (request(), who, option::of(hint)).prop_map(|(request, who, hint)| LookUp { request, who, hint }.into()),
+        (request(), address(), bytes()).prop_map(|(request, address, log)| LookedUp { request, address, log }.into()),
+        (request(), vec(package(), 0..4), option::of(package())).prop_map(|(request, one_time, last_resort)| {
+            StockKeyPackages { request, one_time, last_resort }.into()
+        }),
+        (option::of(request()), any::<u32>()).prop_map(|(request, left)| Stocked { request, left }.into()),
+        (request(), account(), domain(), option::of(token())).prop_map(|(request, account, domain, token)| {
+            ClaimKeyPackages { request, account, domain, token }.into()
+        }),
+        (request(), vec((index(), bytes()), 0..4)).prop_map(|(request, packages)| {
+            let packages = packages.into_iter().map(|(device, package)| ClaimedPackage { device, package }).collect();
+            ClaimedKeyPackages { request, packages }.into()
+        }),
+        (request(), token_hash(), 0..=limits::INVITE_USES_MAX, wall())
+            .prop_map(|(request, token, uses, expires)| { NewInvite { request, token, uses, expires }.into() }),
+    ]
+    .boxed()
+}
+
+fn threads() -> BoxedStrategy<Frame> {
+    let row = (place(), sequence(), any::<u64>(), option::of(tag())).prop_map(|(place, head, unread, tag)| ThreadRow {
+        place,
+        head,
+        unread,
+        tag,
+    });
+    prop_oneof![
+        (request(), opening(), tag()).prop_map(|(request, opening, tag)| OpenThread { request, opening, tag }.into()),
+        (request(), envelope()).prop_map(|(request, envelope)| Submit { request, envelope }.into()),
+        (request(), sequence()).prop_map(|(request, sequence)| Stored { request, sequence }.into()),
+        (request(), thread()).prop_map(|(request, thread)| ThreadExists { request, thread }.into()),
+        (request(), thread(), tag()).prop_map(|(request, thread, tag)| TagThread { request, thread, tag }.into()),
+        (request(), option::of(place()), 0..=limits::THREAD_PAGE_MAX as u16)
+            .prop_map(|(request, after, limit)| ListThreads { request, after, limit }.into()),
+        (request(), vec(row, 0..4), any::<bool>())
+            .prop_map(|(request, rows, more)| ThreadPage { request, rows, more }.into()),
+        (request(), blob()).prop_map(|(request, blob)| FetchBlob { request, blob }.into()),
+        (request(), bytes()).prop_map(|(request, bytes)| Blob { request, bytes }.into()),
+    ]
+    .boxed()
+}
+
+fn delivery() -> BoxedStrategy<Frame> {
+    let entries = (log(), 0..u64::MAX / 2, vec((1..1_000u64, entry_body()), 0..4), 0..10u64).prop_map(
+        |(log, after, steps, beyond)| {
+            let mut at = after;
+            let entries: Vec<_> = steps
+                .into_iter()
+                .map(|(step, body)| {
+                    at += step;
+                    Entry { sequence: Sequence::new(at), body }
+                })
+                .collect();
+            Push { log, after: Sequence::new(after), upto: Sequence::new(at + beyond), entries }.into()
+        },
+    );
+    let acked = (log(), sequence()).prop_map(|(log, upto)| AckedLog { log, upto });
+    prop_oneof![
+        entries,
+        Just(CaughtUp {}.into()),
+        vec(acked, 0..5).prop_map(|logs| Acknowledge { logs }.into()),
+        envelope().prop_map(|envelope| DirectEnvelope { envelope }.into()),
+        envelope_id().prop_map(|envelope| DirectStored { envelope }.into()),
+        (envelope_id(), code()).prop_map(|(envelope, code)| DirectRefused { envelope, code }.into()),
+    ]
+    .boxed()
+}
+
+fn federation() -> BoxedStrategy<Frame> {
+    let body = prop_oneof![
+        (device(), opening()).prop_map(|(device, opening)| ForwardBody::Opening(device, opening)),
+        (device(), envelope()).prop_map(|(device, envelope)| ForwardBody::Envelope(device, envelope)),
+    ];
+    let forward = (0..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
+        let items = bodies.into_iter().zip(first..).map(|(body, number)| ForwardItem { number, body }).collect();
+        Forward { items }.into()
+    });
+    let refusal = (any::<u64>(), code(), option::of(any::<u32>()))
+        .prop_map(|(number, code, retry_after_ms)| ForwardRefusal { number, code, retry_after_ms });
+    prop_oneof![
+        (any::<u16>(), domain(), domain()).prop_map(|(version, domain, to)| PeerHello { version, domain, to }.into()),
+        forward,
+        (any::<u64>(), vec(refusal, 0..4)).prop_map(|(upto, refused)| Forwarded { upto, refused }.into()),
+        (request(), account(), account(), option::of(token())).prop_map(|(request, account, requester, token)| {
+            PeerClaim { request, account, requester, token }.into()
+        }),
+    ]
+    .boxed()
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![reception(), user(), threads(), delivery(), federation()]
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
+        .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
+    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates];
+    (
+        message_id(),
+        any::<u64>(),
+        any::<u32>(),
+        vec(message_id(), 0..=limits::PARENTS_MAX),
+        option::of(any::<u64>()),
+        body,
+    )
+        .prop_map(|(message, millis, count, parents, counter, body)| Content {
+            message,
+            hlc: Hlc { millis, count },
+            parents,
+            counter,
+            body,
+        })
+}
+
+fn read_one(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+    let mut decoder = Decoder::new();
+    decoder.push(bytes);
+    decoder.next_frame()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_frame_reads_back_as_it_was_sent(frame in frame()) {
+        let bytes = codec::encode(&frame).unwrap();
+        prop_assert_eq!(canonical::check(&bytes[HEADER_BYTES..]), Ok(()));
+        prop_assert_eq!(read_one(&bytes).unwrap(), Some(frame));
+    }
+
+    #[test]
+    fn frames_read_back_however_the_stream_is_cut(frames in vec(frame(), 1..5), cut in 1..50usize) {
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| codec::encode(frame).unwrap()).collect();
+        let (mut decoder, mut read) = (Decoder::new(), Vec::new());
+        for piece in bytes.chunks(cut) {
+            decoder.push(piece);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                read.push(frame);
+            }
+        }
+        prop_assert_eq!(read, frames);
+        prop_assert_eq!(decoder.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn a_truncated_frame_is_waited_for_and_a_truncated_body_refused(frame in frame(), cut in any::<prop::sample::Index>()) {
+        let bytes = codec::encode(&frame).unwrap();
+        let end = cut.index(bytes.len());
+        prop_assert_eq!(read_one(&bytes[..end]), Ok(None));
+        if end > HEADER_BYTES {
+            let mut short = bytes[..end].to_vec();
+            short[2..6].copy_from_slice(&((end - HEADER_BYTES) as u32).to_be_bytes());
+            prop_assert!(matches!(read_one(&short), Err(FrameError::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_never_reads_back_as_the_same_frame(frame in frame(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        let mut bytes = codec::encode(&frame).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert_ne!(read_one(&bytes), Ok(Some(frame)));
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused(frame in frame(), extra in vec(any::<u8>(), 1..8)) {
+        let mut bytes = codec::encode(&frame).unwrap();
+        bytes.extend_from_slice(&extra);
+        let length = (bytes.len() - HEADER_BYTES) as u32;
+        bytes[2..6].copy_from_slice(&length.to_be_bytes());
+        prop_assert!(matches!(read_one(&bytes), Err(FrameError::Malformed(_))));
+    }
+
+    #[test]
+    fn garbage_is_refused_or_waited_for_but_never_panics(kind in any::<u16>(), body in vec(any::<u8>(), 0..400)) {
+        let known = Frame::KINDS.iter().any(|(number, _)| *number == kind % 100);
+        let mut bytes = (kind % 100).to_be_bytes().to_vec();
+        bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&body);
+        match read_one(&bytes) {
+            Ok(Some(Frame::Unknown(number))) => prop_assert!(!known && number == kind % 100),
+            Ok(Some(frame)) => prop_assert_eq!(codec::encode(&frame).unwrap(), bytes),
+            Ok(None) => prop_assert!(false, "a whole frame was not read"),
+            Err(error) => prop_assert!(known, "{error}"),
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_skipped(frame in frame(), value in 0..24u8) {
+        // A newer version adds key 23 to the frame's map.
+        let bytes = codec::encode(&frame).unwrap();
+        let mut body = bytes[HEADER_BYTES..].to_vec();
+        prop_assume!(body[0] & 0xe0 == 0xa0 && body[0] < 0xb6);
+        body[0] += 1;
+        body.extend_from_slice(&[0x17, value]);
+        let mut newer = bytes[..2].to_vec();
+        newer.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        newer.extend_from_slice(&body);
+        prop_assert_eq!(read_one(&newer).unwrap(), Some(frame));
+    }
+
+    #[test]
+    fn a_sealed_content_reads_back(content in content()) {
+        let bytes = encode_words(&content);
+        prop_assert_eq!(canonical::check(&bytes), Ok(()));
+        prop_assert_eq!(decode_words::<Content>(&bytes).unwrap(), content);
+    }
+
+    #[test]
+    fn garbage_is_no_content(bytes in vec(any::<u8>(), 0..200)) {
+        if let Ok(content) = decode_words::<Content>(&bytes) {
+            prop_assert_eq!(encode_words(&content), bytes);
+        }
+    }
+}
+
+#[test]
+fn every_kind_refuses_a_length_over_its_bound_before_reading_it() {
+    for (kind, name) in Frame::KINDS {
+        let max = Frame::body_bytes_max(*kind);
+        for claimed in [max as u32 + 1, u32::MAX] {
+            let mut bytes = kind.to_be_bytes().to_vec();
+            bytes.extend_from_slice(&claimed.to_be_bytes());
+            let refused =
+                matches!(read_one(&bytes), Err(FrameError::Oversize { found, .. }) if found == claimed as usize);
+            assert!(refused, "{name} took a claim of {claimed} bytes");
+        }
+    }
+}
+
+#[test]
+fn the_generators_above_make_every_kind() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3_000 {
+        seen.insert(frame().new_tree(&mut runner).unwrap().current().kind());
+    }
+    let kinds: std::collections::BTreeSet<u16> = Frame::KINDS.iter().map(|(number, _)| *number).collect();
+    assert_eq!(seen, kinds);
+}
+
+#[test]
+fn lists_over_their_bound_are_refused_by_name() {
+    let thread = ThreadId::from_bytes([0; 32]);
+    let touches = Frame::from(Heartbeat { touches: vec![thread; limits::TOUCHES_MAX + 1] });
+    let bytes = codec::encode(&touches).unwrap();
+    assert!(matches!(read_one(&bytes), Err(FrameError::Bound(_))));
+
+    let entry = |sequence| Entry {
+        sequence: Sequence::new(sequence),
+        body: EntryBody::Envelope(
+            DeviceId { account: AccountId::from_bytes([1; 32]), index: DeviceIndex::FIRST },
+            Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: vec![1] },
+        ),
+    };
+    for (after, upto, entries) in [(0, 9, vec![entry(2), entry(1)]), (2, 9, vec![entry(2)]), (0, 1, vec![entry(2)])] {
+        let push = Push { log: LogRef::Inbox, after: Sequence::new(after), upto: Sequence::new(upto), entries };
+        let bytes = codec::encode(&push.into()).unwrap();
+        assert!(matches!(read_one(&bytes), Err(FrameError::Bound(_))));
+    }
+}
+
+#[test]
+fn refusal_codes_keep_their_numbers() {
+    for code in RefusalCode::ALL {
+        assert_eq!(RefusalCode::from_number(code.number()), *code);
+    }
+    assert_eq!(RefusalCode::from_number(9_999), RefusalCode::Other(9_999));
+}
