@@ -1,0 +1,164 @@
+//! The folder of one store: which files lie in it, and whose they are.
+//! Owns: the lock, the mark of a clean close, the setting aside of snapshots, the syncing of the folder.
+//! Never: the contents of sled's files.
+//!
+//! sled's: `db`, `conf`, `blobs/`, `snap.*`. Ours: `lock`, `clean`, `tail`, `set-aside.*`.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use whimbrel_storage::StorageError;
+
+use crate::clock;
+
+/// How long an engine that was dropped may take to let go of its file.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks whether it has.
+const RELEASE_POLL: Duration = Duration::from_millis(5);
+
+/// How the last process left the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// There was none.
+    New,
+    /// It closed the store.
+    Clean,
+    /// It was killed, crashed, or lost power.
+    Unclean,
+}
+
+/// A store's folder, locked against other processes while this lives.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Dir {
+    /// Creates the folder if need be and locks it.
+    pub(crate) fn lock(path: &Path) -> Result<Self, StorageError> {
+        fs::create_dir_all(path).map_err(failed("create the folder"))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"));
+        let lock = lock.map_err(failed("open the lock file"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::InUse),
+            Err(TryLockError::Error(error)) => Err(failed("lock the folder")(error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn tail(&self) -> PathBuf {
+        self.path.join("tail")
+    }
+
+    /// Tells how the store was left and takes the mark of a clean close away, durably: from here on the store counts as
+    /// left unclean until it is closed again.
+    pub(crate) fn take_mark(&self) -> Result<Left, StorageError> {
+        match fs::remove_file(self.mark()) {
+            Ok(()) => {
+                sync_folder(&self.path).map_err(failed("sync the folder"))?;
+                Ok(Left::Clean)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(if database(&self.path).exists() { Left::Unclean } else { Left::New })
+            }
+            Err(error) => Err(failed("remove the mark of a clean close")(error)),
+        }
+    }
+
+    /// Marks a clean close, durably.
+    pub(crate) fn set_mark(&self) -> Result<(), StorageError> {
+        let written = File::create(self.mark()).and_then(|mark| mark.sync_all()).and_then(|()| sync_folder(&self.path));
+        written.map_err(failed("mark a clean close"))
+    }
+
+    /// Removes snapshots that were being written when the process ended. sled would take the newest of them for whole,
+    /// since it goes by the name's beginning alone, and fail.
+    pub(crate) fn remove_unfinished_snapshots(&self) -> Result<(), StorageError> {
+        for snapshot in self.snapshots()? {
+            if snapshot.extension().is_some_and(|extension| extension == "generating") {
+                fs::remove_file(&snapshot).map_err(failed("remove an unfinished snapshot"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the snapshots to names sled does not look at; it then rebuilds its state from the whole log. Answers each
+    /// move, from and to.
+    pub(crate) fn set_snapshots_aside(&self) -> Result<Vec<(PathBuf, PathBuf)>, StorageError> {
+        let mut moves = Vec::new();
+        for from in self.snapshots()? {
+            let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let free =
+                (1_u32..).map(|i| self.path.join(format!("set-aside.{name}.corrupt-{i}"))).find(|to| !to.exists());
+            let Some(to) = free else { continue };
+            fs::rename(&from, &to).map_err(failed("set a snapshot aside"))?;
+            tracing::warn!(snapshot = %name, "set aside a snapshot with which the store does not open");
+            moves.push((from, to));
+        }
+        Ok(moves)
+    }
+
+    /// Undoes [`Dir::set_snapshots_aside`] when it did not help.
+    pub(crate) fn put_snapshots_back(&self, moves: Vec<(PathBuf, PathBuf)>) -> Result<(), StorageError> {
+        moves.into_iter().try_for_each(|(from, to)| fs::rename(to, from)).map_err(failed("put a snapshot back"))
+    }
+
+    fn snapshots(&self) -> Result<Vec<PathBuf>, StorageError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed("list the folder"))? {
+            let entry = entry.map_err(failed("list the folder"))?;
+            if entry.file_name().to_string_lossy().starts_with("snap.") {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.path.join("clean")
+    }
+}
+
+/// The file that holds sled's log.
+pub(crate) fn database(path: &Path) -> PathBuf {
+    path.join("db")
+}
+
+/// Waits until no engine holds the database file: sled's threads may outlive the handle that was dropped by a moment.
+pub(crate) fn wait_until_released(path: &Path) -> Result<(), StorageError> {
+    let begun = clock::now();
+    loop {
+        let database = match OpenOptions::new().write(true).open(database(path)) {
+            Ok(database) => database,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("open the database file")(error)),
+        };
+        match database.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(failed("lock the database file")(error)),
+            Err(TryLockError::WouldBlock) if clock::now().duration_since(begun) >= RELEASE_MAX => {
+                return Err(StorageError::InUse);
+            }
+            Err(TryLockError::WouldBlock) => clock::pause(RELEASE_POLL),
+        }
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and the file system orders names by itself.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+/// Turns a failed file operation into an error that says what was being done.
+pub(crate) fn failed(doing: &'static str) -> impl Fn(io::Error) -> StorageError {
+    move |error| StorageError::Engine(format!("could not {doing}: {error}"))
+}

@@ -1,0 +1,102 @@
+//! Children of the tests: this test binary started again, to be killed, to crash, or to try a store.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use whimbrel_storage_runtime::{Options, ProbeCommand, SledKv, open_probe};
+
+use crate::{damage, kill};
+
+const ROLE: &str = "WHIMBREL_TEST_ROLE";
+/// Longer than any child needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Starts this binary as `role` over the store in `dir`.
+pub(crate) fn spawn(role: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["child::entry", "--exact", "--nocapture"])
+        .arg(dir)
+        .env(ROLE, role)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The trial open by this binary.
+pub(crate) fn probe() -> ProbeCommand {
+    let args = ["child::entry", "--exact"].map(OsString::from).to_vec();
+    ProbeCommand { program: std::env::current_exe().unwrap(), args }
+}
+
+/// Options with the trial open.
+pub(crate) fn probing() -> Options {
+    Options { probe: Some(probe()), ..Options::default() }
+}
+
+/// The lines that a child says to its parent, until it ends; it is killed when it takes forever.
+pub(crate) fn lines_of(mut child: Child) -> Vec<String> {
+    let lines = follow(&mut child);
+    let mut said = Vec::new();
+    let silent = loop {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => said.push(line),
+            Err(end) => break end == mpsc::RecvTimeoutError::Timeout,
+        }
+    };
+    if silent {
+        child.kill().unwrap();
+        said.push("took forever".to_owned());
+    }
+    child.wait().unwrap();
+    said
+}
+
+/// The lines of a child as they come.
+pub(crate) fn follow(child: &mut Child) -> mpsc::Receiver<String> {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if let Some(said) = line.split_once("says ").map(|(_, said)| said.to_owned()) {
+                let _parent_gone = sender.send(said);
+            }
+        }
+    });
+    lines
+}
+
+/// Says something to the parent.
+pub(crate) fn say(what: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "says {what}").unwrap();
+    out.flush().unwrap();
+}
+
+/// Where a child begins; in an ordinary run of the tests it does nothing.
+#[test]
+fn entry() {
+    let dir = PathBuf::from(std::env::args_os().next_back().unwrap_or_default());
+    if !dir.is_absolute() || !dir.is_dir() {
+        return;
+    }
+    match std::env::var(ROLE).as_deref() {
+        Ok("write") => kill::write_until_killed(&dir),
+        Ok("read") => damage::read_and_tell(&dir),
+        Ok("hold") => {
+            let _store = SledKv::open(&dir, Options::default()).unwrap();
+            say("open");
+            // Until the parent ends it.
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => std::process::exit(open_probe(&dir).into()),
+    }
+}

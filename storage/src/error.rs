@@ -1,0 +1,56 @@
+//! What can go wrong below the ordered rows.
+
+/// Why a store could not read, apply or sync.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// A row's checksum does not match its bytes: the disk or the file was damaged. Restore from an export.
+    #[error("damaged row in space {space}: {what}; restore the store from its last export")]
+    Damaged {
+        /// The row space, the first byte of the key.
+        space: u8,
+        /// What does not fit.
+        what: String,
+    },
+    /// The newest batches are missing or torn: the file lost its tail. Restore from an export.
+    #[error("the store lost its newest writes: {what}; restore the store from its last export")]
+    LostTail {
+        /// What was found.
+        what: String,
+    },
+    /// Another process has the store open.
+    #[error("the store is in use by another process")]
+    InUse,
+    /// The engine cannot make sense of its files. Restore from an export.
+    #[error("the store does not open: {what}; restore it from its last export")]
+    DoesNotOpen {
+        /// What the engine reported.
+        what: String,
+    },
+    /// The disk is full or the reserve is reached; nothing was written.
+    #[error("no space left for the store")]
+    Full,
+    /// A batch or a value is over its bound; nothing was written.
+    #[error("{what} is over the bound of {max} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// The engine failed; the store must be closed, opened again and verified.
+    #[error("store engine: {0}")]
+    Engine(String),
+}
+
+impl StorageError {
+    /// Whether the store refuses every later call after this error, until it is closed and opened again.
+    ///
+    /// The others name one row or one batch: nothing was written, and other rows can still be read and exported.
+    pub fn is_sticky(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::TooLarge { .. } | Self::Full => false,
+            Self::LostTail { .. } | Self::InUse | Self::DoesNotOpen { .. } | Self::Engine(_) => true,
+        }
+    }
+}
