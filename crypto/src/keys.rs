@@ -1,0 +1,194 @@
+//! Keys: ed25519 key pairs and signatures that say what they are for.
+//! Owns: making, holding and wiping secret keys; strict verification.
+//! Never: decides whose key it is (`account_log`, `certificate`).
+//! Source: RFC 8032 (ed25519); strict verification as in "Taming the many EdDSAs" (Chalkias et al., 2020) §3.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use whimbrel_protocol::id::{PublicKey, Signature};
+use zeroize::Zeroizing;
+
+use crate::chance::Chance;
+
+/// The signature does not stand for these bytes under this key and context, or the key is no acceptable key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("signature not valid")]
+pub struct SignatureError;
+
+/// An ed25519 key pair. The secret half is wiped when dropped and never printed.
+#[derive(Clone)]
+pub struct KeyPair(SigningKey);
+
+impl KeyPair {
+    /// A fresh key pair.
+    pub fn generate(chance: &mut Chance) -> Self {
+        let seed = Zeroizing::new(chance.bytes::<32>());
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The key pair of a 32-byte secret (RFC 8032 §5.1.5).
+    pub fn from_seed_bytes(seed: [u8; 32]) -> Self {
+        let seed = Zeroizing::new(seed);
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The secret, for storing it sealed.
+    pub fn secret_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey::from_bytes(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs `bytes` for one use, named by `context`: a signature made for one use never passes for another.
+    /// What is signed is the context, a zero byte, then the bytes; so a context holds no zero byte.
+    pub fn sign(&self, context: &str, bytes: &[u8]) -> Signature {
+        self.sign_bare(&in_context(context, bytes))
+    }
+
+    /// Signs for formats that bring their own separation: X.509 and MLS.
+    pub(crate) fn sign_bare(&self, bytes: &[u8]) -> Signature {
+        Signature::from_bytes(self.0.sign(bytes).to_bytes())
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPair({:?})", self.public())
+    }
+}
+
+/// Checks a signature of [`KeyPair::sign`], strictly: no small-order key or nonce, no second form of a signature.
+///
+/// # Errors
+/// The signature is not valid; no reason is given.
+pub fn verify(key: &PublicKey, context: &str, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
+    verify_bare(key, &in_context(context, bytes), signature)
+}
+
+/// Checks a signature of [`KeyPair::sign_bare`], as strictly.
+pub(crate) fn verify_bare(key: &PublicKey, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
+    let key = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| SignatureError)?;
+    let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
+    key.verify_strict(bytes, &signature).map_err(|_| SignatureError)
+}
+
+/// Whether a key can verify anything: a point on the curve, and not of small order (whoever publishes one of those
+/// has signatures that pass for many messages).
+pub(crate) fn is_acceptable(key: &PublicKey) -> bool {
+    VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak())
+}
+
+fn in_context(context: &str, bytes: &[u8]) -> Vec<u8> {
+    debug_assert!(!context.as_bytes().contains(&0), "a context holds no zero byte");
+    let mut signed = Vec::with_capacity(context.len() + 1 + bytes.len());
+    signed.extend_from_slice(context.as_bytes());
+    signed.push(0);
+    signed.extend_from_slice(bytes);
+    signed
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn unhex<const N: usize>(text: &str) -> [u8; N] {
+        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+    }
+
+    #[test]
+    fn signatures_agree_with_the_standard() {
+        // RFC 8032 §7.1, tests 1 to 3: secret, public, message, signature.
+        let vectors: [(&str, &str, &[u8], &str); 3] = [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+                &[],
+                "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
+                 5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+                &[0x72],
+                "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+                 085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+            ),
+            (
+                "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+                "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+                &[0xaf, 0x82],
+                "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac\
+                 18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+            ),
+        ];
+        for (secret, public, message, signature) in vectors {
+            let pair = KeyPair::from_seed_bytes(unhex(secret));
+            let signature = Signature::from_bytes(unhex(signature));
+            assert_eq!(pair.public(), PublicKey::from_bytes(unhex(public)));
+            assert_eq!(pair.sign_bare(message), signature);
+            verify_bare(&pair.public(), message, &signature).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_signature_for_one_use_does_not_pass_for_another() {
+        let pair = KeyPair::from_seed_bytes([1; 32]);
+        let signature = pair.sign("one use", b"bytes");
+        verify(&pair.public(), "one use", b"bytes", &signature).unwrap();
+        assert_eq!(verify(&pair.public(), "another use", b"bytes", &signature), Err(SignatureError));
+        assert_eq!(verify(&pair.public(), "one use", b"byte", &signature), Err(SignatureError));
+        assert!(verify_bare(&pair.public(), b"bytes", &signature).is_err());
+    }
+
+    #[test]
+    fn keys_of_small_order_verify_nothing() {
+        // "Taming the many EdDSAs", table 1: the eight-torsion points in canonical form.
+        for point in [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        ] {
+            let key = PublicKey::from_bytes(unhex(point));
+            assert!(!is_acceptable(&key));
+            // With R of small order and s = 0 the lax equation holds for many messages.
+            for nonce in [[0; 32], *key.as_bytes()] {
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(&nonce);
+                for message in 0..16_u8 {
+                    assert!(verify_bare(&key, &[message], &Signature::from_bytes(signature)).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_form_of_a_signature_is_refused() {
+        let pair = KeyPair::from_seed_bytes([1; 32]);
+        let mut bytes = *pair.sign_bare(b"x").as_bytes();
+        // s + L, the group order (RFC 8032 §5.1.7 wants s below L).
+        let order: [u8; 32] = unhex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let mut carry = 0_u16;
+        for (byte, add) in bytes[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            *byte = sum as u8;
+            carry = sum >> 8;
+        }
+        assert!(verify_bare(&pair.public(), b"x", &Signature::from_bytes(bytes)).is_err());
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let pair = KeyPair::from_seed_bytes([1; 32]);
+        assert_eq!(format!("{pair:?}"), format!("KeyPair({:?})", pair.public()));
+    }
+}

@@ -1,0 +1,32 @@
+//! Keys and ciphertext: identity, account log, relay identity, MLS threads, sealing.
+//! Owns: what is signed, how it is verified, and the engine that seals threads. Every primitive is a kept library's.
+//! Never: input or output, a clock, an operating system's entropy; all chance is handed in ([`chance`]).
+//! Rules: docs/protocol/identity.md, links.md, thread.md.
+
+pub mod account_log;
+pub mod certificate;
+pub mod chance;
+#[cfg(test)]
+mod contract;
+pub mod engine;
+pub mod keys;
+pub mod link;
+pub mod mls;
+pub mod padding;
+pub mod participants;
+pub mod recovery;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
+
+pub use account_log::{AccountLog, Device, LogError, Relation, UnverifiedLog};
+pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};
+pub use chance::{Chance, Seed};
+pub use engine::{
+    Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, Sealed,
+};
+pub use keys::{KeyPair, SignatureError, verify};
+pub use mls::MlsEngine;
+pub use participants::ParticipantsKey;
+pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
+#[cfg(feature = "stand-in")]
+pub use stand_in::StandInEngine;

@@ -1,0 +1,622 @@
+//! Stand-in: **no encryption at all.** Contents lie open in what it calls sealed, keys travel in the clear, anyone who
+//! reads a commit can forge. It exists so that simulations of a million nodes can run; nothing else may use it.
+//! Owns: the rules of an engine (epochs, leaves, windows, one-time key packages, staged commits, remembered epochs) and
+//! the sizes of the real one's bytes. Never: a primitive beyond SHA-256, which here only tells damage from none.
+//! Only with the cargo feature `stand-in`, which no node binary turns on; it adds this type and changes nothing else.
+
+mod format;
+mod roster;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+use sha2::{Digest, Sha256};
+use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Wall;
+use whimbrel_storage::{Order, Overlay, Reads};
+
+use self::format::{Kind, Refused};
+use self::roster::Roster;
+use crate::engine::{
+    Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, ROWS, Sealed,
+};
+use crate::mls::{KEY_PACKAGE_AGE_MAX, PAST_EPOCHS_MAX};
+use crate::padding;
+
+/// An engine without encryption, for simulations. See the head of this file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StandInEngine(());
+
+impl StandInEngine {
+    /// An engine; it keeps nothing in memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// The key of what anybody may check: key packages and trees.
+const PUBLIC: [u8; 32] = [0; 32];
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct KeyPackage {
+    #[n(0)]
+    device: DeviceId,
+    #[n(1)]
+    key: PublicKey,
+    #[n(2)]
+    from: u64,
+    #[n(3)]
+    until: u64,
+    #[n(4)]
+    last_resort: bool,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    nonce: [u8; 16],
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Welcome {
+    #[n(0)]
+    thread: ThreadId,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    secret: [u8; 32],
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    tree: [u8; 32],
+    #[n(4)]
+    key_packages: Vec<PublicKey>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct CommitBody {
+    #[n(0)]
+    thread: ThreadId,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    slot: u32,
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    secret: [u8; 32],
+    #[n(4)]
+    adds: Vec<(DeviceId, PublicKey)>,
+    #[n(5)]
+    removes: Vec<u32>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Message {
+    #[n(0)]
+    thread: ThreadId,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    author: DeviceId,
+    #[n(3)]
+    generation: u32,
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    content: Vec<u8>,
+}
+
+/// A thread as it stands.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+struct State {
+    #[n(0)]
+    epoch: u64,
+    #[n(1)]
+    roster: Roster,
+    /// Our own slot; none once removed.
+    #[n(2)]
+    slot: Option<u32>,
+}
+
+/// What opens the messages of one epoch.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+struct Secrets {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    secret: [u8; 32],
+    #[n(1)]
+    sealed: u32,
+    /// For each author: the generation after the newest opened, and those skipped below it.
+    #[n(2)]
+    authors: BTreeMap<DeviceId, (u32, BTreeSet<u32>)>,
+    /// When the epoch ended.
+    #[n(3)]
+    ended: Option<u64>,
+}
+
+impl Secrets {
+    fn new(secret: [u8; 32]) -> Self {
+        Self { secret, sealed: 0, authors: BTreeMap::new(), ended: None }
+    }
+
+    /// Uses a generation up, by the window rules of the real ratchets.
+    fn consume(&mut self, author: DeviceId, generation: u32) -> Result<(), EngineError> {
+        let (next, skipped) = self.authors.entry(author).or_default();
+        if generation >= *next {
+            if generation - *next > limits::RATCHET_FORWARD {
+                return Err(EngineError::TooDistant);
+            }
+            skipped.extend(*next..generation);
+            *next = generation.saturating_add(1);
+            let oldest = next.saturating_sub(limits::RATCHET_OUT_OF_ORDER);
+            *skipped = skipped.split_off(&oldest);
+            Ok(())
+        } else if *next - generation > limits::RATCHET_OUT_OF_ORDER {
+            Err(EngineError::TooDistant)
+        } else if skipped.remove(&generation) {
+            Ok(())
+        } else {
+            Err(EngineError::AlreadyOpened)
+        }
+    }
+}
+
+/// A staged commit: what is sent, and the state it leads to.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Pending {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    hash: [u8; 32],
+    #[n(1)]
+    state: State,
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    secret: [u8; 32],
+}
+
+fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![ROWS, kind];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+fn state_key(thread: ThreadId) -> Vec<u8> {
+    key(b'S', &[thread.as_bytes()])
+}
+
+fn secrets_key(thread: ThreadId, epoch: u64) -> Vec<u8> {
+    key(b'E', &[thread.as_bytes(), &epoch.to_be_bytes()])
+}
+
+fn pending_key(thread: ThreadId) -> Vec<u8> {
+    key(b'P', &[thread.as_bytes()])
+}
+
+fn package_key(package: &[u8]) -> Vec<u8> {
+    key(b'K', &[&Sha256::digest(package)])
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn read<T: for<'b> Decode<'b, ()>>(rows: &Overlay<'_>, key: &[u8]) -> Result<Option<T>, EngineError> {
+    let found = rows.get(key)?;
+    found.map(|bytes| minicbor::decode(&bytes).map_err(|error| EngineError::Library(error.to_string()))).transpose()
+}
+
+fn write(rows: &mut Overlay<'_>, key: Vec<u8>, value: &impl Encode<()>) {
+    let mut bytes = Vec::new();
+    let encoded = minicbor::encode(value, &mut bytes);
+    assert!(encoded.is_ok(), "encoding to memory failed");
+    rows.put(key, bytes);
+}
+
+fn refused(refused: Refused) -> EngineError {
+    match refused {
+        Refused::Form => EngineError::Malformed,
+        Refused::Tag => EngineError::BadSignature,
+    }
+}
+
+fn state(rows: &Overlay<'_>, thread: ThreadId) -> Result<State, EngineError> {
+    read(rows, &state_key(thread))?.ok_or(EngineError::UnknownThread)
+}
+
+/// A thread this device is in, and its slot there.
+fn active(rows: &Overlay<'_>, thread: ThreadId) -> Result<(State, u32), EngineError> {
+    let state = state(rows, thread)?;
+    let slot = state.slot.ok_or(EngineError::NotMember)?;
+    Ok((state, slot))
+}
+
+fn secrets(rows: &Overlay<'_>, thread: ThreadId, epoch: u64) -> Result<Secrets, EngineError> {
+    read(rows, &secrets_key(thread, epoch))?.ok_or_else(|| EngineError::Library("no secrets".to_owned()))
+}
+
+/// Runs `work` on scratch rows: all it changed is kept, or nothing. The other calls write last, when nothing can fail.
+fn atomically<T>(
+    cx: &mut Context<'_, '_>,
+    work: impl FnOnce(&mut Overlay<'_>) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let mut scratch = Overlay::new(&*cx.rows);
+    let value = work(&mut scratch)?;
+    let changes = scratch.into_changes();
+    cx.rows.absorb(changes);
+    Ok(value)
+}
+
+/// Moves a thread to its next state; the epoch it leaves is remembered.
+fn enter(
+    rows: &mut Overlay<'_>,
+    thread: ThreadId,
+    next: &State,
+    secret: [u8; 32],
+    now: Wall,
+) -> Result<(), EngineError> {
+    let left = next.epoch - 1;
+    let mut leaving = secrets(rows, thread, left)?;
+    leaving.ended = Some(now.as_millis());
+    write(rows, secrets_key(thread, left), &leaving);
+    write(rows, state_key(thread), next);
+    if next.slot.is_some() {
+        write(rows, secrets_key(thread, next.epoch), &Secrets::new(secret));
+    }
+    rows.delete(pending_key(thread));
+    forget(rows, thread, Wall::default()).map(drop)
+}
+
+fn forget(rows: &mut Overlay<'_>, thread: ThreadId, before: Wall) -> Result<usize, EngineError> {
+    let from = secrets_key(thread, 0);
+    let to = secrets_key(thread, u64::MAX);
+    let mut past = Vec::new();
+    for (key, value) in rows.scan(&from, &to, Order::Ascending, PAST_EPOCHS_MAX + 8)? {
+        let kept: Secrets = minicbor::decode(&value).map_err(|error| EngineError::Library(error.to_string()))?;
+        past.extend(kept.ended.map(|ended| (key, ended)));
+    }
+    let surplus = past.len().saturating_sub(PAST_EPOCHS_MAX);
+    let mut forgotten = 0;
+    for (place, (key, ended)) in past.into_iter().enumerate() {
+        if place < surplus || ended < before.as_millis() {
+            rows.delete(key);
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
+}
+
+fn check_package(invitee: &Invitee, now: Wall) -> Result<(), EngineError> {
+    let fault = |fault| EngineError::KeyPackage { device: invitee.id, fault };
+    let package: KeyPackage =
+        format::peek(Kind::KeyPackage, &invitee.key_package).map_err(|_| fault(KeyPackageFault::Malformed))?;
+    if package.device != invitee.id {
+        return Err(fault(KeyPackageFault::Credential));
+    }
+    if package.key != invitee.device_key {
+        return Err(fault(KeyPackageFault::DeviceKey));
+    }
+    format::check(&PUBLIC, &invitee.key_package).map_err(|_| fault(KeyPackageFault::Malformed))?;
+    let tolerance = limits::CERTIFICATE_TOLERANCE.as_secs();
+    let now = now.as_secs();
+    let begun = now.saturating_add(tolerance) >= package.from;
+    let ended = now > package.until.saturating_add(tolerance);
+    if begun && !ended { Ok(()) } else { Err(fault(KeyPackageFault::Lifetime)) }
+}
+
+fn check_adds(roster: &Roster, adds: &[Invitee], now: Wall) -> Result<(), EngineError> {
+    if adds.len() > limits::COMMIT_ADDS_MAX {
+        return Err(EngineError::TooLarge("additions of one commit"));
+    }
+    let mut present: BTreeSet<_> = roster.members().map(|(id, _)| id).collect();
+    if present.len() + adds.len() > limits::THREAD_DEVICES_MAX {
+        return Err(EngineError::TooLarge("devices of a thread"));
+    }
+    for invitee in adds {
+        if !present.insert(invitee.id) {
+            return Err(EngineError::KeyPackage { device: invitee.id, fault: KeyPackageFault::Duplicate });
+        }
+        check_package(invitee, now)?;
+    }
+    Ok(())
+}
+
+fn tree(roster: &Roster) -> Vec<u8> {
+    format::wrap(Kind::Tree, &PUBLIC, roster, format::tree(roster.members().count(), roster.filled()))
+}
+
+fn welcome(thread: ThreadId, epoch: u64, secret: [u8; 32], tree: &[u8], invitees: &[Invitee]) -> Vec<u8> {
+    let key_packages = invitees.iter().map(|invitee| PublicKey::from_bytes(hash(&invitee.key_package))).collect();
+    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages };
+    format::wrap(Kind::Welcome, &PUBLIC, &welcome, format::welcome(invitees.len()))
+}
+
+/// Who is in the next epoch: removals first, then additions from the left.
+fn follow(
+    roster: &mut Roster,
+    epoch: u64,
+    committer: u32,
+    adds: &[(DeviceId, PublicKey)],
+    removes: &[u32],
+) -> Result<(), EngineError> {
+    for slot in removes {
+        roster.remove(*slot, epoch).ok_or(EngineError::Untrusted)?;
+    }
+    for (device, key) in adds {
+        if roster.slot_of(*device).is_some() {
+            return Err(EngineError::Untrusted);
+        }
+        roster.add(*device, *key, epoch);
+    }
+    roster.commits(committer, epoch);
+    Ok(())
+}
+
+fn stage(
+    cx: &mut Context<'_, '_>,
+    thread: ThreadId,
+    invitees: &[Invitee],
+    removes: &[u32],
+) -> Result<Commit, EngineError> {
+    let (before, slot) = active(cx.rows, thread)?;
+    if cx.rows.get(&pending_key(thread))?.is_some() {
+        return Err(EngineError::Pending);
+    }
+    check_adds(&before.roster, invitees, cx.now.wall)?;
+    let old = secrets(cx.rows, thread, before.epoch)?.secret;
+    let secret = cx.chance.bytes();
+    let epoch = before.epoch + 1;
+    let adds: Vec<_> = invitees.iter().map(|invitee| (invitee.id, invitee.device_key)).collect();
+    let mut next = State { epoch, ..before.clone() };
+    follow(&mut next.roster, epoch, slot, &adds, removes)?;
+    let body = CommitBody { thread, epoch: before.epoch, slot, secret, adds, removes: removes.to_vec() };
+    // The committer's own step has not filled anything yet when its path is sealed.
+    let mut sealing = before.roster;
+    follow(&mut sealing, epoch, slot, &body.adds, removes)?;
+    let len = format::commit(sealing.path(slot, epoch), body.adds.len(), removes.len());
+    let commit = format::wrap(Kind::Commit, &old, &body, len);
+    let tree = tree(&next.roster);
+    let welcome = (!invitees.is_empty()).then(|| welcome(thread, epoch, secret, &tree, invitees));
+    write(cx.rows, pending_key(thread), &Pending { hash: hash(&commit), state: next, secret });
+    Ok(Commit { epoch: Epoch::new(epoch), commit, welcome, tree })
+}
+
+impl Engine for StandInEngine {
+    fn key_package(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        last_resort: bool,
+    ) -> Result<Vec<u8>, EngineError> {
+        let from = cx.now.wall.as_secs();
+        let package = KeyPackage {
+            device: own.id,
+            key: own.device.public(),
+            from,
+            until: from.saturating_add(KEY_PACKAGE_AGE_MAX.as_secs()),
+            last_resort,
+            nonce: cx.chance.bytes(),
+        };
+        let bytes = format::wrap(Kind::KeyPackage, &PUBLIC, &package, format::KEY_PACKAGE);
+        write(cx.rows, package_key(&bytes), &last_resort);
+        Ok(bytes)
+    }
+
+    fn check_key_package(&mut self, cx: &mut Context<'_, '_>, invitee: &Invitee) -> Result<(), EngineError> {
+        check_package(invitee, cx.now.wall)
+    }
+
+    fn create(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        invitees: &[Invitee],
+    ) -> Result<Created, EngineError> {
+        if cx.rows.get(&state_key(thread))?.is_some() {
+            return Err(EngineError::Untrusted);
+        }
+        let mut roster = Roster::default();
+        roster.add(own.id, own.device.public(), 0);
+        check_adds(&roster, invitees, cx.now.wall)?;
+        let adds: Vec<_> = invitees.iter().map(|invitee| (invitee.id, invitee.device_key)).collect();
+        follow(&mut roster, 1, 0, &adds, &[])?;
+        let secret = cx.chance.bytes();
+        let tree = tree(&roster);
+        let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, 1, secret, &tree, invitees) };
+        write(cx.rows, state_key(thread), &State { epoch: 1, roster, slot: Some(0) });
+        write(cx.rows, secrets_key(thread, 1), &Secrets::new(secret));
+        Ok(Created { epoch: Epoch::new(1), welcome, tree })
+    }
+
+    fn join(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        welcome: &[u8],
+        tree: &[u8],
+    ) -> Result<Joined, EngineError> {
+        let body: Welcome = format::peek(Kind::Welcome, welcome).map_err(refused)?;
+        format::check(&PUBLIC, welcome).map_err(refused)?;
+        let mut ours = None;
+        for reference in &body.key_packages {
+            let row = key(b'K', &[reference.as_bytes()]);
+            if let Some(last_resort) = read::<bool>(cx.rows, &row)? {
+                ours = Some((row, last_resort));
+                break;
+            }
+        }
+        let (package, last_resort) = ours.ok_or(EngineError::NoKeyPackage)?;
+        let roster: Roster = format::peek(Kind::Tree, tree).map_err(refused)?;
+        format::check(&PUBLIC, tree).map_err(refused)?;
+        if hash(tree) != body.tree {
+            return Err(EngineError::BadSignature);
+        }
+        let known: Option<State> = read(cx.rows, &state_key(body.thread))?;
+        if known.is_some_and(|state| state.slot.is_some()) {
+            return Err(EngineError::Untrusted);
+        }
+        let slot = roster.slot_of(own.id).ok_or(EngineError::Untrusted)?;
+        let members: Vec<_> = roster.members().collect();
+        if roster.device_at(slot) != Some((own.id, own.device.public())) || members.len() > limits::THREAD_DEVICES_MAX {
+            return Err(EngineError::Untrusted);
+        }
+        // What was remembered of a branch that lost.
+        let lost = cx.rows.scan(
+            &secrets_key(body.thread, body.epoch),
+            &secrets_key(body.thread, u64::MAX),
+            Order::Ascending,
+            PAST_EPOCHS_MAX + 8,
+        )?;
+        lost.into_iter().for_each(|(key, _)| cx.rows.delete(key));
+        if !last_resort {
+            cx.rows.delete(package);
+        }
+        write(cx.rows, state_key(body.thread), &State { epoch: body.epoch, roster, slot: Some(slot) });
+        write(cx.rows, secrets_key(body.thread, body.epoch), &Secrets::new(body.secret));
+        Ok(Joined { thread: body.thread, epoch: Epoch::new(body.epoch), members })
+    }
+
+    fn seal(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        content: &[u8],
+    ) -> Result<Sealed, EngineError> {
+        let len = padding::message_len(content.len()).ok_or(EngineError::TooLarge("content"))?;
+        let (state, _) = active(cx.rows, thread)?;
+        let mut secrets = secrets(cx.rows, thread, state.epoch)?;
+        let generation = secrets.sealed;
+        secrets.sealed = generation.checked_add(1).ok_or(EngineError::TooLarge("messages of an epoch"))?;
+        let message = Message { thread, epoch: state.epoch, author: own.id, generation, content: content.to_vec() };
+        let body = format::wrap(Kind::Message, &secrets.secret, &message, len);
+        write(cx.rows, secrets_key(thread, state.epoch), &secrets);
+        Ok(Sealed { epoch: Epoch::new(state.epoch), body })
+    }
+
+    fn open(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        body: &[u8],
+    ) -> Result<Opened, EngineError> {
+        let message: Message = format::peek(Kind::Message, body).map_err(refused)?;
+        if message.thread != thread {
+            return Err(EngineError::Malformed);
+        }
+        let state = state(cx.rows, thread)?;
+        let secrets: Option<Secrets> = read(cx.rows, &secrets_key(thread, message.epoch))?;
+        let Some(mut secrets) = secrets else {
+            let (ours, theirs) = (Epoch::new(state.epoch), Epoch::new(message.epoch));
+            return Err(match state.slot {
+                Some(_) => EngineError::WrongEpoch { ours, theirs },
+                None => EngineError::NotMember,
+            });
+        };
+        format::check(&secrets.secret, body).map_err(refused)?;
+        if message.author == own.id {
+            return Err(EngineError::AlreadyOpened);
+        }
+        secrets.consume(message.author, message.generation)?;
+        write(cx.rows, secrets_key(thread, message.epoch), &secrets);
+        Ok(Opened { epoch: Epoch::new(message.epoch), author: message.author, content: message.content })
+    }
+
+    fn members(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        thread: ThreadId,
+    ) -> Result<Vec<(DeviceId, PublicKey)>, EngineError> {
+        Ok(active(cx.rows, thread)?.0.roster.members().collect())
+    }
+
+    fn epoch(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Epoch, EngineError> {
+        Ok(Epoch::new(state(cx.rows, thread)?.epoch))
+    }
+
+    fn add(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        _: &Own<'_>,
+        thread: ThreadId,
+        invitees: &[Invitee],
+    ) -> Result<Commit, EngineError> {
+        stage(cx, thread, invitees, &[])
+    }
+
+    fn remove(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        devices: &[DeviceId],
+    ) -> Result<Commit, EngineError> {
+        let (state, _) = active(cx.rows, thread)?;
+        let devices: BTreeSet<_> = devices.iter().collect();
+        if devices.contains(&own.id) {
+            return Err(EngineError::Untrusted);
+        }
+        let slots: Result<Vec<_>, _> =
+            devices.into_iter().map(|device| state.roster.slot_of(*device).ok_or(EngineError::NotMember)).collect();
+        stage(cx, thread, &[], &slots?)
+    }
+
+    fn update(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError> {
+        stage(cx, thread, &[], &[])
+    }
+
+    fn merge_own(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<Epoch, EngineError> {
+        state(cx.rows, thread)?;
+        let pending: Pending = read(cx.rows, &pending_key(thread))?.ok_or(EngineError::NotPending)?;
+        let now = cx.now.wall;
+        atomically(cx, |rows| enter(rows, thread, &pending.state, pending.secret, now))?;
+        Ok(Epoch::new(pending.state.epoch))
+    }
+
+    fn discard_own(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<(), EngineError> {
+        state(cx.rows, thread)?;
+        cx.rows.delete(pending_key(thread));
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        commit: &[u8],
+    ) -> Result<Epoch, EngineError> {
+        let body: CommitBody = format::peek(Kind::Commit, commit).map_err(refused)?;
+        if body.thread != thread {
+            return Err(EngineError::Malformed);
+        }
+        let (before, slot) = active(cx.rows, thread)?;
+        if body.epoch != before.epoch {
+            let (ours, theirs) = (Epoch::new(before.epoch), Epoch::new(body.epoch));
+            return Err(EngineError::WrongEpoch { ours, theirs });
+        }
+        let pending: Option<Pending> = read(cx.rows, &pending_key(thread))?;
+        if pending.is_some_and(|pending| pending.hash == hash(commit)) {
+            return Err(EngineError::OwnCommit);
+        }
+        format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
+        if body.removes.contains(&body.slot) || body.slot == slot || before.roster.device_at(body.slot).is_none() {
+            return Err(EngineError::Untrusted);
+        }
+        let mut next = State { epoch: before.epoch + 1, ..before };
+        follow(&mut next.roster, next.epoch, body.slot, &body.adds, &body.removes)?;
+        next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };
+        let now = cx.now.wall;
+        atomically(cx, |rows| enter(rows, thread, &next, body.secret, now))?;
+        Ok(Epoch::new(next.epoch))
+    }
+
+    fn prune(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId, before: Wall) -> Result<usize, EngineError> {
+        atomically(cx, |rows| forget(rows, thread, before))
+    }
+}
