@@ -21,9 +21,6 @@ use crate::chance::Chance;
 use crate::keys::{self, KeyPair};
 use crate::recovery::RecoveryHash;
 
-/// A device's label, in bytes of UTF-8.
-pub const LABEL_BYTES_MAX: usize = 64;
-
 /// Why a log, or an entry for it, is refused. All are the author's fault and final, except [`LogError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -96,7 +93,7 @@ pub struct Device {
     pub device_key: PublicKey,
     /// Its TLS certificate and PeerId; good for nothing else.
     pub transport_key: PublicKey,
-    /// What the owner calls it, at most [`LABEL_BYTES_MAX`] bytes without control characters.
+    /// What the owner calls it, at most `limits::DEVICE_LABEL_BYTES_MAX` bytes without control characters.
     pub label: String,
 }
 
@@ -299,7 +296,7 @@ impl AccountLog {
         if self.devices.len() >= limits::ACCOUNT_DEVICES_MAX {
             return Err(LogError::Devices { seq });
         }
-        if device.label.len() > LABEL_BYTES_MAX || device.label.chars().any(char::is_control) {
+        if device.label.len() > limits::DEVICE_LABEL_BYTES_MAX || device.label.chars().any(char::is_control) {
             return Err(LogError::Label { seq });
         }
         let fresh = |key| keys::is_acceptable(key) && !self.keys.contains(key);

@@ -6,18 +6,11 @@
 mod make;
 mod read;
 
-use std::time::Duration;
-
 use whimbrel_protocol::id::{Domain, PublicKey, RelayId};
 use whimbrel_protocol::time::Wall;
 use zeroize::Zeroizing;
 
 use crate::keys::KeyPair;
-
-/// How long an online certificate is good: a stolen online key is worth that long at most.
-pub const ONLINE_AGE_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
-/// A certificate, in bytes: ours are about 400, with room for the longest domain.
-pub const CERTIFICATE_BYTES_MAX: usize = 2_048;
 
 /// Why a certificate is refused. Final, except [`CertificateError::Dates`], which a clock set right may settle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

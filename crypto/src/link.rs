@@ -8,9 +8,6 @@ use crate::keys::{self, KeyPair, SignatureError};
 
 const CONTEXT: &str = "whimbrel link proof 1";
 
-/// Label of the TLS exporter (RFC 8446 §7.5) that both ends of a link derive 32 bytes from.
-pub const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL whimbrel link 1";
-
 /// Proves that `device` stands behind the connection that `exporter` was derived from.
 pub fn prove(device: &KeyPair, exporter: &[u8; 32]) -> Signature {
     device.sign(CONTEXT, exporter)

@@ -2,7 +2,7 @@
 //! Owns: the order of steps of each engine call; what the library needs stands in the files below `mls/`.
 //! Never: computes a primitive, reads a clock that matters, draws chance of its own, keeps state outside the rows.
 //! Limits: `limits::THREAD_DEVICES_MAX`, `limits::COMMIT_ADDS_MAX`, `limits::RATCHET_OUT_OF_ORDER`,
-//! `limits::RATCHET_FORWARD`, [`PAST_EPOCHS_MAX`]. Rules: docs/protocol/message.md.
+//! `limits::RATCHET_FORWARD`, `limits::PAST_EPOCHS_MAX`. Rules: docs/protocol/message.md.
 //!
 //! Three departures from how the library is commonly used, each for a reason:
 //! - A staged commit lies in a row beside the group, not in its state: with it inside, the library refuses to seal,
@@ -43,8 +43,6 @@ use whimbrel_storage::Reads;
 use self::cache::{Cache, Stamp};
 use self::chance::{Crypto, DeviceSigner};
 use self::errors::{library, malformed};
-pub use self::leaf::KEY_PACKAGE_AGE_MAX;
-pub use self::past::PAST_EPOCHS_MAX;
 use self::rows::Piece;
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{

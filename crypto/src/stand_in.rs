@@ -21,7 +21,6 @@ use self::roster::Roster;
 use crate::engine::{
     Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, ROWS, Sealed,
 };
-use crate::mls::{KEY_PACKAGE_AGE_MAX, PAST_EPOCHS_MAX};
 use crate::padding;
 
 /// An engine without encryption, for simulations. See the head of this file.
@@ -274,11 +273,11 @@ fn forget(rows: &mut Overlay<'_>, thread: ThreadId, before: Wall) -> Result<usiz
     let from = secrets_key(thread, 0);
     let to = secrets_key(thread, u64::MAX);
     let mut past = Vec::new();
-    for (key, value) in rows.scan(&from, &to, Order::Ascending, PAST_EPOCHS_MAX + 8)? {
+    for (key, value) in rows.scan(&from, &to, Order::Ascending, limits::PAST_EPOCHS_MAX + 8)? {
         let kept: Secrets = minicbor::decode(&value).map_err(|error| EngineError::Library(error.to_string()))?;
         past.extend(kept.ended.map(|ended| (key, ended)));
     }
-    let surplus = past.len().saturating_sub(PAST_EPOCHS_MAX);
+    let surplus = past.len().saturating_sub(limits::PAST_EPOCHS_MAX);
     let mut forgotten = 0;
     for (place, (key, ended)) in past.into_iter().enumerate() {
         if place < surplus || ended < before.as_millis() {
@@ -396,7 +395,7 @@ impl Engine for StandInEngine {
             device: own.id,
             key: own.device.public(),
             from,
-            until: from.saturating_add(KEY_PACKAGE_AGE_MAX.as_secs()),
+            until: from.saturating_add(limits::KEY_PACKAGE_AGE_MAX.as_secs()),
             last_resort,
             nonce: cx.chance.bytes(),
         };
@@ -469,7 +468,7 @@ impl Engine for StandInEngine {
             &secrets_key(body.thread, body.epoch),
             &secrets_key(body.thread, u64::MAX),
             Order::Ascending,
-            PAST_EPOCHS_MAX + 8,
+            limits::PAST_EPOCHS_MAX + 8,
         )?;
         lost.into_iter().for_each(|(key, _)| cx.rows.delete(key));
         if !last_resort {

@@ -32,3 +32,8 @@ pub const PROTOCOL_DIRECT: &str = "/whimbrel/direct/1";
 pub const VERSION: u16 = 1;
 /// Label of the TLS exporter that device authentication signs (RFC 8446 §7.5).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-whimbrel-device";
+
+/// The version both sides speak, from the newest the other one does. Version 1 is the oldest and the newest there is.
+pub const fn common_version(theirs: u16) -> Option<u16> {
+    if theirs >= VERSION { Some(VERSION) } else { None }
+}

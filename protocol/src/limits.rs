@@ -221,3 +221,14 @@ pub const DIRECT_ANSWERS_MAX: usize = 4_096;
 pub const ACK_ENTRIES: usize = 64;
 /// Envelopes a node has unacknowledged at its relay, all threads together: half of what a link queues.
 pub const SUBMITS_MAX: usize = LINK_QUEUE_FRAMES_MAX / 2;
+
+/// What an owner calls a device, in bytes.
+pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
+/// A certificate, in bytes: ours are under 500.
+pub const CERTIFICATE_BYTES_MAX: usize = 2_048;
+/// How long a relay's online certificate holds.
+pub const CERTIFICATE_ONLINE_AGE: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// How long a KeyPackage holds: the library's default leaf lifetime, 12 weeks.
+pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
+/// Epochs of a thread set aside for late messages.
+pub const PAST_EPOCHS_MAX: usize = 512;

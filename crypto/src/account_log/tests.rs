@@ -128,7 +128,7 @@ fn one_key_never_does_two_jobs() {
 #[test]
 fn labels_are_short_and_printable() {
     let mut log = alice();
-    for label in ["x".repeat(LABEL_BYTES_MAX + 1), "a\nb".to_owned(), "\u{1b}[2J".to_owned()] {
+    for label in ["x".repeat(limits::DEVICE_LABEL_BYTES_MAX + 1), "a\nb".to_owned(), "\u{1b}[2J".to_owned()] {
         let added =
             log.add_device(&key(1), DeviceIndex::FIRST, key(2).public(), key(3).public(), &label, Hlc::default());
         assert_eq!(added, Err(LogError::Label { seq: 1 }));

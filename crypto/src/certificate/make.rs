@@ -9,9 +9,10 @@ use rcgen::{
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use whimbrel_protocol::id::Domain;
+use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 
-use super::{CertificateError, ONLINE_AGE_MAX};
+use super::CertificateError;
 use crate::keys::KeyPair;
 
 const ONLINE: &str = "whimbrel relay";
@@ -90,7 +91,7 @@ fn dated(common_name: &str, key: &KeyPair, domain: &Domain, now: Wall) -> Result
     what.extend_from_slice(&from.to_be_bytes());
     let mut params = params(common_name, common_name, &what);
     params.not_before = date(from)?;
-    params.not_after = date(from.saturating_add(ONLINE_AGE_MAX.as_secs()))?;
+    params.not_after = date(from.saturating_add(limits::CERTIFICATE_ONLINE_AGE.as_secs()))?;
     params.subject_alt_names = vec![name(domain)?];
     Ok(params)
 }

@@ -11,7 +11,7 @@ use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
-use super::{CERTIFICATE_BYTES_MAX, CertificateError, VerifiedRelay};
+use super::{CertificateError, VerifiedRelay};
 use crate::keys;
 
 /// What a certificate says.
@@ -30,7 +30,7 @@ pub(super) struct Certificate<'a> {
 
 impl<'a> Certificate<'a> {
     pub(super) fn parse(der: &'a [u8]) -> Result<Self, CertificateError> {
-        if der.len() > CERTIFICATE_BYTES_MAX {
+        if der.len() > limits::CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::Malformed("too long"));
         }
         let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed("not X.509"))?;

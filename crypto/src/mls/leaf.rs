@@ -1,14 +1,12 @@
 //! Leaf: what a device shows of itself in MLS, and how a key package is judged.
 //! Owns: the credential's form, capabilities, the lifetime extension.
 //! Never: asks whether the account log knows the key; the caller names the key it wants.
-//! Limits: [`KEY_PACKAGE_AGE_MAX`], `limits::CERTIFICATE_TOLERANCE`.
+//! Limits: `limits::KEY_PACKAGE_AGE_MAX`, `limits::CERTIFICATE_TOLERANCE`.
 //!
 //! RFC 9420 §7.2 puts dates into the leaf. The library judges those against the system clock, unasked, wherever a key
 //! package is read or added. So the leaf's own dates say "always", and the real ones stand in an extension of the key
 //! package (§16.4 requires no more than that both sides know it), under the same signature, judged against the time
 //! that is handed in.
-
-use std::time::Duration;
 
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
@@ -23,9 +21,6 @@ use super::chance::DeviceSigner;
 use super::errors::{library, malformed};
 use super::{Provider, SUITE};
 use crate::engine::{EngineError, Invitee, KeyPackageFault, Own};
-
-/// How long a key package is good: the library's default leaf lifetime, 12 weeks.
-pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 
 /// The extension with a key package's dates; of the private-use range (RFC 9420 §17.3).
 const LIFETIME: u16 = 0xf7a1;
@@ -74,7 +69,7 @@ pub(super) fn make_key_package(
     now: Wall,
 ) -> Result<Vec<u8>, EngineError> {
     let from = now.as_secs();
-    let until = from.saturating_add(KEY_PACKAGE_AGE_MAX.as_secs());
+    let until = from.saturating_add(limits::KEY_PACKAGE_AGE_MAX.as_secs());
     let dates = [from.to_be_bytes(), until.to_be_bytes()].concat();
     let extensions = Extensions::single(Extension::Unknown(LIFETIME, UnknownExtension(dates))).map_err(library)?;
     let mut builder = KeyPackage::builder()
@@ -126,7 +121,7 @@ pub(super) fn check_key_package(
     let now = now.as_secs();
     let begun = now.saturating_add(tolerance) >= from;
     let ended = now > until.saturating_add(tolerance);
-    let too_long = until.saturating_sub(from) > KEY_PACKAGE_AGE_MAX.as_secs();
+    let too_long = until.saturating_sub(from) > limits::KEY_PACKAGE_AGE_MAX.as_secs();
     if !begun || ended || too_long {
         return Err(refused(KeyPackageFault::Lifetime));
     }

@@ -1,6 +1,6 @@
 //! Past: what is kept of epochs that ended, so that late messages still open.
 //! Owns: setting an outgoing epoch aside, its bounds, forgetting. Rules: docs/protocol/message.md, "MLS".
-//! Limits: [`PAST_EPOCHS_MAX`]. Forward secrecy pays for what is kept: forget as soon as nothing can come any more.
+//! Limits: `limits::PAST_EPOCHS_MAX`. Forward secrecy pays for what is kept: forget as soon as nothing can come any more.
 //!
 //! The live group keeps no past epoch, because the library would write all of them with every message. One epoch is
 //! two rows (secrets; end and member list's hash) and a member list shared with its neighbours.
@@ -11,14 +11,12 @@ use openmls::group::{Member, MlsGroup};
 use openmls::prelude::LeafNodeIndex;
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::id::ThreadId;
+use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 
 use super::rows::{self, Piece};
 use super::store::{Failure, RowsFailed, Store};
 use super::{codec, parts};
-
-/// Epochs of a thread that are remembered; relays refuse entries of older ones.
-pub const PAST_EPOCHS_MAX: usize = 512;
 
 /// Keeps the secrets of the epoch `group` stands at, before it moves on.
 pub(super) fn set_aside(store: &Store<'_>, thread: ThreadId, group: &MlsGroup, now: Wall) -> Result<(), RowsFailed> {
@@ -63,10 +61,10 @@ pub(super) fn forget_from(store: &Store<'_>, thread: ThreadId, epoch: u64) -> Re
     Ok(())
 }
 
-/// Forgets epochs that ended before `before`, and the oldest beyond [`PAST_EPOCHS_MAX`]. Returns how many.
+/// Forgets epochs that ended before `before`, and the oldest beyond `limits::PAST_EPOCHS_MAX`. Returns how many.
 pub(super) fn forget(store: &Store<'_>, thread: ThreadId, before: Wall) -> Result<usize, RowsFailed> {
     let indices = store.scan(&rows::past_indices(thread))?;
-    let surplus = indices.len().saturating_sub(PAST_EPOCHS_MAX);
+    let surplus = indices.len().saturating_sub(limits::PAST_EPOCHS_MAX);
     let mut forgotten = BTreeSet::new();
     let mut needed = BTreeSet::new();
     let mut count = 0;
