@@ -1,0 +1,402 @@
+//! What goes into the node core and what comes out.
+//! Owns: the types of both. Never: decides anything.
+//!
+//! One input gives one [`Step`]. The driver applies the step's batch before the next input, may sync several at
+//! once, and releases each step's outputs, in order, only when its batch is durable.
+
+use std::time::Duration;
+
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, LinkId, MessageId, PublicKey, ThreadId};
+use whimbrel_protocol::invite::{Invite, RelayLink};
+use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_storage::Batch;
+
+/// Choices of the device's owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Hand every envelope to the relay even when the direct path answered for all devices.
+    pub always_relay_copy: bool,
+    /// Never offer, dial or accept direct links.
+    pub never_direct: bool,
+}
+
+/// Pairs a command with its answer; chosen by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub u64);
+
+/// Who is at the other end of an authenticated link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Peer {
+    /// The home relay, with the TLS exporter ([`whimbrel_protocol::EXPORTER_LABEL`]) of this connection.
+    Relay {
+        /// 32 exported bytes.
+        exporter: [u8; 32],
+    },
+    /// A node, known by its transport key (its libp2p peer id).
+    Node {
+        /// The key.
+        transport: PublicKey,
+    },
+}
+
+/// Something happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// An authenticated link stands.
+    LinkUp {
+        /// Its number, never used again in this process.
+        link: LinkId,
+        /// Who is there.
+        peer: Peer,
+    },
+    /// A link is gone.
+    LinkLost {
+        /// Which.
+        link: LinkId,
+    },
+    /// The home relay could not be reached (the answer to [`Output::Connect`] when no link came of it).
+    ConnectFailed {
+        /// For people: never contains content or keys.
+        reason: String,
+    },
+    /// None of the addresses of an [`Output::Dial`] led to that node.
+    DialFailed {
+        /// Whom we meant.
+        transport: PublicKey,
+    },
+    /// A frame came in.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A frame could not be read; the link goes on.
+    Malformed {
+        /// On which link.
+        link: LinkId,
+    },
+    /// The owner wants something.
+    Command {
+        /// Pairs the answer.
+        ticket: Ticket,
+        /// What.
+        command: Command,
+    },
+    /// The node's own direct addresses (multiaddresses without peer id) are now these.
+    Listening {
+        /// All of them.
+        addresses: Vec<String>,
+    },
+    /// The time [`crate::api`] asked for by `poll_timeout` has come.
+    Timeout,
+}
+
+/// What an owner can ask for. Each is answered exactly once by [`Output::Answer`].
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Makes an invite and makes it known to the home relay.
+    NewInvite {
+        /// How often it may be used.
+        uses: u32,
+        /// How long it holds.
+        holds: Duration,
+    },
+    /// Takes up an invite: looks the inviter up, claims KeyPackages, opens the thread.
+    /// Answered when the home relay has the opening on its disk.
+    AcceptInvite(Invite),
+    /// Sends a text into a thread. Answered with [`Reply::Queued`] once durable here; the rest of the trip is told
+    /// by [`Event::State`].
+    Send {
+        /// The thread.
+        thread: ThreadId,
+        /// The text, at most [`whimbrel_protocol::limits::TEXT_BYTES_MAX`].
+        text: String,
+    },
+    /// Sends a text to exactly these people: in the thread that exists, or in a new one (row 6, first message).
+    SendTo {
+        /// The others; contacts only.
+        people: Vec<AccountId>,
+        /// The text.
+        text: String,
+    },
+    /// Everything up to this message of the thread is read.
+    MarkRead {
+        /// The thread.
+        thread: ThreadId,
+        /// The newest message read.
+        upto: MessageId,
+    },
+    /// Offers direct addresses to every device of the thread now, without waiting for traffic.
+    OfferDirect {
+        /// The thread.
+        thread: ThreadId,
+    },
+    /// Says how things are.
+    Status,
+}
+
+/// The good answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// To [`Command::NewInvite`].
+    Invite(Invite),
+    /// To [`Command::AcceptInvite`].
+    Contact {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+        /// The thread with them.
+        thread: ThreadId,
+    },
+    /// To [`Command::Send`] and [`Command::SendTo`].
+    Queued {
+        /// The thread it goes into.
+        thread: ThreadId,
+        /// Its id.
+        message: MessageId,
+    },
+    /// Nothing to say but that it is done.
+    Done,
+    /// To [`Command::Status`].
+    Status(Status),
+}
+
+/// How things are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The own address, once registered.
+    pub address: Option<Address>,
+    /// The own device.
+    pub device: DeviceId,
+    /// The home relay.
+    pub relay: RelayLink,
+    /// Whether the link to it stands and we are admitted.
+    pub relay_admitted: bool,
+    /// Messages not yet stored at the relay or at all other devices.
+    pub queued: usize,
+    /// Devices with a direct link.
+    pub direct: Vec<DeviceId>,
+}
+
+/// Why a command was not done. Nothing of it remains.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The thread or person is not known to this node.
+    #[error("not known here")]
+    Unknown,
+    /// The text is empty or over its bound.
+    #[error("a text has 1 to {max} bytes, this one has {found}")]
+    Text {
+        /// Bytes found.
+        found: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Too much is waiting in the outbox. Try again once some of it is delivered.
+    #[error("{0} messages wait in the outbox already")]
+    OutboxFull(usize),
+    /// The home relay is out of reach and this cannot be done without it.
+    #[error("the home relay is unreachable: {0}")]
+    Unreachable(String),
+    /// A relay refused.
+    #[error("refused by the relay: {0}")]
+    Refused(RefusalCode),
+    /// What a relay answered does not prove what it must: wrong account, forged log, bad KeyPackage.
+    #[error("not trusted: {0}")]
+    Untrusted(String),
+    /// The device is not registered yet.
+    #[error("this device is not registered at a relay yet")]
+    NotRegistered,
+    /// The invite is our own.
+    #[error("this is your own invite")]
+    OwnInvite,
+    /// The node's own state does not allow it; says what.
+    #[error("{0}")]
+    State(String),
+}
+
+/// By which way an envelope came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Path {
+    /// Through the one relay both use.
+    Relay,
+    /// Across two relays.
+    Federation,
+    /// From node to node.
+    Direct,
+}
+
+/// How far a message of ours has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Durable here only.
+    Queued,
+    /// On the home relay's disk.
+    Stored,
+    /// On the disk of every other device of the thread, by the direct path.
+    Delivered,
+    /// Given up, and why.
+    Failed(RefusalCode),
+}
+
+/// Something the owner may want to know. Released only when durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The account lives at its relay now.
+    Registered {
+        /// Where it is found.
+        address: Address,
+    },
+    /// The relay does not take the account.
+    RegistrationRefused(RefusalCode),
+    /// The home relay admitted this device.
+    RelayUp,
+    /// The home relay is out of reach, and why.
+    RelayDown(String),
+    /// Everything that waited at the relay is here.
+    CaughtUp,
+    /// Somebody new can be written to.
+    ContactAdded {
+        /// Who.
+        account: AccountId,
+        /// Where they are found, by their relay's word.
+        address: Address,
+    },
+    /// A thread was opened with us or by us.
+    ThreadOpened {
+        /// Which.
+        thread: ThreadId,
+        /// The others.
+        people: Vec<AccountId>,
+    },
+    /// A message is here to be shown; never twice.
+    Shown(Message),
+    /// A message of ours has come further.
+    State {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// How far.
+        state: State,
+    },
+    /// A direct link to a device stands.
+    DirectUp(DeviceId),
+    /// The direct link to a device is gone.
+    DirectDown(DeviceId),
+    /// Somebody added us to a thread, and what came with it does not prove what it must. We are not in that thread.
+    InvitationRefused {
+        /// The thread.
+        thread: ThreadId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+    /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used
+    /// since. What arrives is still shown.
+    ThreadHalted {
+        /// Which.
+        thread: ThreadId,
+    },
+    /// An entry could not be opened; it is kept out of sight and counted.
+    Unreadable {
+        /// Its thread.
+        thread: ThreadId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+}
+
+/// A message as people see it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its thread.
+    pub thread: ThreadId,
+    /// Its id.
+    pub message: MessageId,
+    /// Who wrote it.
+    pub author: DeviceId,
+    /// The author's clock: orders messages.
+    pub hlc: Hlc,
+    /// When it came here.
+    pub received: Wall,
+    /// Which way it came; absent for our own.
+    pub path: Option<Path>,
+    /// The text.
+    pub text: String,
+}
+
+impl Message {
+    /// The time to show beside it: the author's, or the time of arrival when the author's lies too far ahead of that
+    /// ([`whimbrel_protocol::limits::CLOCK_AHEAD_MAX`]). Its place is by `hlc` all the same.
+    pub fn shown_at(&self) -> Wall {
+        let horizon = self.received.as_millis().saturating_add(CLOCK_AHEAD_MAX.as_millis() as u64);
+        if self.hlc.millis > horizon { self.received } else { Wall::from_millis(self.hlc.millis) }
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("thread", &self.thread).field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+/// Something to be done outside.
+#[derive(Debug)]
+pub enum Output {
+    /// Sends a frame.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Ends a link.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// Connects to the home relay; answered by [`Input::LinkUp`] or [`Input::ConnectFailed`].
+    Connect {
+        /// Where it is and who it must be.
+        relay: RelayLink,
+    },
+    /// Dials a node; answered by [`Input::LinkUp`] or [`Input::DialFailed`].
+    Dial {
+        /// Who it must be.
+        transport: PublicKey,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// Answers a command.
+    Answer {
+        /// Which.
+        ticket: Ticket,
+        /// How it went.
+        result: Result<Reply, CommandError>,
+    },
+    /// Tells the owner.
+    Event(Event),
+    /// The store could not be read; nothing of this input was done, and nothing will be any more. The driver opens
+    /// the store and the node anew.
+    Broken {
+        /// What the store said.
+        reason: String,
+    },
+}
+
+/// What one input did: a batch to make durable, and outputs that leave only after it.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Changes of the node's store, applied whole before the next input.
+    pub batch: Batch,
+    /// In the order they happen.
+    pub outputs: Vec<Output>,
+}

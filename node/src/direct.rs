@@ -1,0 +1,120 @@
+//! Direct: links from node to node.
+//! Owns: which devices have one, whom we dial, whose answers an envelope still needs, when addresses were offered.
+//! Never: opens an envelope; dials what is not a contact's own fresh, sealed candidate.
+//! Limits: `limits::DIRECT_LINKS_MAX`, `limits::CANDIDATE_AGE_MAX`, `limits::CANDIDATE_EVERY`.
+//! Rules: docs/protocol/direct.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use whimbrel_protocol::id::{DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::Candidates;
+use whimbrel_protocol::time::{Monotonic, Wall};
+
+/// Who must still answer for an envelope.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(crate) thread: ThreadId,
+    pub(crate) message: Option<MessageId>,
+    pub(crate) missing: BTreeSet<DeviceId>,
+}
+
+/// The room.
+#[derive(Debug, Default)]
+pub(crate) struct Direct {
+    links: BTreeMap<LinkId, DeviceId>,
+    by_device: BTreeMap<DeviceId, LinkId>,
+    pub(crate) dialing: BTreeSet<PublicKey>,
+    pub(crate) answers: BTreeMap<EnvelopeId, Answers>,
+    offered: BTreeMap<DeviceId, Monotonic>,
+    /// Our own addresses.
+    pub(crate) listening: Vec<String>,
+}
+
+impl Direct {
+    /// A link to a device stands; gives the one it takes the place of.
+    pub(crate) fn up(&mut self, link: LinkId, device: DeviceId) -> Option<LinkId> {
+        let old = self.by_device.insert(device, link);
+        if let Some(old) = old {
+            self.links.remove(&old);
+        }
+        self.links.insert(link, device);
+        old
+    }
+
+    /// A link is gone; gives the device that has none any more.
+    pub(crate) fn down(&mut self, link: LinkId) -> Option<DeviceId> {
+        let device = self.links.remove(&link)?;
+        self.by_device.remove(&device);
+        Some(device)
+    }
+
+    pub(crate) fn device(&self, link: LinkId) -> Option<DeviceId> {
+        self.links.get(&link).copied()
+    }
+
+    pub(crate) fn link(&self, device: &DeviceId) -> Option<LinkId> {
+        self.by_device.get(device).copied()
+    }
+
+    pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.by_device.keys().copied()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.links.len().saturating_add(self.dialing.len()) >= limits::DIRECT_LINKS_MAX
+    }
+
+    /// Takes note of an envelope sent directly; the oldest make room.
+    pub(crate) fn await_answers(&mut self, envelope: EnvelopeId, answers: Answers) {
+        if self.answers.len() >= limits::DIRECT_ANSWERS_MAX {
+            self.answers.pop_first();
+        }
+        self.answers.insert(envelope, answers);
+    }
+
+    /// A device answered; gives what was awaited when it was the last.
+    pub(crate) fn answered(&mut self, envelope: &EnvelopeId, device: &DeviceId) -> Option<Answers> {
+        let answers = self.answers.get_mut(envelope)?;
+        answers.missing.remove(device);
+        if answers.missing.is_empty() { self.answers.remove(envelope) } else { None }
+    }
+
+    /// Whether a device may be offered our addresses again.
+    pub(crate) fn may_offer(&self, device: &DeviceId, now: Monotonic) -> bool {
+        self.offered.get(device).is_none_or(|at| now.since(*at) >= limits::CANDIDATE_EVERY)
+    }
+
+    pub(crate) fn note_offer(&mut self, device: DeviceId, now: Monotonic) {
+        self.offered.retain(|_, at| now.since(*at) < limits::CANDIDATE_EVERY);
+        self.offered.insert(device, now);
+    }
+}
+
+/// Whether candidates are young enough to dial, by our own clock, which may be off either way.
+pub(crate) fn is_fresh(candidates: &Candidates, wall: Wall) -> bool {
+    let age = candidates.at.as_millis().abs_diff(wall.as_millis());
+    age <= limits::CANDIDATE_AGE_MAX.as_millis() as u64
+}
+
+/// The addresses to offer, within their bounds.
+pub(crate) fn offer(listening: &[String], at: Wall, answer: bool) -> Candidates {
+    let fits = |address: &&String| address.len() <= limits::CANDIDATE_ADDRESS_BYTES_MAX;
+    let addresses = listening.iter().filter(fits).take(limits::CANDIDATE_ADDRESSES_MAX).cloned().collect();
+    Candidates { addresses, at, answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_dialled_within_a_minute_of_our_clock_either_way() {
+        let at = |millis| Candidates { addresses: Vec::new(), at: Wall::from_millis(millis), answer: false };
+        let now = Wall::from_millis(1_000_000);
+        for (millis, fresh) in [(940_000, true), (939_999, false), (1_060_000, true), (1_060_001, false), (0, false)] {
+            assert_eq!(is_fresh(&at(millis), now), fresh, "{millis}");
+        }
+        assert!(!is_fresh(&at(u64::MAX), now));
+    }
+}

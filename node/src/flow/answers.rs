@@ -1,0 +1,244 @@
+//! Answers: what the relay says, brought to whoever asked.
+//! Owns: the pairing of frames and purposes, and what a refusal or a silence means for each.
+//! Never: believes an answer; those who asked judge it.
+
+use std::time::Duration;
+
+use tracing::debug;
+use whimbrel_crypto::{Engine, EngineError};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::RequestId;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::reception::Refused;
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::user::Stocked;
+use whimbrel_storage::StorageError;
+
+use super::{connect, join, open, receive, send};
+use crate::api::{CommandError, Event, Reply};
+use crate::requests::{Asker, Purpose};
+use crate::rooms::Turn;
+use crate::timers::Timer;
+use crate::user;
+
+/// The longest and shortest delay a relay's refusal is followed for.
+const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3_600));
+
+/// A frame of the relay.
+pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), StorageError> {
+    connect::heard(t);
+    match frame {
+        Frame::Refused(refused) => return refusal(t, refused),
+        Frame::Admitted(words) => return connect::admitted(t, words),
+        Frame::Registered(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Register) => connect::registered(t, words.address),
+                other => unexpected(t, other),
+            };
+        }
+        _ if t.rooms.reception.admitted().is_none() => {
+            debug!(frame = frame.name(), "not expected before the relay let us in");
+            return Ok(());
+        }
+        Frame::Push(run) => return receive::pushed(t, run),
+        Frame::CaughtUp(_) => t.event(Event::CaughtUp),
+        Frame::Stocked(words) => return stocked(t, words),
+        Frame::Done(words) => match take(t, words.request) {
+            Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
+            Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
+            other => return unexpected(t, other),
+        },
+        Frame::Stored(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Submit(thread, order)) => send::stored(t, thread, order),
+                Some(Purpose::Opening(thread)) => open::opened(t, thread),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::ThreadExists(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Opening(thread)) => open::exists(t, thread, words.thread),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::LookedUp(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::LookUp(Asker::Job(job), account)) => {
+                    open::looked_up(t, job, account, words.address, words.log)
+                }
+                Some(Purpose::LookUp(Asker::Joining(welcome), account)) => {
+                    join::looked_up(t, welcome, account, words.address, words.log)
+                }
+                other => unexpected(t, other),
+            };
+        }
+        Frame::ClaimedKeyPackages(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Claim(job, account)) => open::claimed(t, job, account, words.packages),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::Blob(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Blob(welcome, blob)) => join::fetched(t, welcome, blob, words.bytes),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::HeartbeatAnswer(_) => {}
+        other => debug!(frame = other.name(), "not expected from a relay"),
+    }
+    Ok(())
+}
+
+fn take<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Option<Purpose> {
+    t.rooms.timers.clear(Timer::Answer(request));
+    t.rooms.requests.take(request)
+}
+
+/// An answer of the wrong kind settles its request as a refusal would; one to no request changes nothing (it may be
+/// late).
+fn unexpected<E: Engine>(t: &mut Turn<'_, E>, purpose: Option<Purpose>) -> Result<(), StorageError> {
+    match purpose {
+        Some(purpose) => refused(t, purpose, RefusalCode::Unexpected, None),
+        None => Ok(()),
+    }
+}
+
+fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), StorageError> {
+    let delay = words.retry_after_ms.map(|ms| Duration::from_millis(ms.into()).clamp(RETRY_RANGE.0, RETRY_RANGE.1));
+    let passes = matches!(
+        words.code,
+        RefusalCode::Full | RefusalCode::Busy | RefusalCode::Internal | RefusalCode::PeerUnreachable
+    );
+    let delay = delay.or(passes.then_some(limits::RETRY_DELAY));
+    match words.request {
+        Some(request) => match take(t, request) {
+            Some(purpose) => refused(t, purpose, words.code, delay),
+            None => Ok(()),
+        },
+        None => {
+            if let Some(link) = t.rooms.reception.link() {
+                t.close(link);
+            }
+            connect::down(t, words.code.to_string(), delay)
+        }
+    }
+}
+
+/// A request is not done; `again`: when it may be tried again.
+fn refused<E: Engine>(
+    t: &mut Turn<'_, E>,
+    purpose: Purpose,
+    code: RefusalCode,
+    again: Option<Duration>,
+) -> Result<(), StorageError> {
+    match purpose {
+        Purpose::Register => match again {
+            Some(delay) => {
+                if let Some(link) = t.rooms.reception.link() {
+                    t.close(link);
+                }
+                connect::down(t, code.to_string(), Some(delay))
+            }
+            None => connect::rejected(t, code),
+        },
+        Purpose::Stock => {
+            let delay = again.unwrap_or(limits::LINK_IDLE_MAX);
+            t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(delay));
+            Ok(())
+        }
+        Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
+            open::fail(t, job, CommandError::Refused(code));
+            Ok(())
+        }
+        Purpose::LookUp(Asker::Joining(welcome), _) | Purpose::Blob(welcome, _) => {
+            // Whether the other relay can be trusted may change by its operator's hand.
+            let again = again.or((code == RefusalCode::PeerUntrusted).then_some(limits::RETRY_DELAY));
+            join::failed(t, welcome, again, &code.to_string())
+        }
+        Purpose::Invite(ticket, _) => {
+            t.answer(ticket, Err(CommandError::Refused(code)));
+            Ok(())
+        }
+        Purpose::Opening(thread) => open::refused(t, thread, code, again),
+        Purpose::Submit(thread, order) => send::refused(t, thread, order, code, again),
+        Purpose::Tag(thread) => match again {
+            Some(delay) => {
+                t.rooms.timers.set(Timer::Tag(thread), t.now.monotonic.plus(delay));
+                Ok(())
+            }
+            None => join::tagged(t, thread),
+        },
+    }
+}
+
+/// The relay said nothing to a request, though the link stands.
+pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+    let Some(purpose) = t.rooms.requests.take(request) else { return Ok(()) };
+    let silent = || CommandError::Unreachable("the relay did not answer in time".to_owned());
+    match purpose {
+        Purpose::Register => connect::abandon(t, "the relay did not answer in time"),
+        Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
+            open::fail(t, job, silent());
+            Ok(())
+        }
+        Purpose::Invite(ticket, _) => {
+            t.answer(ticket, Err(silent()));
+            Ok(())
+        }
+        Purpose::Submit(thread, order) => send::unanswered(t, thread, order),
+        other => refused(t, other, RefusalCode::Busy, Some(limits::RETRY_DELAY)),
+    }
+}
+
+/// How many KeyPackages the relay has.
+fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), StorageError> {
+    t.rooms.user.left = Some(words.left);
+    let Some(request) = words.request else {
+        let one_time = user::missing(words.left);
+        return if one_time > 0 { stock(t, one_time) } else { Ok(()) };
+    };
+    take(t, request);
+    if user::missing(words.left) == 0 {
+        return Ok(());
+    }
+    if t.rooms.user.sent == 0 {
+        restock(t)?;
+    } else {
+        // It took some and has too few all the same: not again at once, or we would make keys for ever.
+        t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(limits::LINK_IDLE_MAX));
+    }
+    Ok(())
+}
+
+/// Time to stock up again.
+pub(crate) fn restock<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let one_time = user::missing(t.rooms.user.left.unwrap_or(0));
+    stock(t, one_time)
+}
+
+/// Makes and sends KeyPackages, unless some are on their way.
+pub(crate) fn stock<E: Engine>(t: &mut Turn<'_, E>, one_time: usize) -> Result<(), StorageError> {
+    let Some(link) = t.rooms.reception.admitted() else { return Ok(()) };
+    if t.rooms.requests.any(|purpose| *purpose == Purpose::Stock) || t.rooms.timers.is_set(Timer::Stock) {
+        return Ok(());
+    }
+    let request = t.rooms.requests.begin(Purpose::Stock);
+    let own = t.rooms.identity.own();
+    let made = user::stock(t.engine, &mut t.rows, t.chance, t.now, &own, request, one_time);
+    match made {
+        Ok(frame) => {
+            t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+            t.rooms.user.sent = one_time;
+            t.send(link, frame);
+            Ok(())
+        }
+        Err(EngineError::Rows(error)) => Err(error),
+        Err(error) => {
+            debug!(%error, "no KeyPackages could be made");
+            t.rooms.requests.take(request);
+            t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(limits::LINK_IDLE_MAX));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Commands: what the owner asks for, each answered once.
+//! Owns: which can be done without the relay, and what becomes of the others while it is out of reach.
+
+use std::time::Duration;
+
+use whimbrel_crypto::Engine;
+use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::user::NewInvite;
+use whimbrel_storage::{Order, Reads, StorageError};
+
+use super::{direct, open, send};
+use crate::api::{Command, CommandError, Reply, Status, Ticket};
+use crate::reception::Home;
+use crate::requests::Purpose;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, PlaceRow, SeenRow};
+use crate::thread;
+use crate::{user, views};
+
+/// Does a command, or begins it; its answer comes now or later, once.
+pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<(), StorageError> {
+    let done = match needs_relay(t, &command)? {
+        true => match wait_or_fail(t, ticket, &command) {
+            Ok(true) => return Ok(()),
+            Ok(false) => with_relay(t, ticket, command),
+            Err(error) => Err(error.into()),
+        },
+        false => alone(t, ticket, command),
+    };
+    match done {
+        Ok(Some(reply)) => t.answer(ticket, Ok(reply)),
+        Ok(None) => {}
+        Err(Halt::Command(error)) => t.answer(ticket, Err(error)),
+        Err(Halt::Broken(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, StorageError> {
+    Ok(match command {
+        Command::NewInvite { .. } => true,
+        Command::AcceptInvite(invite) => {
+            invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
+        }
+        Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
+        _ => false,
+    })
+}
+
+fn others<E: Engine>(t: &Turn<'_, E>, people: &[AccountId]) -> Vec<AccountId> {
+    let own = t.rooms.identity.account();
+    people.iter().filter(|account| **account != own).copied().collect()
+}
+
+/// While the relay is out of reach: `true` when the command waits for an attempt that is under way.
+fn wait_or_fail<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: &Command) -> Result<bool, CommandError> {
+    let reception = &mut t.rooms.reception;
+    match &reception.home {
+        Home::Admitted { .. } => return Ok(false),
+        Home::Rejected(code) => return Err(CommandError::Refused(*code)),
+        Home::Down if reception.attempts > 0 => return Err(CommandError::Unreachable(reception.reason.clone())),
+        Home::Down | Home::Connecting | Home::Registering { .. } | Home::Greeting { .. } => {}
+    }
+    if reception.waiting.len() >= limits::COMMANDS_WAITING_MAX {
+        return Err(CommandError::State("too many commands wait for the relay already".to_owned()));
+    }
+    reception.waiting.push_back((ticket, command.clone()));
+    Ok(true)
+}
+
+fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
+    match command {
+        Command::NewInvite { uses, holds } => new_invite(t, ticket, uses, holds).map(|()| None),
+        Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
+        Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
+        other => alone(t, ticket, other),
+    }
+}
+
+fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
+    match command {
+        Command::Send { thread, text } => send::text(t, thread, text).map(Some),
+        Command::MarkRead { thread, upto } => mark_read(t, thread, upto).map(|()| Some(Reply::Done)),
+        Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
+        Command::Status => Ok(Some(Reply::Status(status(t)))),
+        Command::NewInvite { .. } => Err(CommandError::NotRegistered.into()),
+        Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
+        Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
+    }
+}
+
+fn new_invite<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, uses: u32, holds: Duration) -> Result<(), Halt> {
+    if uses == 0 || uses > limits::INVITE_USES_MAX {
+        let max = limits::INVITE_USES_MAX;
+        return Err(CommandError::State(format!("an invite has 1 to {max} uses")).into());
+    }
+    let address = t.rooms.identity.address().cloned().ok_or(CommandError::NotRegistered)?;
+    let relay = t.rooms.identity.relay();
+    let invite = user::invite(t.chance, t.rooms.identity.account(), address, relay);
+    let token = invite.token.hash();
+    let holds = u64::try_from(holds.as_millis()).unwrap_or(u64::MAX);
+    let expires = Wall::from_millis(t.now.wall.as_millis().saturating_add(holds));
+    t.ask(Purpose::Invite(ticket, Box::new(invite)), |request| NewInvite { request, token, uses, expires });
+    Ok(())
+}
+
+fn status<E: Engine>(t: &Turn<'_, E>) -> Status {
+    Status {
+        address: t.rooms.identity.address().cloned(),
+        device: t.rooms.identity.id(),
+        relay: t.rooms.identity.relay(),
+        relay_admitted: t.rooms.reception.admitted().is_some(),
+        queued: usize::try_from(t.rooms.outbox.queued).unwrap_or(usize::MAX),
+        direct: t.rooms.direct.devices().collect(),
+    }
+}
+
+/// Moves the read mark of a conversation; never back.
+fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) -> Result<(), Halt> {
+    let same = views::aliases(&t.rows, &thread)?;
+    let prefix = rows::message_prefix(&upto);
+    let mut place = None;
+    for (key, value) in t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::THREAD_DEVICES_MAX)? {
+        let seen: SeenRow = rows::decode(&key, &value)?;
+        if let (true, Some(author)) = (same.contains(&seen.thread), rows::message_author(&key)) {
+            place = place.max(Some(PlaceRow { hlc: seen.hlc, message: upto, author }));
+        }
+    }
+    let place = place.ok_or(CommandError::Unknown)?;
+    let own = t.rooms.identity.id();
+    for thread in same {
+        let Some(mut row) = thread::get(&t.rows, &thread)? else { continue };
+        if row.read.is_some_and(|read| read >= place) {
+            continue;
+        }
+        row.read = Some(place);
+        let mut unread = 0u64;
+        let from = rows::history_key(&thread, &place);
+        rows::each_between(&t.rows, &from, &rows::after(&rows::history_prefix(&thread)), |(key, _)| {
+            let after = rows::history_place(&key).is_some_and(|at| at > place && at.author != own);
+            unread = unread.saturating_add(u64::from(after));
+            Ok(())
+        })?;
+        row.unread = unread;
+        thread::put(&mut t.rows, &thread, &row);
+    }
+    Ok(())
+}

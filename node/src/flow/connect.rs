@@ -1,0 +1,222 @@
+//! Connect: from nothing to being served by the home relay, and back.
+//! In order: connect, register once, say who we are, be admitted; then everything that waited goes on.
+//! Rules: docs/protocol/reception.md.
+
+use std::time::Duration;
+
+use tracing::{debug, info};
+use whimbrel_crypto::{Engine, link};
+use whimbrel_protocol::id::{Address, LinkId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::reception::{Admitted, Heartbeat, Hello, Register};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::{VERSION, invite::RelayLink};
+use whimbrel_storage::StorageError;
+
+use super::{answers, commands, direct, join, open, receive, send};
+use crate::api::{CommandError, Event, Output};
+use crate::outbox::Phase;
+use crate::reception::{Home, backoff};
+use crate::requests::Purpose;
+use crate::rooms::Turn;
+use crate::timers::Timer;
+use crate::user;
+
+/// How many heartbeats lie between two rounds of forgetting what is too old: an hour.
+const BEATS_PER_ROUND: u64 = 360;
+/// Redirects followed in a row.
+const REDIRECTS_MAX: u32 = 3;
+
+/// Time for an attempt.
+pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) {
+    if matches!(t.rooms.reception.home, Home::Down) {
+        let relay = t.rooms.identity.relay();
+        connect(t, relay);
+    }
+}
+
+fn connect<E: Engine>(t: &mut Turn<'_, E>, relay: RelayLink) {
+    t.rooms.reception.home = Home::Connecting;
+    t.rooms.timers.clear(Timer::Connect);
+    // The runtime answers by itself; this is for one that does not.
+    t.rooms.timers.set(Timer::Greeting, t.now.monotonic.plus(limits::ANSWER_TIME_MAX * 3));
+    t.out.push(Output::Connect { relay });
+}
+
+/// The link stands: the first frame says who we are.
+pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u8; 32]) {
+    if !matches!(t.rooms.reception.home, Home::Connecting | Home::Down) {
+        return t.close(link);
+    }
+    t.rooms.timers.clear(Timer::Connect);
+    t.rooms.timers.set(Timer::Greeting, t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+    t.rooms.reception.malformed = 0;
+    if t.rooms.identity.address().is_some() {
+        return hello(t, link, &exporter);
+    }
+    t.rooms.reception.home = Home::Registering { link, exporter };
+    let identity = &t.rooms.identity;
+    let (name, log, device) = (identity.name().clone(), identity.log.bytes(), identity.id());
+    let proof = link::prove(&identity.device, &exporter);
+    t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof });
+}
+
+fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8; 32]) {
+    t.rooms.reception.home = Home::Greeting { link };
+    let identity = &t.rooms.identity;
+    let (log_seq, log_hash) = identity.log.head();
+    let proof = link::prove(&identity.device, exporter);
+    let device = identity.id();
+    t.send(link, Hello { version: VERSION, device, log_seq, log_hash, proof });
+}
+
+/// The account lives at the relay now.
+pub(crate) fn registered<E: Engine>(t: &mut Turn<'_, E>, address: Address) -> Result<(), StorageError> {
+    let Home::Registering { link, exporter } = t.rooms.reception.home else { return Ok(()) };
+    if address.domain != t.rooms.identity.relay().domain || address.name != *t.rooms.identity.name() {
+        return abandon(t, "the relay registered another address than asked for");
+    }
+    t.rooms.identity.registered(&mut t.rows, address.clone());
+    t.event(Event::Registered { address });
+    hello(t, link, &exporter);
+    Ok(())
+}
+
+/// The relay does not take the account, and asking again would change nothing.
+pub(crate) fn rejected<E: Engine>(t: &mut Turn<'_, E>, code: RefusalCode) -> Result<(), StorageError> {
+    abandon(t, "the relay refused the registration")?;
+    t.rooms.timers.clear(Timer::Connect);
+    t.rooms.reception.home = Home::Rejected(code);
+    t.event(Event::RegistrationRefused(code));
+    Ok(())
+}
+
+/// The relay serves us: everything that waited goes on.
+pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Result<(), StorageError> {
+    let Home::Greeting { link } = t.rooms.reception.home else { return Ok(()) };
+    if words.version == 0 || words.version > VERSION {
+        return abandon(t, "no common protocol version");
+    }
+    let relay = t.rooms.identity.relay();
+    if words.domain != relay.domain {
+        return abandon(t, "the relay serves another domain");
+    }
+    if let Some(endpoint) = words.push_address {
+        if t.rooms.reception.redirects >= REDIRECTS_MAX {
+            return abandon(t, "the relay sends us in circles");
+        }
+        t.rooms.reception.redirects += 1;
+        t.close(link);
+        connect(t, RelayLink { endpoint, ..relay });
+        return Ok(());
+    }
+    let reception = &mut t.rooms.reception;
+    reception.home = Home::Admitted { link, heard: t.now.monotonic };
+    (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
+    t.rooms.timers.clear(Timer::Greeting);
+    t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
+    info!("admitted by the home relay");
+    t.event(Event::RelayUp);
+    if user::last_resort_due(&t.rows, t.now)? {
+        // The very first time there are none; later the relay says how many it has.
+        let one_time = if user::never_stocked(&t.rows)? { limits::KEY_PACKAGES_MAX } else { 0 };
+        answers::stock(t, one_time)?;
+    }
+    open::submit_all(t)?;
+    join::begin_all(t)?;
+    join::tag_all(t)?;
+    send::pump_all(t)?;
+    for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
+        commands::run(t, ticket, command)?;
+    }
+    Ok(())
+}
+
+/// "I am here", with what the relay could not see.
+pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let Home::Admitted { link, heard } = t.rooms.reception.home else { return Ok(()) };
+    if t.now.monotonic.since(heard) > limits::HEARTBEAT_EVERY + limits::ANSWER_TIME_MAX {
+        return abandon(t, "the relay fell silent");
+    }
+    let touches = t.rooms.reception.take_touches();
+    t.send(link, Heartbeat { touches });
+    t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
+    t.rooms.reception.beats = t.rooms.reception.beats.wrapping_add(1);
+    if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
+        receive::forget_old(t)?;
+    }
+    Ok(())
+}
+
+/// The relay said something: it is there.
+pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>) {
+    if let Home::Admitted { heard, .. } = &mut t.rooms.reception.home {
+        *heard = t.now.monotonic;
+    }
+}
+
+/// A frame of a link could not be read.
+pub(crate) fn malformed<E: Engine>(t: &mut Turn<'_, E>, link: LinkId) -> Result<(), StorageError> {
+    if t.rooms.reception.link() != Some(link) {
+        t.close(link);
+        return direct::link_lost(t, link);
+    }
+    t.rooms.reception.malformed = t.rooms.reception.malformed.saturating_add(1);
+    if t.rooms.reception.malformed > limits::MALFORMED_FRAMES_MAX {
+        return abandon(t, "the relay sends frames that cannot be read");
+    }
+    debug!("a frame of the relay could not be read");
+    Ok(())
+}
+
+/// Ends the link from this side, and tries again.
+pub(crate) fn abandon<E: Engine>(t: &mut Turn<'_, E>, reason: &str) -> Result<(), StorageError> {
+    if let Some(link) = t.rooms.reception.link() {
+        t.close(link);
+    }
+    down(t, reason.to_owned(), None)
+}
+
+/// The relay is out of reach. What needs it now fails, what can wait waits; the next attempt has its time.
+pub(crate) fn down<E: Engine>(
+    t: &mut Turn<'_, E>,
+    reason: String,
+    retry_after: Option<Duration>,
+) -> Result<(), StorageError> {
+    if matches!(t.rooms.reception.home, Home::Down | Home::Rejected(_)) {
+        return Ok(());
+    }
+    t.rooms.reception.home = Home::Down;
+    let wait = backoff(t.rooms.reception.attempts, t.chance).max(retry_after.unwrap_or_default());
+    t.rooms.reception.attempts = t.rooms.reception.attempts.saturating_add(1);
+    t.rooms.reception.reason.clone_from(&reason);
+    for timer in [Timer::Greeting, Timer::Heartbeat, Timer::Acknowledge, Timer::Stock] {
+        t.rooms.timers.clear(timer);
+    }
+    t.rooms.timers.set(Timer::Connect, t.now.monotonic.plus(wait));
+    t.rooms.hold.forget();
+    t.rooms.outbox.starved.clear();
+    t.rooms.push.stalled.clear();
+    t.rooms.user.left = None;
+    for (request, purpose) in t.rooms.requests.take_all() {
+        t.rooms.timers.clear(Timer::Answer(request));
+        if let Purpose::Invite(ticket, _) = purpose {
+            t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
+        }
+    }
+    t.rooms.threads.joining.clear();
+    for (_, job) in std::mem::take(&mut t.rooms.threads.jobs) {
+        t.answer(job.ticket, Err(CommandError::Unreachable(reason.clone())));
+    }
+    for (ticket, _) in std::mem::take(&mut t.rooms.reception.waiting) {
+        t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
+    }
+    for lane in t.rooms.outbox.lanes.values_mut() {
+        lane.rephase(|waiting| (waiting.phase == Phase::Submitted).then_some(Phase::Ready));
+    }
+    if !t.rooms.reception.told_down {
+        t.rooms.reception.told_down = true;
+        t.event(Event::RelayDown(reason));
+    }
+    Ok(())
+}

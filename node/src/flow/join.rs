@@ -1,0 +1,312 @@
+//! Join: from an invitation in the inbox log to a thread that can be used.
+//! In order: keep the invitation, fetch Welcome and tree, look everybody up, join, hold every leaf against its
+//! account's log, keep the thread, open what came before, tell the relay the tag.
+//! Never: shows or uses a thread one leaf of which is not proved. Rules: docs/protocol/thread.md, "Joining".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tracing::debug;
+use whimbrel_crypto::{Context, Engine, EngineError, Joined};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::Invitation;
+use whimbrel_protocol::thread::{FetchBlob, TagThread};
+use whimbrel_protocol::user::{LookUp, Who};
+use whimbrel_storage::{Overlay, StorageError};
+
+use super::receive;
+use crate::api::Event;
+use crate::contacts::{self, Distrust, Person};
+use crate::reception::backoff;
+use crate::requests::{Asker, Purpose};
+use crate::rooms::Turn;
+use crate::rows::{self, InvitationRow, Space, ThreadState};
+use crate::thread::{self, Joining};
+use crate::timers::Timer;
+
+/// An invitation came: it is kept before anything else, so that a crash loses nothing.
+pub(crate) fn invited<E: Engine>(t: &mut Turn<'_, E>, invitation: Invitation) -> Result<(), StorageError> {
+    let (thread, welcome) = (invitation.thread, invitation.welcome);
+    let known = thread::get(&t.rows, &thread)?.is_some_and(|row| row.state != ThreadState::Refused);
+    if known || t.rooms.threads.invitations.contains_key(&welcome) {
+        return Ok(());
+    }
+    let threads = t.rooms.threads.known.saturating_add(t.rooms.threads.invitations.len());
+    if threads >= limits::ACCOUNT_THREADS_MAX {
+        let reason = "too many threads".to_owned();
+        t.event(Event::InvitationRefused { thread, reason });
+        return Ok(());
+    }
+    rows::put(&mut t.rows, rows::invitation_key(&welcome), &InvitationRow { invitation });
+    t.rooms.threads.invitations.insert(welcome, 0);
+    Ok(())
+}
+
+/// Follows kept invitations, a bounded number at once.
+pub(crate) fn begin_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if t.rooms.reception.admitted().is_none() {
+        return Ok(());
+    }
+    let idle = |welcome: &&BlobId| {
+        !t.rooms.threads.joining.contains_key(*welcome) && !t.rooms.timers.is_set(Timer::Invitation(**welcome))
+    };
+    let room = limits::JOININGS_MAX.saturating_sub(t.rooms.threads.joining.len());
+    let next: Vec<BlobId> = t.rooms.threads.invitations.keys().filter(idle).take(room).copied().collect();
+    next.into_iter().try_for_each(|welcome| begin(t, welcome))
+}
+
+fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageError> {
+    let Some(row) = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))? else {
+        t.rooms.threads.invitations.remove(&welcome);
+        return Ok(());
+    };
+    let invitation = row.invitation;
+    let own = t.rooms.identity.account();
+    let mut people = BTreeMap::new();
+    let mut unknown = BTreeSet::new();
+    let mut asked = Vec::new();
+    for one in invitation.participants.iter().filter(|one| one.account != own) {
+        let known = contacts::known(&t.rows, &one.account)?.filter(|person| {
+            person.address.domain == one.domain && one.devices.iter().all(|index| person.log.device(*index).is_some())
+        });
+        match known {
+            Some(person) => drop(people.insert(one.account, person)),
+            None => {
+                unknown.insert(one.account);
+                asked.push((one.account, one.domain.clone()));
+            }
+        }
+    }
+    let blobs = BTreeSet::from([invitation.welcome, invitation.tree]);
+    let joining = Joining { invitation, welcome: None, tree: None, unknown, people };
+    t.rooms.threads.joining.insert(welcome, joining);
+    for blob in blobs {
+        t.ask(Purpose::Blob(welcome, blob), |request| FetchBlob { request, blob });
+    }
+    for (account, domain) in asked {
+        let who = Who::Account(account, domain);
+        let purpose = Purpose::LookUp(Asker::Joining(welcome), account);
+        t.ask(purpose, |request| LookUp { request, who, hint: None });
+    }
+    Ok(())
+}
+
+/// A large body came; its hash must be the one asked for.
+pub(crate) fn fetched<E: Engine>(
+    t: &mut Turn<'_, E>,
+    welcome: BlobId,
+    blob: BlobId,
+    bytes: Vec<u8>,
+) -> Result<(), StorageError> {
+    if BlobId::of(&bytes) != blob {
+        return failed(t, welcome, Some(limits::RETRY_DELAY), "the relay sent another body than asked for");
+    }
+    let Some(joining) = t.rooms.threads.joining.get_mut(&welcome) else { return Ok(()) };
+    if blob == joining.invitation.tree {
+        joining.tree = Some(bytes.clone());
+    }
+    if blob == joining.invitation.welcome {
+        joining.welcome = Some(bytes);
+    }
+    complete(t, welcome)
+}
+
+/// A log came; it must prove the account.
+pub(crate) fn looked_up<E: Engine>(
+    t: &mut Turn<'_, E>,
+    welcome: BlobId,
+    account: AccountId,
+    address: Address,
+    log: Vec<u8>,
+) -> Result<(), StorageError> {
+    let Some(joining) = t.rooms.threads.joining.get_mut(&welcome) else { return Ok(()) };
+    let domain = joining.invitation.participants.iter().find(|one| one.account == account).map(|one| &one.domain);
+    let Some(domain) = domain else { return Ok(()) };
+    match contacts::judge(&t.rows, account, domain, address, log)? {
+        Ok(person) => {
+            joining.people.insert(account, person);
+            joining.unknown.remove(&account);
+            complete(t, welcome)
+        }
+        Err(Distrust(why)) => refuse(t, welcome, &why),
+    }
+}
+
+/// Something could not be had; for now, or for good.
+pub(crate) fn failed<E: Engine>(
+    t: &mut Turn<'_, E>,
+    welcome: BlobId,
+    again: Option<Duration>,
+    why: &str,
+) -> Result<(), StorageError> {
+    let Some(delay) = again else { return refuse(t, welcome, why) };
+    if t.rooms.threads.joining.remove(&welcome).is_some()
+        && let Some(attempts) = t.rooms.threads.invitations.get_mut(&welcome)
+    {
+        debug!(why, "an invitation is followed again later");
+        let wait = backoff(*attempts, t.chance).max(delay);
+        *attempts = attempts.saturating_add(1);
+        t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(wait));
+    }
+    begin_all(t)
+}
+
+/// Joins once everything is here.
+fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageError> {
+    let Some(joining) = t.rooms.threads.joining.get(&welcome) else { return Ok(()) };
+    if joining.welcome.is_none() || joining.tree.is_none() || !joining.unknown.is_empty() {
+        return Ok(());
+    }
+    let Some(joining) = t.rooms.threads.joining.remove(&welcome) else { return Ok(()) };
+    // On top of the turn's changes, and dropped without a trace unless every leaf is proved.
+    let mut trial = Overlay::new(&t.rows);
+    let own = t.rooms.identity.own();
+    let mut cx = Context { rows: &mut trial, chance: &mut *t.chance, now: t.now };
+    let (bytes, tree) = (joining.welcome.as_deref().unwrap_or_default(), joining.tree.as_deref().unwrap_or_default());
+    let joined = match t.engine.join(&mut cx, &own, bytes, tree) {
+        Ok(joined) => joined,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return refuse(t, welcome, &error.to_string()),
+    };
+    let trial = trial.into_changes();
+    if let Err(why) = prove(t, &joining, &joined) {
+        return refuse(t, welcome, why);
+    }
+    let Joining { invitation, people, .. } = joining;
+    let thread = invitation.thread;
+    let everybody: Vec<AccountId> = invitation.participants.iter().map(|one| one.account).collect();
+    let tag = t.rooms.identity.participants.tag(&everybody);
+    let Some(first) = thread::tag_in(&mut t.rows, &tag, thread)? else {
+        return refuse(t, welcome, "too many threads of the same people");
+    };
+    t.rows.absorb(trial);
+    let mut row = thread::fresh(invitation.participants, joined.epoch, ThreadState::Open, tag, t.now.wall);
+    // Of two threads that crossed, the relay is told about the one to write to.
+    row.tagged = !first;
+    if thread::get(&t.rows, &thread)?.is_none() {
+        t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
+    }
+    thread::put(&mut t.rows, &thread, &row);
+    forget(t, &welcome);
+    if first {
+        t.rooms.threads.untagged.insert(thread);
+    }
+    keep_people(t, &people, invitation.inviter.account)?;
+    t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
+    tag_all(t)?;
+    receive::unpark(t, thread)?;
+    begin_all(t)
+}
+
+/// Whether the group is the one announced and every leaf the device it says it is.
+fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Result<(), &'static str> {
+    let Joining { invitation, people, .. } = joining;
+    if joined.thread != invitation.thread || joined.epoch != invitation.epoch {
+        return Err("the Welcome is for another thread or epoch than announced");
+    }
+    let identity = &t.rooms.identity;
+    let mut leaves = BTreeSet::new();
+    for (device, key) in &joined.members {
+        let log = if device.account == identity.account() {
+            Some(&identity.log)
+        } else {
+            people.get(&device.account).map(|person| &person.log)
+        };
+        let proved = log.and_then(|log| log.device(device.index));
+        if proved.is_none_or(|proved| proved.device_key != *key) {
+            return Err("a leaf does not match its account's log");
+        }
+        if !leaves.insert(*device) {
+            return Err("a device has two leaves");
+        }
+    }
+    let announced = invitation
+        .participants
+        .iter()
+        .flat_map(|one| one.devices.iter().map(|index| DeviceId { account: one.account, index: *index }));
+    if announced.collect::<BTreeSet<_>>() != leaves {
+        return Err("the members are not the ones announced");
+    }
+    let home = identity.relay().domain;
+    let own = invitation.participants.iter().find(|one| one.account == identity.account());
+    if own.is_none_or(|own| own.domain != home) || !leaves.contains(&identity.id()) {
+        return Err("this device is not among the members");
+    }
+    if !leaves.contains(&invitation.inviter) || invitation.inviter.account == identity.account() {
+        return Err("the inviter is not among the members");
+    }
+    Ok(())
+}
+
+/// Whoever opened a thread with us had consent, by our relay's word; the others are fellow members.
+fn keep_people<E: Engine>(
+    t: &mut Turn<'_, E>,
+    people: &BTreeMap<AccountId, Person>,
+    inviter: AccountId,
+) -> Result<(), StorageError> {
+    for (account, person) in people {
+        let new = *account == inviter && !contacts::is_contact(&t.rows, account)?;
+        contacts::keep(&mut t.rows, person, *account == inviter)?;
+        if new {
+            t.event(Event::ContactAdded { account: *account, address: person.address.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn forget<E: Engine>(t: &mut Turn<'_, E>, welcome: &BlobId) {
+    t.rows.delete(rows::invitation_key(welcome));
+    t.rooms.threads.invitations.remove(welcome);
+    t.rooms.threads.joining.remove(welcome);
+    t.rooms.timers.clear(Timer::Invitation(*welcome));
+}
+
+/// What came with the invitation is no proof: it is gone, and the owner is told. Unless another invitation to the
+/// thread is open, its entries are recorded as unreadable from now on.
+fn refuse<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId, why: &str) -> Result<(), StorageError> {
+    let row = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))?;
+    forget(t, &welcome);
+    let Some(InvitationRow { invitation }) = row else { return Ok(()) };
+    let thread = invitation.thread;
+    t.event(Event::InvitationRefused { thread, reason: why.to_owned() });
+    let mut another = false;
+    rows::each(&t.rows, &rows::space(Space::Invitation), |(key, value)| {
+        another |= rows::decode::<InvitationRow>(&key, &value)?.invitation.thread == thread;
+        Ok(())
+    })?;
+    if !another && thread::get(&t.rows, &thread)?.is_none() {
+        let nobody = whimbrel_protocol::id::ParticipantsTag::from_bytes([0; 32]);
+        let mut row = thread::fresh(Vec::new(), invitation.epoch, ThreadState::Refused, nobody, t.now.wall);
+        row.tagged = true;
+        thread::put(&mut t.rows, &thread, &row);
+        t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
+        receive::unpark(t, thread)?;
+    }
+    begin_all(t)
+}
+
+/// Tells the relay the tags it does not know.
+pub(crate) fn tag_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let threads: Vec<ThreadId> = t.rooms.threads.untagged.iter().copied().collect();
+    for thread in threads {
+        let under_way = t.rooms.requests.any(|purpose| *purpose == Purpose::Tag(thread));
+        if under_way || t.rooms.timers.is_set(Timer::Tag(thread)) {
+            continue;
+        }
+        if let Some(row) = thread::get(&t.rows, &thread)? {
+            t.ask(Purpose::Tag(thread), |request| TagThread { request, thread, tag: row.tag });
+        }
+    }
+    Ok(())
+}
+
+/// The relay knows the tag, or will never take it.
+pub(crate) fn tagged<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    t.rooms.threads.untagged.remove(&thread);
+    if let Some(mut row) = thread::get(&t.rows, &thread)? {
+        row.tagged = true;
+        thread::put(&mut t.rows, &thread, &row);
+    }
+    Ok(())
+}

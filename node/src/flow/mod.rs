@@ -1,0 +1,11 @@
+//! Flows: a message's trip, in order, one file per trip.
+//! Owns: who is asked after whom. Never: a state of its own; rooms have those.
+
+pub(crate) mod answers;
+pub(crate) mod commands;
+pub(crate) mod connect;
+pub(crate) mod direct;
+pub(crate) mod join;
+pub(crate) mod open;
+pub(crate) mod receive;
+pub(crate) mod send;

@@ -1,0 +1,395 @@
+//! Open: from an invite, or a set of people, to a thread the relay has on its disk.
+//! In order: look everybody up, verify their logs, claim a KeyPackage of each device, make the group, keep it with
+//! the opening in one batch, hand the opening in until the relay has it.
+//! Nothing is kept before the group is made: until then a lost link ends the attempt.
+//! Rules: docs/protocol/thread.md, "Opening"; user.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use whimbrel_crypto::{Context, Engine, EngineError, Invitee};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, ThreadId};
+use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{OpenThread, Opening};
+use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
+use whimbrel_storage::{Reads, StorageError};
+
+use super::send;
+use crate::api::{CommandError, Event, Reply, Ticket};
+use crate::contacts::{self, Distrust};
+use crate::requests::{Asker, Purpose};
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, OpeningRow, ThreadState};
+use crate::thread::{self, Aim, Guest, Job, JobId};
+use crate::timers::Timer;
+
+/// Takes up an invite. `None`: the answer comes later.
+pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Invite) -> Result<Option<Reply>, Halt> {
+    if invite.account == t.rooms.identity.account() {
+        return Err(CommandError::OwnInvite.into());
+    }
+    if let Some(thread) = existing(t, [invite.account])? {
+        if let Some(waiting) = t.rooms.threads.openings.get_mut(&thread) {
+            if waiting.len() >= limits::COMMANDS_WAITING_MAX {
+                return Err(CommandError::State("too many commands wait for this already".to_owned()).into());
+            }
+            waiting.push(ticket);
+            return Ok(None);
+        }
+        return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
+    }
+    let domain = invite.address.domain.clone();
+    let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
+    begin(t, Job { ticket, aim: Aim::Invite(invite), guests })?;
+    Ok(None)
+}
+
+/// Sends to exactly these people. `None`: the answer comes later, with the thread.
+pub(crate) fn send_to<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    people: &[AccountId],
+    text: String,
+) -> Result<Option<Reply>, Halt> {
+    send::check(t, &text)?;
+    let own = t.rooms.identity.account();
+    let people: BTreeSet<AccountId> = people.iter().filter(|account| **account != own).copied().collect();
+    if let Some(thread) = existing(t, people.iter().copied())? {
+        return send::text(t, thread, text).map(Some);
+    }
+    if people.is_empty() || people.len() > limits::COMMIT_ADDS_MAX {
+        let max = limits::COMMIT_ADDS_MAX;
+        return Err(CommandError::State(format!("a new thread takes 1 to {max} others")).into());
+    }
+    let mut guests = BTreeMap::new();
+    for account in people {
+        let known = contacts::known(&t.rows, &account)?.ok_or(CommandError::Unknown)?;
+        if !contacts::is_contact(&t.rows, &account)? {
+            return Err(CommandError::Unknown.into());
+        }
+        guests.insert(account, Guest { domain: known.address.domain, person: None, packages: None });
+    }
+    begin(t, Job { ticket, aim: Aim::Text(text), guests })?;
+    Ok(None)
+}
+
+/// Whether people can be written to without the relay.
+pub(crate) fn existing<E: Engine>(
+    t: &Turn<'_, E>,
+    people: impl IntoIterator<Item = AccountId>,
+) -> Result<Option<ThreadId>, StorageError> {
+    let mut everybody: Vec<AccountId> = people.into_iter().collect();
+    everybody.push(t.rooms.identity.account());
+    let tag = t.rooms.identity.participants.tag(&everybody);
+    Ok(thread::by_tag(&t.rows, &tag)?.first().copied())
+}
+
+fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Result<Option<Reply>, StorageError> {
+    let known = contacts::known(reads, &account)?;
+    Ok(known.map(|person| Reply::Contact { account, address: person.address, thread }))
+}
+
+/// Looks everybody up.
+fn begin<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<(), Halt> {
+    if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
+        return Err(CommandError::State("too many threads are being made already".to_owned()).into());
+    }
+    let home = t.rooms.identity.relay().domain;
+    let hint = match &job.aim {
+        Aim::Invite(invite) if invite.address.domain != home => Some(invite.relay_link().hint()),
+        _ => None,
+    };
+    let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    let id = t.rooms.threads.begin_job(job);
+    for (account, domain) in who {
+        let (who, hint) = (Who::Account(account, domain), hint.clone());
+        t.ask(Purpose::LookUp(Asker::Job(id), account), |request| LookUp { request, who, hint });
+    }
+    Ok(())
+}
+
+/// A log came: once all are verified, KeyPackages are claimed.
+pub(crate) fn looked_up<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: JobId,
+    account: AccountId,
+    address: Address,
+    log: Vec<u8>,
+) -> Result<(), StorageError> {
+    let Some(guest) = t.rooms.threads.jobs.get_mut(&id).and_then(|job| job.guests.get_mut(&account)) else {
+        return Ok(());
+    };
+    match contacts::judge(&t.rows, account, &guest.domain, address, log)? {
+        Ok(person) => guest.person = Some(person),
+        Err(Distrust(why)) => {
+            fail(t, id, CommandError::Untrusted(why));
+            return Ok(());
+        }
+    }
+    let Some(job) = t.rooms.threads.jobs.get(&id) else { return Ok(()) };
+    if job.guests.values().any(|guest| guest.person.is_none()) {
+        return Ok(());
+    }
+    let token = match &job.aim {
+        Aim::Invite(invite) => Some(invite.token),
+        Aim::Text(_) => None,
+    };
+    let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    for (account, domain) in who {
+        t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token });
+    }
+    Ok(())
+}
+
+/// KeyPackages came: once all are here, the thread is made.
+pub(crate) fn claimed<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: JobId,
+    account: AccountId,
+    packages: Vec<ClaimedPackage>,
+) -> Result<(), StorageError> {
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return Ok(()) };
+    if let Some(guest) = job.guests.get_mut(&account) {
+        guest.packages = Some(packages);
+    }
+    if job.guests.values().any(|guest| guest.packages.is_none()) {
+        return Ok(());
+    }
+    let Some(job) = t.rooms.threads.jobs.remove(&id) else { return Ok(()) };
+    let ticket = job.ticket;
+    match make(t, job) {
+        Ok(Some(reply)) => t.answer(ticket, Ok(reply)),
+        Ok(None) => {}
+        Err(Halt::Command(error)) => t.answer(ticket, Err(error)),
+        Err(Halt::Broken(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Makes the group and keeps it with its opening.
+fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
+    let Job { ticket, aim, guests } = job;
+    // Somebody's thread with the same people may have come meanwhile.
+    if let Some(thread) = existing(t, guests.keys().copied())? {
+        return match aim {
+            Aim::Text(text) => send::text(t, thread, text).map(Some),
+            Aim::Invite(invite) => Ok(contact_reply(&t.rows, invite.account, thread)?),
+        };
+    }
+    if t.rooms.threads.known >= limits::ACCOUNT_THREADS_MAX {
+        let max = limits::ACCOUNT_THREADS_MAX;
+        return Err(CommandError::State(format!("an account has at most {max} threads")).into());
+    }
+    let invitees = invitees(&guests)?;
+    let own = t.rooms.identity.own();
+    let creator = t.rooms.identity.account();
+    let home = t.rooms.identity.relay();
+    let thread = thread::make_id(&creator, &home.relay, t.chance);
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    for invitee in &invitees {
+        t.engine.check_key_package(&mut cx, invitee).map_err(untrusted)?;
+    }
+    let created = t.engine.create(&mut cx, &own, thread, &invitees).map_err(untrusted)?;
+    let domain_of = |account: &AccountId| {
+        if *account == creator {
+            Some(home.domain.clone())
+        } else {
+            guests.get(account).map(|guest| guest.domain.clone())
+        }
+    };
+    let devices = invitees.iter().map(|invitee| invitee.id).chain([own.id]);
+    let participants = thread::participants(devices, domain_of)
+        .ok_or_else(|| CommandError::State("a device of somebody else's account".to_owned()))?;
+    let everybody: Vec<AccountId> = participants.iter().map(|one| one.account).collect();
+    let tag = t.rooms.identity.participants.tag(&everybody);
+    let opening = Opening {
+        thread,
+        epoch: created.epoch,
+        participants: participants.clone(),
+        welcome: created.welcome,
+        tree: created.tree,
+    };
+    let mut inviter = None;
+    for (account, guest) in &guests {
+        let Some(person) = &guest.person else { continue };
+        let by_invite = matches!(aim, Aim::Invite(_));
+        if by_invite && !contacts::is_contact(&t.rows, account)? {
+            inviter = Some(*account);
+        }
+        contacts::keep(&mut t.rows, person, by_invite)?;
+    }
+    let row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
+    thread::put(&mut t.rows, &thread, &row);
+    thread::tag_in(&mut t.rows, &tag, thread)?;
+    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter });
+    t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
+    let waiting = if matches!(aim, Aim::Invite(_)) { vec![ticket] } else { Vec::new() };
+    t.rooms.threads.openings.insert(thread, waiting);
+    submit(t, thread)?;
+    match aim {
+        Aim::Invite(_) => Ok(None),
+        Aim::Text(text) => send::text(t, thread, text).map(Some),
+    }
+}
+
+/// One of every device that offered a KeyPackage, each in its account's verified log.
+fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, CommandError> {
+    let mut invitees = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (account, guest) in guests {
+        let before = invitees.len();
+        for claimed in guest.packages.iter().flatten() {
+            let device = guest.person.as_ref().and_then(|person| person.log.device(claimed.device));
+            let Some(device) = device else {
+                return Err(CommandError::Untrusted(
+                    "a KeyPackage of a device that is not in its account log".to_owned(),
+                ));
+            };
+            let id = DeviceId { account: *account, index: claimed.device };
+            if !seen.insert(id) {
+                return Err(CommandError::Untrusted("two KeyPackages of one device".to_owned()));
+            }
+            invitees.push(Invitee { id, device_key: device.device_key, key_package: claimed.package.clone() });
+        }
+        if invitees.len() == before {
+            return Err(CommandError::State("none of the other's devices has left a KeyPackage".to_owned()));
+        }
+    }
+    if invitees.len() > limits::COMMIT_ADDS_MAX {
+        return Err(CommandError::State("too many devices for one new thread".to_owned()));
+    }
+    Ok(invitees)
+}
+
+fn untrusted(error: EngineError) -> Halt {
+    match error {
+        EngineError::Rows(error) => Halt::Broken(error),
+        other => Halt::Command(CommandError::Untrusted(other.to_string())),
+    }
+}
+
+/// An attempt came to nothing: nothing of it was kept.
+pub(crate) fn fail<E: Engine>(t: &mut Turn<'_, E>, id: JobId, error: CommandError) {
+    if let Some(job) = t.rooms.threads.jobs.remove(&id) {
+        t.answer(job.ticket, Err(error));
+    }
+}
+
+/// Hands in every opening the relay does not have.
+pub(crate) fn submit_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let threads: Vec<ThreadId> = t.rooms.threads.openings.keys().copied().collect();
+    threads.into_iter().try_for_each(|thread| submit(t, thread))
+}
+
+/// Hands in one opening, unless it is on its way or must wait.
+pub(crate) fn submit<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let under_way = t.rooms.requests.any(|purpose| *purpose == Purpose::Opening(thread));
+    if under_way || t.rooms.timers.is_set(Timer::Opening(thread)) || t.rooms.reception.admitted().is_none() {
+        return Ok(());
+    }
+    if let Some(row) = rows::get::<OpeningRow>(&t.rows, &rows::opening_key(&thread))? {
+        let OpeningRow { opening, tag, .. } = row;
+        t.ask(Purpose::Opening(thread), |request| OpenThread { request, opening, tag });
+    }
+    Ok(())
+}
+
+/// The relay has the opening on its disk.
+pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let Some((inviter, waiting)) = settle(t, thread)? else { return Ok(()) };
+    let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    row.state = ThreadState::Open;
+    row.tagged = true;
+    thread::put(&mut t.rows, &thread, &row);
+    let own = t.rooms.identity.account();
+    let people: Vec<AccountId> = row.participants.iter().map(|one| one.account).filter(|one| *one != own).collect();
+    if let Some(account) = inviter
+        && let Some(person) = contacts::known(&t.rows, &account)?
+    {
+        t.event(Event::ContactAdded { account, address: person.address });
+    }
+    t.event(Event::ThreadOpened { thread, people: people.clone() });
+    answer_all(t, waiting, people.first().copied(), thread)?;
+    send::pump(t, thread)
+}
+
+/// The relay knows another thread of exactly these people: what was to go into ours goes there.
+pub(crate) fn exists<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, other: ThreadId) -> Result<(), StorageError> {
+    if other == thread {
+        return opened(t, thread);
+    }
+    let usable = |state| matches!(state, ThreadState::Open | ThreadState::Opening);
+    let same_people = match (thread::get(&t.rows, &thread)?, thread::get(&t.rows, &other)?) {
+        (Some(ours), Some(theirs)) => ours.tag == theirs.tag && usable(theirs.state),
+        _ => false,
+    };
+    if !same_people {
+        return refused(t, thread, RefusalCode::Exists, None);
+    }
+    let Some((_, waiting)) = settle(t, thread)? else { return Ok(()) };
+    let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    row.state = ThreadState::Failed(RefusalCode::Exists);
+    thread::put(&mut t.rows, &thread, &row);
+    thread::tag_out(&mut t.rows, &row.tag, &thread)?;
+    send::divert(t, thread, Ok(other))?;
+    let own = t.rooms.identity.account();
+    let account = row.participants.iter().map(|one| one.account).find(|one| *one != own);
+    answer_all(t, waiting, account, other)
+}
+
+/// The relay refused the opening; for now, or for good.
+pub(crate) fn refused<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    code: RefusalCode,
+    again: Option<Duration>,
+) -> Result<(), StorageError> {
+    if let Some(delay) = again {
+        t.rooms.timers.set(Timer::Opening(thread), t.now.monotonic.plus(delay));
+        return Ok(());
+    }
+    let Some((inviter, waiting)) = settle(t, thread)? else { return Ok(()) };
+    if let Some(mut row) = thread::get(&t.rows, &thread)? {
+        row.state = ThreadState::Failed(code);
+        thread::put(&mut t.rows, &thread, &row);
+        thread::tag_out(&mut t.rows, &row.tag, &thread)?;
+    }
+    if let Some(account) = inviter {
+        contacts::not_a_contact(&mut t.rows, &account)?;
+    }
+    send::divert(t, thread, Err(code))?;
+    for ticket in waiting {
+        t.answer(ticket, Err(CommandError::Refused(code)));
+    }
+    Ok(())
+}
+
+/// Whose invite led to an opening, and who waits for it.
+type Settled = (Option<AccountId>, Vec<Ticket>);
+
+/// The opening is answered: its row goes.
+fn settle<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<Option<Settled>, StorageError> {
+    let key = rows::opening_key(&thread);
+    let Some(row) = rows::get::<OpeningRow>(&t.rows, &key)? else { return Ok(None) };
+    t.rows.delete(key);
+    let waiting = t.rooms.threads.openings.remove(&thread).unwrap_or_default();
+    Ok(Some((row.inviter, waiting)))
+}
+
+fn answer_all<E: Engine>(
+    t: &mut Turn<'_, E>,
+    waiting: Vec<Ticket>,
+    account: Option<AccountId>,
+    thread: ThreadId,
+) -> Result<(), StorageError> {
+    for ticket in waiting {
+        let reply = match account {
+            Some(account) => contact_reply(&t.rows, account, thread)?,
+            None => None,
+        };
+        t.answer(ticket, reply.ok_or(CommandError::Unknown));
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Receive: an entry of a log, or an envelope of a direct link, from the wire to the eye.
+//! In order: drop what was seen, open, keep (text, dedup, group state, place in one batch), show, acknowledge.
+//! A failed opening leaves no trace but its record. Rules: docs/protocol/push.md, hold.md, message.md.
+
+use whimbrel_crypto::{Context, Engine, EngineError, Opened};
+use whimbrel_protocol::frame::decode_words;
+use whimbrel_protocol::id::{DeviceId, EnvelopeId, Sequence, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::push::{EntryBody, LogRef, Push};
+use whimbrel_protocol::thread::Envelope;
+use whimbrel_storage::{Order, Reads, StorageError};
+
+use super::{connect, direct, join, send};
+use crate::api::{Event, Message, Path};
+use crate::push;
+use crate::rooms::Turn;
+use crate::rows::{
+    self, EnvelopeRow, MessageRow, ParkedRow, ParkedTotals, PlaceRow, SeenRow, Single, StateRow, ThreadRow,
+    ThreadState, UnreadableRow,
+};
+use crate::thread;
+use crate::timers::Timer;
+
+/// What became of an envelope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// Opened and kept.
+    Taken,
+    /// Here already.
+    Seen,
+    /// Of a thread this device is not in (yet).
+    Stranger,
+    /// Could not be opened, for this reason; nothing was changed.
+    Unreadable(&'static str),
+    /// Sealed by this very device, which does not know it: the store is an old copy.
+    UnknownOwn,
+}
+
+/// A run of entries. The place moves with what is durable; what lies before it is only acknowledged again.
+pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), StorageError> {
+    let place = push::place(&t.rows, run.log)?;
+    if run.after > place {
+        // Entries between are missing. The relay pushes without gaps on a link, so only a new link mends it.
+        if !t.rooms.push.stalled.contains(&run.log) {
+            connect::abandon(t, "the relay left out entries")?;
+        }
+        return Ok(());
+    }
+    let mut upto = place.max(run.upto);
+    let count = run.entries.len();
+    for entry in run.entries {
+        if entry.sequence <= place {
+            continue;
+        }
+        if !take_entry(t, run.log, entry.body)? {
+            upto = Sequence::new(entry.sequence.get().saturating_sub(1)).max(place);
+            t.rooms.push.stalled.insert(run.log);
+            break;
+        }
+    }
+    if upto > place {
+        push::set_place(&mut t.rows, run.log, upto);
+    }
+    // Never beyond what this link pushed: the relay would not take it.
+    if t.rooms.hold.note(run.log, upto.min(run.upto), count) {
+        acknowledge(t);
+    } else if !t.rooms.timers.is_set(Timer::Acknowledge) {
+        t.rooms.timers.set(Timer::Acknowledge, t.now.monotonic.plus(limits::ACK_DELAY));
+    }
+    join::begin_all(t)
+}
+
+/// Acknowledges everything gathered. The step's outputs leave when its batch is durable, and all before it are.
+pub(crate) fn acknowledge<E: Engine>(t: &mut Turn<'_, E>) {
+    t.rooms.timers.clear(Timer::Acknowledge);
+    if let Some(link) = t.rooms.reception.admitted()
+        && let Some(frame) = t.rooms.hold.take()
+    {
+        t.send(link, frame);
+    }
+}
+
+/// One entry. Says whether the place may move past it.
+fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> Result<bool, StorageError> {
+    match (log, body) {
+        (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, invitation).map(|()| true),
+        (LogRef::Thread(thread), EntryBody::Envelope(submitter, envelope)) => {
+            if envelope.thread != thread {
+                unreadable(t, thread, envelope.id(), "of another thread")?;
+                return Ok(true);
+            }
+            take_logged(t, submitter, envelope)
+        }
+        (LogRef::Inbox, EntryBody::Envelope(_, envelope)) => {
+            unreadable(t, envelope.thread, envelope.id(), "in the wrong log").map(|()| true)
+        }
+        (LogRef::Thread(thread), EntryBody::Invitation(invitation)) => {
+            unreadable(t, thread, EnvelopeId::from_bytes(*invitation.welcome.as_bytes()), "in the wrong log")
+                .map(|()| true)
+        }
+    }
+}
+
+fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope) -> Result<bool, StorageError> {
+    let (thread, id) = (envelope.thread, envelope.id());
+    if t.rooms.threads.unparking.contains(&thread) {
+        return park(t, submitter, envelope);
+    }
+    match open(t, &envelope, Some(submitter), None)? {
+        Fate::Taken => {}
+        Fate::Seen => {
+            // Our own come back to us: then the relay has them, whether or not its answer arrived.
+            let order = t.rooms.outbox.lanes.get(&thread).and_then(|lane| lane.find(&id));
+            if let Some(order) = order {
+                send::finish(t, thread, order, StateRow::Stored)?;
+            }
+        }
+        Fate::Stranger => return park(t, submitter, envelope),
+        Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
+        Fate::UnknownOwn => halt(t, thread, id)?,
+    }
+    Ok(true)
+}
+
+/// Opens an envelope and keeps what was in it. `path`: known for direct links, otherwise told by who handed it in.
+pub(crate) fn open<E: Engine>(
+    t: &mut Turn<'_, E>,
+    envelope: &Envelope,
+    submitter: Option<DeviceId>,
+    path: Option<Path>,
+) -> Result<Fate, StorageError> {
+    let id = envelope.id();
+    if t.rows.get(&rows::envelope_key(&id))?.is_some() {
+        return Ok(Fate::Seen);
+    }
+    let Some(row) = thread::get(&t.rows, &envelope.thread)? else { return Ok(Fate::Stranger) };
+    match row.state {
+        ThreadState::Open | ThreadState::Opening | ThreadState::Halted => {}
+        ThreadState::Refused | ThreadState::Failed(_) => return Ok(Fate::Unreadable("of a thread we are not in")),
+    }
+    let own = t.rooms.identity.own();
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    let opened = match t.engine.open(&mut cx, &own, envelope.thread, &envelope.body) {
+        Ok(opened) => opened,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return Ok(unopened(t, submitter, &error)),
+    };
+    if opened.author == t.rooms.identity.id() {
+        return Ok(Fate::UnknownOwn);
+    }
+    rows::put(&mut t.rows, rows::envelope_key(&id), &EnvelopeRow { own: false, at: t.now.wall });
+    let path = path.unwrap_or_else(|| {
+        // The relay's word on who handed it in is good enough to tell by which way it came.
+        let home = t.rooms.identity.relay().domain;
+        let from = submitter.as_ref().unwrap_or(&opened.author);
+        if thread::domain_of(&row, &from.account) == Some(&home) { Path::Relay } else { Path::Federation }
+    });
+    take_content(t, envelope.thread, id, row, opened, path)
+}
+
+fn unopened<E: Engine>(t: &Turn<'_, E>, submitter: Option<DeviceId>, error: &EngineError) -> Fate {
+    match error {
+        // The engine says so of what this device sealed itself, too. We know every envelope we sealed, unless the
+        // store is a copy from before.
+        EngineError::AlreadyOpened if submitter == Some(t.rooms.identity.id()) => Fate::UnknownOwn,
+        // Not the envelope we know, or we would not have asked: its author used a key twice.
+        EngineError::AlreadyOpened => Fate::Unreadable("sealed with a key that was used before"),
+        EngineError::UnknownThread | EngineError::NotMember => Fate::Unreadable("of a thread we are not in"),
+        EngineError::WrongEpoch { .. } => Fate::Unreadable("of another epoch"),
+        EngineError::TooDistant => Fate::Unreadable("too distant from the messages seen"),
+        EngineError::Malformed => Fate::Unreadable("malformed"),
+        EngineError::BadSignature => Fate::Unreadable("not authentic"),
+        EngineError::Untrusted => Fate::Unreadable("not acceptable"),
+        _ => Fate::Unreadable("not opened"),
+    }
+}
+
+/// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
+fn take_content<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    id: EnvelopeId,
+    mut row: ThreadRow,
+    opened: Opened,
+    path: Path,
+) -> Result<Fate, StorageError> {
+    let content = match decode_words::<Content>(&opened.content) {
+        Ok(content) => content,
+        Err(_) => return unreadable(t, thread, id, "authentic, but of no known shape").map(|()| Fate::Taken),
+    };
+    thread::witness(&mut t.rows, content.hlc, t.now.wall)?;
+    let Content { message, hlc, parents, counter, body } = content;
+    let author = opened.author;
+    let text = match body {
+        Body::Candidates(candidates) => {
+            return direct::candidates(t, thread, author, &candidates).map(|()| Fate::Taken);
+        }
+        Body::Text(text) if text.is_empty() => {
+            return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
+        }
+        Body::Text(text) => text,
+    };
+    let key = rows::message_key(&message, &author);
+    if t.rows.get(&key)?.is_some() {
+        // Sealed again by its author, or replayed by a member: shown once.
+        return Ok(Fate::Taken);
+    }
+    let place = PlaceRow { hlc, message, author };
+    let line = MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None };
+    rows::put(&mut t.rows, key, &SeenRow { thread, hlc });
+    rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
+    thread::note_head(&mut row.heads, message, &parents);
+    row.last = row.last.max(Some(place));
+    row.updated = t.now.wall;
+    if row.read.is_none_or(|read| place > read) {
+        row.unread = row.unread.saturating_add(1);
+    }
+    thread::put(&mut t.rows, &thread, &row);
+    if path == Path::Direct {
+        t.rooms.reception.touch(thread);
+    }
+    let shown_in = thread::canonical(&t.rows, &thread)?.map_or(thread, |(thread, _)| thread);
+    t.event(Event::Shown(Message {
+        thread: shown_in,
+        message,
+        author,
+        hlc,
+        received: t.now.wall,
+        path: Some(path),
+        text: line.text,
+    }));
+    Ok(Fate::Taken)
+}
+
+/// Records what could not be opened. The place moves on; the owner is told.
+pub(crate) fn unreadable<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    envelope: EnvelopeId,
+    reason: &str,
+) -> Result<(), StorageError> {
+    if let Some(mut row) = thread::get(&t.rows, &thread)? {
+        if row.unreadable < limits::UNREADABLE_RECORDS_MAX {
+            let record = UnreadableRow { envelope, at: t.now.wall, reason: reason.to_owned() };
+            rows::put(&mut t.rows, rows::unreadable_key(&thread, row.unreadable), &record);
+        }
+        row.unreadable = row.unreadable.saturating_add(1);
+        thread::put(&mut t.rows, &thread, &row);
+    }
+    t.event(Event::Unreadable { thread, reason: reason.to_owned() });
+    Ok(())
+}
+
+/// The store is an old copy: keys it holds were used since. Nothing more is sealed in this thread.
+fn halt<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, envelope: EnvelopeId) -> Result<(), StorageError> {
+    unreadable(t, thread, envelope, "sealed by this device, which does not know it")?;
+    if let Some(mut row) = thread::get(&t.rows, &thread)?
+        && row.state != ThreadState::Halted
+    {
+        row.state = ThreadState::Halted;
+        thread::put(&mut t.rows, &thread, &row);
+        t.event(Event::ThreadHalted { thread });
+    }
+    Ok(())
+}
+
+/// Keeps an entry until its thread is joined. Says whether there was room.
+fn park<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope) -> Result<bool, StorageError> {
+    let key = rows::single_key(Single::Parked);
+    let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
+    let bytes = envelope.body.len() as u64;
+    if totals.entries >= limits::PARKED_ENTRIES_MAX || totals.bytes.saturating_add(bytes) > limits::PARKED_BYTES_MAX {
+        return Ok(false);
+    }
+    let thread = envelope.thread;
+    rows::put(&mut t.rows, rows::parked_key(&thread, totals.next), &ParkedRow { submitter, envelope });
+    totals.entries = totals.entries.saturating_add(1);
+    totals.bytes = totals.bytes.saturating_add(bytes);
+    totals.next = totals.next.saturating_add(1);
+    rows::put(&mut t.rows, key, &totals);
+    Ok(true)
+}
+
+/// Opens what came before the thread was joined, in the order it came, a stretch at a time so that no batch grows
+/// beyond its bound; then lets logs move that stood still.
+pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let prefix = rows::parked_prefix(&thread);
+    let stretch = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::PUSH_ENTRIES_MAX)?;
+    let key = rows::single_key(Single::Parked);
+    let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
+    let (mut bytes, mut more) = (0, stretch.len() == limits::PUSH_ENTRIES_MAX);
+    for (parked_key, value) in stretch {
+        if bytes >= limits::PUSH_BYTES_MAX {
+            more = true;
+            break;
+        }
+        bytes = bytes.saturating_add(value.len());
+        let ParkedRow { submitter, envelope } = rows::decode(&parked_key, &value)?;
+        totals.entries = totals.entries.saturating_sub(1);
+        totals.bytes = totals.bytes.saturating_sub(envelope.body.len() as u64);
+        t.rows.delete(parked_key);
+        let id = envelope.id();
+        match open(t, &envelope, Some(submitter), None)? {
+            Fate::Taken | Fate::Seen => {}
+            Fate::Stranger => unreadable(t, thread, id, "of a thread we are not in")?,
+            Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
+            Fate::UnknownOwn => halt(t, thread, id)?,
+        }
+    }
+    if bytes > 0 {
+        rows::put(&mut t.rows, key, &totals);
+    }
+    if more {
+        t.rooms.threads.unparking.insert(thread);
+        t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic);
+        return Ok(());
+    }
+    t.rooms.threads.unparking.remove(&thread);
+    if !t.rooms.push.stalled.is_empty() {
+        connect::abandon(t, "there is room again for what waits at the relay")?;
+    }
+    Ok(())
+}
+
+/// Forgets the ids of others' envelopes that nobody sends again: relays hold for 30 days. Goes round the rows a
+/// stretch at a time.
+pub(crate) fn forget_old<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    const STRETCH: usize = 4_096;
+    let space = rows::space(rows::Space::Envelope);
+    let from = t.rooms.push.forgotten_upto.take().unwrap_or_else(|| space.clone());
+    let stretch = t.rows.scan(&from, &rows::after(&space), Order::Ascending, STRETCH)?;
+    if stretch.len() == STRETCH {
+        t.rooms.push.forgotten_upto = stretch.last().map(|(key, _)| key.clone());
+    }
+    let age_max = limits::ENVELOPE_IDS_AGE_MAX.as_millis() as u64;
+    for (key, value) in stretch {
+        let row: EnvelopeRow = rows::decode(&key, &value)?;
+        if !row.own && t.now.wall.as_millis().saturating_sub(row.at.as_millis()) > age_max {
+            t.rows.delete(key);
+        }
+    }
+    Ok(())
+}

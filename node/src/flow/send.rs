@@ -1,0 +1,367 @@
+//! Send: a text from its author to the relay's disk or to all other devices'.
+//! In order: seal once, keep (text, group state, envelope in one batch), direct links first when they stand for
+//! everybody, then the relay; the row goes when the relay has it or all others answered.
+//! Rules: docs/protocol/thread.md, "Submission"; direct.md, "Race".
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use whimbrel_crypto::{Context, Engine};
+use whimbrel_protocol::direct::DirectEnvelope;
+use whimbrel_protocol::frame::encode_words;
+use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{Class, Envelope, Submit};
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_storage::StorageError;
+
+use super::direct;
+use crate::api::{CommandError, Event, Reply};
+use crate::direct::Answers;
+use crate::outbox::{self, Lane, Phase, Waiting};
+use crate::requests::Purpose;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, SeenRow, StateRow, ThreadRow, ThreadState};
+use crate::thread;
+use crate::timers::Timer;
+
+/// Refuses what no thread takes.
+pub(crate) fn check<E>(t: &Turn<'_, E>, text: &str) -> Result<(), CommandError> {
+    if text.is_empty() || text.len() > limits::TEXT_BYTES_MAX {
+        return Err(CommandError::Text { found: text.len(), max: limits::TEXT_BYTES_MAX });
+    }
+    let queued = usize::try_from(t.rooms.outbox.queued).unwrap_or(usize::MAX);
+    if queued >= limits::OUTBOX_MAX { Err(CommandError::OutboxFull(queued)) } else { Ok(()) }
+}
+
+/// Takes a text into its thread; durable, in order, and on its way when the step is.
+pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: String) -> Result<Reply, Halt> {
+    check(t, &text)?;
+    let (thread, mut row) = thread::canonical(&t.rows, &thread)?.ok_or(CommandError::Unknown)?;
+    match row.state {
+        // Few enough to be moved in one batch, should the relay know another thread of these people.
+        ThreadState::Opening if row.queued >= limits::AUTHOR_WINDOW as u64 => {
+            return Err(CommandError::OutboxFull(limits::AUTHOR_WINDOW).into());
+        }
+        ThreadState::Opening | ThreadState::Open => {}
+        ThreadState::Halted => {
+            let why = "this device's store is an old copy; it cannot write into this thread any more";
+            return Err(CommandError::State(why.to_owned()).into());
+        }
+        ThreadState::Refused => return Err(CommandError::Unknown.into()),
+        ThreadState::Failed(code) => return Err(CommandError::Refused(code).into()),
+    }
+    let message = MessageId::from_bytes(t.chance.bytes());
+    let hlc = thread::tick(&mut t.rows, t.now.wall)?;
+    compose(t, thread, &mut row, message, hlc, text)?;
+    thread::put(&mut t.rows, &thread, &row);
+    t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
+    t.event(Event::State { thread, message, state: crate::api::State::Queued });
+    pump(t, thread)?;
+    direct::offer_with_traffic(t, thread)?;
+    Ok(Reply::Queued { thread, message })
+}
+
+/// Seals a text under its id and clock, and keeps it: history, dedup, outbox.
+fn compose<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    row: &mut ThreadRow,
+    message: MessageId,
+    hlc: Hlc,
+    text: String,
+) -> Result<(), Halt> {
+    let counter = Some(row.counter.saturating_add(1));
+    let parents: Vec<_> = row.heads.iter().filter(|head| **head != message).copied().collect();
+    let content = Content { message, hlc, parents, counter, body: Body::Text(text) };
+    seal(t, thread, row, &content, Class::Message, Some(message), None)?;
+    row.counter = row.counter.saturating_add(1);
+    row.queued = row.queued.saturating_add(1);
+    row.updated = t.now.wall;
+    thread::note_head(&mut row.heads, message, &content.parents);
+    let author = t.rooms.identity.id();
+    let place = PlaceRow { hlc, message, author };
+    row.last = row.last.max(Some(place));
+    let Body::Text(text) = content.body else { return Ok(()) };
+    let line = MessageRow { received: t.now.wall, path: None, text, counter, state: Some(StateRow::Queued) };
+    rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
+    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc });
+    Ok(())
+}
+
+/// Seals a content and queues the envelope. The caller writes the thread's row.
+pub(crate) fn seal<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    row: &mut ThreadRow,
+    content: &Content,
+    class: Class,
+    message: Option<MessageId>,
+    until: Option<Wall>,
+) -> Result<(), Halt> {
+    let own = t.rooms.identity.own();
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    let sealed = t.engine.seal(&mut cx, &own, thread, &encode_words(content))?;
+    let envelope = Envelope { thread, epoch: sealed.epoch, class, body: sealed.body };
+    let seen = EnvelopeRow { own: true, at: t.now.wall };
+    rows::put(&mut t.rows, rows::envelope_key(&envelope.id()), &seen);
+    row.sealed = row.sealed.saturating_add(1);
+    let waiting = OutboxRow { envelope, message, until };
+    rows::put(&mut t.rows, rows::outbox_key(&thread, row.sealed), &waiting);
+    t.rooms.outbox.lanes.entry(thread).or_default();
+    Ok(())
+}
+
+/// Drives a thread's envelopes as far as the links that stand allow.
+pub(crate) fn pump<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    if row.state != ThreadState::Open {
+        return Ok(());
+    }
+    // Out of the map while it is driven; a failure on the way ends the node.
+    let Some(mut lane) = t.rooms.outbox.lanes.remove(&thread) else { return Ok(()) };
+    while drive(t, thread, &row, &mut lane)? {}
+    match lane.race_end() {
+        Some(at) => t.rooms.timers.set(Timer::Race(thread), at),
+        None => t.rooms.timers.clear(Timer::Race(thread)),
+    }
+    if !lane.is_idle() {
+        t.rooms.outbox.lanes.insert(thread, lane);
+    }
+    Ok(())
+}
+
+/// One pass over the window. Says whether room was made in it.
+fn drive<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    row: &ThreadRow,
+    lane: &mut Lane,
+) -> Result<bool, StorageError> {
+    lane.load(&t.rows, &thread)?;
+    let held_back = t.rooms.timers.is_set(Timer::Lane(thread));
+    let mut room_made = false;
+    // The relay gets envelopes in order: one that must wait holds back those behind it.
+    let mut behind = held_back;
+    let orders: Vec<u64> = lane.window.keys().copied().collect();
+    for order in orders {
+        let Some(waiting) = lane.window.get(&order).copied() else { continue };
+        let untried = matches!(waiting.phase, Phase::New | Phase::Ready);
+        if untried && waiting.until.is_some_and(|until| t.now.wall > until) {
+            t.rows.delete(rows::outbox_key(&thread, order));
+            lane.window.remove(&order);
+            room_made = true;
+            continue;
+        }
+        let mut phase = match waiting.phase {
+            Phase::New => first_path(t, thread, row, order, &waiting)?,
+            Phase::Racing(at) if at <= t.now.monotonic => Phase::Ready,
+            phase => phase,
+        };
+        if phase == Phase::Ready && !behind && submit(t, thread, order)? {
+            phase = Phase::Submitted;
+        }
+        behind |= phase != Phase::Submitted;
+        if let Some(waiting) = lane.window.get_mut(&order) {
+            waiting.phase = phase;
+        }
+    }
+    Ok(room_made)
+}
+
+/// The direct path when it leads to everybody, the relay otherwise.
+fn first_path<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    row: &ThreadRow,
+    order: u64,
+    waiting: &Waiting,
+) -> Result<Phase, StorageError> {
+    let own = t.rooms.identity.id();
+    let others: BTreeSet<DeviceId> = thread::leaves(row).filter(|leaf| *leaf != own).collect();
+    let links: Option<Vec<_>> = others.iter().map(|leaf| t.rooms.direct.link(leaf)).collect();
+    let small = others.len() < limits::DIRECT_LEAVES_MAX && !others.is_empty();
+    let (Class::Message, true, Some(links)) = (waiting.class, small, links) else { return Ok(Phase::Ready) };
+    let Some(outbox) = outbox::row(&t.rows, &thread, order)? else { return Ok(Phase::Ready) };
+    for link in links {
+        t.send(link, DirectEnvelope { envelope: outbox.envelope.clone() });
+    }
+    t.rooms.direct.await_answers(waiting.envelope, Answers { thread, message: waiting.message, missing: others });
+    let copy_anyway = t.config.always_relay_copy;
+    Ok(if copy_anyway { Phase::Ready } else { Phase::Racing(t.now.monotonic.plus(limits::DIRECT_RACE)) })
+}
+
+/// Hands an envelope to the relay, if it serves us.
+fn submit<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Result<bool, StorageError> {
+    if t.rooms.reception.admitted().is_none() {
+        return Ok(false);
+    }
+    if t.rooms.requests.submits() >= limits::SUBMITS_MAX {
+        t.rooms.outbox.starved.insert(thread);
+        return Ok(false);
+    }
+    let Some(row) = outbox::row(&t.rows, &thread, order)? else { return Ok(false) };
+    Ok(t.ask(Purpose::Submit(thread, order), |request| Submit { request, envelope: row.envelope }))
+}
+
+/// The relay has it on its disk.
+pub(crate) fn stored<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Result<(), StorageError> {
+    finish(t, thread, order, StateRow::Stored)?;
+    feed(t)
+}
+
+/// Answers made room on the link: threads that wait for it go on.
+fn feed<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    while t.rooms.requests.submits() < limits::SUBMITS_MAX {
+        let Some(thread) = t.rooms.outbox.starved.pop_first() else { break };
+        pump(t, thread)?;
+    }
+    Ok(())
+}
+
+/// The relay refused it; for now, or for good.
+pub(crate) fn refused<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    order: u64,
+    code: RefusalCode,
+    retry_after: Option<Duration>,
+) -> Result<(), StorageError> {
+    match retry_after {
+        Some(delay) => {
+            again(t, thread, order);
+            t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(delay));
+        }
+        None => finish(t, thread, order, StateRow::Failed(code))?,
+    }
+    feed(t)
+}
+
+/// No answer came in time, and the link stands: the same bytes are handed in again.
+pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Result<(), StorageError> {
+    again(t, thread, order);
+    pump(t, thread)
+}
+
+fn again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) {
+    if let Some(waiting) = t.rooms.outbox.lanes.get_mut(&thread).and_then(|lane| lane.window.get_mut(&order))
+        && waiting.phase == Phase::Submitted
+    {
+        waiting.phase = Phase::Ready;
+    }
+}
+
+/// Every thread that has something waiting.
+pub(crate) fn pump_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let threads: Vec<ThreadId> = t.rooms.outbox.lanes.keys().copied().collect();
+    threads.into_iter().try_for_each(|thread| pump(t, thread))
+}
+
+/// An envelope need not be sent any more: its row goes, its message's state is told.
+pub(crate) fn finish<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    order: u64,
+    outcome: StateRow,
+) -> Result<(), StorageError> {
+    let Some(lane) = t.rooms.outbox.lanes.get_mut(&thread) else { return Ok(()) };
+    let Some(waiting) = lane.window.remove(&order) else { return Ok(()) };
+    t.rows.delete(rows::outbox_key(&thread, order));
+    if let Some(message) = waiting.message {
+        if let Some(mut row) = thread::get(&t.rows, &thread)? {
+            row.queued = row.queued.saturating_sub(1);
+            thread::put(&mut t.rows, &thread, &row);
+        }
+        t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_sub(1);
+        set_state(t, message, outcome)?;
+    }
+    pump(t, thread)
+}
+
+/// Tells how far a message of ours has come; never a step back.
+pub(crate) fn set_state<E: Engine>(
+    t: &mut Turn<'_, E>,
+    message: MessageId,
+    state: StateRow,
+) -> Result<(), StorageError> {
+    let rank = |state: StateRow| match state {
+        StateRow::Queued => 0,
+        StateRow::Failed(_) => 1,
+        StateRow::Stored => 2,
+        StateRow::Delivered => 3,
+    };
+    let author = t.rooms.identity.id();
+    let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
+    let Some(seen) = seen else { return Ok(()) };
+    let key = rows::history_key(&seen.thread, &PlaceRow { hlc: seen.hlc, message, author });
+    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
+    if line.state.is_some_and(|before| rank(before) >= rank(state)) {
+        return Ok(());
+    }
+    rows::put(&mut t.rows, key, &MessageRow { state: Some(state), ..line });
+    let thread = thread::canonical(&t.rows, &seen.thread)?.map_or(seen.thread, |(thread, _)| thread);
+    t.event(Event::State { thread, message, state: state.into() });
+    Ok(())
+}
+
+/// Empties a thread that will never be: its messages go into `to` under the same ids, or fail when there is none.
+pub(crate) fn divert<E: Engine>(
+    t: &mut Turn<'_, E>,
+    from: ThreadId,
+    to: Result<ThreadId, RefusalCode>,
+) -> Result<(), StorageError> {
+    let mut lane = t.rooms.outbox.lanes.remove(&from).unwrap_or_default();
+    t.rooms.timers.clear(Timer::Race(from));
+    loop {
+        lane.load(&t.rows, &from)?;
+        if lane.is_idle() {
+            break;
+        }
+        for (order, waiting) in std::mem::take(&mut lane.window) {
+            t.rows.delete(rows::outbox_key(&from, order));
+            let Some(message) = waiting.message else { continue };
+            match to {
+                Ok(to) => move_message(t, from, to, message)?,
+                Err(code) => {
+                    t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_sub(1);
+                    set_state(t, message, StateRow::Failed(code))?;
+                }
+            }
+        }
+    }
+    if let Some(mut row) = thread::get(&t.rows, &from)? {
+        row.queued = 0;
+        thread::put(&mut t.rows, &from, &row);
+    }
+    match to {
+        Ok(to) => pump(t, to),
+        Err(_) => Ok(()),
+    }
+}
+
+fn move_message<E: Engine>(
+    t: &mut Turn<'_, E>,
+    from: ThreadId,
+    to: ThreadId,
+    message: MessageId,
+) -> Result<(), StorageError> {
+    let author = t.rooms.identity.id();
+    let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
+    let (Some(seen), Some(mut row)) = (seen, thread::get(&t.rows, &to)?) else { return Ok(()) };
+    let key = rows::history_key(&from, &PlaceRow { hlc: seen.hlc, message, author });
+    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
+    match compose(t, to, &mut row, message, seen.hlc, line.text) {
+        Ok(()) => {
+            t.rows.delete(key);
+            thread::put(&mut t.rows, &to, &row);
+            Ok(())
+        }
+        Err(Halt::Broken(error)) => Err(error),
+        Err(Halt::Command(_)) => {
+            t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_sub(1);
+            set_state(t, message, StateRow::Failed(RefusalCode::Exists))
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Identity: the account of this device and its keys.
+//! Owns: making them, the one row they live in, and the device's proof on a link.
+//! Never: shows a secret; keeps the recovery phrase (only its hash is in the account log).
+//! Rules: docs/protocol/identity.md.
+
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, LogError, Own, ParticipantsKey, RecoveryPhrase, UnverifiedLog};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Name};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::time::{Hlc, Now};
+use whimbrel_storage::{Batch, Overlay, Reads, StorageError};
+
+use crate::rows::{self, AccountRow, RelayRow};
+
+/// A new account, not yet stored or known to anybody.
+#[derive(Debug)]
+pub struct Created {
+    /// To be applied to an empty store before the node is opened.
+    pub batch: Batch,
+    /// To be written down by its owner: shown once, kept nowhere.
+    pub recovery: RecoveryPhrase,
+    /// The account's id.
+    pub account: AccountId,
+}
+
+/// Why an account could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The device's label does not fit the account log.
+    #[error("the device's label is too long or has control characters")]
+    Label(#[source] LogError),
+}
+
+/// Why the own account could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// No account was made in this store.
+    #[error("there is no account in this store")]
+    NoAccount,
+    /// The store could not be read.
+    #[error(transparent)]
+    Rows(#[from] StorageError),
+    /// The own account log does not verify.
+    #[error("the own account log: {0}")]
+    Log(#[from] LogError),
+}
+
+/// Makes an account with this device as its first, on the relay it will register at.
+///
+/// # Errors
+/// The label does not fit.
+pub fn create(
+    name: Name,
+    relay: RelayLink,
+    label: &str,
+    chance: &mut Chance,
+    now: Now,
+) -> Result<Created, CreateError> {
+    let mut keys = chance.fork("identity");
+    let recovery = RecoveryPhrase::generate(&mut keys);
+    let identity = KeyPair::generate(&mut keys);
+    let device = KeyPair::generate(&mut keys);
+    let transport = KeyPair::generate(&mut keys);
+    let hlc = Hlc::default().tick(now.wall);
+    let mut log = AccountLog::genesis(&identity, recovery.recovery_hash(), hlc, &mut keys);
+    let later = hlc.tick(now.wall);
+    log.add_device(&identity, DeviceIndex::FIRST, device.public(), transport.public(), label, later)
+        .map_err(CreateError::Label)?;
+    let row = AccountRow {
+        device: DeviceId { account: log.account(), index: DeviceIndex::FIRST },
+        name,
+        relay: RelayRow { domain: relay.domain, endpoint: relay.endpoint, relay: relay.relay },
+        log: log.bytes(),
+        identity_key: *identity.secret_bytes(),
+        device_key: *device.secret_bytes(),
+        transport_key: *transport.secret_bytes(),
+        participants_key: *ParticipantsKey::generate(&mut keys).secret_bytes(),
+        address: None,
+    };
+    let mut batch = Batch::new();
+    batch.put(rows::account_key(), rows::encode(&row));
+    batch.put(rows::single_key(rows::Single::Clock), rows::encode(&later));
+    Ok(Created { batch, recovery, account: log.account() })
+}
+
+/// The transport key of the account in this store: what TLS and libp2p show.
+///
+/// # Errors
+/// There is no account, or the store could not be read.
+pub fn transport_key(reads: &dyn Reads) -> Result<KeyPair, LoadError> {
+    let row: AccountRow = rows::get(reads, &rows::account_key())?.ok_or(LoadError::NoAccount)?;
+    Ok(KeyPair::from_seed_bytes(row.transport_key))
+}
+
+/// The own account in memory.
+pub(crate) struct Identity {
+    row: AccountRow,
+    pub(crate) log: AccountLog,
+    pub(crate) device: KeyPair,
+    pub(crate) transport: KeyPair,
+    pub(crate) participants: ParticipantsKey,
+}
+
+impl Identity {
+    pub(crate) fn load(reads: &dyn Reads) -> Result<Self, LoadError> {
+        let row: AccountRow = rows::get(reads, &rows::account_key())?.ok_or(LoadError::NoAccount)?;
+        Ok(Self {
+            log: UnverifiedLog(row.log.clone()).verify()?,
+            device: KeyPair::from_seed_bytes(row.device_key),
+            transport: KeyPair::from_seed_bytes(row.transport_key),
+            participants: ParticipantsKey::from_bytes(row.participants_key),
+            row,
+        })
+    }
+
+    pub(crate) fn id(&self) -> DeviceId {
+        self.row.device
+    }
+
+    pub(crate) fn account(&self) -> AccountId {
+        self.row.device.account
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.row.name
+    }
+
+    pub(crate) fn address(&self) -> Option<&Address> {
+        self.row.address.as_ref()
+    }
+
+    pub(crate) fn relay(&self) -> RelayLink {
+        let RelayRow { domain, endpoint, relay } = self.row.relay.clone();
+        RelayLink { domain, endpoint, relay }
+    }
+
+    /// As the engine wants it.
+    pub(crate) fn own(&self) -> Own<'_> {
+        Own { id: self.row.device, device: &self.device }
+    }
+
+    /// The relay took the account in.
+    pub(crate) fn registered(&mut self, rows: &mut Overlay<'_>, address: Address) {
+        self.row.address = Some(address);
+        rows::put(rows, rows::account_key(), &self.row);
+    }
+}

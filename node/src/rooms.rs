@@ -1,0 +1,181 @@
+//! Rooms: what a node holds in memory, service by service, and the turn that carries one input through them.
+//! Owns: the wiring. Never: a rule.
+
+use tracing::debug;
+use whimbrel_crypto::{Chance, Engine, EngineError};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{BlobId, LinkId, RequestId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Now;
+use whimbrel_storage::{Order, Overlay, Reads, StorageError};
+
+use crate::api::{CommandError, Config, Event, Output, Reply, Ticket};
+use crate::direct::Direct;
+use crate::hold::Hold;
+use crate::identity::{Identity, LoadError};
+use crate::outbox::{Lane, Outbox};
+use crate::push::Push;
+use crate::reception::Reception;
+use crate::requests::{Purpose, Requests};
+use crate::rows::{self, Space, ThreadRow, ThreadState};
+use crate::thread::Threads;
+use crate::timers::{Timer, Timers};
+use crate::user::User;
+
+/// Everything a node remembers besides its store; made anew from it.
+pub(crate) struct Rooms {
+    pub(crate) identity: Identity,
+    pub(crate) reception: Reception,
+    pub(crate) threads: Threads,
+    pub(crate) push: Push,
+    pub(crate) hold: Hold,
+    pub(crate) outbox: Outbox,
+    pub(crate) direct: Direct,
+    pub(crate) user: User,
+    pub(crate) requests: Requests,
+    pub(crate) timers: Timers,
+}
+
+impl Rooms {
+    pub(crate) fn open(now: Now, reads: &dyn Reads) -> Result<Self, LoadError> {
+        let mut rooms = Self {
+            identity: Identity::load(reads)?,
+            reception: Reception::new(),
+            threads: Threads::default(),
+            push: Push::default(),
+            hold: Hold::default(),
+            outbox: Outbox::default(),
+            direct: Direct::default(),
+            user: User::default(),
+            requests: Requests::default(),
+            timers: Timers::default(),
+        };
+        rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
+            let Some(id) = rows::id_in_key(&key) else { return Ok(()) };
+            let row: ThreadRow = rows::decode(&key, &value)?;
+            rooms.remember(ThreadId::from_bytes(id), &row);
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Invitation), |(key, _)| {
+            rooms.threads.invitations.extend(rows::id_in_key(&key).map(|id| (BlobId::from_bytes(id), 0)));
+            Ok(())
+        })?;
+        rooms.resume_unparking(now, reads)?;
+        rooms.timers.set(Timer::Connect, now.monotonic);
+        Ok(rooms)
+    }
+
+    /// Threads that were joined, with parked entries a crash left unopened.
+    fn resume_unparking(&mut self, now: Now, reads: &dyn Reads) -> Result<(), StorageError> {
+        let space = rows::space(Space::Parked);
+        let (mut from, end) = (space.clone(), rows::after(&space));
+        while let Some((key, _)) = reads.scan(&from, &end, Order::Ascending, 1)?.pop() {
+            let thread = rows::id_in_key(&key).map(ThreadId::from_bytes).ok_or_else(|| rows::damaged(&key, "key"))?;
+            from = rows::after(&rows::parked_prefix(&thread));
+            if reads.get(&rows::thread_key(&thread))?.is_some() {
+                self.threads.unparking.insert(thread);
+                self.timers.set(Timer::Unpark(thread), now.monotonic);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, thread: ThreadId, row: &ThreadRow) {
+        self.threads.known = self.threads.known.saturating_add(1);
+        self.outbox.queued = self.outbox.queued.saturating_add(row.queued);
+        match row.state {
+            ThreadState::Opening => drop(self.threads.openings.insert(thread, Vec::new())),
+            ThreadState::Open if !row.tagged => drop(self.threads.untagged.insert(thread)),
+            _ => {}
+        }
+        if row.queued > 0 {
+            self.outbox.lanes.insert(thread, Lane::default());
+        }
+    }
+}
+
+/// Why a command, or a piece of work, came to nothing.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The owner is told; the node goes on.
+    Command(CommandError),
+    /// The store cannot be read; the node is at its end.
+    Broken(StorageError),
+}
+
+impl From<StorageError> for Halt {
+    fn from(error: StorageError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<CommandError> for Halt {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+impl From<EngineError> for Halt {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Rows(error) => Self::Broken(error),
+            other => Self::Command(CommandError::State(other.to_string())),
+        }
+    }
+}
+
+/// One input on its way through the rooms.
+pub(crate) struct Turn<'t, E> {
+    pub(crate) now: Now,
+    /// The store with this turn's changes on top.
+    pub(crate) rows: Overlay<'t>,
+    pub(crate) engine: &'t mut E,
+    pub(crate) config: &'t Config,
+    pub(crate) chance: &'t mut Chance,
+    pub(crate) rooms: &'t mut Rooms,
+    pub(crate) out: Vec<Output>,
+}
+
+impl<E: Engine> Turn<'_, E> {
+    pub(crate) fn event(&mut self, event: Event) {
+        self.out.push(Output::Event(event));
+    }
+
+    pub(crate) fn send(&mut self, link: LinkId, frame: impl Into<Frame>) {
+        self.out.push(Output::Send { link, frame: frame.into() });
+    }
+
+    pub(crate) fn close(&mut self, link: LinkId) {
+        self.out.push(Output::Close { link });
+    }
+
+    pub(crate) fn answer(&mut self, ticket: Ticket, result: Result<Reply, CommandError>) {
+        self.out.push(Output::Answer { ticket, result });
+    }
+
+    /// Asks the relay on a link; the answer, or its absence, comes back with the purpose.
+    pub(crate) fn ask_on<F: Into<Frame>>(
+        &mut self,
+        link: LinkId,
+        purpose: Purpose,
+        frame: impl FnOnce(&mut Self, RequestId) -> F,
+    ) {
+        // What the relay passes on to another takes it that long in its turn.
+        let passed_on = matches!(purpose, Purpose::LookUp(..) | Purpose::Claim(..));
+        let patience = limits::ANSWER_TIME_MAX * if passed_on { 2 } else { 1 };
+        let request = self.rooms.requests.begin(purpose);
+        self.rooms.timers.set(Timer::Answer(request), self.now.monotonic.plus(patience));
+        let frame = frame(self, request);
+        self.send(link, frame);
+    }
+
+    /// Asks the relay if it serves us; says whether it was asked.
+    pub(crate) fn ask<F: Into<Frame>>(&mut self, purpose: Purpose, frame: impl FnOnce(RequestId) -> F) -> bool {
+        let Some(link) = self.rooms.reception.admitted() else {
+            debug!("not asked: the relay is out of reach");
+            return false;
+        };
+        self.ask_on(link, purpose, |_, request| frame(request));
+        true
+    }
+}

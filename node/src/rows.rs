@@ -1,0 +1,649 @@
+//! Rows: what a node keeps, where, and how its keys sort.
+//! Owns: every row space of the node's store, the key encodings and the row types. The engine's rows lie in the same
+//! store below [`whimbrel_crypto::engine::ROWS`]; a test holds the spaces apart.
+//! Never: decides what to write. Rules: docs/protocol/storage.md.
+
+use minicbor::{Decode, Encode};
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::id::{
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag, PublicKey,
+    RelayId, ThreadId,
+};
+use whimbrel_protocol::push::{Invitation, LogRef};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{Envelope, Participant};
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
+
+use crate::api::{Path, State};
+
+/// First byte of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Space {
+    /// Own account: one row, [`AccountRow`].
+    Account = b'a',
+    /// [`ContactRow`] by account.
+    Contact = b'c',
+    /// [`DeviceRow`] by device: verified, of everybody we share a thread with.
+    Device = b'd',
+    /// [`EnvelopeRow`] by envelope id: what was opened or sealed here.
+    Envelope = b'e',
+    /// The threads of exactly these people, ascending, by participants tag: the first is the one to write to.
+    Tag = b'g',
+    /// [`MessageRow`] by thread, clock, message id and author: the history in display order.
+    History = b'h',
+    /// The place in the history by message id and author: shows a message once.
+    Message = b'i',
+    /// [`ParkedRow`] by thread and number: entries that came before the thread was joined.
+    Parked = b'k',
+    /// [`OpeningRow`] by thread: openings the relay has not confirmed.
+    Opening = b'n',
+    /// [`OutboxRow`] by thread and order.
+    Outbox = b'o',
+    /// [`whimbrel_protocol::id::Sequence`] by log: everything up to here is durable here.
+    Place = b'p',
+    /// The node's own settings and clocks: [`Single`].
+    Single = b's',
+    /// [`ThreadRow`] by thread.
+    Thread = b't',
+    /// [`UnreadableRow`] by thread and number.
+    Unreadable = b'u',
+    /// [`InvitationRow`] by its Welcome: added to a thread, not joined yet. Not by thread, for a forged one must not
+    /// stand in the way of the genuine.
+    Invitation = b'w',
+    /// [`DeviceId`] by transport key.
+    Transport = b'x',
+}
+
+#[cfg(test)]
+pub(crate) const SPACES: [Space; 16] = [
+    Space::Account,
+    Space::Contact,
+    Space::Device,
+    Space::Envelope,
+    Space::Tag,
+    Space::History,
+    Space::Message,
+    Space::Parked,
+    Space::Opening,
+    Space::Outbox,
+    Space::Place,
+    Space::Single,
+    Space::Thread,
+    Space::Unreadable,
+    Space::Invitation,
+    Space::Transport,
+];
+
+/// Second byte of a key in [`Space::Single`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Single {
+    /// The device's hybrid clock: [`Hlc`].
+    Clock = b'c',
+    /// When the last-resort KeyPackage was made: [`Wall`].
+    LastResort = b'r',
+    /// How much is parked: [`ParkedTotals`].
+    Parked = b'k',
+}
+
+/// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct AccountRow {
+    #[n(0)]
+    pub(crate) device: DeviceId,
+    #[n(1)]
+    pub(crate) name: Name,
+    #[n(2)]
+    pub(crate) relay: RelayRow,
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) log: Vec<u8>,
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) identity_key: [u8; 32],
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) device_key: [u8; 32],
+    #[n(6)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) transport_key: [u8; 32],
+    #[n(7)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) participants_key: [u8; 32],
+    /// Once registered.
+    #[n(8)]
+    pub(crate) address: Option<Address>,
+}
+
+/// A relay link, as a row.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct RelayRow {
+    #[n(0)]
+    pub(crate) domain: whimbrel_protocol::id::Domain,
+    #[n(1)]
+    pub(crate) endpoint: String,
+    #[n(2)]
+    pub(crate) relay: RelayId,
+}
+
+/// Somebody we share a thread with.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ContactRow {
+    /// Where they are found, by their relay's word.
+    #[n(0)]
+    pub(crate) address: Address,
+    /// The longest verified log.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) log: Vec<u8>,
+    /// Whether there is consent between us; others are fellow members only.
+    #[n(2)]
+    pub(crate) contact: bool,
+}
+
+/// A device by its verified account log.
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct DeviceRow {
+    #[n(0)]
+    pub(crate) device_key: PublicKey,
+    #[n(1)]
+    pub(crate) transport_key: PublicKey,
+}
+
+/// Whose envelope was seen, and when.
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct EnvelopeRow {
+    #[n(0)]
+    pub(crate) own: bool,
+    #[n(1)]
+    pub(crate) at: Wall,
+}
+
+/// A message of the history; clock, id and author are in its key.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct MessageRow {
+    #[n(0)]
+    pub(crate) received: Wall,
+    /// Absent for our own.
+    #[n(1)]
+    pub(crate) path: Option<PathRow>,
+    #[n(2)]
+    pub(crate) text: String,
+    #[n(3)]
+    pub(crate) counter: Option<u64>,
+    /// Present for our own.
+    #[n(4)]
+    pub(crate) state: Option<StateRow>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(crate) enum PathRow {
+    #[n(0)]
+    Relay,
+    #[n(1)]
+    Federation,
+    #[n(2)]
+    Direct,
+}
+
+impl From<Path> for PathRow {
+    fn from(path: Path) -> Self {
+        match path {
+            Path::Relay => Self::Relay,
+            Path::Federation => Self::Federation,
+            Path::Direct => Self::Direct,
+        }
+    }
+}
+
+impl From<PathRow> for Path {
+    fn from(path: PathRow) -> Self {
+        match path {
+            PathRow::Relay => Self::Relay,
+            PathRow::Federation => Self::Federation,
+            PathRow::Direct => Self::Direct,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum StateRow {
+    #[n(0)]
+    Queued,
+    #[n(1)]
+    Stored,
+    #[n(2)]
+    Delivered,
+    #[n(3)]
+    Failed(#[n(0)] RefusalCode),
+}
+
+impl From<StateRow> for State {
+    fn from(state: StateRow) -> Self {
+        match state {
+            StateRow::Queued => Self::Queued,
+            StateRow::Stored => Self::Stored,
+            StateRow::Delivered => Self::Delivered,
+            StateRow::Failed(code) => Self::Failed(code),
+        }
+    }
+}
+
+/// A place in the history: sorts as people see it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct PlaceRow {
+    #[n(0)]
+    pub(crate) hlc: Hlc,
+    #[n(1)]
+    pub(crate) message: MessageId,
+    #[n(2)]
+    pub(crate) author: DeviceId,
+}
+
+/// Where a message id of an author stands.
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct SeenRow {
+    #[n(0)]
+    pub(crate) thread: ThreadId,
+    #[n(1)]
+    pub(crate) hlc: Hlc,
+}
+
+/// An entry that came before its thread was joined.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ParkedRow {
+    #[n(0)]
+    pub(crate) submitter: DeviceId,
+    #[n(1)]
+    pub(crate) envelope: Envelope,
+}
+
+/// Sum of all parked rows.
+#[derive(Clone, Copy, Default, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ParkedTotals {
+    #[n(0)]
+    pub(crate) entries: u64,
+    #[n(1)]
+    pub(crate) bytes: u64,
+    /// Number of the next parked row.
+    #[n(2)]
+    pub(crate) next: u64,
+}
+
+/// An opening until the relay has it.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct OpeningRow {
+    #[n(0)]
+    pub(crate) opening: whimbrel_protocol::thread::Opening,
+    #[n(1)]
+    pub(crate) tag: ParticipantsTag,
+    /// Whose invite led here: a contact once the relay has it.
+    #[n(2)]
+    pub(crate) inviter: Option<AccountId>,
+}
+
+/// A sealed envelope on its way: the very bytes that are sent, however often.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct OutboxRow {
+    #[n(0)]
+    pub(crate) envelope: Envelope,
+    /// What it carries, with the author's clock; absent for what nobody is shown.
+    #[n(1)]
+    pub(crate) message: Option<MessageId>,
+    /// Worth nothing afterwards; absent: for as long as it takes.
+    #[n(2)]
+    pub(crate) until: Option<Wall>,
+}
+
+/// How a thread stands here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum ThreadState {
+    /// Made here; the relay does not have the opening yet.
+    #[n(0)]
+    Opening,
+    /// In use.
+    #[n(1)]
+    Open,
+    /// This store is an old copy: no sending.
+    #[n(2)]
+    Halted,
+    /// What came with the invitation was not proof: we are not in it.
+    #[n(3)]
+    Refused,
+    /// The relay refused our opening.
+    #[n(4)]
+    Failed(#[n(0)] RefusalCode),
+}
+
+/// One thread.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ThreadRow {
+    /// Everybody with a leaf, ourselves included, ascending by account.
+    #[n(0)]
+    pub(crate) participants: Vec<Participant>,
+    #[n(1)]
+    pub(crate) epoch: Epoch,
+    #[n(2)]
+    pub(crate) state: ThreadState,
+    /// Own messages so far.
+    #[n(3)]
+    pub(crate) counter: u64,
+    /// Own envelopes so far: the outbox order of the newest.
+    #[n(4)]
+    pub(crate) sealed: u64,
+    /// Own messages still in the outbox.
+    #[n(5)]
+    pub(crate) queued: u64,
+    /// Messages no later one names as parent: the parents of the next.
+    #[n(6)]
+    pub(crate) heads: Vec<MessageId>,
+    /// The newest message.
+    #[n(7)]
+    pub(crate) last: Option<PlaceRow>,
+    /// Others' messages after the read mark.
+    #[n(8)]
+    pub(crate) unread: u64,
+    /// Everything up to here is read.
+    #[n(9)]
+    pub(crate) read: Option<PlaceRow>,
+    #[n(10)]
+    pub(crate) tag: ParticipantsTag,
+    /// Whether our relay knows the tag.
+    #[n(11)]
+    pub(crate) tagged: bool,
+    /// When something last happened in it.
+    #[n(12)]
+    pub(crate) updated: Wall,
+    /// Entries that could not be opened.
+    #[n(13)]
+    pub(crate) unreadable: u64,
+}
+
+/// An entry that could not be opened: kept out of sight, never content.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct UnreadableRow {
+    #[n(0)]
+    pub(crate) envelope: EnvelopeId,
+    #[n(1)]
+    pub(crate) at: Wall,
+    #[n(2)]
+    pub(crate) reason: String,
+}
+
+/// A thread we were added to and have not joined yet.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct InvitationRow {
+    #[n(0)]
+    pub(crate) invitation: Invitation,
+}
+
+fn key(space: Space, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(space as u8);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+/// The smallest key greater than all that begin with `prefix`.
+pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    whimbrel_storage::KEY_END.to_vec()
+}
+
+fn device_bytes(device: &DeviceId) -> [u8; 36] {
+    let mut bytes = [0; 36];
+    let (account, index) = bytes.split_at_mut(32);
+    account.copy_from_slice(device.account.as_bytes());
+    index.copy_from_slice(&device.index.get().to_be_bytes());
+    bytes
+}
+
+fn hlc_bytes(hlc: Hlc) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let (millis, count) = bytes.split_at_mut(8);
+    millis.copy_from_slice(&hlc.millis.to_be_bytes());
+    count.copy_from_slice(&hlc.count.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn account_key() -> Vec<u8> {
+    key(Space::Account, &[])
+}
+
+pub(crate) fn single_key(single: Single) -> Vec<u8> {
+    key(Space::Single, &[&[single as u8]])
+}
+
+pub(crate) fn contact_key(account: &AccountId) -> Vec<u8> {
+    key(Space::Contact, &[account.as_bytes()])
+}
+
+pub(crate) fn device_key(device: &DeviceId) -> Vec<u8> {
+    key(Space::Device, &[&device_bytes(device)])
+}
+
+pub(crate) fn transport_key(transport: &PublicKey) -> Vec<u8> {
+    key(Space::Transport, &[transport.as_bytes()])
+}
+
+pub(crate) fn envelope_key(envelope: &EnvelopeId) -> Vec<u8> {
+    key(Space::Envelope, &[envelope.as_bytes()])
+}
+
+pub(crate) fn tag_key(tag: &ParticipantsTag) -> Vec<u8> {
+    key(Space::Tag, &[tag.as_bytes()])
+}
+
+pub(crate) fn thread_key(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Thread, &[thread.as_bytes()])
+}
+
+pub(crate) fn opening_key(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Opening, &[thread.as_bytes()])
+}
+
+pub(crate) fn invitation_key(welcome: &BlobId) -> Vec<u8> {
+    key(Space::Invitation, &[welcome.as_bytes()])
+}
+
+pub(crate) fn place_key(log: LogRef) -> Vec<u8> {
+    match log {
+        LogRef::Inbox => key(Space::Place, &[&[0]]),
+        LogRef::Thread(thread) => key(Space::Place, &[&[1], thread.as_bytes()]),
+    }
+}
+
+pub(crate) fn outbox_key(thread: &ThreadId, order: u64) -> Vec<u8> {
+    key(Space::Outbox, &[thread.as_bytes(), &order.to_be_bytes()])
+}
+
+pub(crate) fn parked_prefix(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Parked, &[thread.as_bytes()])
+}
+
+pub(crate) fn parked_key(thread: &ThreadId, number: u64) -> Vec<u8> {
+    key(Space::Parked, &[thread.as_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) fn unreadable_key(thread: &ThreadId, number: u64) -> Vec<u8> {
+    key(Space::Unreadable, &[thread.as_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) fn history_prefix(thread: &ThreadId) -> Vec<u8> {
+    key(Space::History, &[thread.as_bytes()])
+}
+
+pub(crate) fn history_key(thread: &ThreadId, place: &PlaceRow) -> Vec<u8> {
+    let author = device_bytes(&place.author);
+    key(Space::History, &[thread.as_bytes(), &hlc_bytes(place.hlc), place.message.as_bytes(), &author])
+}
+
+/// The place a history key stands for.
+pub(crate) fn history_place(key: &[u8]) -> Option<PlaceRow> {
+    let rest = key.get(1 + ThreadId::LEN..)?;
+    let (millis, rest) = rest.split_first_chunk::<8>()?;
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let (message, rest) = rest.split_first_chunk::<16>()?;
+    Some(PlaceRow {
+        hlc: Hlc { millis: u64::from_be_bytes(*millis), count: u32::from_be_bytes(*count) },
+        message: MessageId::from_bytes(*message),
+        author: device_of(rest)?,
+    })
+}
+
+pub(crate) fn message_prefix(message: &MessageId) -> Vec<u8> {
+    key(Space::Message, &[message.as_bytes()])
+}
+
+pub(crate) fn message_key(message: &MessageId, author: &DeviceId) -> Vec<u8> {
+    key(Space::Message, &[message.as_bytes(), &device_bytes(author)])
+}
+
+/// The author a message key stands for.
+pub(crate) fn message_author(key: &[u8]) -> Option<DeviceId> {
+    device_of(key.get(1 + MessageId::LEN..)?)
+}
+
+fn device_of(bytes: &[u8]) -> Option<DeviceId> {
+    let (account, index) = bytes.split_first_chunk::<32>()?;
+    let index = u32::from_be_bytes(index.try_into().ok()?);
+    Some(DeviceId { account: AccountId::from_bytes(*account), index: DeviceIndex::new(index) })
+}
+
+/// The first id in a key of the spaces that begin with a thread or account.
+pub(crate) fn id_in_key(key: &[u8]) -> Option<[u8; 32]> {
+    key.get(1..)?.first_chunk::<32>().copied()
+}
+
+/// The eight-byte number at a key's end.
+pub(crate) fn number_in_key(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What a key that was written here cannot look like.
+pub(crate) fn damaged(key: &[u8], what: impl ToString) -> StorageError {
+    StorageError::Damaged { space: key.first().copied().unwrap_or(0), what: what.to_string() }
+}
+
+/// Reads a row.
+pub(crate) fn get<T: for<'b> Decode<'b, ()>>(reads: &dyn Reads, key: &[u8]) -> Result<Option<T>, StorageError> {
+    reads.get(key)?.map(|value| decode(key, &value)).transpose()
+}
+
+/// Reads the value of a row.
+pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(key: &[u8], value: &[u8]) -> Result<T, StorageError> {
+    minicbor::decode(value).map_err(|error| damaged(key, error))
+}
+
+/// The bytes of a row's value.
+pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+    canonical::encode(value)
+}
+
+/// Writes a row.
+pub(crate) fn put<T: Encode<()>>(rows: &mut Overlay<'_>, key: Vec<u8>, value: &T) {
+    rows.put(key, encode(value));
+}
+
+/// Rows of one page when a whole space is walked.
+const PAGE: usize = 512;
+
+/// Walks every row below a prefix in key order, a page at a time.
+pub(crate) fn each(
+    reads: &dyn Reads,
+    prefix: &[u8],
+    visit: impl FnMut(Row) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    each_between(reads, prefix, &after(prefix), visit)
+}
+
+/// Walks every row of a range in key order, a page at a time.
+pub(crate) fn each_between(
+    reads: &dyn Reads,
+    from: &[u8],
+    end: &[u8],
+    mut visit: impl FnMut(Row) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut from = from.to_vec();
+    loop {
+        let page = reads.scan(&from, end, Order::Ascending, PAGE)?;
+        let more = page.len() == PAGE;
+        if let Some((last, _)) = page.last() {
+            from = last.clone();
+            from.push(0);
+        }
+        page.into_iter().try_for_each(&mut visit)?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// The prefix of a whole space.
+pub(crate) fn space(space: Space) -> Vec<u8> {
+    key(space, &[])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_spaces_share_a_byte_and_none_is_the_engine_s() {
+        let bytes: BTreeSet<u8> = SPACES.iter().map(|space| *space as u8).collect();
+        assert_eq!(bytes.len(), SPACES.len());
+        assert!(!bytes.contains(&whimbrel_crypto::engine::ROWS));
+    }
+
+    #[test]
+    fn history_keys_sort_as_people_see_messages_and_read_back() {
+        let thread = ThreadId::from_bytes([7; 32]);
+        let author = DeviceId { account: AccountId::from_bytes([1; 32]), index: DeviceIndex::new(2) };
+        let place = |millis, count, id| PlaceRow {
+            hlc: Hlc { millis, count },
+            message: MessageId::from_bytes([id; 16]),
+            author,
+        };
+        let places = [place(1, 0, 9), place(1, 1, 0), place(256, 0, 1), place(256, 0, 2)];
+        let keys: Vec<_> = places.iter().map(|place| history_key(&thread, place)).collect();
+        assert!(keys.is_sorted());
+        for (key, place) in keys.iter().zip(&places) {
+            assert_eq!(history_place(key), Some(*place));
+            assert!(*key > history_prefix(&thread) && *key < after(&history_prefix(&thread)));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_lies_behind_all_that_begin_with_it() {
+        assert_eq!(after(&[1, 2]), [1, 3]);
+        assert_eq!(after(&[1, 255, 255]), [2]);
+        assert!(after(&[255]).as_slice() > [255, 255].as_slice());
+    }
+}

@@ -1,0 +1,249 @@
+//! From nothing to a thread.
+
+use std::time::Duration;
+
+use whimbrel_crypto::MlsEngine;
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::refusal::RefusalCode;
+
+use super::world::{ALICE, BOB, CAROL, Relay, World, friends, world};
+use crate::api::{Command, CommandError, Event, Reply};
+use crate::views::{self, Standing};
+
+#[test]
+fn a_device_registers_once_and_stocks_key_packages() {
+    let mut world = world(&["a.example"]);
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::Registered { .. })), 1);
+    assert_eq!(world.events(ALICE, |event| *event == Event::RelayUp), 1);
+    let row = &world.relay.accounts[&world.people[ALICE].account];
+    assert_eq!(row.packages.len(), 32);
+    assert!(row.last_resort.is_some());
+    world.crash_now(ALICE);
+    world.settle();
+    let registers = world.relay.heard.iter().filter(|(_, frame)| matches!(frame, Frame::Register(_))).count();
+    assert_eq!(registers, 1);
+    assert_eq!(world.relay.accounts[&world.people[ALICE].account].packages.len(), 32);
+}
+
+#[test]
+fn key_packages_are_made_again_when_few_are_left() {
+    let mut world = world(&["a.example"]);
+    let account = world.people[ALICE].account;
+    world.relay.accounts.get_mut(&account).unwrap().packages.truncate(15);
+    world.say_to(ALICE, whimbrel_protocol::user::Stocked { request: None, left: 15 });
+    world.settle();
+    assert_eq!(world.relay.accounts[&account].packages.len(), 32);
+    world.say_to(ALICE, whimbrel_protocol::user::Stocked { request: None, left: 16 });
+    world.settle();
+    assert_eq!(world.relay.accounts[&account].packages.len(), 32);
+}
+
+#[test]
+fn a_refused_registration_is_told_and_not_repeated() {
+    let mut relay = Relay::default();
+    relay.refuse.insert("Register", (RefusalCode::NameTaken, None));
+    let mut world = World::around(relay, &["a.example"], whimbrel_crypto::StandInEngine::new);
+    world.advance(Duration::from_secs(600));
+    assert_eq!(world.events(ALICE, |event| *event == Event::RegistrationRefused(RefusalCode::NameTaken)), 1);
+    assert_eq!(world.relay.heard.len(), 1);
+    let holds = Duration::from_secs(60);
+    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds }).unwrap_err();
+    assert_eq!(refused, CommandError::Refused(RefusalCode::NameTaken));
+}
+
+fn invite_to_thread<E: whimbrel_crypto::Engine>(mut world: World<E>) {
+    let thread = world.befriend(BOB, ALICE);
+    for (who, other) in [(ALICE, BOB), (BOB, ALICE)] {
+        let account = world.people[other].account;
+        let contacts = views::contacts(world.store(who)).unwrap();
+        assert_eq!(contacts.len(), 1);
+        assert_eq!(contacts[0].account, account);
+        let threads = views::threads(world.store(who)).unwrap();
+        assert_eq!(threads.len(), 1);
+        assert_eq!((threads[0].thread, threads[0].people.as_slice()), (thread, [account].as_slice()));
+        assert_eq!(threads[0].standing, Standing::Open);
+        assert_eq!(views::find_thread(world.store(who), &[account]).unwrap(), Some(thread));
+        assert_eq!(world.events(who, |event| matches!(event, Event::ContactAdded { .. })), 1);
+        assert_eq!(world.events(who, |event| matches!(event, Event::ThreadOpened { .. })), 1);
+    }
+    world.say(ALICE, thread, "hello");
+    world.say(BOB, thread, "hello yourself");
+    assert_eq!(world.shown(BOB), ["hello"]);
+    assert_eq!(world.shown(ALICE), ["hello yourself"]);
+    let tagged = world.relay.heard.iter().any(|(who, frame)| *who == ALICE && matches!(frame, Frame::TagThread(_)));
+    assert!(tagged, "the joiner tells its relay the tag");
+}
+
+#[test]
+fn an_invite_leads_to_a_thread_that_both_can_use() {
+    invite_to_thread(world(&["a.example", "b.example"]));
+}
+
+#[test]
+fn an_invite_leads_to_a_thread_with_real_encryption() {
+    invite_to_thread(World::new(&["a.example", "a.example"], MlsEngine::new));
+}
+
+#[test]
+fn an_invite_used_up_is_refused_and_leaves_nothing() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    world.ask(BOB, Command::AcceptInvite(invite.clone())).unwrap();
+    let refused = world.ask(CAROL, Command::AcceptInvite(invite)).unwrap_err();
+    assert_eq!(refused, CommandError::Refused(RefusalCode::NoConsent));
+    assert!(views::contacts(world.store(CAROL)).unwrap().is_empty());
+    assert!(views::threads(world.store(CAROL)).unwrap().is_empty());
+}
+
+#[test]
+fn an_invite_of_a_contact_leads_to_the_thread_that_exists() {
+    let (mut world, thread) = friends();
+    let invite = world.invite(ALICE);
+    let reply = world.ask(BOB, Command::AcceptInvite(invite)).unwrap();
+    assert!(matches!(reply, Reply::Contact { thread: found, .. } if found == thread));
+    let own = world.invite(BOB);
+    assert_eq!(world.ask(BOB, Command::AcceptInvite(own)).unwrap_err(), CommandError::OwnInvite);
+}
+
+#[test]
+fn what_needs_the_relay_fails_while_it_is_away_and_sending_does_not() {
+    let (mut world, thread) = friends();
+    world.relay_gone();
+    let holds = Duration::from_secs(60);
+    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds }).unwrap_err();
+    assert!(matches!(refused, CommandError::Unreachable(_)));
+    let message = world.say(ALICE, thread, "later");
+    assert_eq!(world.state(ALICE, message), Some(crate::api::State::Queued));
+    world.relay_back();
+    assert_eq!(world.shown(BOB), ["later"]);
+    assert_eq!(world.state(ALICE, message), Some(crate::api::State::Stored));
+}
+
+#[test]
+fn a_command_that_waits_for_an_answer_fails_with_the_link() {
+    let (mut world, _) = friends();
+    world.relay.mute.insert("NewInvite");
+    let holds = Duration::from_secs(60);
+    let first = world.command(ALICE, Command::NewInvite { uses: 1, holds });
+    assert_eq!(world.answer(ALICE, first), None);
+    world.lose_home(ALICE);
+    world.settle();
+    assert!(matches!(world.answer(ALICE, first), Some(Err(CommandError::Unreachable(_)))));
+    world.advance(Duration::from_secs(5));
+    let second = world.command(ALICE, Command::NewInvite { uses: 1, holds });
+    world.advance(Duration::from_secs(11));
+    assert!(matches!(world.answer(ALICE, second), Some(Err(CommandError::Unreachable(_)))));
+}
+
+#[test]
+fn an_opening_is_handed_in_until_the_relay_has_it() {
+    let mut world = world(&["a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    world.relay.mute.insert("OpenThread");
+    let ticket = world.command(BOB, Command::AcceptInvite(invite));
+    world.crash_now(BOB);
+    world.relay.mute.clear();
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.answer(BOB, ticket), None, "the process that was asked is gone");
+    let thread = views::find_thread(world.store(BOB), &[world.people[ALICE].account]).unwrap().unwrap();
+    world.say(BOB, thread, "found you");
+    assert_eq!(world.shown(ALICE), ["found you"]);
+}
+
+#[test]
+fn a_refused_opening_takes_everything_back() {
+    let mut world = world(&["a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    world.relay.refuse.insert("OpenThread", (RefusalCode::NoConsent, None));
+    let refused = world.ask(BOB, Command::AcceptInvite(invite)).unwrap_err();
+    assert_eq!(refused, CommandError::Refused(RefusalCode::NoConsent));
+    assert!(views::contacts(world.store(BOB)).unwrap().is_empty());
+    assert_eq!(views::find_thread(world.store(BOB), &[world.people[ALICE].account]).unwrap(), None);
+    assert_eq!(views::threads(world.store(BOB)).unwrap()[0].standing, Standing::Failed);
+    // A new invite leads to a new thread, and the failed one is out of sight.
+    world.relay.refuse.clear();
+    let thread = world.befriend(BOB, ALICE);
+    let threads = views::threads(world.store(BOB)).unwrap();
+    assert_eq!((threads.len(), threads[0].thread, threads[0].standing), (1, thread, Standing::Open));
+}
+
+#[test]
+fn when_the_relay_knows_another_thread_of_the_same_people_the_messages_go_there() {
+    let mut world = world(&["a.example", "a.example"]);
+    let (to_alice, to_bob) = (world.invite(ALICE), world.invite(BOB));
+    world.relay.mute.insert("OpenThread");
+    world.command(BOB, Command::AcceptInvite(to_alice));
+    world.command(ALICE, Command::AcceptInvite(to_bob));
+    let theirs = views::find_thread(world.store(BOB), &[world.people[ALICE].account]).unwrap().unwrap();
+    let ours = views::find_thread(world.store(ALICE), &[world.people[BOB].account]).unwrap().unwrap();
+    for text in ["one", "two"] {
+        world.say(ALICE, ours, text);
+    }
+    // Bob's opening comes through; the answer to Alice's is that this thread exists.
+    let opened = world.relay.heard.iter().find_map(|(who, frame)| match frame {
+        Frame::OpenThread(words) if *who == BOB => Some(words.opening.clone()),
+        _ => None,
+    });
+    let bob = world.id(BOB);
+    world.take_opening(bob, opened.unwrap());
+    world.settle();
+    let request = world.relay.heard.iter().rev().find_map(|(who, frame)| match frame {
+        Frame::OpenThread(words) if *who == ALICE => Some(words.request),
+        _ => None,
+    });
+    let exists = whimbrel_protocol::thread::ThreadExists { request: request.unwrap(), thread: theirs };
+    world.say_to(ALICE, exists);
+    world.settle();
+    world.relay.mute.clear();
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.history(ALICE, theirs), ["one", "two"]);
+    assert_eq!(world.shown(BOB), ["one", "two"]);
+    assert_eq!(views::threads(world.store(ALICE)).unwrap().len(), 1);
+    assert_eq!(views::outbox_len(world.store(ALICE)).unwrap(), 0);
+}
+
+#[test]
+fn a_first_message_to_three_makes_a_thread_and_the_next_finds_it() {
+    let mut world = world(&["a.example", "a.example", "b.example"]);
+    world.befriend(BOB, ALICE);
+    world.befriend(CAROL, ALICE);
+    let people = vec![world.people[BOB].account, world.people[CAROL].account];
+    let ask = |text: &str| Command::SendTo { people: people.clone(), text: text.to_owned() };
+    let (one, two) = (ask("all of you"), ask("again"));
+    let Reply::Queued { thread, .. } = world.ask(ALICE, one).unwrap() else { panic!() };
+    let Reply::Queued { thread: same, .. } = world.ask(ALICE, two).unwrap() else { panic!() };
+    assert_eq!(thread, same);
+    for who in [BOB, CAROL] {
+        assert_eq!(world.shown(who), ["all of you", "again"]);
+        assert_eq!(views::threads(world.store(who)).unwrap().len(), 2);
+        // A fellow member is no contact.
+        assert_eq!(views::contacts(world.store(who)).unwrap().len(), 1);
+    }
+    let stranger = Command::SendTo { people: vec![world.people[CAROL].account], text: "hi".to_owned() };
+    assert_eq!(world.ask(BOB, stranger).unwrap_err(), CommandError::Unknown);
+}
+
+#[test]
+fn two_first_messages_that_cross_become_one_conversation() {
+    let mut world = world(&["a.example", "a.example"]);
+    let (to_alice, to_bob) = (world.invite(ALICE), world.invite(BOB));
+    world.relay.mute.insert("OpenThread");
+    world.command(BOB, Command::AcceptInvite(to_alice));
+    world.command(ALICE, Command::AcceptInvite(to_bob));
+    world.relay.mute.clear();
+    world.advance(Duration::from_secs(60));
+    let threads: Vec<_> = [ALICE, BOB].map(|who| views::threads(world.store(who)).unwrap()).into();
+    assert_eq!((threads[0].len(), threads[1].len()), (1, 1));
+    assert_eq!(threads[0][0].thread, threads[1][0].thread);
+    assert_eq!(world.relay.threads.len(), 2);
+    let larger = *world.relay.threads.keys().next_back().unwrap();
+    let smaller = *world.relay.threads.keys().next().unwrap();
+    assert_eq!(threads[0][0].thread, smaller);
+    // Whoever still writes into the other is led to the one.
+    world.say(ALICE, larger, "one");
+    world.say(BOB, smaller, "two");
+    for who in [ALICE, BOB] {
+        assert_eq!(world.history(who, larger), ["one", "two"]);
+        assert_eq!(world.history(who, smaller), ["one", "two"]);
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole node: people, a small relay, direct links, crashes; no time passes but by word.
+
+mod contact;
+mod crash;
+mod direct;
+mod hostile;
+mod messages;
+mod world;

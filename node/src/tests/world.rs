@@ -1,0 +1,676 @@
+//! A world of nodes around one small relay. The relay keeps the rules a node relies on and no others.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use whimbrel_crypto::{Chance, Engine, Seed, StandInEngine, UnverifiedLog, link as proof};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, LinkId, MessageId, PublicKey, RelayId, Sequence, ThreadId,
+    TokenHash,
+};
+use whimbrel_protocol::invite::{Invite, RelayLink};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
+use whimbrel_protocol::reception::{Admitted, Done, HeartbeatAnswer, Refused, Registered};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored};
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
+use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage, LookedUp, Stocked, Who};
+use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, Reads};
+
+use crate::api::{Command, CommandError, Config, Event, Input, Message, Output, Peer, Reply, State, Step, Ticket};
+use crate::views::{self, Page};
+use crate::{Node, identity};
+
+pub(super) const ALICE: usize = 0;
+pub(super) const BOB: usize = 1;
+pub(super) const CAROL: usize = 2;
+
+/// Where a crash falls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Crash {
+    /// The last batch is lost, and its outputs never left.
+    Lost,
+    /// The last batch is durable, but its outputs never left.
+    Kept,
+}
+
+pub(super) struct Person<E> {
+    pub(super) disk: MemoryEngine,
+    pub(super) store: Option<MemoryKv>,
+    pub(super) node: Option<Node<E>>,
+    pub(super) config: Config,
+    pub(super) account: AccountId,
+    pub(super) transport: PublicKey,
+    pub(super) home: Option<(LinkId, [u8; 32])>,
+    pub(super) direct: BTreeMap<LinkId, (usize, LinkId)>,
+    pub(super) events: Vec<Event>,
+    pub(super) shown: Vec<Message>,
+    pub(super) answers: BTreeMap<u64, Result<Reply, CommandError>>,
+    /// Inputs until a crash.
+    pub(super) crash: Option<(usize, Crash)>,
+    pub(super) dials: Vec<PublicKey>,
+    pub(super) online: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Account {
+    pub(super) address: Option<Address>,
+    pub(super) log: Vec<u8>,
+    pub(super) packages: VecDeque<Vec<u8>>,
+    pub(super) last_resort: Option<Vec<u8>>,
+    pub(super) invites: BTreeMap<TokenHash, u32>,
+    pub(super) friends: BTreeSet<AccountId>,
+    pub(super) inbox: Vec<EntryBody>,
+    pub(super) cursors: BTreeMap<LogRef, Sequence>,
+    pub(super) pushed: BTreeMap<LogRef, Sequence>,
+    pub(super) touches: Vec<ThreadId>,
+}
+
+#[derive(Default)]
+pub(super) struct Relay {
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+    pub(super) threads: BTreeMap<ThreadId, (Opening, Vec<EntryBody>)>,
+    pub(super) blobs: BTreeMap<BlobId, Vec<u8>>,
+    /// Kinds of requests it does not answer.
+    pub(super) mute: BTreeSet<&'static str>,
+    /// Kinds of requests it refuses, and how.
+    pub(super) refuse: BTreeMap<&'static str, (RefusalCode, Option<u32>)>,
+    /// Everything nodes said, by kind.
+    pub(super) heard: Vec<(usize, Frame)>,
+    /// Everything it said, whoever heard it.
+    pub(super) said: Vec<Frame>,
+    pub(super) up: bool,
+}
+
+enum Event_ {
+    ToRelay(usize, LinkId, Frame),
+    ToNode(usize, Input),
+}
+
+pub(super) struct World<E> {
+    pub(super) people: Vec<Person<E>>,
+    pub(super) relay: Relay,
+    pub(super) now: Now,
+    queue: VecDeque<Event_>,
+    links: u64,
+    tickets: u64,
+    seeds: u8,
+    engine: fn() -> E,
+    /// Whether dials lead anywhere.
+    pub(super) dialable: bool,
+    /// Whether frames of direct links arrive.
+    pub(super) direct_flows: bool,
+    /// Those that did not.
+    pub(super) direct_lost: Vec<Frame>,
+}
+
+pub(super) fn world(domains: &[&str]) -> World<StandInEngine> {
+    World::new(domains, StandInEngine::new)
+}
+
+/// Alice and Bob with a thread.
+pub(super) fn friends() -> (World<StandInEngine>, ThreadId) {
+    let mut world = world(&["a.example", "a.example"]);
+    let thread = world.befriend(BOB, ALICE);
+    (world, thread)
+}
+
+fn relay_link(domain: &str) -> RelayLink {
+    RelayLink {
+        domain: domain.parse().unwrap(),
+        endpoint: "127.0.0.1:1".to_owned(),
+        relay: RelayId::from_bytes([9; 32]),
+    }
+}
+
+impl<E: Engine> World<E> {
+    pub(super) fn new(domains: &[&str], engine: fn() -> E) -> Self {
+        Self::around(Relay::default(), domains, engine)
+    }
+
+    /// A world around a relay that has its ways already.
+    pub(super) fn around(relay: Relay, domains: &[&str], engine: fn() -> E) -> Self {
+        let now = Now { monotonic: Monotonic::default(), wall: Wall::from_millis(1_700_000_000_000) };
+        let names = ["alice", "bob", "carol", "dave"];
+        let people = domains.iter().zip(names).enumerate().map(|(place, (domain, name))| {
+            let mut chance = Chance::from_seed(Seed::from_bytes([100 + place as u8; 32]));
+            let made = identity::create(name.parse().unwrap(), relay_link(domain), "laptop", &mut chance, now).unwrap();
+            let disk = MemoryEngine::new();
+            let store = Kv::open(disk.clone(), None).unwrap();
+            store.apply(&made.batch).unwrap();
+            store.sync().unwrap();
+            Person {
+                disk,
+                transport: views::account(&store).unwrap().transport,
+                store: Some(store),
+                node: None,
+                config: Config::default(),
+                account: made.account,
+                home: None,
+                direct: BTreeMap::new(),
+                events: Vec::new(),
+                shown: Vec::new(),
+                answers: BTreeMap::new(),
+                crash: None,
+                dials: Vec::new(),
+                online: true,
+            }
+        });
+        let mut world = Self {
+            people: people.collect(),
+            relay: Relay { up: true, ..relay },
+            now,
+            queue: VecDeque::new(),
+            links: 0,
+            tickets: 0,
+            seeds: 0,
+            engine,
+            dialable: true,
+            direct_flows: true,
+            direct_lost: Vec::new(),
+        };
+        (0..world.people.len()).for_each(|who| world.open(who));
+        world.settle();
+        world
+    }
+
+    pub(super) fn open(&mut self, who: usize) {
+        self.seeds = self.seeds.wrapping_add(1);
+        let person = &mut self.people[who];
+        let store = match person.store.take() {
+            Some(store) => store,
+            None => Kv::open(person.disk.clone(), None).unwrap(),
+        };
+        let seed = Seed::from_bytes([self.seeds; 32]);
+        person.node = Some(Node::open((self.engine)(), person.config.clone(), seed, self.now, &store).unwrap());
+        person.store = Some(store);
+        self.input(who, Input::Timeout);
+    }
+
+    pub(super) fn store(&self, who: usize) -> &MemoryKv {
+        self.people[who].store.as_ref().unwrap()
+    }
+
+    pub(super) fn id(&self, who: usize) -> DeviceId {
+        DeviceId { account: self.people[who].account, index: DeviceIndex::FIRST }
+    }
+
+    /// One input, one step: applied, synced, released; or not, when a crash is due.
+    pub(super) fn input(&mut self, who: usize, input: Input) {
+        let person = &mut self.people[who];
+        let (Some(node), Some(store)) = (person.node.as_mut(), person.store.as_ref()) else { return };
+        let mut step = Step::default();
+        node.handle(self.now, input, store, &mut step);
+        if let Some((left, kind)) = person.crash.take() {
+            if left > 0 {
+                person.crash = Some((left - 1, kind));
+            } else {
+                if kind == Crash::Kept {
+                    store.apply(&step.batch).unwrap();
+                    store.sync().unwrap();
+                }
+                self.crash_now(who);
+                return;
+            }
+        }
+        store.apply(&step.batch).unwrap();
+        store.sync().unwrap();
+        for output in step.outputs {
+            self.output(who, output);
+        }
+    }
+
+    /// The process dies; what was not synced is gone, and its links with it. It is opened again at once.
+    pub(super) fn crash_now(&mut self, who: usize) {
+        self.kill(who);
+        self.open(who);
+    }
+
+    pub(super) fn kill(&mut self, who: usize) {
+        let person = &mut self.people[who];
+        (person.node, person.store) = (None, None);
+        person.disk.crash(0);
+        self.cut(who);
+        self.queue.retain(|event| !matches!(event, Event_::ToNode(to, _) if *to == who));
+    }
+
+    /// Every link of a person breaks; others notice.
+    fn cut(&mut self, who: usize) {
+        self.people[who].home = None;
+        for (_, (other, theirs)) in std::mem::take(&mut self.people[who].direct) {
+            self.people[other].direct.remove(&theirs);
+            self.queue.push_back(Event_::ToNode(other, Input::LinkLost { link: theirs }));
+        }
+    }
+
+    /// The link to the relay breaks, and the relay stays away until [`World::relay_back`].
+    pub(super) fn relay_gone(&mut self) {
+        self.relay.up = false;
+        for who in 0..self.people.len() {
+            self.lose_home(who);
+        }
+        self.settle();
+    }
+
+    pub(super) fn lose_home(&mut self, who: usize) {
+        if let Some((link, _)) = self.people[who].home.take() {
+            self.queue.push_back(Event_::ToNode(who, Input::LinkLost { link }));
+        }
+    }
+
+    pub(super) fn relay_back(&mut self) {
+        self.relay.up = true;
+        self.advance(limits::RELAY_BACKOFF_MAX);
+    }
+
+    fn output(&mut self, who: usize, output: Output) {
+        match output {
+            Output::Send { link, frame } => {
+                let encoded = whimbrel_protocol::codec::encode(&frame).unwrap();
+                let mut decoder = whimbrel_protocol::codec::Decoder::new();
+                decoder.push(&encoded);
+                let frame = decoder.next_frame().unwrap().unwrap();
+                if let Some((other, theirs)) = self.people[who].direct.get(&link).copied() {
+                    if self.direct_flows {
+                        self.queue.push_back(Event_::ToNode(other, Input::Frame { link: theirs, frame }));
+                    } else {
+                        self.direct_lost.push(frame);
+                    }
+                } else {
+                    self.queue.push_back(Event_::ToRelay(who, link, frame));
+                }
+            }
+            Output::Close { link } => {
+                if let Some((other, theirs)) = self.people[who].direct.remove(&link) {
+                    self.people[other].direct.remove(&theirs);
+                    self.queue.push_back(Event_::ToNode(other, Input::LinkLost { link: theirs }));
+                } else if self.people[who].home.is_some_and(|(home, _)| home == link) {
+                    self.people[who].home = None;
+                }
+            }
+            Output::Connect { .. } => {
+                if !self.relay.up || !self.people[who].online {
+                    let failed = Input::ConnectFailed { reason: "nobody there".to_owned() };
+                    return self.queue.push_back(Event_::ToNode(who, failed));
+                }
+                let link = self.fresh_link();
+                let exporter = [link.get() as u8; 32];
+                self.people[who].home = Some((link, exporter));
+                let peer = Peer::Relay { exporter };
+                self.queue.push_back(Event_::ToNode(who, Input::LinkUp { link, peer }));
+            }
+            Output::Dial { transport, .. } => {
+                self.people[who].dials.push(transport);
+                let other = self.people.iter().position(|person| person.transport == transport);
+                match other.filter(|_| self.dialable) {
+                    Some(other) => self.link(who, other),
+                    None => self.queue.push_back(Event_::ToNode(who, Input::DialFailed { transport })),
+                }
+            }
+            Output::Answer { ticket, result } => {
+                let before = self.people[who].answers.insert(ticket.0, result);
+                assert!(before.is_none(), "a command was answered twice");
+            }
+            Output::Event(event) => {
+                if let Event::Shown(message) = &event {
+                    self.people[who].shown.push(message.clone());
+                }
+                self.people[who].events.push(event);
+            }
+            Output::Broken { reason } => panic!("the store broke: {reason}"),
+        }
+    }
+
+    pub(super) fn fresh_link(&mut self) -> LinkId {
+        self.links += 1;
+        LinkId::new(self.links)
+    }
+
+    /// A direct link comes about.
+    pub(super) fn link(&mut self, one: usize, other: usize) {
+        let (ours, theirs) = (self.fresh_link(), self.fresh_link());
+        self.people[one].direct.insert(ours, (other, theirs));
+        self.people[other].direct.insert(theirs, (one, ours));
+        for (who, link, peer) in [(one, ours, other), (other, theirs, one)] {
+            let peer = Peer::Node { transport: self.people[peer].transport };
+            self.queue.push_back(Event_::ToNode(who, Input::LinkUp { link, peer }));
+        }
+    }
+
+    /// Delivers what is on its way, and what follows from it, in no time.
+    pub(super) fn settle(&mut self) {
+        let mut steps = 0;
+        loop {
+            while let Some(event) = self.queue.pop_front() {
+                steps += 1;
+                assert!(steps < 200_000, "the world does not come to rest");
+                match event {
+                    Event_::ToRelay(who, link, frame) => {
+                        if self.people[who].home.is_some_and(|(home, _)| home == link) {
+                            self.serve(who, frame);
+                        }
+                    }
+                    Event_::ToNode(who, input) => self.input(who, input),
+                }
+            }
+            // Acknowledgements and the like are due without the clock moving only when set to now.
+            let due: Vec<usize> = (0..self.people.len())
+                .filter(|who| self.next_timer(*who).is_some_and(|at| at <= self.now.monotonic))
+                .collect();
+            if due.is_empty() {
+                return;
+            }
+            due.into_iter().for_each(|who| {
+                steps += 1;
+                self.input(who, Input::Timeout);
+            });
+            assert!(steps < 200_000, "timers do not come to rest");
+        }
+    }
+
+    fn next_timer(&self, who: usize) -> Option<Monotonic> {
+        self.people[who].node.as_ref().and_then(Node::poll_timeout)
+    }
+
+    /// Time passes, timer by timer.
+    pub(super) fn advance(&mut self, delay: Duration) {
+        self.settle();
+        let end = self.now.monotonic.plus(delay);
+        loop {
+            let next = (0..self.people.len()).filter_map(|who| self.next_timer(who)).min();
+            let at = next.unwrap_or(end).min(end).max(self.now.monotonic);
+            let passed = at.since(self.now.monotonic);
+            self.now.monotonic = at;
+            self.now.wall = Wall::from_millis(self.now.wall.as_millis() + passed.as_millis() as u64);
+            self.settle();
+            if at >= end {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn command(&mut self, who: usize, command: Command) -> u64 {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.input(who, Input::Command { ticket, command });
+        self.settle();
+        ticket.0
+    }
+
+    pub(super) fn answer(&self, who: usize, ticket: u64) -> Option<Result<Reply, CommandError>> {
+        self.people[who].answers.get(&ticket).cloned()
+    }
+
+    pub(super) fn ask(&mut self, who: usize, command: Command) -> Result<Reply, CommandError> {
+        let ticket = self.command(who, command);
+        self.answer(who, ticket).expect("answered")
+    }
+
+    pub(super) fn invite(&mut self, who: usize) -> Invite {
+        let holds = Duration::from_secs(3_600);
+        match self.ask(who, Command::NewInvite { uses: 1, holds }).unwrap() {
+            Reply::Invite(invite) => invite,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `one` takes up an invite of `other`.
+    pub(super) fn befriend(&mut self, one: usize, other: usize) -> ThreadId {
+        let invite = self.invite(other);
+        let reply = self.ask(one, Command::AcceptInvite(invite)).unwrap();
+        let Reply::Contact { thread, .. } = reply else { panic!("{reply:?}") };
+        thread
+    }
+
+    pub(super) fn say(&mut self, who: usize, thread: ThreadId, text: &str) -> MessageId {
+        match self.ask(who, Command::Send { thread, text: text.to_owned() }).unwrap() {
+            Reply::Queued { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Texts shown, in the order they were.
+    pub(super) fn shown(&self, who: usize) -> Vec<&str> {
+        self.people[who].shown.iter().map(|message| message.text.as_str()).collect()
+    }
+
+    /// The whole history, as displayed.
+    pub(super) fn history(&self, who: usize, thread: ThreadId) -> Vec<String> {
+        let lines = views::messages(self.store(who), &thread, Page::Oldest, 10_000).unwrap();
+        lines.into_iter().map(|line| line.message.text).collect()
+    }
+
+    pub(super) fn state(&self, who: usize, message: MessageId) -> Option<State> {
+        views::message_state(self.store(who), &message).unwrap()
+    }
+
+    pub(super) fn submits(&self, who: usize) -> Vec<&Envelope> {
+        let submit = |(by, frame): &'_ (usize, Frame)| *by == who && matches!(frame, Frame::Submit(_));
+        let heard = self.relay.heard.iter().filter(|said| submit(said));
+        heard
+            .filter_map(|(_, frame)| if let Frame::Submit(words) = frame { Some(&words.envelope) } else { None })
+            .collect()
+    }
+
+    pub(super) fn direct_answers(&mut self, flow: bool) {
+        self.direct_flows = flow;
+    }
+
+    pub(super) fn say_to(&mut self, who: usize, frame: impl Into<Frame>) {
+        let frame = frame.into();
+        self.relay.said.push(frame.clone());
+        if let Some((link, _)) = self.people[who].home {
+            self.queue.push_back(Event_::ToNode(who, Input::Frame { link, frame }));
+        }
+    }
+
+    fn serve(&mut self, who: usize, frame: Frame) {
+        self.relay.heard.push((who, frame.clone()));
+        if self.relay.mute.contains(frame.name()) {
+            return;
+        }
+        let account = self.people[who].account;
+        let request = match &frame {
+            Frame::Register(words) => Some(words.request),
+            Frame::LookUp(words) => Some(words.request),
+            Frame::StockKeyPackages(words) => Some(words.request),
+            Frame::ClaimKeyPackages(words) => Some(words.request),
+            Frame::NewInvite(words) => Some(words.request),
+            Frame::OpenThread(words) => Some(words.request),
+            Frame::Submit(words) => Some(words.request),
+            Frame::TagThread(words) => Some(words.request),
+            Frame::FetchBlob(words) => Some(words.request),
+            _ => None,
+        };
+        let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
+        if let Some((code, retry_after_ms)) = self.relay.refuse.get(frame.name()).copied() {
+            return self.say_to(who, refuse(code, retry_after_ms));
+        }
+        let exporter = self.people[who].home.map_or([0; 32], |(_, exporter)| exporter);
+        match frame {
+            Frame::Register(words) => {
+                let log = UnverifiedLog(words.log.clone()).verify().unwrap();
+                let device = log.device(words.device.index).unwrap();
+                proof::verify_proof(&device.device_key, &exporter, &words.proof).unwrap();
+                let domain = relay_domain(self.store(who));
+                let address = Address { name: words.name, domain };
+                let row = self.relay.accounts.entry(account).or_default();
+                (row.address, row.log) = (Some(address.clone()), words.log);
+                self.say_to(who, Registered { request: words.request, address });
+            }
+            Frame::Hello(words) => {
+                let Some(row) = self.relay.accounts.get_mut(&account) else {
+                    return self.say_to(who, refuse(RefusalCode::NotAuthenticated, None));
+                };
+                let log = UnverifiedLog(row.log.clone()).verify().unwrap();
+                let device = log.device(words.device.index).unwrap();
+                proof::verify_proof(&device.device_key, &exporter, &words.proof).unwrap();
+                row.pushed = row.cursors.clone();
+                let left = row.packages.len() as u32;
+                let domain = row.address.clone().unwrap().domain;
+                self.say_to(who, Admitted { version: 1, domain, push_address: None });
+                self.say_to(who, Stocked { request: None, left });
+                self.push(who);
+                self.say_to(who, CaughtUp {});
+            }
+            Frame::Heartbeat(words) => {
+                self.relay.accounts.get_mut(&account).unwrap().touches.extend(words.touches);
+                self.say_to(who, HeartbeatAnswer { wall: self.now.wall });
+            }
+            Frame::LookUp(words) => {
+                let Who::Account(wanted, domain) = words.who else { panic!("by address") };
+                let row = self.relay.accounts.get(&wanted);
+                match row.and_then(|row| row.address.clone().map(|address| (address, row.log.clone()))) {
+                    Some((address, log)) if address.domain == domain => {
+                        self.say_to(who, LookedUp { request: words.request, address, log });
+                    }
+                    _ => self.say_to(who, refuse(RefusalCode::NotFound, None)),
+                }
+            }
+            Frame::StockKeyPackages(words) => {
+                let row = self.relay.accounts.get_mut(&account).unwrap();
+                row.packages.extend(words.one_time.into_iter().map(Vec::from));
+                row.last_resort = words.last_resort.map(Vec::from).or(row.last_resort.take());
+                let left = row.packages.len() as u32;
+                self.say_to(who, Stocked { request: Some(words.request), left });
+            }
+            Frame::ClaimKeyPackages(words) => {
+                let Some(row) = self.relay.accounts.get_mut(&words.account) else {
+                    return self.say_to(who, refuse(RefusalCode::NotFound, None));
+                };
+                if !row.friends.contains(&account) {
+                    let uses = words.token.and_then(|token| row.invites.get_mut(&token.hash()));
+                    match uses {
+                        Some(uses) if *uses > 0 => *uses -= 1,
+                        _ => return self.say_to(who, refuse(RefusalCode::NoConsent, None)),
+                    }
+                    row.friends.insert(account);
+                }
+                let package = row.packages.pop_front().or_else(|| row.last_resort.clone());
+                self.relay.accounts.get_mut(&account).unwrap().friends.insert(words.account);
+                let device = DeviceIndex::FIRST;
+                let packages = package.into_iter().map(|package| ClaimedPackage { device, package }).collect();
+                self.say_to(who, ClaimedKeyPackages { request: words.request, packages });
+            }
+            Frame::NewInvite(words) => {
+                self.relay.accounts.get_mut(&account).unwrap().invites.insert(words.token, words.uses);
+                self.say_to(who, Done { request: words.request });
+            }
+            Frame::OpenThread(words) => {
+                self.say_to(who, Stored { request: words.request, sequence: Sequence::ZERO });
+                self.take_opening(self.id(who), words.opening);
+            }
+            Frame::Submit(words) => {
+                let Some((_, log)) = self.relay.threads.get_mut(&words.envelope.thread) else {
+                    return self.say_to(who, refuse(RefusalCode::NotFound, None));
+                };
+                let id = words.envelope.id();
+                let place = log.iter().position(|body| matches!(body, EntryBody::Envelope(_, one) if one.id() == id));
+                let place = place.unwrap_or_else(|| {
+                    log.push(EntryBody::Envelope(DeviceId { account, index: DeviceIndex::FIRST }, words.envelope));
+                    log.len() - 1
+                });
+                let sequence = Sequence::new(place as u64 + 1);
+                self.say_to(who, Stored { request: words.request, sequence });
+                self.push_all();
+            }
+            Frame::TagThread(words) => self.say_to(who, Done { request: words.request }),
+            Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
+                Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
+                None => self.say_to(who, refuse(RefusalCode::NotFound, None)),
+            },
+            Frame::Acknowledge(words) => {
+                let row = self.relay.accounts.get_mut(&account).unwrap();
+                for acked in words.logs {
+                    let pushed = row.pushed.get(&acked.log).copied().unwrap_or_default();
+                    assert!(acked.upto <= pushed, "acknowledged more than was pushed");
+                    let cursor = row.cursors.entry(acked.log).or_default();
+                    *cursor = acked.upto.max(*cursor);
+                }
+            }
+            other => panic!("a relay was sent {}", other.name()),
+        }
+    }
+
+    /// What a relay does with an opening, whoever sent it.
+    pub(super) fn take_opening(&mut self, inviter: DeviceId, opening: Opening) {
+        if self.relay.threads.contains_key(&opening.thread) {
+            return;
+        }
+        let (welcome, tree) = (BlobId::of(&opening.welcome), BlobId::of(&opening.tree));
+        self.relay.blobs.insert(welcome, opening.welcome.clone());
+        self.relay.blobs.insert(tree, opening.tree.clone());
+        let invitation = Invitation {
+            thread: opening.thread,
+            epoch: opening.epoch,
+            inviter,
+            participants: opening.participants.clone(),
+            welcome,
+            tree,
+        };
+        for one in opening.participants.iter().filter(|one| one.account != inviter.account) {
+            let row = self.relay.accounts.get_mut(&one.account).unwrap();
+            row.inbox.push(EntryBody::Invitation(invitation.clone()));
+        }
+        self.relay.threads.insert(opening.thread, (opening, Vec::new()));
+        self.push_all();
+    }
+
+    pub(super) fn push_all(&mut self) {
+        (0..self.people.len()).for_each(|who| self.push(who));
+    }
+
+    /// Everything after what this link was pushed.
+    fn push(&mut self, who: usize) {
+        if self.people[who].home.is_none() || self.relay.mute.contains("Push") {
+            return;
+        }
+        let account = self.people[who].account;
+        let mut logs: Vec<(LogRef, Vec<EntryBody>)> = Vec::new();
+        // Threads first: inbox and thread logs are independent, and a node must cope.
+        for (thread, (opening, log)) in &self.relay.threads {
+            if opening.participants.iter().any(|one| one.account == account) {
+                logs.push((LogRef::Thread(*thread), log.clone()));
+            }
+        }
+        let Some(row) = self.relay.accounts.get_mut(&account) else { return };
+        logs.push((LogRef::Inbox, row.inbox.clone()));
+        let mut runs = Vec::new();
+        for (log, bodies) in logs {
+            let after = row.pushed.get(&log).copied().unwrap_or_default();
+            let upto = Sequence::new(bodies.len() as u64);
+            if upto > after {
+                let entries = bodies.into_iter().enumerate().skip(after.get() as usize);
+                let entries = entries.map(|(place, body)| Entry { sequence: Sequence::new(place as u64 + 1), body });
+                row.pushed.insert(log, upto);
+                runs.push(Push { log, after, upto, entries: entries.collect() });
+            }
+        }
+        runs.into_iter().for_each(|run| self.say_to(who, run));
+    }
+
+    /// Puts an entry into a thread's log as if somebody had handed it in.
+    pub(super) fn inject(&mut self, thread: ThreadId, submitter: DeviceId, envelope: Envelope) {
+        self.relay.threads.get_mut(&thread).unwrap().1.push(EntryBody::Envelope(submitter, envelope));
+        self.push_all();
+        self.settle();
+    }
+
+    pub(super) fn listen(&mut self, who: usize) {
+        self.input(who, Input::Listening { addresses: vec![format!("/ip4/10.0.0.{who}/udp/1/quic-v1")] });
+    }
+
+    pub(super) fn is_linked(&self, one: usize, other: usize) -> bool {
+        self.people[one].direct.values().any(|(peer, _)| *peer == other)
+    }
+
+    pub(super) fn events(&self, who: usize, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.people[who].events.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+fn relay_domain(reads: &dyn Reads) -> whimbrel_protocol::id::Domain {
+    views::account(reads).unwrap().relay.domain
+}

@@ -1,0 +1,262 @@
+//! Thread: what a device knows of its conversations.
+//! Owns: the thread rows, the threads of the same people, parents and the device's clock, threads being made and
+//! being joined.
+//! Never: seals or opens (`flow/send`, `flow/receive`). Rules: docs/protocol/thread.md, message.md.
+//! Limits: `limits::PARENTS_MAX`, `limits::JOININGS_MAX`, `limits::COMMANDS_WAITING_MAX`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+use whimbrel_crypto::Chance;
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, ThreadId,
+};
+use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::Invitation;
+use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::user::ClaimedPackage;
+use whimbrel_storage::{Overlay, Reads, StorageError};
+
+use crate::api::Ticket;
+use crate::contacts::Person;
+use crate::rows::{self, Single, ThreadRow, ThreadState};
+
+/// The cipher suite threads are made with: it is part of what a thread's id is the hash of.
+const SUITE: u16 = 0x004f;
+
+/// A thread being made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct JobId(u64);
+
+/// What a thread is made for.
+#[derive(Debug)]
+pub(crate) enum Aim {
+    /// To take up an invite.
+    Invite(Invite),
+    /// To send a first message.
+    Text(String),
+}
+
+/// One of the others of a thread being made.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) domain: Domain,
+    pub(crate) person: Option<Person>,
+    pub(crate) packages: Option<Vec<ClaimedPackage>>,
+}
+
+/// A thread being made: nothing of it is stored, and it ends with the link.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    pub(crate) aim: Aim,
+    pub(crate) guests: BTreeMap<AccountId, Guest>,
+}
+
+/// A thread being joined: the invitation is stored, what was fetched for it is not.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) invitation: Invitation,
+    pub(crate) welcome: Option<Vec<u8>>,
+    pub(crate) tree: Option<Vec<u8>>,
+    /// Accounts whose logs are still to come.
+    pub(crate) unknown: BTreeSet<AccountId>,
+    pub(crate) people: BTreeMap<AccountId, Person>,
+}
+
+/// The room.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    last_job: u64,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) joining: BTreeMap<BlobId, Joining>,
+    /// Invitations that are stored, by their Welcome, and how often following one failed in a row.
+    pub(crate) invitations: BTreeMap<BlobId, u32>,
+    /// Openings the relay does not have yet, and who waits for it.
+    pub(crate) openings: BTreeMap<ThreadId, Vec<Ticket>>,
+    /// Threads with parked entries still to be opened: what comes meanwhile queues behind.
+    pub(crate) unparking: BTreeSet<ThreadId>,
+    /// Threads with a row.
+    pub(crate) known: usize,
+    /// Threads whose tag the relay does not know yet.
+    pub(crate) untagged: BTreeSet<ThreadId>,
+}
+
+impl Threads {
+    pub(crate) fn begin_job(&mut self, job: Job) -> JobId {
+        self.last_job = self.last_job.saturating_add(1);
+        let id = JobId(self.last_job);
+        self.jobs.insert(id, job);
+        id
+    }
+}
+
+/// The thread's row.
+pub(crate) fn get(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<ThreadRow>, StorageError> {
+    rows::get(reads, &rows::thread_key(thread))
+}
+
+/// Writes the thread's row.
+pub(crate) fn put(rows: &mut Overlay<'_>, thread: &ThreadId, row: &ThreadRow) {
+    rows::put(rows, rows::thread_key(thread), row);
+}
+
+/// A row for a thread that begins here.
+pub(crate) fn fresh(
+    participants: Vec<Participant>,
+    epoch: Epoch,
+    state: ThreadState,
+    tag: ParticipantsTag,
+    now: Wall,
+) -> ThreadRow {
+    ThreadRow {
+        participants,
+        epoch,
+        state,
+        counter: 0,
+        sealed: 0,
+        queued: 0,
+        heads: Vec::new(),
+        last: None,
+        unread: 0,
+        read: None,
+        tag,
+        tagged: false,
+        updated: now,
+        unreadable: 0,
+    }
+}
+
+/// Every device with a leaf.
+pub(crate) fn leaves(row: &ThreadRow) -> impl Iterator<Item = DeviceId> + '_ {
+    row.participants
+        .iter()
+        .flat_map(|one| one.devices.iter().map(|index| DeviceId { account: one.account, index: *index }))
+}
+
+/// Where a member's home is.
+pub(crate) fn domain_of<'r>(row: &'r ThreadRow, account: &AccountId) -> Option<&'r Domain> {
+    row.participants.iter().find(|one| one.account == *account).map(|one| &one.domain)
+}
+
+/// The members by account, from devices and homes.
+pub(crate) fn participants(
+    devices: impl IntoIterator<Item = DeviceId>,
+    domain_of: impl Fn(&AccountId) -> Option<Domain>,
+) -> Option<Vec<Participant>> {
+    let mut by_account: BTreeMap<AccountId, BTreeSet<DeviceIndex>> = BTreeMap::new();
+    for device in devices {
+        by_account.entry(device.account).or_default().insert(device.index);
+    }
+    by_account
+        .into_iter()
+        .map(|(account, devices)| {
+            domain_of(&account).map(|domain| Participant { account, domain, devices: devices.into_iter().collect() })
+        })
+        .collect()
+}
+
+/// The threads of exactly these people, the one to write to first.
+pub(crate) fn by_tag(reads: &dyn Reads, tag: &ParticipantsTag) -> Result<Vec<ThreadId>, StorageError> {
+    Ok(rows::get(reads, &rows::tag_key(tag))?.unwrap_or_default())
+}
+
+/// Adds a thread to those of its people. Of two that crossed, the smaller id is the thread from then on; says
+/// whether that is this one. Refuses one too many.
+pub(crate) fn tag_in(
+    rows: &mut Overlay<'_>,
+    tag: &ParticipantsTag,
+    thread: ThreadId,
+) -> Result<Option<bool>, StorageError> {
+    let mut same = by_tag(rows, tag)?;
+    if !same.contains(&thread) {
+        if same.len() >= limits::THREAD_ALIASES_MAX {
+            return Ok(None);
+        }
+        same.push(thread);
+        same.sort();
+        rows::put(rows, rows::tag_key(tag), &same);
+    }
+    Ok(Some(same.first() == Some(&thread)))
+}
+
+/// Takes a thread out of those of its people.
+pub(crate) fn tag_out(rows: &mut Overlay<'_>, tag: &ParticipantsTag, thread: &ThreadId) -> Result<(), StorageError> {
+    let mut same = by_tag(rows, tag)?;
+    same.retain(|one| one != thread);
+    if same.is_empty() {
+        rows.delete(rows::tag_key(tag));
+    } else {
+        rows::put(rows, rows::tag_key(tag), &same);
+    }
+    Ok(())
+}
+
+/// The thread that messages for `thread` go to.
+pub(crate) fn canonical(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<(ThreadId, ThreadRow)>, StorageError> {
+    let Some(row) = get(reads, thread)? else { return Ok(None) };
+    match by_tag(reads, &row.tag)?.first() {
+        Some(first) if first != thread => Ok(get(reads, first)?.map(|row| (*first, row))),
+        _ => Ok(Some((*thread, row))),
+    }
+}
+
+/// The id of a thread made now: nobody can make another of the same id, and whoever knows the preimage can check who
+/// made it, where and in which suite.
+pub(crate) fn make_id(creator: &AccountId, hub: &RelayId, chance: &mut Chance) -> ThreadId {
+    let nonce: [u8; 32] = chance.bytes();
+    let hash = Sha256::new()
+        .chain_update(b"whimbrel thread 1\0")
+        .chain_update(creator.as_bytes())
+        .chain_update(hub.as_bytes())
+        .chain_update(SUITE.to_be_bytes())
+        .chain_update(nonce);
+    ThreadId::from_bytes(hash.finalize().into())
+}
+
+/// Notes a message: whoever names parents makes them no heads any more.
+pub(crate) fn note_head(heads: &mut Vec<MessageId>, message: MessageId, parents: &[MessageId]) {
+    heads.retain(|head| !parents.contains(head) && *head != message);
+    heads.push(message);
+    let over = heads.len().saturating_sub(limits::PARENTS_MAX);
+    heads.drain(..over);
+}
+
+/// The device's clock, moved on for something that happens now.
+pub(crate) fn tick(rows: &mut Overlay<'_>, wall: Wall) -> Result<Hlc, StorageError> {
+    let key = rows::single_key(Single::Clock);
+    let hlc = rows::get::<Hlc>(rows, &key)?.unwrap_or_default().tick(wall);
+    rows::put(rows, key, &hlc);
+    Ok(hlc)
+}
+
+/// The device's clock, moved to a reading of somebody else's unless that lies.
+pub(crate) fn witness(rows: &mut Overlay<'_>, other: Hlc, wall: Wall) -> Result<(), StorageError> {
+    let key = rows::single_key(Single::Clock);
+    let before = rows::get::<Hlc>(rows, &key)?.unwrap_or_default();
+    let after = before.witness(other, wall);
+    if after != before {
+        rows::put(rows, key, &after);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_named_as_parent_is_none_any_more() {
+        let id = |byte| MessageId::from_bytes([byte; 16]);
+        let mut heads = vec![id(1), id(2)];
+        note_head(&mut heads, id(3), &[id(1)]);
+        assert_eq!(heads, [id(2), id(3)]);
+        for byte in 4..20 {
+            note_head(&mut heads, id(byte), &[]);
+        }
+        assert_eq!(heads.len(), limits::PARENTS_MAX);
+        assert_eq!(heads.last(), Some(&id(19)));
+    }
+}

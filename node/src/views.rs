@@ -1,0 +1,344 @@
+//! Views: what a display reads from the node's store, past the core.
+//! Owns: the read side of account, contacts, threads, history and outbox. Reads see applied batches.
+//! Never: writes; shows a key.
+
+use std::collections::BTreeMap;
+
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_storage::{Order, Reads, Row, StorageError};
+
+use crate::api::{Message, State};
+use crate::identity::{Identity, LoadError};
+use crate::rows::{self, ContactRow, MessageRow, PlaceRow, SeenRow, Space, ThreadRow, ThreadState};
+
+/// The own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub account: AccountId,
+    /// This device.
+    pub device: DeviceId,
+    /// The name wished for or had.
+    pub name: Name,
+    /// Where it is found, once registered.
+    pub address: Option<Address>,
+    /// The home relay.
+    pub relay: RelayLink,
+    /// The public half of the transport key.
+    pub transport: PublicKey,
+    /// The public identity key.
+    pub identity: PublicKey,
+}
+
+/// Somebody who can be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Who.
+    pub account: AccountId,
+    /// Where they are found, by their relay's word.
+    pub address: Address,
+}
+
+/// Whether a thread can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Made here; the relay does not have it yet. Messages queue.
+    Opening,
+    /// In use.
+    Open,
+    /// This store is an old copy: nothing is sent.
+    Halted,
+    /// The relay refused our opening.
+    Failed,
+}
+
+/// A conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// The thread to write to.
+    pub thread: ThreadId,
+    /// The others.
+    pub people: Vec<AccountId>,
+    /// Whether it can be written to.
+    pub standing: Standing,
+    /// The newest message.
+    pub last: Option<Message>,
+    /// Messages of others that are not marked read.
+    pub unread: u64,
+    /// When something last happened in it.
+    pub updated: Wall,
+    /// Entries that could not be opened.
+    pub unreadable: u64,
+}
+
+/// A message of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The message.
+    pub message: Message,
+    /// How far it has come; absent for others'.
+    pub state: Option<State>,
+}
+
+/// A place in a history: the order people see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The author's clock.
+    pub hlc: Hlc,
+    /// Which message.
+    pub message: MessageId,
+    /// Whose.
+    pub author: DeviceId,
+}
+
+impl Place {
+    /// Where a message stands.
+    pub const fn of(message: &Message) -> Self {
+        Self { hlc: message.hlc, message: message.message, author: message.author }
+    }
+
+    const fn row(self) -> PlaceRow {
+        PlaceRow { hlc: self.hlc, message: self.message, author: self.author }
+    }
+}
+
+/// Which part of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The first messages.
+    Oldest,
+    /// The last messages.
+    Newest,
+    /// Those just before a place.
+    Before(Place),
+    /// Those just after a place.
+    After(Place),
+}
+
+/// The own account.
+///
+/// # Errors
+/// There is none, or the store could not be read.
+pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
+    let identity = Identity::load(reads)?;
+    Ok(Account {
+        account: identity.account(),
+        device: identity.id(),
+        name: identity.name().clone(),
+        address: identity.address().cloned(),
+        relay: identity.relay(),
+        transport: identity.transport.public(),
+        identity: identity.log.identity_key(),
+    })
+}
+
+/// Everybody who can be written to, by account.
+///
+/// # Errors
+/// The store could not be read.
+pub fn contacts(reads: &dyn Reads) -> Result<Vec<Contact>, StorageError> {
+    let mut found = Vec::new();
+    rows::each(reads, &rows::space(Space::Contact), |(key, value)| {
+        let row: ContactRow = rows::decode(&key, &value)?;
+        if let (true, Some(id)) = (row.contact, rows::id_in_key(&key)) {
+            found.push(Contact { account: AccountId::from_bytes(id), address: row.address });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Where an account is found, contact or fellow member.
+///
+/// # Errors
+/// The store could not be read.
+pub fn address(reads: &dyn Reads, account: &AccountId) -> Result<Option<Address>, StorageError> {
+    Ok(rows::get::<ContactRow>(reads, &rows::contact_key(account))?.map(|row| row.address))
+}
+
+/// Every conversation, newest first. Two threads of exactly the same people are one.
+///
+/// # Errors
+/// The store could not be read.
+pub fn threads(reads: &dyn Reads) -> Result<Vec<Thread>, StorageError> {
+    let own = own_account(reads)?;
+    let mut by_tag: BTreeMap<_, Vec<(ThreadId, ThreadRow)>> = BTreeMap::new();
+    rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        if let (true, Some(id)) = (row.state != ThreadState::Refused, rows::id_in_key(&key)) {
+            by_tag.entry(row.tag).or_default().push((ThreadId::from_bytes(id), row));
+        }
+        Ok(())
+    })?;
+    let mut threads = by_tag.into_values().filter_map(|same| joined(reads, own, &same).transpose());
+    let mut threads = threads.by_ref().collect::<Result<Vec<_>, _>>()?;
+    threads.sort_by_key(|thread| (std::cmp::Reverse(thread.updated), thread.thread));
+    Ok(threads)
+}
+
+/// One conversation, by any of its threads.
+///
+/// # Errors
+/// The store could not be read.
+pub fn thread(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<Thread>, StorageError> {
+    let own = own_account(reads)?;
+    let mut same = Vec::new();
+    for id in aliases(reads, thread)? {
+        if let Some(row) = rows::get::<ThreadRow>(reads, &rows::thread_key(&id))? {
+            same.push((id, row));
+        }
+    }
+    joined(reads, own, &same)
+}
+
+/// The thread of exactly these people, oneself not counted, if there is one.
+///
+/// # Errors
+/// There is no account, or the store could not be read.
+pub fn find_thread(reads: &dyn Reads, people: &[AccountId]) -> Result<Option<ThreadId>, LoadError> {
+    let identity = Identity::load(reads)?;
+    let mut everybody = people.to_vec();
+    everybody.push(identity.account());
+    let tag = identity.participants.tag(&everybody);
+    let same: Option<Vec<ThreadId>> = rows::get(reads, &rows::tag_key(&tag))?;
+    Ok(same.and_then(|same| same.first().copied()))
+}
+
+/// At most `limit` messages of a conversation, in the order people see them: author's clock, then id.
+///
+/// # Errors
+/// The store could not be read.
+pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) -> Result<Vec<Line>, StorageError> {
+    let same = aliases(reads, thread)?;
+    let shown = same.first().copied().unwrap_or(*thread);
+    let mut lines = Vec::new();
+    let order = match page {
+        Page::Oldest | Page::After(_) => Order::Ascending,
+        Page::Newest | Page::Before(_) => Order::Descending,
+    };
+    for id in same {
+        let prefix = rows::history_prefix(&id);
+        let (mut from, mut to) = (prefix.clone(), rows::after(&prefix));
+        match page {
+            Page::Before(place) => to = rows::history_key(&id, &place.row()),
+            Page::After(place) => {
+                from = rows::history_key(&id, &place.row());
+                from.push(0);
+            }
+            Page::Oldest | Page::Newest => {}
+        }
+        for row in reads.scan(&from, &to, order, limit)? {
+            lines.push(line(shown, row)?);
+        }
+    }
+    lines.sort_by_key(|line| Place::of(&line.message));
+    match order {
+        Order::Ascending => lines.truncate(limit),
+        Order::Descending => drop(lines.drain(..lines.len().saturating_sub(limit))),
+    }
+    Ok(lines)
+}
+
+/// How far a message has come; absent when it is not known, or not our own.
+///
+/// # Errors
+/// The store could not be read.
+pub fn message_state(reads: &dyn Reads, message: &MessageId) -> Result<Option<State>, StorageError> {
+    let Some(own) = own_device(reads)? else { return Ok(None) };
+    let Some(seen) = rows::get::<SeenRow>(reads, &rows::message_key(message, &own))? else { return Ok(None) };
+    let place = PlaceRow { hlc: seen.hlc, message: *message, author: own };
+    let row: Option<MessageRow> = rows::get(reads, &rows::history_key(&seen.thread, &place))?;
+    Ok(row.and_then(|row| row.state).map(State::from))
+}
+
+/// Others' messages of a conversation that are not marked read.
+///
+/// # Errors
+/// The store could not be read.
+pub fn unread(reads: &dyn Reads, id: &ThreadId) -> Result<u64, StorageError> {
+    Ok(thread(reads, id)?.map_or(0, |thread| thread.unread))
+}
+
+/// Own messages that are neither stored at the relay nor at all other devices.
+///
+/// # Errors
+/// The store could not be read.
+pub fn outbox_len(reads: &dyn Reads) -> Result<u64, StorageError> {
+    let mut queued = 0u64;
+    rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
+        queued = queued.saturating_add(rows::decode::<ThreadRow>(&key, &value)?.queued);
+        Ok(())
+    })?;
+    Ok(queued)
+}
+
+/// All threads of the people of `thread`, the one to write to first.
+pub(crate) fn aliases(reads: &dyn Reads, thread: &ThreadId) -> Result<Vec<ThreadId>, StorageError> {
+    let Some(row) = rows::get::<ThreadRow>(reads, &rows::thread_key(thread))? else { return Ok(Vec::new()) };
+    let same: Vec<ThreadId> = rows::get(reads, &rows::tag_key(&row.tag))?.unwrap_or_default();
+    Ok(if same.contains(thread) { same } else { vec![*thread] })
+}
+
+fn own_device(reads: &dyn Reads) -> Result<Option<DeviceId>, StorageError> {
+    Ok(rows::get::<rows::AccountRow>(reads, &rows::account_key())?.map(|row| row.device))
+}
+
+fn own_account(reads: &dyn Reads) -> Result<Option<AccountId>, StorageError> {
+    Ok(own_device(reads)?.map(|device| device.account))
+}
+
+/// Threads of the same people, ascending, as one conversation. Threads whose opening failed count only when no
+/// other stands.
+fn joined(
+    reads: &dyn Reads,
+    own: Option<AccountId>,
+    same: &[(ThreadId, ThreadRow)],
+) -> Result<Option<Thread>, StorageError> {
+    let standing = |row: &ThreadRow| match row.state {
+        ThreadState::Opening => Some(Standing::Opening),
+        ThreadState::Open => Some(Standing::Open),
+        ThreadState::Halted => Some(Standing::Halted),
+        ThreadState::Failed(_) => Some(Standing::Failed),
+        ThreadState::Refused => None,
+    };
+    let stands = |row: &ThreadRow| !matches!(row.state, ThreadState::Failed(_) | ThreadState::Refused);
+    let any = same.iter().any(|(_, row)| stands(row));
+    let same: Vec<&(ThreadId, ThreadRow)> = same.iter().filter(|(_, row)| stands(row) || !any).collect();
+    let Some((id, head)) = same.first() else { return Ok(None) };
+    let Some(standing) = standing(head) else { return Ok(None) };
+    let last = same.iter().filter_map(|(thread, row)| row.last.map(|place| (place, *thread))).max();
+    let last = match last {
+        Some((place, thread)) => {
+            let key = rows::history_key(&thread, &place);
+            reads.get(&key)?.map(|value| line(*id, (key, value))).transpose()?.map(|line| line.message)
+        }
+        None => None,
+    };
+    Ok(Some(Thread {
+        thread: *id,
+        people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
+        standing,
+        last,
+        unread: same.iter().map(|(_, row)| row.unread).sum(),
+        updated: same.iter().map(|(_, row)| row.updated).max().unwrap_or_default(),
+        unreadable: same.iter().map(|(_, row)| row.unreadable).sum(),
+    }))
+}
+
+fn line(thread: ThreadId, (key, value): Row) -> Result<Line, StorageError> {
+    let place = rows::history_place(&key).ok_or_else(|| rows::damaged(&key, "key"))?;
+    let row: MessageRow = rows::decode(&key, &value)?;
+    let message = Message {
+        thread,
+        message: place.message,
+        author: place.author,
+        hlc: place.hlc,
+        received: row.received,
+        path: row.path.map(Into::into),
+        text: row.text,
+    };
+    Ok(Line { message, state: row.state.map(State::from) })
+}
