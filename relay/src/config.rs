@@ -1,0 +1,68 @@
+//! Configuration of a relay core: a plain value, checked once when the relay is opened.
+//! Owns: what an operator can choose. Never: a file, an environment variable or a flag; the binary reads those.
+
+use whimbrel_protocol::id::{Domain, RelayId};
+
+use crate::ports::PeerAddress;
+use crate::store::command::LogBounds;
+
+/// Who may come in as a new account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Nobody; accounts that are here stay.
+    Closed,
+}
+
+/// What an operator chooses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The domain served: the only one this relay speaks for.
+    pub domain: Domain,
+    /// Its own identity.
+    pub relay: RelayId,
+    /// Who may come in.
+    pub registration: Registration,
+    /// Peers known beforehand: their pins come before any other.
+    pub peers: Vec<PeerAddress>,
+    /// How much one log may hold.
+    pub log_bounds: LogBounds,
+}
+
+impl Config {
+    /// A relay that takes anybody, knows no peer and keeps the usual bounds.
+    pub fn new(domain: Domain, relay: RelayId) -> Self {
+        Self { domain, relay, registration: Registration::Open, peers: Vec::new(), log_bounds: LogBounds::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for (at, peer) in self.peers.iter().enumerate() {
+            if peer.domain == self.domain {
+                return Err(ConfigError::OwnDomain(peer.domain.clone()));
+            }
+            if peer.relay == self.relay {
+                return Err(ConfigError::OwnIdentity(peer.domain.clone()));
+            }
+            if self.peers.iter().take(at).any(|other| other.domain == peer.domain) {
+                return Err(ConfigError::PeerTwice(peer.domain.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A peer has this relay's own domain.
+    #[error("the peer {0} has this relay's own domain")]
+    OwnDomain(Domain),
+    /// A peer has this relay's own identity.
+    #[error("the peer {0} has this relay's own identity")]
+    OwnIdentity(Domain),
+    /// A peer is named twice.
+    #[error("the peer {0} is named twice")]
+    PeerTwice(Domain),
+}

@@ -1,0 +1,137 @@
+//! Admit: from a link whose handshake is done to a device or peer that is served.
+//! The trip: reception (stage), user or federation (who is it), push (attach), resume.
+//! Rules: docs/protocol/reception.md, federation.md "Greeting".
+
+use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::federation::PeerHello;
+use whimbrel_protocol::id::{Domain, LinkId, RelayId};
+use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
+use whimbrel_protocol::time::Now;
+
+use super::{federate, resume};
+use crate::ports::{LinkPeer, Links, Ports};
+use crate::reception::{self, Proved, Stage};
+use crate::refusal::Refusal;
+use crate::rooms::Rooms;
+use crate::store::Store;
+
+/// A link stands: its first frame is awaited, or, when we dialled, sent.
+pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: LinkPeer) {
+    match peer {
+        LinkPeer::Node { transport, exporter } => {
+            rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter }));
+        }
+        LinkPeer::Relay { relay, domain, dialled: false } => {
+            rooms.reception.link_up(now.monotonic, link, Stage::Stranger { relay, domain });
+        }
+        LinkPeer::Relay { relay, domain, dialled: true } => {
+            if rooms.federation.reached(now.monotonic, link, &domain, relay) {
+                rooms.reception.link_up(now.monotonic, link, Stage::PeerOut(domain.clone()));
+                rooms.answer(now, link, rooms.federation.hello(&domain));
+            } else {
+                tracing::warn!(peer = %domain, "reached a relay that is not the one meant");
+                rooms.links().close(link);
+                rooms.unreached(now, &domain);
+            }
+        }
+    }
+}
+
+/// Takes an account in. The device goes on with a hello on the same link.
+pub(crate) async fn register<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: Register) {
+    if !rooms.reception.advance(link, Stage::Proving(proved)) {
+        return;
+    }
+    let log = match reception::verify_register(&words, &proved) {
+        Ok(log) => log,
+        Err(code) => {
+            rooms.refuse(now, link, words.request, Refusal::last(code));
+            return rooms.end(now, link);
+        }
+    };
+    match rooms.user.register(rooms.store(), words.name, &log, || rooms.chosen()).await {
+        Ok(address) => {
+            if rooms.reception.registered(now.monotonic, link, proved) {
+                tracing::info!("an account was registered");
+                rooms.answer(now, link, Registered { request: words.request, address });
+            }
+        }
+        Err(refusal) => {
+            // Another name may pass, in the time that is left.
+            rooms.reception.advance(link, Stage::Node(proved));
+            rooms.refuse(now, link, words.request, refusal);
+        }
+    }
+}
+
+/// Admits a device and lets it catch up.
+pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: Hello) {
+    if !rooms.reception.advance(link, Stage::Proving(proved)) {
+        return;
+    }
+    let version = match whimbrel_protocol::common_version(words.version).ok_or(RefusalCode::Version) {
+        Ok(version) => version,
+        Err(code) => return rooms.refuse_link(now, link, Refusal::last(code)),
+    };
+    let account = match rooms.store().account(words.device.account).await {
+        Ok(account) => account,
+        Err(error) => return rooms.refuse_link(now, link, error.into()),
+    };
+    let admission = match reception::verify_hello(&words, account.as_ref(), &proved) {
+        Ok(admission) => admission,
+        Err(code) => return rooms.refuse_link(now, link, Refusal::last(code)),
+    };
+    let Some(replaced) = rooms.reception.admit(now.monotonic, link, admission) else { return };
+    if let Some(old) = replaced {
+        // The newest link of a device is its link; the older is most often one whose loss nobody has noticed yet.
+        rooms.refuse_link(now, old, Refusal::last(RefusalCode::Unexpected));
+    }
+    rooms.push.attach(link, &admission);
+    if !rooms.reception.lives(link) {
+        return rooms.push.detach(link);
+    }
+    rooms.answer(now, link, Admitted { version, domain: rooms.config.domain.clone(), push_address: None });
+    resume::resume(rooms, now, link, admission).await;
+}
+
+/// A relay that came in says who it is.
+pub(crate) fn vet<P: Ports>(
+    rooms: &Rooms<P>,
+    now: Now,
+    link: LinkId,
+    (relay, domain): (RelayId, Domain),
+    words: &PeerHello,
+) {
+    let refusal = match rooms.federation.vet(words, &domain) {
+        Ok(()) if rooms.federation.is_pinned(&domain, relay) => None,
+        Ok(()) => Some(RefusalCode::PeerUntrusted),
+        Err(code) => Some(code),
+    };
+    if let Some(code) = refusal {
+        tracing::warn!(peer = %domain, %code, "a relay came in and was refused");
+        return rooms.refuse_link(now, link, Refusal::last(code));
+    }
+    let hello = rooms.federation.hello(&domain);
+    if rooms.reception.advance(link, Stage::PeerIn(domain)) {
+        rooms.answer(now, link, hello);
+    }
+}
+
+/// A relay we reached says who it is: remembered if it was only hinted at, then served with what waits for it.
+pub(crate) async fn greeted<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, domain: Domain, words: PeerHello) {
+    let pinned = match rooms.federation.vet(&words, &domain) {
+        Ok(()) => rooms.federation.pin(rooms.store(), &domain).await,
+        Err(code) => {
+            tracing::warn!(peer = %domain, %code, "a relay we reached is not who it should be");
+            Ok(false)
+        }
+    };
+    match pinned {
+        Ok(true) => {
+            rooms.federation.greeted(rooms.links(), link);
+            federate::pump(rooms, &domain).await;
+        }
+        Ok(false) => rooms.refuse_link(now, link, Refusal::last(RefusalCode::PeerUntrusted)),
+        Err(error) => rooms.refuse_link(now, link, error.into()),
+    }
+}

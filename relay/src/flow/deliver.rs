@@ -1,0 +1,73 @@
+//! Deliver: what is on the disk goes to the devices that are there.
+//! The trip: push (channel, position), hold (acknowledgements).
+//! Rules: docs/protocol/push.md, hold.md.
+
+use whimbrel_protocol::hold::Acknowledge;
+use whimbrel_protocol::id::{Epoch, LinkId, Sequence, ThreadId};
+use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::time::Now;
+
+use crate::admission::Admission;
+use crate::ports::Ports;
+use crate::rooms::Rooms;
+use crate::store::command::Opened;
+use crate::store::{DeviceLog, Epochs, LogId};
+
+/// A fresh entry: one hand-over for its channel; links that are not right before it read the log.
+pub(crate) async fn deliver<P: Ports>(rooms: &Rooms<P>, log: LogId, sequence: Sequence, body: &EntryBody) {
+    for link in rooms.push.fan_out(rooms.links(), log, sequence, body) {
+        advance(rooms, link, log).await;
+    }
+}
+
+/// A thread was opened: invitations go out, then devices that are there are subscribed at once.
+pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, opened: &Opened, thread: ThreadId, epoch: Epoch) {
+    for inbox in &opened.inboxes {
+        for link in rooms.push.channel(*inbox) {
+            advance(rooms, link, *inbox).await;
+        }
+    }
+    let log = DeviceLog {
+        log: opened.log,
+        which: LogRef::Thread(thread),
+        cursor: Sequence::ZERO,
+        epochs: Epochs { first: epoch, last: None },
+        head: Sequence::ZERO,
+    };
+    for (_, mailbox) in &opened.readers {
+        if let Some(link) = rooms.push.link_of(*mailbox) {
+            rooms.push.subscribe(link, &log);
+            advance(rooms, link, opened.log).await;
+        }
+    }
+}
+
+/// Moves one link up one log.
+pub(crate) async fn advance<P: Ports>(rooms: &Rooms<P>, link: LinkId, log: LogId) {
+    if let Err(error) = rooms.push.advance(rooms.store(), rooms.links(), link, log).await {
+        // The subscription is behind until its next hint or heartbeat.
+        tracing::error!(%error, "a log could not be read for a device");
+    }
+}
+
+/// What the device has moves its cursors, as far as it was pushed to this very device.
+pub(crate) async fn acknowledge<P: Ports>(
+    rooms: &Rooms<P>,
+    now: Now,
+    link: LinkId,
+    from: Admission,
+    words: Acknowledge,
+) {
+    let mut many = false;
+    for acked in words.logs {
+        match rooms.push.pushed(link, acked.log) {
+            Some((log, pushed)) if acked.upto <= pushed => {
+                many |= rooms.hold.acknowledge(now.monotonic, from.mailbox, log, acked.upto);
+            }
+            _ => tracing::debug!("an acknowledgement beyond what was pushed changes nothing"),
+        }
+    }
+    if many && let Err(error) = rooms.hold.write(rooms.store(), now.monotonic).await {
+        tracing::error!(%error, "cursors could not be written");
+    }
+}

@@ -1,0 +1,151 @@
+//! Federate: envelopes and openings between this relay and its peers.
+//! Out: the row written with the entry, federation (link, window, numbers), the peer's answer, the row goes.
+//! In: federation (numbers), one commit for the frame, the answer once it is durable, push.
+//! Rules: docs/protocol/federation.md.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardRefusal, Forwarded};
+use whimbrel_protocol::id::{DeviceId, Domain, Epoch, LinkId, ThreadId};
+use whimbrel_protocol::push::EntryBody;
+use whimbrel_protocol::thread::Envelope;
+use whimbrel_protocol::time::Now;
+
+use super::deliver;
+use crate::ports::Ports;
+use crate::refusal::Refusal;
+use crate::rooms::Rooms;
+use crate::store::command::Origin;
+use crate::store::{Command, LogId, OutboundKey, Outcome, Store, StoreError};
+
+/// Rows were written for peers: they are sent, or their peer is dialled. Waits for the store only.
+pub(crate) async fn forward<P: Ports>(rooms: &Rooms<P>, peers: &[Domain], key: OutboundKey) {
+    for peer in peers {
+        rooms.federation.row_added(rooms.links(), peer, key);
+        pump(rooms, peer).await;
+    }
+}
+
+/// Sends what waits for a peer.
+pub(crate) async fn pump<P: Ports>(rooms: &Rooms<P>, peer: &Domain) {
+    if let Err(error) = rooms.federation.pump(rooms.store(), rooms.links(), peer).await {
+        tracing::error!(%error, %peer, "rows for a peer could not be read");
+    }
+}
+
+/// A peer answered for forwarded items.
+pub(crate) async fn forwarded<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: Forwarded) {
+    match rooms.federation.forwarded(rooms.store(), now.monotonic, link, &words).await {
+        Ok(Some(peer)) => pump(rooms, &peer).await,
+        Ok(None) => {}
+        // The rows stay; the link's end sends them again.
+        Err(error) => rooms.refuse_link(now, link, error.into()),
+    }
+}
+
+/// What an item becomes.
+enum Plan {
+    Envelope(DeviceId, Arc<Envelope>),
+    Opening(ThreadId, Epoch),
+    Refused(ThreadId, Refusal),
+}
+
+/// Takes a peer's items in: one group, decided in order; the first await is its commit.
+pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: Domain, words: Forward) {
+    let Some(numbers) = rooms.federation.accept(link, &words) else {
+        return rooms.refuse_link(now, link, Refusal::last(RefusalCode::Malformed));
+    };
+    let mut commands = Vec::with_capacity(words.items.len());
+    let plans: Vec<(u64, Plan)> = words
+        .items
+        .into_iter()
+        .map(|item| {
+            let (plan, command) = plan(rooms, now, &peer, item.body);
+            commands.extend(command);
+            (item.number, plan)
+        })
+        .collect();
+    let outcomes = rooms.store().commit_all(commands).await;
+    let (taken, refused) = sort(plans, outcomes);
+    rooms.federation.settle(link, numbers, refused, |answer| {
+        // A peer whose queue is full has stopped reading its answers; its link is on its way out.
+        rooms.reception.send(rooms.links(), link, answer);
+    });
+    for (plan, outcome) in taken {
+        match (plan, outcome) {
+            (Plan::Envelope(author, envelope), Outcome::Appended(appended)) if appended.new => {
+                let body = EntryBody::Envelope(author, Arc::unwrap_or_clone(envelope));
+                deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
+            }
+            (Plan::Opening(thread, epoch), Outcome::Opened(opened)) => {
+                deliver::opened(rooms, &opened, thread, epoch).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The command of an item, if it is worth one. Whether the peer may speak for its author is the command's condition.
+fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) -> (Plan, Option<Command>) {
+    let origin = Origin::Peer(peer.clone());
+    match body {
+        ForwardBody::Envelope(author, envelope) => {
+            let envelope = Arc::new(envelope);
+            let command = rooms.thread.append_command(now.wall, author, origin, &envelope);
+            (Plan::Envelope(author, envelope), Some(command))
+        }
+        ForwardBody::Opening(creator, opening) => {
+            let (thread, epoch) = (opening.thread, opening.epoch);
+            // Rows for a relay nobody here knows would wait for ever.
+            let local = &rooms.config.domain;
+            let known = |domain: &Domain| domain == local || rooms.federation.knows(domain);
+            if !opening.participants.iter().all(|participant| known(&participant.domain)) {
+                return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
+            }
+            let log = LogId::from_bytes(rooms.chosen());
+            match rooms.thread.open_command(now.wall, creator, (origin, None), opening, log) {
+                Ok(command) => (Plan::Opening(thread, epoch), Some(command)),
+                Err(refusal) => (Plan::Refused(thread, refusal), None),
+            }
+        }
+    }
+}
+
+/// Parts what was taken from what was not. What follows an item that must wait, in its thread, waits with it.
+fn sort(
+    plans: Vec<(u64, Plan)>,
+    outcomes: Result<Vec<Result<Outcome, crate::store::Conflict>>, StoreError>,
+) -> (Vec<(Plan, Outcome)>, Vec<ForwardRefusal>) {
+    let (mut outcomes, failed) = match outcomes {
+        Ok(outcomes) => (outcomes.into_iter(), None),
+        Err(error) => (Vec::new().into_iter(), Some(Refusal::from(error))),
+    };
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    let mut waiting: BTreeMap<ThreadId, Refusal> = BTreeMap::new();
+    for (number, plan) in plans {
+        let thread = match &plan {
+            Plan::Envelope(_, envelope) => envelope.thread,
+            Plan::Opening(thread, _) | Plan::Refused(thread, _) => *thread,
+        };
+        let mut refusal = match plan {
+            Plan::Refused(_, refusal) => refusal,
+            plan => match outcomes.next() {
+                Some(Ok(outcome)) => {
+                    taken.push((plan, outcome));
+                    continue;
+                }
+                Some(Err(conflict)) => Refusal::from(StoreError::Conflict(conflict)),
+                None => failed.unwrap_or(Refusal::INTERNAL),
+            },
+        };
+        if refusal.retry_after.is_some() {
+            waiting.entry(thread).or_insert(refusal);
+        } else if let Some(earlier) = waiting.get(&thread) {
+            refusal = *earlier;
+        }
+        refused.push(ForwardRefusal { number, code: refusal.code, retry_after_ms: refusal.retry_after_ms() });
+    }
+    (taken, refused)
+}

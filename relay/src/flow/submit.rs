@@ -1,0 +1,65 @@
+//! Submit: an own user's envelope or opening, from its frame to the log, the devices that are there, and the peers.
+//! The trip: thread (the command decides), the answer once it is durable, push, federation.
+//! Rules: docs/protocol/thread.md, "Submission".
+
+use std::sync::Arc;
+
+use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::id::{LinkId, Sequence};
+use whimbrel_protocol::push::EntryBody;
+use whimbrel_protocol::thread::{OpenThread, Stored, Submit, ThreadExists};
+use whimbrel_protocol::time::Now;
+
+use super::{deliver, federate};
+use crate::admission::Admission;
+use crate::ports::Ports;
+use crate::refusal::Refusal;
+use crate::rooms::Rooms;
+use crate::store::command::Origin;
+use crate::store::{LogId, OutboundKey};
+use crate::thread::Opens;
+
+/// Takes one envelope into its thread. The first await is the store's: first polls in the order of arrival give
+/// appends in that order.
+pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Submit) {
+    let envelope = Arc::new(words.envelope);
+    match rooms.thread.append(rooms.store(), now.wall, from.device, &envelope).await {
+        Ok(appended) => {
+            rooms.answer(now, link, Stored { request: words.request, sequence: appended.sequence });
+            if appended.new {
+                let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
+                deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
+                let key = OutboundKey { log: appended.log, sequence: appended.sequence };
+                federate::forward(rooms, &appended.peers, key).await;
+            }
+        }
+        Err(refusal) => rooms.refuse(now, link, words.request, refusal),
+    }
+}
+
+/// Opens a thread: the rows of everybody here, an inbox entry for each invited, a row for each peer.
+pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: OpenThread) {
+    let OpenThread { request, opening, tag } = words;
+    let (thread, epoch) = (opening.thread, opening.epoch);
+    let local = &rooms.config.domain;
+    let unknown = |domain| domain != local && !rooms.federation.knows(domain);
+    if opening.participants.iter().any(|participant| unknown(&participant.domain)) {
+        return rooms.refuse(now, link, request, Refusal::last(RefusalCode::PeerUntrusted));
+    }
+    let log = LogId::from_bytes(rooms.chosen());
+    let command = rooms.thread.open_command(now.wall, from.device, (Origin::Local, Some(tag)), opening, log);
+    let opened = match command {
+        Ok(command) => rooms.thread.open(rooms.store(), command).await,
+        Err(refusal) => Err(refusal),
+    };
+    match opened {
+        Ok(Opens::Opened(opened)) => {
+            rooms.answer(now, link, Stored { request, sequence: Sequence::ZERO });
+            deliver::opened(rooms, &opened, thread, epoch).await;
+            let key = OutboundKey { log: opened.log, sequence: Sequence::ZERO };
+            federate::forward(rooms, &opened.peers, key).await;
+        }
+        Ok(Opens::Exists(thread)) => rooms.answer(now, link, ThreadExists { request, thread }),
+        Err(refusal) => rooms.refuse(now, link, request, refusal),
+    }
+}

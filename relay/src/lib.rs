@@ -1,0 +1,25 @@
+//! The relay core: services over ports.
+//! Owns: what a relay knows and decides. Never: a socket, file, task, clock or source of chance; it never decrypts.
+//! Map: `ports` (what it needs from outside), `relay` (dispatch), `rooms` (the services), `flow/` (a message's
+//! trip), one file per service, `store/` (commands, reads and their mapping to ordered rows).
+
+mod admission;
+pub mod config;
+mod federation;
+mod flow;
+#[cfg(test)]
+mod harness;
+mod hold;
+pub mod ports;
+mod push;
+mod reception;
+mod refusal;
+pub mod relay;
+mod rooms;
+pub mod store;
+mod thread;
+mod user;
+
+pub use config::{Config, ConfigError, Registration};
+pub use ports::{LinkPeer, Links, PeerAddress, Ports, SendError};
+pub use relay::{OpenError, Relay};

@@ -1,0 +1,114 @@
+//! Push service: entries to connected devices, each log in order, none left out.
+//! Owns: who is connected and subscribed to what (the table, a channel for each log), and the one way an entry takes
+//! to a link: a subscription's position moves up the log.
+//! Never: decides who may read a log (the store's cursors do), writes anything, waits for a peer.
+//! Limits: `limits::PUSH_ENTRIES_MAX`, `limits::PUSH_BYTES_MAX`. Rules: docs/protocol/push.md.
+//!
+//! Live push, resume, gap and poll are one function, [`Push::advance`]. A fresh entry may go from memory, once for
+//! all links of the channel, and only to those whose position is the one before it ([`Push::fan_out`]); everybody
+//! else reads the log. A hint that is lost costs delay until the next hint or heartbeat, never an entry.
+
+mod table;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use whimbrel_protocol::id::{LinkId, Sequence};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{EntryBody, LogRef};
+
+use self::table::{Table, Took};
+use crate::admission::Admission;
+use crate::ports::Links;
+use crate::store::{DeviceLog, LogId, MailboxId, Store, StoreError};
+
+/// The subscriptions of all links.
+#[derive(Debug, Default)]
+pub(crate) struct Push {
+    table: Mutex<Table>,
+}
+
+impl Push {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device is there: openings reach it from now on. Its logs follow by [`Push::subscribe`].
+    pub(crate) fn attach(&self, link: LinkId, admission: &Admission) {
+        self.table().attach(link, admission.device, admission.mailbox);
+    }
+
+    /// The link is gone, and all it was subscribed to.
+    pub(crate) fn detach(&self, link: LinkId) {
+        self.table().detach(link);
+    }
+
+    /// The link of a device, by mailbox.
+    pub(crate) fn link_of(&self, mailbox: MailboxId) -> Option<LinkId> {
+        self.table().link_of(mailbox)
+    }
+
+    /// Subscribes a link to a log from the device's cursor on; then, and only then, read the log
+    /// ([`Push::advance`]). What is subscribed already stays as it is.
+    pub(crate) fn subscribe(&self, link: LinkId, log: &DeviceLog) {
+        self.table().subscribe(link, log);
+    }
+
+    /// Every log that waited is subscribed to: once they are pushed, the link is told so.
+    pub(crate) fn listed(&self, links: &impl Links, link: LinkId) {
+        self.table().listed(links, link);
+    }
+
+    /// Hands a fresh entry to a log's channel. Gives the links that must read the log instead.
+    #[must_use]
+    pub(crate) fn fan_out(&self, links: &impl Links, log: LogId, sequence: Sequence, body: &EntryBody) -> Vec<LinkId> {
+        self.table().fan_out(links, log, sequence, body)
+    }
+
+    /// The links subscribed to a log.
+    pub(crate) fn channel(&self, log: LogId) -> Vec<LinkId> {
+        self.table().channel(log)
+    }
+
+    /// Moves a link's position in a log up to its head, as far as its queue has room.
+    ///
+    /// # Errors
+    /// The log cannot be read; the subscription is behind until the next hint or heartbeat.
+    pub(crate) async fn advance(
+        &self,
+        store: &impl Store,
+        links: &impl Links,
+        link: LinkId,
+        log: LogId,
+    ) -> Result<(), StoreError> {
+        let Some(mut position) = self.table().begin(link, log) else { return Ok(()) };
+        loop {
+            let page = store.log_page(log, position, limits::PUSH_ENTRIES_MAX, limits::PUSH_BYTES_MAX).await;
+            let mut table = self.table();
+            match page {
+                Ok(page) => match table.take(links, link, log, page) {
+                    Took::More(place) => position = place,
+                    Took::All => return Ok(()),
+                },
+                Err(error) => {
+                    table.failed(link, log);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The link's queue has room again: gives the logs that wait for it.
+    pub(crate) fn drained(&self, links: &impl Links, link: LinkId) -> Vec<LogId> {
+        self.table().drained(links, link)
+    }
+
+    /// The logs of a link that are behind.
+    pub(crate) fn behind(&self, link: LinkId) -> Vec<LogId> {
+        self.table().behind(link)
+    }
+
+    /// How far a log was pushed to this very link: beyond it no acknowledgement counts.
+    pub(crate) fn pushed(&self, link: LinkId, which: LogRef) -> Option<(LogId, Sequence)> {
+        self.table().pushed(link, which)
+    }
+}

@@ -1,0 +1,474 @@
+//! The table of subscriptions: a state machine without waiting.
+//! Owns: positions, who is reading, whose queue is full, who is to be told that it caught up.
+//! Never: reads a log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{DeviceId, LinkId, Sequence};
+use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, LogRef};
+
+use crate::ports::{Links, SendError};
+use crate::store::{DeviceLog, Epochs, LogId, LogPage, MailboxId};
+
+/// One link's subscription to one log.
+#[derive(Debug)]
+struct Subscription {
+    which: LogRef,
+    epochs: Epochs,
+    /// Everything for this device up to here has been queued on the link.
+    position: Sequence,
+    /// Where the log stood when the device came in; reached: nothing of what waited is left.
+    waited: Sequence,
+    reading: Reading,
+    /// There may be more in the log than was queued.
+    behind: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reading {
+    No,
+    /// Somebody reads the log for this subscription.
+    Yes,
+    /// And something was added after they may have looked.
+    Again,
+}
+
+#[derive(Debug)]
+struct Link {
+    device: DeviceId,
+    mailbox: MailboxId,
+    logs: BTreeMap<LogRef, LogId>,
+    /// The queue was full; until it has room nothing is read for this link.
+    stalled: bool,
+    resume: Resume,
+}
+
+/// How far a device that came in is with what waited for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Resume {
+    /// Its logs are being listed; so many of them wait.
+    Listing(usize),
+    /// All are listed; so many wait.
+    Reading(usize),
+    /// It was told that it caught up.
+    Told,
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Took {
+    /// Read on from here.
+    More(Sequence),
+    /// There is no more, or no room for more.
+    All,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    channels: BTreeMap<LogId, BTreeMap<LinkId, Subscription>>,
+    links: BTreeMap<LinkId, Link>,
+    mailboxes: BTreeMap<MailboxId, LinkId>,
+}
+
+impl Table {
+    pub(super) fn attach(&mut self, link: LinkId, device: DeviceId, mailbox: MailboxId) {
+        let fresh = Link { device, mailbox, logs: BTreeMap::new(), stalled: false, resume: Resume::Listing(0) };
+        self.links.insert(link, fresh);
+        self.mailboxes.insert(mailbox, link);
+    }
+
+    pub(super) fn detach(&mut self, link: LinkId) {
+        let Some(gone) = self.links.remove(&link) else { return };
+        if self.mailboxes.get(&gone.mailbox) == Some(&link) {
+            self.mailboxes.remove(&gone.mailbox);
+        }
+        for log in gone.logs.values() {
+            if let Some(channel) = self.channels.get_mut(log) {
+                channel.remove(&link);
+                if channel.is_empty() {
+                    self.channels.remove(log);
+                }
+            }
+        }
+    }
+
+    pub(super) fn link_of(&self, mailbox: MailboxId) -> Option<LinkId> {
+        self.mailboxes.get(&mailbox).copied()
+    }
+
+    pub(super) fn subscribe(&mut self, id: LinkId, log: &DeviceLog) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.logs.insert(log.which, log.log).is_some() {
+            return;
+        }
+        let waits = log.cursor < log.head;
+        if let (Resume::Listing(count), true) = (&mut link.resume, waits) {
+            *count += 1;
+        }
+        let subscription = Subscription {
+            which: log.which,
+            epochs: log.epochs,
+            position: log.cursor,
+            // Only what is listed while the device comes in was waiting for it.
+            waited: if matches!(link.resume, Resume::Listing(_)) { log.head } else { log.cursor },
+            reading: Reading::No,
+            behind: true,
+        };
+        self.channels.entry(log.log).or_default().insert(id, subscription);
+    }
+
+    pub(super) fn listed(&mut self, links: &impl Links, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            if let Resume::Listing(waiting) = link.resume {
+                link.resume = Resume::Reading(waiting);
+            }
+            tell(link, links, id);
+        }
+    }
+
+    pub(super) fn fan_out(
+        &mut self,
+        links: &impl Links,
+        log: LogId,
+        sequence: Sequence,
+        body: &EntryBody,
+    ) -> Vec<LinkId> {
+        let mut must_read = Vec::new();
+        let Some(channel) = self.channels.get_mut(&log) else { return must_read };
+        let mut shared: Option<Arc<Frame>> = None;
+        for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| subscription.position < sequence) {
+            let Some(link) = self.links.get_mut(id) else { continue };
+            let next = subscription.position.next() == sequence;
+            match subscription.reading {
+                _ if link.stalled => subscription.behind = true,
+                Reading::Yes | Reading::Again => subscription.reading = Reading::Again,
+                Reading::No if next && is_for(body, link.device, subscription.epochs) => {
+                    let frame = shared.get_or_insert_with(|| {
+                        let entries = vec![Entry { sequence, body: body.clone() }];
+                        run(subscription.which, subscription.position, sequence, entries)
+                    });
+                    queue(subscription, link, links, *id, (Arc::clone(frame), sequence));
+                    tell(link, links, *id);
+                }
+                Reading::No => must_read.push(*id),
+            }
+        }
+        must_read
+    }
+
+    pub(super) fn channel(&self, log: LogId) -> Vec<LinkId> {
+        self.channels.get(&log).map(|channel| channel.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Takes up the reading of a log for a link; nothing when somebody does already or there is no room.
+    pub(super) fn begin(&mut self, id: LinkId, log: LogId) -> Option<Sequence> {
+        let stalled = self.links.get(&id)?.stalled;
+        let subscription = self.channels.get_mut(&log)?.get_mut(&id)?;
+        match subscription.reading {
+            _ if stalled => {
+                subscription.behind = true;
+                None
+            }
+            Reading::No => {
+                subscription.reading = Reading::Yes;
+                Some(subscription.position)
+            }
+            Reading::Yes | Reading::Again => {
+                subscription.reading = Reading::Again;
+                None
+            }
+        }
+    }
+
+    /// Queues a page that was read from the subscription's position on.
+    pub(super) fn take(&mut self, links: &impl Links, id: LinkId, log: LogId, page: LogPage) -> Took {
+        let Some(link) = self.links.get_mut(&id) else { return Took::All };
+        let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) else {
+            return Took::All;
+        };
+        if page.upto > subscription.position {
+            if link.stalled {
+                subscription.reading = Reading::No;
+                subscription.behind = true;
+                return Took::All;
+            }
+            let mut entries = page.entries;
+            entries.retain(|entry| is_for(&entry.body, link.device, subscription.epochs));
+            let frame = run(subscription.which, subscription.position, page.upto, entries);
+            let head = page.head;
+            let queued = queue(subscription, link, links, id, (frame, page.upto));
+            if queued && page.upto >= head {
+                // What was added after the page was read has set `Again`.
+                return self.end_or_again(links, id, log);
+            }
+            if queued {
+                return Took::More(page.upto);
+            }
+            subscription.reading = Reading::No;
+            return Took::All;
+        }
+        self.end_or_again(links, id, log)
+    }
+
+    fn end_or_again(&mut self, links: &impl Links, id: LinkId, log: LogId) -> Took {
+        let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) else {
+            return Took::All;
+        };
+        if subscription.reading == Reading::Again {
+            subscription.reading = Reading::Yes;
+            return Took::More(subscription.position);
+        }
+        subscription.reading = Reading::No;
+        subscription.behind = false;
+        if let Some(link) = self.links.get_mut(&id) {
+            tell(link, links, id);
+        }
+        Took::All
+    }
+
+    pub(super) fn failed(&mut self, id: LinkId, log: LogId) {
+        if let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) {
+            subscription.reading = Reading::No;
+            subscription.behind = true;
+        }
+    }
+
+    pub(super) fn drained(&mut self, links: &impl Links, id: LinkId) -> Vec<LogId> {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.stalled = false;
+            tell(link, links, id);
+        }
+        self.behind(id)
+    }
+
+    pub(super) fn behind(&self, id: LinkId) -> Vec<LogId> {
+        let Some(link) = self.links.get(&id).filter(|link| !link.stalled) else { return Vec::new() };
+        let behind = |log: &LogId| {
+            let subscription = self.channels.get(log).and_then(|channel| channel.get(&id));
+            subscription.is_some_and(|subscription| subscription.behind && subscription.reading == Reading::No)
+        };
+        link.logs.values().copied().filter(behind).collect()
+    }
+
+    pub(super) fn pushed(&self, id: LinkId, which: LogRef) -> Option<(LogId, Sequence)> {
+        let log = *self.links.get(&id)?.logs.get(&which)?;
+        Some((log, self.channels.get(&log)?.get(&id)?.position))
+    }
+}
+
+/// Whether an entry is for a device: by its epochs in a thread, by name in an inbox.
+fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
+    match body {
+        EntryBody::Envelope(_, envelope) => epochs.contain(envelope.epoch),
+        EntryBody::Invitation(invitation) => {
+            let added = |participant: &whimbrel_protocol::thread::Participant| {
+                participant.account == device.account && participant.devices.contains(&device.index)
+            };
+            invitation.inviter != device && invitation.participants.iter().any(added)
+        }
+    }
+}
+
+fn run(log: LogRef, after: Sequence, upto: Sequence, entries: Vec<Entry>) -> Arc<Frame> {
+    Arc::new(push::Push { log, after, upto, entries }.into())
+}
+
+/// Queues a run and moves the position, or notes that there was no room.
+fn queue(
+    subscription: &mut Subscription,
+    link: &mut Link,
+    links: &impl Links,
+    id: LinkId,
+    (frame, upto): (Arc<Frame>, Sequence),
+) -> bool {
+    match links.send(id, frame) {
+        Ok(()) => {
+            let waited = subscription.position < subscription.waited;
+            subscription.position = upto;
+            if waited && upto >= subscription.waited {
+                match &mut link.resume {
+                    Resume::Listing(waiting) | Resume::Reading(waiting) => *waiting = waiting.saturating_sub(1),
+                    Resume::Told => {}
+                }
+            }
+            true
+        }
+        Err(SendError::Full) => {
+            link.stalled = true;
+            subscription.behind = true;
+            false
+        }
+        // Its loss is told apart, and takes the subscription with it.
+        Err(SendError::Gone) => false,
+    }
+}
+
+/// Tells a link that everything that waited for it was pushed, once that is so.
+fn tell(link: &mut Link, links: &impl Links, id: LinkId) {
+    if link.resume == Resume::Reading(0) && !link.stalled {
+        match links.send(id, Arc::new(CaughtUp {}.into())) {
+            Ok(()) | Err(SendError::Gone) => link.resume = Resume::Told,
+            Err(SendError::Full) => link.stalled = true,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use std::sync::Mutex;
+
+    use whimbrel_protocol::id::{AccountId, DeviceIndex, Epoch, ThreadId};
+    use whimbrel_protocol::thread::{Class, Envelope};
+
+    use super::*;
+    use crate::ports::PeerAddress;
+
+    const LINK: LinkId = LinkId::new(1);
+    const LOG: LogId = LogId::from_bytes([7; 16]);
+    const THREAD: ThreadId = ThreadId::from_bytes([7; 32]);
+    const DEVICE: DeviceId = DeviceId { account: AccountId::from_bytes([1; 32]), index: DeviceIndex::FIRST };
+
+    /// Room for so many frames, and what was taken.
+    #[derive(Default)]
+    struct Recorder {
+        room: Mutex<usize>,
+        taken: Mutex<Vec<(u64, u64, usize)>>,
+        told: Mutex<usize>,
+    }
+
+    impl Recorder {
+        fn with_room(room: usize) -> Self {
+            Self { room: Mutex::new(room), ..Self::default() }
+        }
+
+        /// Runs as (after, upto, entries).
+        fn runs(&self) -> Vec<(u64, u64, usize)> {
+            std::mem::take(&mut self.taken.lock().unwrap())
+        }
+    }
+
+    impl Links for Recorder {
+        fn send(&self, _: LinkId, frame: Arc<Frame>) -> Result<(), SendError> {
+            let mut room = self.room.lock().unwrap();
+            *room = room.checked_sub(1).ok_or(SendError::Full)?;
+            match &*frame {
+                Frame::Push(push) => {
+                    self.taken.lock().unwrap().push((push.after.get(), push.upto.get(), push.entries.len()));
+                }
+                Frame::CaughtUp(_) => *self.told.lock().unwrap() += 1,
+                other => panic!("{other:?}"),
+            }
+            Ok(())
+        }
+
+        fn close(&self, _: LinkId) {}
+        fn dial(&self, _: PeerAddress) {}
+    }
+
+    fn body(epoch: u64) -> EntryBody {
+        let envelope = Envelope { thread: THREAD, epoch: Epoch::new(epoch), class: Class::Message, body: vec![1] };
+        EntryBody::Envelope(DEVICE, envelope)
+    }
+
+    fn page(sequences: std::ops::RangeInclusive<u64>, head: u64) -> LogPage {
+        let upto = Sequence::new(*sequences.end());
+        let entries = sequences.map(|n| Entry { sequence: Sequence::new(n), body: body(1) }).collect();
+        LogPage { entries, upto, head: Sequence::new(head) }
+    }
+
+    /// A device that came in with its cursor at `cursor` of a log whose newest entry is `head`.
+    fn subscribed(links: &Recorder, cursor: u64, head: u64) -> Table {
+        let mut table = Table::default();
+        table.attach(LINK, DEVICE, MailboxId::from_bytes([1; 16]));
+        let (cursor, head) = (Sequence::new(cursor), Sequence::new(head));
+        let epochs = Epochs { first: Epoch::new(1), last: None };
+        table.subscribe(LINK, &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, epochs, head });
+        table.listed(links, LINK);
+        table
+    }
+
+    fn fresh(table: &mut Table, links: &Recorder, sequence: u64) -> Vec<LinkId> {
+        table.fan_out(links, LOG, Sequence::new(sequence), &body(1))
+    }
+
+    #[test]
+    fn only_the_next_entry_goes_from_memory() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 4, 4);
+        assert_eq!(fresh(&mut table, &links, 6), [LINK], "a gap: the log is read");
+        assert!(fresh(&mut table, &links, 4).is_empty(), "what is there already is not sent");
+        assert!(links.runs().is_empty());
+        assert!(fresh(&mut table, &links, 5).is_empty());
+        assert_eq!(links.runs(), [(4, 5, 1)]);
+        assert_eq!(table.pushed(LINK, LogRef::Thread(THREAD)), Some((LOG, Sequence::new(5))));
+    }
+
+    #[test]
+    fn what_is_added_while_the_log_is_read_is_read_too() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 0, 2);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        assert_eq!(table.begin(LINK, LOG), None, "one reader is enough");
+        assert!(fresh(&mut table, &links, 3).is_empty(), "nobody else reads, and nothing overtakes");
+        assert_eq!(table.take(&links, LINK, LOG, page(1..=2, 2)), Took::More(Sequence::new(2)));
+        assert_eq!(table.take(&links, LINK, LOG, page(3..=3, 3)), Took::All);
+        assert_eq!(links.runs(), [(0, 2, 2), (2, 3, 1)]);
+        assert!(fresh(&mut table, &links, 4).is_empty());
+        assert_eq!(links.runs(), [(3, 4, 1)]);
+    }
+
+    #[test]
+    fn a_full_queue_leaves_the_rest_to_the_log() {
+        let links = Recorder::with_room(1);
+        let mut table = subscribed(&links, 0, 0);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        // The one place was taken by the word that it caught up.
+        assert_eq!(*links.told.lock().unwrap(), 1);
+        assert_eq!(table.take(&links, LINK, LOG, page(1..=2, 2)), Took::All);
+        assert!(fresh(&mut table, &links, 3).is_empty());
+        assert_eq!(table.begin(LINK, LOG), None, "nothing is read for a link without room");
+        assert!(table.behind(LINK).is_empty());
+        *links.room.lock().unwrap() = 9;
+        assert_eq!(table.drained(&links, LINK), [LOG]);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        assert_eq!(table.take(&links, LINK, LOG, page(1..=3, 3)), Took::All);
+        assert_eq!(links.runs(), [(0, 3, 3)]);
+    }
+
+    #[test]
+    fn an_entry_of_another_epoch_moves_the_place_and_is_not_shown() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 0, 0);
+        assert_eq!(table.fan_out(&links, LOG, Sequence::new(1), &body(0)), [LINK]);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        let entries = vec![Entry { sequence: Sequence::new(1), body: body(0) }];
+        let page = LogPage { entries, upto: Sequence::new(1), head: Sequence::new(1) };
+        assert_eq!(table.take(&links, LINK, LOG, page), Took::All);
+        assert_eq!(links.runs(), [(0, 1, 0)]);
+    }
+
+    #[test]
+    fn a_link_that_left_gets_nothing_and_keeps_nothing() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 0, 5);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        table.detach(LINK);
+        assert_eq!(table.take(&links, LINK, LOG, page(1..=5, 5)), Took::All);
+        assert!(fresh(&mut table, &links, 6).is_empty());
+        assert!(links.runs().is_empty() && *links.told.lock().unwrap() == 0);
+        assert!(table.channels.is_empty() && table.links.is_empty() && table.mailboxes.is_empty());
+    }
+
+    #[test]
+    fn a_failed_read_is_taken_up_again() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 0, 5);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+        table.failed(LINK, LOG);
+        assert_eq!(table.behind(LINK), [LOG]);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
+    }
+}

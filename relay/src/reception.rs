@@ -1,0 +1,235 @@
+//! Reception: the front door. One session per link, from its first frame to its end.
+//! Owns: sessions and their stages, who is admitted on which link, the time a link may stay silent, answers that wait
+//! for room in a link's queue.
+//! Never: reads an account (the flow does), pushes an entry (`push`), dials (`federation`).
+//! Limits: `limits::AUTHENTICATION_TIME_MAX`, `limits::LINK_IDLE_MAX`, `limits::LINK_REQUESTS_MAX`.
+//! Rules: docs/protocol/reception.md.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use whimbrel_crypto::account_log::UnverifiedLog;
+use whimbrel_crypto::{AccountLog, link};
+use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
+use whimbrel_protocol::reception::{Hello, Register};
+use whimbrel_protocol::time::Monotonic;
+use whimbrel_protocol::{Frame, RefusalCode, limits};
+
+use crate::admission::Admission;
+use crate::ports::{Links, SendError};
+use crate::store::Account;
+
+/// What TLS proved about a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Proved {
+    pub(crate) transport: PublicKey,
+    pub(crate) exporter: [u8; 32],
+}
+
+/// How far a link has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// A node, its first frame awaited.
+    Node(Proved),
+    /// A node whose first frame is being looked into: the next one comes too early.
+    Proving(Proved),
+    /// An own user's device.
+    Device(Admission),
+    /// A relay came in, its hello awaited.
+    Stranger { relay: RelayId, domain: Domain },
+    /// A relay that came in and is who it says.
+    PeerIn(Domain),
+    /// A relay we reached.
+    PeerOut(Domain),
+}
+
+#[derive(Debug)]
+struct Session {
+    stage: Stage,
+    heard: Monotonic,
+    /// Answers its queue had no room for; they go before anything else.
+    overflow: VecDeque<Arc<Frame>>,
+}
+
+impl Session {
+    /// When the link ends unless something is heard.
+    fn deadline(&self) -> Monotonic {
+        self.heard.plus(match &self.stage {
+            Stage::Node(_) | Stage::Proving(_) | Stage::Stranger { .. } => limits::AUTHENTICATION_TIME_MAX,
+            Stage::Device(_) | Stage::PeerOut(_) => limits::LINK_IDLE_MAX,
+            // The side that dialled ends an idle link first, so that nothing is sent into one that is ending.
+            Stage::PeerIn(_) => limits::LINK_IDLE_MAX.saturating_add(limits::LINK_IDLE_MAX),
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<LinkId, Session>,
+    devices: BTreeMap<DeviceId, LinkId>,
+    /// At or before each session's deadline; looked at again when it has come.
+    wakes: BTreeSet<(Monotonic, LinkId)>,
+}
+
+/// The sessions of all links.
+#[derive(Debug, Default)]
+pub(crate) struct Reception {
+    state: Mutex<State>,
+}
+
+impl Reception {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change below leaves the tables whole before anything in it can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn link_up(&self, now: Monotonic, link: LinkId, stage: Stage) {
+        let session = Session { stage, heard: now, overflow: VecDeque::new() };
+        let mut state = self.state();
+        state.wakes.insert((session.deadline(), link));
+        state.sessions.insert(link, session);
+    }
+
+    /// How far the link has come; something was heard on it. Nothing: it has ended.
+    pub(crate) fn heard(&self, now: Monotonic, link: LinkId) -> Option<Stage> {
+        let mut state = self.state();
+        let session = state.sessions.get_mut(&link)?;
+        // Before admission, talking buys no time.
+        if matches!(session.stage, Stage::Device(_) | Stage::PeerIn(_) | Stage::PeerOut(_)) {
+            session.heard = session.heard.max(now);
+        }
+        Some(session.stage.clone())
+    }
+
+    /// Puts the link in its next stage, if it still lives.
+    pub(crate) fn advance(&self, link: LinkId, stage: Stage) -> bool {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&link) else { return false };
+        session.stage = stage;
+        let wake = (session.deadline(), link);
+        state.wakes.insert(wake);
+        true
+    }
+
+    /// Back to the first frame: an account was registered on this link and goes on with a hello.
+    pub(crate) fn registered(&self, now: Monotonic, link: LinkId, proved: Proved) -> bool {
+        if let Some(session) = self.state().sessions.get_mut(&link) {
+            session.heard = now;
+        }
+        self.advance(link, Stage::Node(proved))
+    }
+
+    /// Admits a device, if its link still lives. The newest link of a device is its link: gives the one it replaces.
+    pub(crate) fn admit(&self, now: Monotonic, link: LinkId, admission: Admission) -> Option<Option<LinkId>> {
+        let mut state = self.state();
+        let session = state.sessions.get_mut(&link)?;
+        session.stage = Stage::Device(admission);
+        session.heard = session.heard.max(now);
+        let wake = (session.deadline(), link);
+        state.wakes.insert(wake);
+        Some(state.devices.insert(admission.device, link).filter(|old| *old != link))
+    }
+
+    /// The link on which a device is admitted.
+    pub(crate) fn link_of(&self, device: DeviceId) -> Option<LinkId> {
+        self.state().devices.get(&device).copied()
+    }
+
+    pub(crate) fn lives(&self, link: LinkId) -> bool {
+        self.state().sessions.contains_key(&link)
+    }
+
+    /// Ends a session; tells what it was.
+    pub(crate) fn lost(&self, link: LinkId) -> Option<Stage> {
+        let mut state = self.state();
+        let session = state.sessions.remove(&link)?;
+        if let Stage::Device(Admission { device, .. }) = &session.stage
+            && state.devices.get(device) == Some(&link)
+        {
+            state.devices.remove(device);
+        }
+        Some(session.stage)
+    }
+
+    /// Sends an answer: behind those that wait for room. A link that lets too many wait is told nothing more: false.
+    pub(crate) fn send(&self, links: &impl Links, link: LinkId, frame: impl Into<Frame>) -> bool {
+        let frame = Arc::new(frame.into());
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&link) else { return true };
+        if session.overflow.is_empty() && links.send(link, Arc::clone(&frame)) != Err(SendError::Full) {
+            return true;
+        }
+        session.overflow.push_back(frame);
+        session.overflow.len() <= limits::LINK_REQUESTS_MAX
+    }
+
+    /// Sends what waited for room; true when nothing waits any more.
+    pub(crate) fn drained(&self, links: &impl Links, link: LinkId) -> bool {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&link) else { return false };
+        while let Some(frame) = session.overflow.front() {
+            if links.send(link, Arc::clone(frame)) == Err(SendError::Full) {
+                return false;
+            }
+            session.overflow.pop_front();
+        }
+        true
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Monotonic> {
+        self.state().wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Links that were silent for too long.
+    pub(crate) fn silent(&self, now: Monotonic) -> Vec<LinkId> {
+        let mut state = self.state();
+        let mut silent = Vec::new();
+        while let Some((at, link)) = state.wakes.first().copied().filter(|(at, _)| *at <= now) {
+            state.wakes.remove(&(at, link));
+            let Some(deadline) = state.sessions.get(&link).map(Session::deadline) else { continue };
+            if deadline <= now {
+                silent.push(link);
+            } else {
+                state.wakes.insert((deadline, link));
+            }
+        }
+        silent
+    }
+}
+
+/// Checks a registration: the log proves itself, the device is in it, and the device stands behind this link.
+pub(crate) fn verify_register(words: &Register, proved: &Proved) -> Result<AccountLog, RefusalCode> {
+    let log = UnverifiedLog(words.log.clone()).verify().map_err(|_| RefusalCode::NotAuthenticated)?;
+    let device = log.device(words.device.index).filter(|_| log.account() == words.device.account);
+    let device = device.ok_or(RefusalCode::NotAuthenticated)?;
+    stands_behind(&device.device_key, &device.transport_key, &words.proof, proved)?;
+    Ok(log)
+}
+
+/// Checks a hello against the account as it is known here.
+pub(crate) fn verify_hello(
+    words: &Hello,
+    account: Option<&Account>,
+    proved: &Proved,
+) -> Result<Admission, RefusalCode> {
+    // An account that is not known, a device that is not its, and a proof that does not hold look alike.
+    let account = account.ok_or(RefusalCode::NotAuthenticated)?;
+    let device = account.device(words.device.index).ok_or(RefusalCode::NotAuthenticated)?;
+    stands_behind(&device.device_key, &device.transport_key, &words.proof, proved)?;
+    if words.log_seq == account.log_seq && words.log_hash != account.log_hash {
+        return Err(RefusalCode::NotAuthenticated);
+    }
+    Ok(Admission { device: words.device, mailbox: device.mailbox, inbox: account.inbox })
+}
+
+fn stands_behind(
+    device_key: &PublicKey,
+    transport_key: &PublicKey,
+    proof: &whimbrel_protocol::id::Signature,
+    proved: &Proved,
+) -> Result<(), RefusalCode> {
+    if *transport_key != proved.transport {
+        return Err(RefusalCode::NotAuthenticated);
+    }
+    link::verify_proof(device_key, &proved.exporter, proof).map_err(|_| RefusalCode::NotAuthenticated)
+}

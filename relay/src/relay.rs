@@ -1,0 +1,246 @@
+//! Relay: what a runtime drives. Dispatch only: the stage of a link and the kind of a frame choose the flow.
+//! Never: decides, waits for anything but the store, keeps anything but its rooms.
+
+use whimbrel_protocol::id::{Domain, LinkId, RequestId};
+use whimbrel_protocol::time::{Monotonic, Now};
+use whimbrel_protocol::{Frame, RefusalCode, limits};
+
+use crate::admission::Admission;
+use crate::config::{Config, ConfigError};
+use crate::flow::{admit, ask, deliver, federate, submit};
+use crate::ports::{LinkPeer, Ports};
+use crate::reception::Stage;
+use crate::refusal::Refusal;
+use crate::rooms::Rooms;
+use crate::store::{Store, StoreError};
+
+/// Why a relay does not open.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One relay; share it in an `Arc`. How it is driven: [`crate::ports`].
+pub struct Relay<P: Ports> {
+    rooms: Rooms<P>,
+}
+
+impl<P: Ports> std::fmt::Debug for Relay<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("domain", &self.rooms.config.domain).finish_non_exhaustive()
+    }
+}
+
+impl<P: Ports> Relay<P> {
+    /// Builds the rooms from the store. Peers with waiting rows are dialled at the first timeout.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself, or the store cannot be read.
+    pub async fn open(ports: P, config: Config, now: Now) -> Result<Self, OpenError> {
+        config.check()?;
+        let rooms = Rooms::new(ports, config);
+        let mut after = None;
+        loop {
+            let page = rooms.store().pins(after, limits::THREAD_PAGE_MAX).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            page.into_iter().for_each(|(domain, pin)| rooms.federation.remembered(domain, pin));
+        }
+        let mut after = None;
+        loop {
+            let page = rooms.store().waiting_peers(after, limits::THREAD_PAGE_MAX).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for domain in page {
+                if !rooms.federation.knows(&domain) {
+                    tracing::warn!(peer = %domain, "rows wait for a peer that is not known any more");
+                }
+                rooms.federation.waiting(now.monotonic, &domain);
+            }
+        }
+        Ok(Self { rooms })
+    }
+
+    /// The ports handed in.
+    pub const fn ports(&self) -> &P {
+        &self.rooms.ports
+    }
+
+    /// What the operator chose.
+    pub const fn config(&self) -> &Config {
+        &self.rooms.config
+    }
+
+    /// Forwarded rows given up since the start: refused for good by their peer, or pushed out of a full log.
+    pub fn forwards_dropped(&self) -> u64 {
+        self.rooms.federation.dropped()
+    }
+
+    /// A link stands.
+    pub async fn link_up(&self, now: Now, link: LinkId, peer: LinkPeer) {
+        admit::link_up(&self.rooms, now, link, peer);
+    }
+
+    /// A frame came in. `now` is when it arrived.
+    pub async fn handle(&self, now: Now, link: LinkId, frame: Frame) {
+        let rooms = &self.rooms;
+        let Some(stage) = rooms.reception.heard(now.monotonic, link) else { return };
+        match (stage, frame) {
+            (Stage::Device(from), frame) => self.handle_device(now, link, from, frame).await,
+            (Stage::Node(proved), Frame::Hello(words)) => admit::hello(rooms, now, link, proved, words).await,
+            (Stage::Node(proved), Frame::Register(words)) => admit::register(rooms, now, link, proved, words).await,
+            (Stage::Stranger { relay, domain }, Frame::PeerHello(words)) => {
+                admit::vet(rooms, now, link, (relay, domain), &words);
+            }
+            (Stage::PeerIn(peer), frame) => self.handle_inbound(now, link, peer, frame).await,
+            (Stage::PeerOut(peer), frame) => self.handle_outbound(now, link, peer, frame).await,
+            (Stage::Node(_) | Stage::Proving(_) | Stage::Stranger { .. }, _) => {
+                rooms.refuse_link(now, link, Refusal::last(RefusalCode::Unexpected));
+            }
+        }
+    }
+
+    async fn handle_device(&self, now: Now, link: LinkId, from: Admission, frame: Frame) {
+        let rooms = &self.rooms;
+        match frame {
+            Frame::Submit(words) => submit::submit(rooms, now, link, from, words).await,
+            Frame::Acknowledge(words) => deliver::acknowledge(rooms, now, link, from, words).await,
+            Frame::Heartbeat(words) => ask::heartbeat(rooms, now, link, from, words).await,
+            Frame::OpenThread(words) => submit::open(rooms, now, link, from, words).await,
+            Frame::LookUp(words) => ask::look_up(rooms, now, link, words).await,
+            Frame::ClaimKeyPackages(words) => ask::claim(rooms, now, link, from, words).await,
+            Frame::StockKeyPackages(words) => ask::stock(rooms, now, link, from, words).await,
+            Frame::NewInvite(words) => ask::invite(rooms, now, link, from, words).await,
+            Frame::TagThread(words) => ask::tag(rooms, now, link, from, words).await,
+            Frame::ListThreads(words) => ask::list(rooms, now, link, from, words).await,
+            Frame::FetchBlob(words) => ask::blob(rooms, now, link, words).await,
+            frame => self.unexpected(now, link, &frame),
+        }
+    }
+
+    async fn handle_inbound(&self, now: Now, link: LinkId, peer: Domain, frame: Frame) {
+        let rooms = &self.rooms;
+        match frame {
+            Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,
+            Frame::LookUp(words) => ask::look_up_here(rooms, now, link, words).await,
+            Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
+            frame => self.unexpected(now, link, &frame),
+        }
+    }
+
+    async fn handle_outbound(&self, now: Now, link: LinkId, peer: Domain, frame: Frame) {
+        let rooms = &self.rooms;
+        match frame {
+            Frame::Forwarded(words) => federate::forwarded(rooms, now, link, words).await,
+            Frame::LookedUp(words) => ask::looked_up(rooms, now, link, &peer, words),
+            Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
+            Frame::Refused(words) => ask::refused(rooms, now, link, &peer, words),
+            Frame::PeerHello(words) => admit::greeted(rooms, now, link, peer, words).await,
+            frame => self.unexpected(now, link, &frame),
+        }
+    }
+
+    /// A frame of an unknown kind is a newer peer's and does no harm; a known one in the wrong place is a fault.
+    fn unexpected(&self, now: Now, link: LinkId, frame: &Frame) {
+        match (frame, request_of(frame)) {
+            (Frame::Unknown(_), _) => {
+                self.rooms.answer(now, link, Refusal::last(RefusalCode::UnknownKind).frame(None));
+            }
+            (_, Some(request)) => self.rooms.refuse(now, link, request, Refusal::last(RefusalCode::Unexpected)),
+            (_, None) => self.rooms.refuse_link(now, link, Refusal::last(RefusalCode::Unexpected)),
+        }
+    }
+
+    /// A frame could not be read: its sender is at fault.
+    pub fn malformed(&self, now: Now, link: LinkId) {
+        if self.rooms.reception.heard(now.monotonic, link).is_some() {
+            self.rooms.refuse_link(now, link, Refusal::last(RefusalCode::Malformed));
+        }
+    }
+
+    /// A link whose queue was full has room again.
+    pub async fn link_drained(&self, _now: Now, link: LinkId) {
+        let rooms = &self.rooms;
+        if !rooms.reception.drained(rooms.links(), link) {
+            return;
+        }
+        for log in rooms.push.drained(rooms.links(), link) {
+            deliver::advance(rooms, link, log).await;
+        }
+        if let Some(peer) = rooms.federation.drained(link) {
+            federate::pump(rooms, &peer).await;
+        }
+    }
+
+    /// A link is gone. To be called once for every link that came up, whoever ended it.
+    pub fn link_lost(&self, now: Now, link: LinkId) {
+        self.rooms.gone(now, link);
+    }
+
+    /// A peer relay could not be reached: the answer to `Links::dial` when no link came of it.
+    pub fn dial_failed(&self, now: Now, domain: &Domain, reason: &str) {
+        tracing::info!(peer = %domain, "a peer relay could not be reached");
+        tracing::debug!(peer = %domain, reason, "why");
+        self.rooms.unreached(now, domain);
+    }
+
+    /// When [`Relay::timeout`] wants to be called next. Ask again after every other call.
+    pub fn poll_timeout(&self) -> Option<Monotonic> {
+        let rooms = &self.rooms;
+        [rooms.reception.next_wake(), rooms.federation.next_wake(), rooms.hold.next_wake()].into_iter().flatten().min()
+    }
+
+    /// The time has come: silent links end, peers are dialled, waits are over, cursors are written.
+    pub async fn timeout(&self, now: Now) {
+        let rooms = &self.rooms;
+        for link in rooms.reception.silent(now.monotonic) {
+            tracing::debug!(?link, "silent for too long; closed");
+            rooms.end(now, link);
+        }
+        let due = rooms.federation.timeout(rooms.links(), now.monotonic);
+        for asked in due.unanswered {
+            rooms.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
+        }
+        for link in due.ended {
+            rooms.end(now, link);
+        }
+        for peer in due.pump {
+            federate::pump(rooms, &peer).await;
+        }
+        if let Err(error) = rooms.hold.timeout(rooms.store(), now.monotonic).await {
+            tracing::error!(%error, "cursors could not be written");
+        }
+    }
+
+    /// Writes what is written behind: before a clean stop, which then redelivers nothing.
+    ///
+    /// # Errors
+    /// The store failed; what was not written is delivered again.
+    pub async fn flush(&self, now: Now) -> Result<(), StoreError> {
+        self.rooms.hold.write(self.rooms.store(), now.monotonic).await
+    }
+}
+
+/// The number of a frame that asks for something.
+const fn request_of(frame: &Frame) -> Option<RequestId> {
+    Some(match frame {
+        Frame::Register(words) => words.request,
+        Frame::LookUp(words) => words.request,
+        Frame::StockKeyPackages(words) => words.request,
+        Frame::ClaimKeyPackages(words) => words.request,
+        Frame::NewInvite(words) => words.request,
+        Frame::OpenThread(words) => words.request,
+        Frame::Submit(words) => words.request,
+        Frame::TagThread(words) => words.request,
+        Frame::ListThreads(words) => words.request,
+        Frame::FetchBlob(words) => words.request,
+        Frame::PeerClaim(words) => words.request,
+        _ => return None,
+    })
+}

@@ -1,0 +1,109 @@
+//! Rooms: the services of one relay, and what every flow needs of them together.
+//! Owns: the rooms. Never: decides anything; flows do.
+
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{LinkId, RequestId};
+use whimbrel_protocol::time::Now;
+
+use crate::config::Config;
+use crate::federation::Federation;
+use crate::hold::Hold;
+use crate::ports::{Links, Ports};
+use crate::push::Push;
+use crate::reception::{Reception, Stage};
+use crate::refusal::Refusal;
+use crate::thread::Thread;
+use crate::user::User;
+
+pub(crate) struct Rooms<P> {
+    pub(crate) ports: P,
+    pub(crate) config: Config,
+    pub(crate) reception: Reception,
+    pub(crate) user: User,
+    pub(crate) thread: Thread,
+    pub(crate) push: Push,
+    pub(crate) hold: Hold,
+    pub(crate) federation: Federation,
+}
+
+impl<P: Ports> Rooms<P> {
+    pub(crate) fn new(ports: P, config: Config) -> Self {
+        Self {
+            reception: Reception::default(),
+            user: User::new(config.domain.clone(), config.registration),
+            thread: Thread::new(config.domain.clone(), config.log_bounds),
+            push: Push::default(),
+            hold: Hold::default(),
+            federation: Federation::new(config.domain.clone(), config.relay, &config.peers),
+            ports,
+            config,
+        }
+    }
+
+    pub(crate) fn store(&self) -> &P::Store {
+        self.ports.store()
+    }
+
+    pub(crate) fn links(&self) -> &P::Links {
+        self.ports.links()
+    }
+
+    /// 16 bytes for an id that nothing else has.
+    pub(crate) fn chosen(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.ports.chance(&mut bytes);
+        bytes
+    }
+
+    fn jitter(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.ports.chance(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Sends an answer. A peer that lets its answers pile up loses the link, and with it nothing: whatever was
+    /// promised is in the store.
+    pub(crate) fn answer(&self, now: Now, link: LinkId, frame: impl Into<Frame>) {
+        if !self.reception.send(self.links(), link, frame) {
+            tracing::debug!(?link, "too many answers wait; link closed");
+            self.end(now, link);
+        }
+    }
+
+    /// Answers a request with a refusal.
+    pub(crate) fn refuse(&self, now: Now, link: LinkId, request: RequestId, refusal: Refusal) {
+        self.answer(now, link, refusal.frame(Some(request)));
+    }
+
+    /// Says why, and ends the link.
+    pub(crate) fn refuse_link(&self, now: Now, link: LinkId, refusal: Refusal) {
+        self.reception.send(self.links(), link, refusal.frame(None));
+        self.end(now, link);
+    }
+
+    /// Ends a link; what is queued still leaves.
+    pub(crate) fn end(&self, now: Now, link: LinkId) {
+        self.links().close(link);
+        self.gone(now, link);
+    }
+
+    /// A link is gone, and its session with it; doing it twice does no harm.
+    pub(crate) fn gone(&self, now: Now, link: LinkId) {
+        match self.reception.lost(link) {
+            Some(Stage::Device(_)) => self.push.detach(link),
+            Some(Stage::PeerOut(_)) | Some(Stage::PeerIn(_)) => {
+                for asked in self.federation.lost(now.monotonic, link, self.jitter()) {
+                    self.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer could not be reached.
+    pub(crate) fn unreached(&self, now: Now, domain: &whimbrel_protocol::id::Domain) {
+        for asked in self.federation.dial_failed(now.monotonic, domain, self.jitter()) {
+            self.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
+        }
+    }
+}

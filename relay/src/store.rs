@@ -1,0 +1,308 @@
+//! Store: the port everything durable goes through, in the words of the domain.
+//! Owns: the port and what its reads answer. The commands are in [`command`].
+//! Never: a key, a row, a transaction or an iterator in its signatures; a backend on SQL implements [`Store`] itself,
+//! backends of ordered keys implement [`Disk`] and share the mapping in [`kv`].
+//! Rules: docs/protocol/storage.md.
+
+pub mod command;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod disk;
+pub mod kv;
+
+use std::future::Future;
+
+use minicbor::{Decode, Encode};
+use whimbrel_protocol::federation::ForwardBody;
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
+    Sequence, ThreadId,
+};
+use whimbrel_protocol::push::{Entry, LogRef};
+use whimbrel_protocol::thread::{ListingPlace, ThreadRow};
+use whimbrel_storage::StorageError;
+
+pub use self::command::{Command, Conflict, Outcome};
+pub use self::disk::{Disk, InlineDisk, InlineStore, KvStore};
+
+macro_rules! chosen {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] #[cbor(with = "minicbor::bytes")] [u8; 16]);
+
+        impl $name {
+            /// Wraps 16 random bytes.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let [a, b, c, d, ..] = self.0;
+                write!(f, "{}({a:02x}{b:02x}{c:02x}{d:02x}…)", stringify!($name))
+            }
+        }
+    };
+}
+
+chosen!(
+    /// A log of this relay: chosen at random when the thread or account reaches it, so that nothing that comes back
+    /// under an old name ever sees what was there before.
+    LogId
+);
+chosen!(
+    /// What a device's cursors hang on: chosen at random when the device becomes known here.
+    MailboxId
+);
+
+/// Why the store did not do what it was told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The command's own conditions do not hold. Nothing of it was written.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// No space left; nothing was written. Later, or with less, it may go.
+    #[error("the store is full")]
+    Full,
+    /// The backend failed. Whether anything was written is not known until it is opened again.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+impl From<StorageError> for StoreError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full => Self::Full,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// An account that lives here.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Account {
+    /// Its name at this relay.
+    #[n(0)]
+    pub name: Name,
+    /// Sequence of the newest entry of its log.
+    #[n(1)]
+    pub log_seq: u64,
+    /// Hash of that entry.
+    #[n(2)]
+    pub log_hash: LogHash,
+    /// Its devices, ascending.
+    #[n(3)]
+    pub devices: Vec<AccountDevice>,
+    /// Its inbox log.
+    #[n(4)]
+    pub inbox: LogId,
+}
+
+impl Account {
+    /// One of its devices.
+    pub fn device(&self, index: DeviceIndex) -> Option<&AccountDevice> {
+        self.devices.iter().find(|device| device.index == index)
+    }
+}
+
+/// A device of an account that lives here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct AccountDevice {
+    /// Its place in the account log.
+    #[n(0)]
+    pub index: DeviceIndex,
+    /// Signs for it.
+    #[n(1)]
+    pub device_key: PublicKey,
+    /// Its certificate's key.
+    #[n(2)]
+    pub transport_key: PublicKey,
+    /// Where its cursors hang.
+    #[n(3)]
+    pub mailbox: MailboxId,
+}
+
+/// A run of one log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogPage {
+    /// The entries after the place asked for, ascending, with what decides whom each is for.
+    pub entries: Vec<Entry>,
+    /// Where the page ends: the last entry's place, or the place asked for, or beyond it where entries are gone.
+    pub upto: Sequence,
+    /// The newest entry of the log when the page was read.
+    pub head: Sequence,
+}
+
+/// One log a device reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceLog {
+    /// The log.
+    pub log: LogId,
+    /// What the device calls it.
+    pub which: LogRef,
+    /// What the device has, as far as it was written.
+    pub cursor: Sequence,
+    /// The epochs the device has a leaf in.
+    pub epochs: Epochs,
+    /// The newest entry of the log.
+    pub head: Sequence,
+}
+
+/// From the first epoch with a leaf to the last; `last` is absent while the leaf is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Epochs {
+    /// The first.
+    #[n(0)]
+    pub first: Epoch,
+    /// The last.
+    #[n(1)]
+    pub last: Option<Epoch>,
+}
+
+impl Epochs {
+    /// Every epoch there is.
+    pub const ALL: Self = Self { first: Epoch::new(0), last: None };
+
+    /// Whether an entry of this epoch is for the device.
+    pub fn contain(&self, epoch: Epoch) -> bool {
+        self.first <= epoch && self.last.is_none_or(|last| epoch <= last)
+    }
+}
+
+/// A page of an owner's threads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// Newest first.
+    pub rows: Vec<ThreadRow>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Names a row that waits for a peer relay. The opening of a thread has sequence zero, so it goes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OutboundKey {
+    /// The thread's log here.
+    pub log: LogId,
+    /// The entry's place in it.
+    pub sequence: Sequence,
+}
+
+/// A row that waits for a peer relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outbound {
+    /// Its name.
+    pub key: OutboundKey,
+    /// What is to be forwarded; absent when the log's bound has pushed the entry out meanwhile.
+    pub body: Option<ForwardBody>,
+}
+
+/// Who a peer relay must be, as first learnt.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Pin {
+    /// The identity it must show.
+    #[n(0)]
+    pub relay: RelayId,
+    /// `host:port` of its QUIC socket.
+    #[n(1)]
+    pub endpoint: String,
+}
+
+/// What every durable backend does. Commands are durable when their future is ready, refusals included: they tell of
+/// state that a crash could otherwise still take back.
+///
+/// Whatever order `commit` and `commit_all` are first polled in is the order the store decides in.
+pub trait Store: Send + Sync + 'static {
+    /// Decides one command and makes it durable.
+    fn commit(&self, command: Command) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// Decides commands in order, each seeing those before it, in one durable group; a conflict of one does not stop
+    /// the others.
+    fn commit_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> impl Future<Output = Result<Vec<Result<Outcome, Conflict>>, StoreError>> + Send;
+
+    /// An account that lives here.
+    fn account(&self, account: AccountId) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send;
+
+    /// The account behind a name.
+    fn account_by_name(&self, name: Name) -> impl Future<Output = Result<Option<AccountId>, StoreError>> + Send;
+
+    /// An account's log, as signed.
+    fn account_log(&self, account: AccountId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+
+    /// One-time KeyPackages left of a device.
+    fn package_count(&self, device: DeviceId) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// A large body.
+    fn blob(&self, blob: BlobId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+
+    /// Entries of a log after a place: at most `limit` and, from the second on, at most `bytes_max` of them.
+    fn log_page(
+        &self,
+        log: LogId,
+        after: Sequence,
+        limit: usize,
+        bytes_max: usize,
+    ) -> impl Future<Output = Result<LogPage, StoreError>> + Send;
+
+    /// The logs a device reads, by log id, after one of them.
+    fn device_logs(
+        &self,
+        mailbox: MailboxId,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeviceLog>, StoreError>> + Send;
+
+    /// An owner's threads by updated time, newest first, joined with their heads; `mailbox` is the asking device's.
+    fn thread_rows(
+        &self,
+        owner: AccountId,
+        mailbox: MailboxId,
+        after: Option<ListingPlace>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Listing, StoreError>> + Send;
+
+    /// An owner's thread by participants tag.
+    fn thread_by_tag(
+        &self,
+        owner: AccountId,
+        tag: ParticipantsTag,
+    ) -> impl Future<Output = Result<Option<ThreadId>, StoreError>> + Send;
+
+    /// Rows that wait for a peer, by key, after one of them; bounded like [`Store::log_page`].
+    fn outbound(
+        &self,
+        peer: Domain,
+        after: Option<OutboundKey>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> impl Future<Output = Result<Vec<Outbound>, StoreError>> + Send;
+
+    /// Peers with waiting rows, by domain, after one of them.
+    fn waiting_peers(
+        &self,
+        after: Option<Domain>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Domain>, StoreError>> + Send;
+
+    /// Who peers must be, as far as it was ever learnt, by domain, after one of them.
+    fn pins(
+        &self,
+        after: Option<Domain>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Domain, Pin)>, StoreError>> + Send;
+}

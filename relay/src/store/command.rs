@@ -1,0 +1,434 @@
+//! Commands: what the store can be told to do, each whole or not at all, each carrying its own conditions.
+//! Owns: the commands, their outcomes and conflicts.
+//! Never: decides one (`kv`); a condition that must hold when the write happens is here and nowhere else.
+//! Rules: docs/protocol/storage.md, "Commands".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use minicbor::bytes::ByteVec;
+use sha2::{Digest, Sha256};
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, InviteToken, LogHash, Name, ParticipantsTag,
+    PublicKey, Sequence, ThreadId, TokenHash,
+};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::{Envelope, Opening};
+use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::user::ClaimedPackage;
+use whimbrel_protocol::{RefusalCode as Code, limits};
+
+use super::{AccountDevice, LogId, MailboxId, OutboundKey, Pin};
+
+/// One change of the store.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Takes an account in. Conditions: the name is free; the account is unknown. What is there already, name and log
+    /// alike, is registered again without change.
+    Register(Register),
+    /// Stocks KeyPackages. Conditions: the device is known; no more than the bound are there afterwards.
+    StockKeyPackages(StockKeyPackages),
+    /// Hands out one KeyPackage of each of the owner's devices. Condition: the owner consents to the requester, or
+    /// the token is an invite of the owner with uses left, which is then used and gives consent.
+    ClaimKeyPackages(ClaimKeyPackages),
+    /// Lets somebody reach a local account. Condition: the account is known.
+    GiveConsent(GiveConsent),
+    /// Makes an invite known. Conditions: the owner is known; not too many are open; the token is new or the same.
+    NewInvite(NewInvite),
+    /// Opens a thread. Conditions: the creator is a participant of the origin's domain and has no thread with this
+    /// tag; every local participant is known and consents to the creator; the thread is new or identical.
+    OpenThread(Box<OpenThread>),
+    /// Appends an envelope to its thread. Conditions: the author is a member device of the origin's domain at this
+    /// epoch; the epoch is the thread's; the log has room. An envelope met before keeps its place.
+    Append(Append),
+    /// Sets an owner's tag. Condition: the owner has the thread. The first thread of a tag stays its thread.
+    TagThread(TagThread),
+    /// Moves cursors: as a maximum, never beyond the head.
+    MoveCursors(Vec<CursorMove>),
+    /// Moves threads up in their owner's listing: as a maximum.
+    TouchThreads(TouchThreads),
+    /// A peer answered for these rows: they go, and so does what nobody waits for any more.
+    Forwarded(Forwarded),
+    /// Remembers who a peer is. Condition: nothing else is remembered.
+    PinPeer(PinPeer),
+    /// Moves cursors of one log and drops what every reader has.
+    Trim(Trim),
+}
+
+/// See [`Command::Register`].
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// The name wished for.
+    pub name: Name,
+    /// Whose log it is; verified by whoever made this command.
+    pub account: AccountId,
+    /// The log, as signed.
+    pub log: Vec<u8>,
+    /// Its newest entry.
+    pub head: (u64, LogHash),
+    /// Its devices, ascending, each with a mailbox chosen for it.
+    pub devices: Vec<AccountDevice>,
+    /// Chosen for its inbox.
+    pub inbox: LogId,
+}
+
+/// See [`Command::StockKeyPackages`].
+#[derive(Clone, Debug)]
+pub struct StockKeyPackages {
+    /// Whose they are.
+    pub device: DeviceId,
+    /// Each handed out once.
+    pub one_time: Vec<ByteVec>,
+    /// Handed out when no other is left.
+    pub last_resort: Option<ByteVec>,
+}
+
+/// See [`Command::ClaimKeyPackages`].
+#[derive(Clone, Debug)]
+pub struct ClaimKeyPackages {
+    /// Whose KeyPackages.
+    pub owner: AccountId,
+    /// Who asks.
+    pub requester: AccountId,
+    /// Where the requester lives: consent holds for an account at its home, no other relay can borrow it.
+    pub requester_domain: Domain,
+    /// The owner's invite.
+    pub token: Option<InviteToken>,
+    /// The domain served here.
+    pub local: Domain,
+    /// The present, for expiry.
+    pub at: Wall,
+}
+
+/// See [`Command::GiveConsent`].
+#[derive(Clone, Debug)]
+pub struct GiveConsent {
+    /// Who may be reached.
+    pub owner: AccountId,
+    /// By whom.
+    pub other: AccountId,
+    /// Where the other lives.
+    pub domain: Domain,
+}
+
+/// See [`Command::NewInvite`].
+#[derive(Clone, Debug)]
+pub struct NewInvite {
+    /// Who invites.
+    pub owner: AccountId,
+    /// Hash of the token.
+    pub token: TokenHash,
+    /// How often it may be used.
+    pub uses: u32,
+    /// Until when.
+    pub expires: Wall,
+    /// The present: expired invites make room.
+    pub at: Wall,
+}
+
+/// On whose word something is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// An own user's device, authenticated on its link.
+    Local,
+    /// A peer relay, for its own users.
+    Peer(Domain),
+}
+
+/// See [`Command::OpenThread`].
+#[derive(Clone, Debug)]
+pub struct OpenThread {
+    /// The group as created.
+    pub opening: Arc<Opening>,
+    /// The device that created it.
+    pub creator: DeviceId,
+    /// On whose word.
+    pub origin: Origin,
+    /// The creator's tag, when the creator lives here.
+    pub tag: Option<ParticipantsTag>,
+    /// The domain served here.
+    pub local: Domain,
+    /// Chosen for the thread's log.
+    pub log: LogId,
+    /// The present.
+    pub at: Wall,
+    /// Bounds of an inbox.
+    pub bounds: LogBounds,
+    /// What makes two openings the same.
+    pub fingerprint: [u8; 32],
+    /// Hash of the Welcome.
+    pub welcome: BlobId,
+    /// Hash of the tree.
+    pub tree: BlobId,
+}
+
+/// What a relay adds to an opening.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The domain it serves.
+    pub local: Domain,
+    /// Chosen for the thread's log.
+    pub log: LogId,
+    /// The present.
+    pub at: Wall,
+    /// Bounds of an inbox.
+    pub bounds: LogBounds,
+}
+
+impl OpenThread {
+    /// The command; its hashes are computed here, so that the store's only writer need not.
+    pub fn new(
+        opening: Opening,
+        creator: DeviceId,
+        origin: Origin,
+        tag: Option<ParticipantsTag>,
+        Here { local, log, at, bounds }: Here,
+    ) -> Self {
+        let (welcome, tree) = (BlobId::of(&opening.welcome), BlobId::of(&opening.tree));
+        let fingerprint = Sha256::new()
+            .chain_update(canonical::encode(&(opening.thread, opening.epoch, &opening.participants)))
+            .chain_update(welcome.as_bytes())
+            .chain_update(tree.as_bytes())
+            .chain_update(canonical::encode(&creator))
+            .finalize()
+            .into();
+        let opening = Arc::new(opening);
+        Self { opening, creator, origin, tag, local, log, at, bounds, fingerprint, welcome, tree }
+    }
+}
+
+/// How much one log may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogBounds {
+    /// Entries.
+    pub entries_max: u64,
+    /// Bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for LogBounds {
+    fn default() -> Self {
+        Self { entries_max: limits::LOG_ENTRIES_MAX, bytes_max: limits::LOG_BYTES_MAX }
+    }
+}
+
+/// See [`Command::Append`].
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The envelope.
+    pub envelope: Arc<Envelope>,
+    /// Its id, computed by whoever made this command.
+    pub id: EnvelopeId,
+    /// The device that handed it in.
+    pub author: DeviceId,
+    /// On whose word.
+    pub origin: Origin,
+    /// The present.
+    pub at: Wall,
+    /// The log's bounds.
+    pub bounds: LogBounds,
+}
+
+/// See [`Command::TagThread`].
+#[derive(Clone, Debug)]
+pub struct TagThread {
+    /// Whose row.
+    pub owner: AccountId,
+    /// Which thread.
+    pub thread: ThreadId,
+    /// The tag.
+    pub tag: ParticipantsTag,
+}
+
+/// One cursor and how far its device has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CursorMove {
+    /// Whose cursor.
+    pub mailbox: MailboxId,
+    /// Over which log.
+    pub log: LogId,
+    /// Everything up to here is at the device.
+    pub upto: Sequence,
+}
+
+/// See [`Command::TouchThreads`].
+#[derive(Clone, Debug)]
+pub struct TouchThreads {
+    /// Whose rows.
+    pub owner: AccountId,
+    /// Which threads; those the owner does not have are passed over.
+    pub threads: Vec<ThreadId>,
+    /// When.
+    pub at: Wall,
+}
+
+/// See [`Command::Forwarded`].
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    /// The peer that answered.
+    pub peer: Domain,
+    /// What it answered for.
+    pub rows: Vec<OutboundKey>,
+}
+
+/// See [`Command::PinPeer`].
+#[derive(Clone, Debug)]
+pub struct PinPeer {
+    /// Which peer.
+    pub peer: Domain,
+    /// Who it is.
+    pub pin: Pin,
+}
+
+/// See [`Command::Trim`].
+#[derive(Clone, Debug)]
+pub struct Trim {
+    /// Which log.
+    pub log: LogId,
+    /// Cursors to move first: the trim relies on them, so they are written with it.
+    pub cursors: Vec<(MailboxId, Sequence)>,
+}
+
+/// What a command did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Nothing more to say.
+    Done,
+    /// To [`Command::StockKeyPackages`]: how many are there now.
+    Stocked {
+        /// One-time KeyPackages.
+        left: u32,
+    },
+    /// To [`Command::ClaimKeyPackages`].
+    Claimed {
+        /// One of each device that has any.
+        packages: Vec<ClaimedPackage>,
+        /// What each of the owner's devices has left.
+        left: Vec<(DeviceIndex, u32)>,
+    },
+    /// To [`Command::OpenThread`].
+    Opened(Opened),
+    /// To [`Command::OpenThread`]: the creator has a thread of exactly these people.
+    Exists(ThreadId),
+    /// To [`Command::Append`].
+    Appended(Appended),
+    /// To [`Command::Trim`].
+    Trimmed {
+        /// Everything up to here is gone.
+        upto: Sequence,
+        /// Whether more could go than one command takes.
+        more: bool,
+    },
+}
+
+/// An opened thread.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Its log here.
+    pub log: LogId,
+    /// The cursors made for local devices; none when the thread was open already.
+    pub readers: Vec<(DeviceId, MailboxId)>,
+    /// The inboxes that got an entry.
+    pub inboxes: Vec<LogId>,
+    /// The peers a row was written for.
+    pub peers: Vec<Domain>,
+}
+
+/// An envelope in its log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// The log.
+    pub log: LogId,
+    /// Its place.
+    pub sequence: Sequence,
+    /// False when it was there before.
+    pub new: bool,
+    /// The peers a row was written for.
+    pub peers: Vec<Domain>,
+}
+
+/// Why a command was not done. Nothing of it was written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// Another account has the name.
+    #[error("the name is taken")]
+    NameTaken,
+    /// The account is here with another name or log.
+    #[error("the account is registered otherwise")]
+    AccountExists,
+    /// No such account, device or thread, or not the asker's.
+    #[error("not found")]
+    NotFound,
+    /// Neither consent nor a usable invite; or no such account: the two look alike.
+    #[error("no consent")]
+    NoConsent,
+    /// The token or thread is there with another content.
+    #[error("exists with another content")]
+    Differs,
+    /// The author is no member of the thread, or the origin may not speak for it; or there is no such thread.
+    #[error("not a member")]
+    NotMember,
+    /// Not the thread's epoch.
+    #[error("epoch not current")]
+    StaleEpoch,
+    /// The command contradicts itself.
+    #[error("malformed")]
+    Malformed,
+    /// A log, or the queue for a peer, is at its bound.
+    #[error("full")]
+    Full,
+    /// A bound on how many there may be.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// A row that is needed cannot be read. Other rows can.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+}
+
+impl Conflict {
+    /// What a peer is told, and when to try again.
+    pub const fn refusal(&self) -> (RefusalCode, Option<Duration>) {
+        match self {
+            Self::NameTaken => (Code::NameTaken, None),
+            Self::AccountExists | Self::Differs => (Code::Exists, None),
+            Self::NotFound | Self::NotMember => (Code::NotFound, None),
+            Self::NoConsent => (Code::NoConsent, None),
+            Self::StaleEpoch => (Code::StaleEpoch, None),
+            Self::Malformed => (Code::Malformed, None),
+            Self::Full => (Code::Full, Some(limits::FULL_RETRY_AFTER)),
+            Self::TooMany(_) => (Code::TooLarge, None),
+            Self::Unreadable(_) => (Code::Internal, Some(limits::FULL_RETRY_AFTER)),
+        }
+    }
+}
+
+impl Command {
+    /// About how many bytes the command writes: groups are cut by it.
+    pub fn bytes(&self) -> usize {
+        const ROWS: usize = 1_024;
+        ROWS + match self {
+            Self::Register(register) => register.log.len(),
+            Self::StockKeyPackages(stock) => stock.one_time.iter().chain(&stock.last_resort).map(|p| p.len()).sum(),
+            Self::OpenThread(open) => {
+                // A member, a cursor, a row and an inbox entry that names everybody, for each device.
+                let devices = open.opening.devices().count();
+                let accounts = open.opening.participants.len();
+                open.opening.welcome.len() + open.opening.tree.len() + devices * 256 + accounts * (devices * 64 + 512)
+            }
+            Self::Append(append) => append.envelope.body.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A device's keys, as a verified log names them, with the mailbox chosen for it.
+pub const fn account_device(
+    index: DeviceIndex,
+    device_key: PublicKey,
+    transport_key: PublicKey,
+    mailbox: MailboxId,
+) -> AccountDevice {
+    AccountDevice { index, device_key, transport_key, mailbox }
+}

@@ -1,0 +1,213 @@
+//! Disk: what a runtime lends the shared mapping, and the mapping's store over it.
+//! Owns: the port [`Disk`], [`KvStore`] over it, and a disk that does everything at once for tests.
+//! Never: decides a command (`kv`).
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::thread::ListingPlace;
+use whimbrel_storage::{OrderedKv, Reads, StorageError};
+
+use super::kv::{self, Committer};
+use super::{
+    Account, Command, Conflict, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Outcome, Pin,
+    Store, StoreError,
+};
+
+/// A place for ordered rows with a writer of its own.
+pub trait Disk: Send + Sync + 'static {
+    /// Decides the commands with one [`Committer`], in the order in which calls are first polled, and answers once
+    /// what they wrote is durable. Calls may share a group.
+    fn commit(
+        &self,
+        commands: Vec<Command>,
+    ) -> impl Future<Output = Result<Vec<Result<Outcome, Conflict>>, StoreError>> + Send;
+
+    /// Runs a query on the rows as they are now: every command answered so far is seen.
+    fn read<T, Q>(&self, query: Q) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        Q: FnOnce(&dyn Reads) -> Result<T, StorageError> + Send + 'static;
+}
+
+/// The store over a disk of ordered rows.
+#[derive(Debug)]
+pub struct KvStore<D>(D);
+
+impl<D: Disk> KvStore<D> {
+    /// The store over this disk.
+    pub const fn new(disk: D) -> Self {
+        Self(disk)
+    }
+
+    /// The disk below.
+    pub const fn disk(&self) -> &D {
+        &self.0
+    }
+}
+
+impl<D: Disk> Store for KvStore<D> {
+    async fn commit(&self, command: Command) -> Result<Outcome, StoreError> {
+        let mut outcomes = self.0.commit(vec![command]).await?;
+        let outcome = outcomes.pop().ok_or_else(|| StoreError::Failed("a command without an outcome".to_owned()))?;
+        Ok(outcome?)
+    }
+
+    async fn commit_all(&self, commands: Vec<Command>) -> Result<Vec<Result<Outcome, Conflict>>, StoreError> {
+        let count = commands.len();
+        let outcomes = self.0.commit(commands).await?;
+        if outcomes.len() == count {
+            Ok(outcomes)
+        } else {
+            Err(StoreError::Failed("commands without an outcome".to_owned()))
+        }
+    }
+
+    async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
+        self.0.read(move |reads| kv::account(reads, account)).await
+    }
+
+    async fn account_by_name(&self, name: Name) -> Result<Option<AccountId>, StoreError> {
+        self.0.read(move |reads| kv::account_by_name(reads, &name)).await
+    }
+
+    async fn account_log(&self, account: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.read(move |reads| kv::account_log(reads, account)).await
+    }
+
+    async fn package_count(&self, device: DeviceId) -> Result<u32, StoreError> {
+        self.0.read(move |reads| kv::package_count(reads, device)).await
+    }
+
+    async fn blob(&self, blob: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.read(move |reads| kv::blob(reads, blob)).await
+    }
+
+    async fn log_page(
+        &self,
+        log: LogId,
+        after: Sequence,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<LogPage, StoreError> {
+        self.0.read(move |reads| kv::log_page(reads, log, after, limit, bytes_max)).await
+    }
+
+    async fn device_logs(
+        &self,
+        mailbox: MailboxId,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceLog>, StoreError> {
+        self.0.read(move |reads| kv::device_logs(reads, mailbox, after, limit)).await
+    }
+
+    async fn thread_rows(
+        &self,
+        owner: AccountId,
+        mailbox: MailboxId,
+        after: Option<ListingPlace>,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        self.0.read(move |reads| kv::thread_rows(reads, owner, mailbox, after, limit)).await
+    }
+
+    async fn thread_by_tag(&self, owner: AccountId, tag: ParticipantsTag) -> Result<Option<ThreadId>, StoreError> {
+        self.0.read(move |reads| kv::thread_by_tag(reads, owner, tag)).await
+    }
+
+    async fn outbound(
+        &self,
+        peer: Domain,
+        after: Option<OutboundKey>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Outbound>, StoreError> {
+        self.0.read(move |reads| kv::outbound(reads, &peer, after, limit, bytes_max)).await
+    }
+
+    async fn waiting_peers(&self, after: Option<Domain>, limit: usize) -> Result<Vec<Domain>, StoreError> {
+        self.0.read(move |reads| kv::waiting_peers(reads, after.as_ref(), limit)).await
+    }
+
+    async fn pins(&self, after: Option<Domain>, limit: usize) -> Result<Vec<(Domain, Pin)>, StoreError> {
+        self.0.read(move |reads| kv::pins(reads, after.as_ref(), limit)).await
+    }
+}
+
+/// A disk that decides, applies and syncs at the first poll: for tests, and wherever nobody else waits.
+pub struct InlineDisk<K> {
+    kv: Arc<K>,
+    committer: Mutex<Committer<Arc<K>>>,
+}
+
+/// The store over an [`InlineDisk`].
+pub type InlineStore<K> = KvStore<InlineDisk<K>>;
+
+impl<K: OrderedKv + 'static> InlineStore<K> {
+    /// A store that does everything at once on these rows.
+    pub fn over(kv: Arc<K>) -> Self {
+        Self::new(InlineDisk { committer: Mutex::new(Committer::new(Arc::clone(&kv))), kv })
+    }
+}
+
+impl<K> std::fmt::Debug for InlineDisk<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InlineDisk").finish_non_exhaustive()
+    }
+}
+
+impl<K: OrderedKv + 'static> Disk for InlineDisk<K> {
+    async fn commit(&self, commands: Vec<Command>) -> Result<Vec<Result<Outcome, Conflict>>, StoreError> {
+        // A panic under the lock leaves the committer with nothing but a cache that the next error clears.
+        let mut committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcomes = committer.apply(&commands)?;
+        committer.sync()?;
+        Ok(outcomes)
+    }
+
+    async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&dyn Reads) -> Result<T, StorageError> + Send + 'static,
+    {
+        Ok(query(self.kv.as_ref())?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use whimbrel_storage::{Kv, MemoryEngine, MemoryKv};
+
+    use super::*;
+    use crate::store::contract::{self, Fixture};
+
+    #[derive(Default)]
+    struct Memory {
+        disk: MemoryEngine,
+    }
+
+    impl Fixture for Memory {
+        type Store = InlineStore<MemoryKv>;
+
+        fn fresh(&mut self) -> Self::Store {
+            self.disk = MemoryEngine::new();
+            KvStore::over(Arc::new(Kv::open(self.disk.clone(), None).unwrap()))
+        }
+
+        fn restart(&mut self, store: Self::Store) -> Self::Store {
+            drop(store);
+            self.disk.crash(0);
+            let kv = Kv::open(self.disk.clone(), None).unwrap();
+            kv.verify().unwrap();
+            KvStore::over(Arc::new(kv))
+        }
+    }
+
+    #[test]
+    fn memory_keeps_the_contract() {
+        contract::check(&mut Memory::default());
+    }
+}

@@ -1,0 +1,158 @@
+//! Ordered keys: the one mapping of the store's commands and reads to ordered rows, as pure functions.
+//! Owns: the group decision, the ids it keeps at hand, the writer that applies a group.
+//! Never: waits, starts a thread, reads a clock. The rows are in `rows`, the rules in `accounts` and `threads`.
+//! Limits: `limits::GROUP_BYTES_MAX`, `limits::LOG_IDS_REMEMBERED`, `limits::RECENT_IDS_CACHED`.
+
+mod accounts;
+mod reads;
+mod recent;
+mod rows;
+mod threads;
+mod trim;
+
+use std::ops::Deref;
+
+use whimbrel_protocol::limits;
+use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
+
+pub use self::reads::{
+    account, account_by_name, account_log, blob, device_logs, log_page, outbound, package_count, pins, thread_by_tag,
+    thread_rows, waiting_peers,
+};
+pub use self::recent::Recent;
+use super::{Command, Conflict, Outcome, StoreError};
+
+/// Why one command was not done.
+enum Fault {
+    Conflict(Conflict),
+    Storage(StorageError),
+}
+
+impl From<Conflict> for Fault {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(conflict)
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+type Decided = Result<Outcome, Fault>;
+
+/// Decides commands in order, each seeing those before it, and gives the batch that makes them so. A command whose
+/// conditions do not hold, or that meets a damaged row, leaves nothing in the batch.
+///
+/// `recent` belongs to these rows: when the batch is not applied, [`Recent::forget`].
+///
+/// # Errors
+/// The engine failed; nothing is decided.
+pub fn decide(
+    reads: &dyn Reads,
+    commands: &[Command],
+    recent: &mut Recent,
+) -> Result<(Batch, Vec<Result<Outcome, Conflict>>), StorageError> {
+    let mut group = Overlay::new(reads);
+    let mut outcomes = Vec::with_capacity(commands.len());
+    for command in commands {
+        let mut rows = Overlay::new(&group);
+        let decided = decide_one(&mut rows, command, recent);
+        let changes = rows.into_changes();
+        outcomes.push(match decided {
+            Ok(outcome) => {
+                group.absorb(changes);
+                Ok(outcome)
+            }
+            Err(Fault::Conflict(conflict)) => Err(conflict),
+            Err(Fault::Storage(error)) if error.is_sticky() => return Err(error),
+            Err(Fault::Storage(error)) => Err(Conflict::Unreadable(error.to_string())),
+        });
+    }
+    Ok((group.into_batch(), outcomes))
+}
+
+fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) -> Decided {
+    match command {
+        Command::Register(register) => accounts::register(rows, register),
+        Command::StockKeyPackages(stock) => accounts::stock(rows, stock),
+        Command::ClaimKeyPackages(claim) => accounts::claim(rows, claim),
+        Command::GiveConsent(give) => accounts::give_consent(rows, give),
+        Command::NewInvite(invite) => accounts::invite(rows, invite),
+        Command::OpenThread(open) => threads::open(rows, open),
+        Command::Append(append) => threads::append(rows, append, recent),
+        Command::TagThread(tag) => threads::tag(rows, tag),
+        Command::TouchThreads(touch) => threads::touch(rows, touch),
+        Command::MoveCursors(moves) => trim::move_cursors(rows, moves),
+        Command::Forwarded(forwarded) => trim::forwarded(rows, forwarded),
+        Command::Trim(command) => trim::trim(rows, command),
+        Command::PinPeer(pin) => accounts::pin_peer(rows, pin),
+    }
+}
+
+/// The one writer of a store of ordered rows.
+///
+/// ```text
+/// outcomes = committer.apply(&commands)?;   // for each waiting call, in order
+/// committer.sync()?;                        // once
+/// // now answer all of them, conflicts too
+/// ```
+#[derive(Debug)]
+pub struct Committer<K> {
+    kv: K,
+    recent: Recent,
+}
+
+impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
+    /// The writer of these rows; there must be no other.
+    pub fn new(kv: K) -> Self {
+        Self { kv, recent: Recent::new(limits::RECENT_IDS_CACHED) }
+    }
+
+    /// Decides commands and applies what they write. Nothing may be answered before [`Committer::sync`] returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`]: of the commands from the first that did not fit on, nothing is written; answer the whole
+    /// call so. Any other: stop, open the store again.
+    pub fn apply(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, Conflict>>, StoreError> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let mut rest = commands;
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(group_len(rest));
+            let decided = decide(&*self.kv, group, &mut self.recent).and_then(|(batch, decided)| {
+                if !batch.is_empty() {
+                    self.kv.apply(&batch)?;
+                }
+                Ok(decided)
+            });
+            match decided {
+                Ok(decided) => outcomes.extend(decided),
+                Err(error) => {
+                    self.recent.forget();
+                    return Err(error.into());
+                }
+            }
+            rest = others;
+        }
+        Ok(outcomes)
+    }
+
+    /// Makes everything applied so far durable.
+    ///
+    /// # Errors
+    /// Always fatal.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.kv.sync().map_err(|error| StoreError::Failed(error.to_string()))
+    }
+}
+
+/// How many of the commands go into one batch: at least one.
+fn group_len(commands: &[Command]) -> usize {
+    let mut bytes = 0_usize;
+    let fits = |command: &&Command| {
+        bytes = bytes.saturating_add(command.bytes());
+        bytes <= limits::GROUP_BYTES_MAX
+    };
+    commands.iter().take_while(fits).count().max(1)
+}

@@ -1,0 +1,194 @@
+//! Accounts: names, KeyPackages, consent, invites and peers' pins, as rows.
+//! Owns: the conditions of the commands about them.
+//! Limits: `limits::KEY_PACKAGES_MAX`, `limits::INVITES_MAX`, `limits::PEERS_MAX`. Rules: docs/protocol/user.md.
+
+use whimbrel_protocol::id::{AccountId, DeviceId, Domain};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::user::ClaimedPackage;
+use whimbrel_storage::{Order, Overlay, Reads, StorageError};
+
+use super::rows::{self, CursorRow, Home, InviteRow, LogRow, Member, OwnerRow, StockRow, space};
+use super::{Decided, Fault};
+use crate::store::command::{ClaimKeyPackages, GiveConsent, NewInvite, PinPeer, Register, StockKeyPackages};
+use crate::store::{Account, Conflict, Epochs, Outcome, Pin};
+use whimbrel_protocol::id::Sequence;
+use whimbrel_protocol::push::LogRef;
+
+pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
+    let name_key = rows::name(&register.name);
+    let holder: Option<AccountId> = rows::get(rows, &name_key)?;
+    if holder.is_some_and(|holder| holder != register.account) {
+        return Err(Conflict::NameTaken.into());
+    }
+    let account_key = rows::of_account(space::ACCOUNT, register.account);
+    if let Some(known) = rows::get::<Account>(rows, &account_key)? {
+        let same = known.name == register.name && (known.log_seq, known.log_hash) == register.head;
+        return if same { Ok(Outcome::Done) } else { Err(Conflict::AccountExists.into()) };
+    }
+    let account = Account {
+        name: register.name.clone(),
+        log_seq: register.head.0,
+        log_hash: register.head.1,
+        devices: register.devices.clone(),
+        inbox: register.inbox,
+    };
+    rows::put(rows, name_key, &register.account);
+    rows::put(rows, account_key, &account);
+    rows.put(rows::of_account(space::ACCOUNT_LOG, register.account), register.log.clone());
+    rows::put(rows, rows::log(register.inbox), &LogRow::new(LogRef::Inbox, Wall::default()));
+    for device in &register.devices {
+        let id = DeviceId { account: register.account, index: device.index };
+        let member = Member { epochs: Epochs::ALL, home: Home::Here(device.mailbox) };
+        rows::put(rows, rows::member(register.inbox, id), &member);
+        let cursor = CursorRow { upto: Sequence::ZERO, epochs: Epochs::ALL };
+        rows::put(rows, rows::cursor(device.mailbox, register.inbox), &cursor);
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn stock(rows: &mut Overlay<'_>, stock: &StockKeyPackages) -> Decided {
+    let device = stock.device;
+    let account = known_account(rows, device.account)?.ok_or(Conflict::NotFound)?;
+    account.device(device.index).ok_or(Conflict::NotFound)?;
+    let stock_key = rows::of_device(space::STOCK, device);
+    let mut row: StockRow = rows::get(rows, &stock_key)?.unwrap_or_default();
+    // A request sent again after a lost answer must not make one KeyPackage go out twice.
+    let prefix = rows::of_device(space::PACKAGE, device);
+    let there = rows::scan(rows, &prefix, limits::KEY_PACKAGES_MAX)?;
+    for package in &stock.one_time {
+        if there.iter().any(|(_, known)| known == package.as_slice()) {
+            continue;
+        }
+        if row.left() as usize >= limits::KEY_PACKAGES_MAX {
+            return Err(Conflict::TooMany("key packages").into());
+        }
+        rows.put(rows::package(device, row.next), package.to_vec());
+        row.next += 1;
+    }
+    if let Some(package) = &stock.last_resort {
+        rows.put(rows::of_device(space::LAST_RESORT, device), package.to_vec());
+    }
+    rows::put(rows, stock_key, &row);
+    Ok(Outcome::Stocked { left: row.left() })
+}
+
+pub(super) fn claim(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Decided {
+    let account = known_account(rows, claim.owner)?.ok_or(Conflict::NoConsent)?;
+    if !consents(rows, claim.owner, claim.requester, &claim.requester_domain)? {
+        use_invite(rows, claim)?;
+        rows::put(rows, rows::consent(claim.owner, claim.requester), &claim.requester_domain);
+        if claim.requester_domain == claim.local {
+            rows::put(rows, rows::consent(claim.requester, claim.owner), &claim.local);
+        }
+    }
+    let mut packages = Vec::with_capacity(account.devices.len());
+    let mut left = Vec::with_capacity(account.devices.len());
+    for device in &account.devices {
+        let id = DeviceId { account: claim.owner, index: device.index };
+        let (package, remaining) = take_package(rows, id)?;
+        packages.extend(package.map(|package| ClaimedPackage { device: device.index, package }));
+        left.push((device.index, remaining));
+    }
+    Ok(Outcome::Claimed { packages, left })
+}
+
+fn use_invite(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Result<(), Fault> {
+    let token = claim.token.ok_or(Conflict::NoConsent)?;
+    let key = rows::invite(claim.owner, token.hash());
+    let mut invite: InviteRow = rows::get(rows, &key)?.ok_or(Conflict::NoConsent)?;
+    if invite.left == 0 || invite.expires <= claim.at {
+        return Err(Conflict::NoConsent.into());
+    }
+    invite.left -= 1;
+    if invite.left > 0 {
+        rows::put(rows, key, &invite);
+    } else {
+        rows.delete(key);
+        let mut owner = owner_row(rows, claim.owner)?;
+        owner.invites = owner.invites.saturating_sub(1);
+        rows::put(rows, rows::of_account(space::OWNER, claim.owner), &owner);
+    }
+    Ok(())
+}
+
+/// The oldest one-time KeyPackage, or the last-resort one when there is none.
+fn take_package(rows: &mut Overlay<'_>, device: DeviceId) -> Result<(Option<Vec<u8>>, u32), StorageError> {
+    let stock_key = rows::of_device(space::STOCK, device);
+    let mut row: StockRow = rows::get(rows, &stock_key)?.unwrap_or_default();
+    if row.left() == 0 {
+        return Ok((rows.get(&rows::of_device(space::LAST_RESORT, device))?, 0));
+    }
+    let key = rows::package(device, row.first);
+    let package = rows.get(&key)?.ok_or_else(|| rows::damaged(&key, "a stocked KeyPackage is missing"))?;
+    rows.delete(key);
+    row.first += 1;
+    rows::put(rows, stock_key, &row);
+    Ok((Some(package), row.left()))
+}
+
+pub(super) fn give_consent(rows: &mut Overlay<'_>, give: &GiveConsent) -> Decided {
+    known_account(rows, give.owner)?.ok_or(Conflict::NotFound)?;
+    rows::put(rows, rows::consent(give.owner, give.other), &give.domain);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn invite(rows: &mut Overlay<'_>, invite: &NewInvite) -> Decided {
+    known_account(rows, invite.owner)?.ok_or(Conflict::NotFound)?;
+    let key = rows::invite(invite.owner, invite.token);
+    let row = InviteRow { left: invite.uses, expires: invite.expires };
+    match rows::get::<InviteRow>(rows, &key)? {
+        Some(known) if known == row => return Ok(Outcome::Done),
+        Some(_) => return Err(Conflict::Differs.into()),
+        None => {}
+    }
+    let mut owner = owner_row(rows, invite.owner)?;
+    if owner.invites as usize >= limits::INVITES_MAX {
+        let prefix = rows::of_account(space::INVITE, invite.owner);
+        for (old_key, value) in rows::scan(rows, &prefix, limits::INVITES_MAX)? {
+            if rows::read::<InviteRow>(&old_key, &value)?.expires <= invite.at {
+                rows.delete(old_key);
+                owner.invites = owner.invites.saturating_sub(1);
+            }
+        }
+    }
+    if owner.invites as usize >= limits::INVITES_MAX {
+        return Err(Conflict::TooMany("open invites").into());
+    }
+    owner.invites += 1;
+    rows::put(rows, key, &row);
+    rows::put(rows, rows::of_account(space::OWNER, invite.owner), &owner);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
+    let key = rows::of_peer(space::PIN, &command.peer);
+    if let Some(known) = rows::get::<Pin>(rows, &key)? {
+        return if known.relay == command.pin.relay { Ok(Outcome::Done) } else { Err(Conflict::Differs.into()) };
+    }
+    let all = [space::PIN];
+    if rows.scan(&all, &rows::end(&all), Order::Ascending, limits::PEERS_MAX)?.len() >= limits::PEERS_MAX {
+        return Err(Conflict::TooMany("peers").into());
+    }
+    rows::put(rows, key, &command.pin);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn known_account(reads: &dyn Reads, account: AccountId) -> Result<Option<Account>, StorageError> {
+    rows::get(reads, &rows::of_account(space::ACCOUNT, account))
+}
+
+pub(super) fn owner_row(reads: &dyn Reads, owner: AccountId) -> Result<OwnerRow, StorageError> {
+    Ok(rows::get(reads, &rows::of_account(space::OWNER, owner))?.unwrap_or_default())
+}
+
+/// Whether `owner` lets this account, at its home, reach it. Nobody needs consent to reach themselves.
+pub(super) fn consents(
+    reads: &dyn Reads,
+    owner: AccountId,
+    other: AccountId,
+    domain: &Domain,
+) -> Result<bool, StorageError> {
+    let home: Option<Domain> = rows::get(reads, &rows::consent(owner, other))?;
+    Ok(home.as_ref() == Some(domain))
+}

@@ -1,0 +1,252 @@
+//! Reads: what the store's queries answer, from ordered rows.
+//! Owns: paging and its bounds. Never: changes a row.
+
+use whimbrel_protocol::federation::ForwardBody;
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{Entry, EntryBody, Invitation};
+use whimbrel_protocol::thread::{ListingPlace, Opening, ThreadRow};
+use whimbrel_storage::{Order, Reads, Row, StorageError};
+
+use super::rows::{self, CursorRow, EntryRow, LogRow, OwnRow, StockRow, space};
+use crate::store::{Account, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Pin};
+
+/// Entries read from the rows at once: a page of largest entries stays below 5 MiB whatever its bound.
+const STEP: usize = 16;
+
+/// An account that lives here.
+///
+/// # Errors
+/// As for every read: a damaged row, or the engine failed.
+pub fn account(reads: &dyn Reads, account: AccountId) -> Result<Option<Account>, StorageError> {
+    super::accounts::known_account(reads, account)
+}
+
+/// The account behind a name.
+///
+/// # Errors
+/// See [`account`].
+pub fn account_by_name(reads: &dyn Reads, name: &Name) -> Result<Option<AccountId>, StorageError> {
+    rows::get(reads, &rows::name(name))
+}
+
+/// An account's log, as signed.
+///
+/// # Errors
+/// See [`account`].
+pub fn account_log(reads: &dyn Reads, account: AccountId) -> Result<Option<Vec<u8>>, StorageError> {
+    reads.get(&rows::of_account(space::ACCOUNT_LOG, account))
+}
+
+/// One-time KeyPackages left of a device.
+///
+/// # Errors
+/// See [`account`].
+pub fn package_count(reads: &dyn Reads, device: DeviceId) -> Result<u32, StorageError> {
+    let row: StockRow = rows::get(reads, &rows::of_device(space::STOCK, device))?.unwrap_or_default();
+    Ok(row.left())
+}
+
+/// A large body.
+///
+/// # Errors
+/// See [`account`].
+pub fn blob(reads: &dyn Reads, blob: BlobId) -> Result<Option<Vec<u8>>, StorageError> {
+    reads.get(&rows::blob(blob))
+}
+
+/// Entries of a log after a place.
+///
+/// # Errors
+/// See [`account`].
+pub fn log_page(
+    reads: &dyn Reads,
+    log: LogId,
+    after: Sequence,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<LogPage, StorageError> {
+    let Some(row) = rows::get::<LogRow>(reads, &rows::log(log))? else {
+        return Ok(LogPage { entries: Vec::new(), upto: after, head: Sequence::ZERO });
+    };
+    let mut page = LogPage { entries: Vec::new(), upto: after.max(row.trimmed), head: row.head };
+    let end = rows::after(&rows::of_log(space::ENTRY, log, Sequence::new(u64::MAX)));
+    let (mut bytes, mut full) = (0, after >= row.head);
+    while !full && page.entries.len() < limit {
+        let from = rows::of_log(space::ENTRY, log, page.upto.next());
+        let step = STEP.min(limit - page.entries.len());
+        let found = reads.scan(&from, &end, Order::Ascending, step)?;
+        full = found.len() < step;
+        for (key, value) in found {
+            bytes += value.len();
+            if bytes > bytes_max && !page.entries.is_empty() {
+                full = true;
+                break;
+            }
+            let sequence = rows::sequence_of(&key)?;
+            page.entries.push(Entry { sequence, body: rows::read::<EntryRow>(&key, &value)?.body });
+            page.upto = sequence;
+        }
+    }
+    // The rows may have grown between the two reads.
+    page.head = page.head.max(page.upto);
+    Ok(page)
+}
+
+/// The logs a device reads, by log id.
+///
+/// # Errors
+/// See [`account`].
+pub fn device_logs(
+    reads: &dyn Reads,
+    mailbox: MailboxId,
+    after: Option<LogId>,
+    limit: usize,
+) -> Result<Vec<DeviceLog>, StorageError> {
+    let prefix = rows::cursors(mailbox);
+    let from = after.map_or_else(|| prefix.clone(), |log| rows::after(&rows::cursor(mailbox, log)));
+    let found = reads.scan(&from, &rows::end(&prefix), Order::Ascending, limit)?;
+    let join = |(key, value): Row| {
+        let log = LogId::from_bytes(rows::rest(&key, prefix.len())?);
+        let cursor: CursorRow = rows::read(&key, &value)?;
+        let log_key = rows::log(log);
+        let row: LogRow = rows::get(reads, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
+        Ok(DeviceLog { log, which: row.which, cursor: cursor.upto, epochs: cursor.epochs, head: row.head })
+    };
+    found.into_iter().map(join).collect()
+}
+
+/// An owner's threads by updated time, newest first.
+///
+/// # Errors
+/// See [`account`].
+pub fn thread_rows(
+    reads: &dyn Reads,
+    owner: AccountId,
+    mailbox: MailboxId,
+    after: Option<ListingPlace>,
+    limit: usize,
+) -> Result<Listing, StorageError> {
+    let mut places = Vec::new();
+    let prefix = rows::of_account(space::ROW, owner);
+    for (key, value) in rows::scan(reads, &prefix, limits::ACCOUNT_THREADS_MAX)? {
+        let row: OwnRow = rows::read(&key, &value)?;
+        let log_key = rows::log(row.log);
+        let log: LogRow = rows::get(reads, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
+        let thread = ThreadId::from_bytes(rows::rest(&key, prefix.len())?);
+        let place = ListingPlace { updated: log.updated.max(row.touched), thread };
+        if after.is_none_or(|after| place < after) {
+            places.push((place, row, log));
+        }
+    }
+    places.sort_by_key(|(place, ..)| std::cmp::Reverse(*place));
+    let more = places.len() > limit;
+    places.truncate(limit);
+    let join = |(place, row, log): (ListingPlace, OwnRow, LogRow)| {
+        let unread = unread(reads, mailbox, row.log, &log)?;
+        Ok(ThreadRow { place, head: log.head, unread, tag: row.tag })
+    };
+    let rows = places.into_iter().map(join).collect::<Result<_, StorageError>>()?;
+    Ok(Listing { rows, more })
+}
+
+/// Messages after the larger of cursor and trim point.
+fn unread(reads: &dyn Reads, mailbox: MailboxId, id: LogId, log: &LogRow) -> Result<u64, StorageError> {
+    let cursor: Option<CursorRow> = rows::get(reads, &rows::cursor(mailbox, id))?;
+    let seen = match cursor {
+        Some(cursor) if cursor.upto >= log.head => log.total.messages,
+        Some(cursor) if cursor.upto > log.trimmed => {
+            let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, id, cursor.upto))?;
+            entry.map_or(log.trimmed_total.messages, |entry| entry.total.messages)
+        }
+        _ => log.trimmed_total.messages,
+    };
+    Ok(log.total.messages.saturating_sub(seen))
+}
+
+/// An owner's thread by participants tag.
+///
+/// # Errors
+/// See [`account`].
+pub fn thread_by_tag(
+    reads: &dyn Reads,
+    owner: AccountId,
+    tag: ParticipantsTag,
+) -> Result<Option<ThreadId>, StorageError> {
+    rows::get(reads, &rows::tag(owner, tag))
+}
+
+/// Rows that wait for a peer, by key.
+///
+/// # Errors
+/// See [`account`].
+pub fn outbound(
+    reads: &dyn Reads,
+    peer: &Domain,
+    after: Option<OutboundKey>,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<Vec<Outbound>, StorageError> {
+    let prefix = rows::of_peer(space::OUTBOUND, peer);
+    let from = after.map_or_else(|| prefix.clone(), |key| rows::after(&rows::outbound(peer, key.log, key.sequence)));
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for (key, value) in reads.scan(&from, &rows::end(&prefix), Order::Ascending, limit)? {
+        let named: [u8; 24] = rows::rest(&key, prefix.len())?;
+        let (log, _) = named.split_at(16);
+        let log = LogId::from_bytes(log.try_into().map_err(|_| rows::damaged(&key, "no log"))?);
+        let sequence = rows::sequence_of(&key)?;
+        let body = if value.is_empty() { entry(reads, log, sequence)? } else { opening(reads, &key, &value)? };
+        bytes += match &body {
+            Some(ForwardBody::Opening(_, opening)) => opening.welcome.len() + opening.tree.len(),
+            Some(ForwardBody::Envelope(_, envelope)) => envelope.body.len(),
+            None => 0,
+        };
+        if bytes > bytes_max && !page.is_empty() {
+            break;
+        }
+        page.push(Outbound { key: OutboundKey { log, sequence }, body });
+    }
+    Ok(page)
+}
+
+fn entry(reads: &dyn Reads, log: LogId, sequence: Sequence) -> Result<Option<ForwardBody>, StorageError> {
+    let row: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, log, sequence))?;
+    Ok(match row.map(|row| row.body) {
+        Some(EntryBody::Envelope(author, envelope)) => Some(ForwardBody::Envelope(author, envelope)),
+        Some(EntryBody::Invitation(_)) | None => None,
+    })
+}
+
+fn opening(reads: &dyn Reads, key: &[u8], value: &[u8]) -> Result<Option<ForwardBody>, StorageError> {
+    let Invitation { thread, epoch, inviter, participants, welcome, tree } = rows::read(key, value)?;
+    let bytes = |id| blob(reads, id)?.ok_or_else(|| rows::damaged(key, "a blob of an opening is missing"));
+    let opening = Opening { thread, epoch, participants, welcome: bytes(welcome)?, tree: bytes(tree)? };
+    Ok(Some(ForwardBody::Opening(inviter, opening)))
+}
+
+/// Peers with waiting rows, by domain.
+///
+/// # Errors
+/// See [`account`].
+pub fn waiting_peers(reads: &dyn Reads, after: Option<&Domain>, limit: usize) -> Result<Vec<Domain>, StorageError> {
+    peers(reads, space::WAITING, after, limit)?.into_iter().map(|(key, _)| domain_of(&key)).collect()
+}
+
+/// Who peers must be, by domain.
+///
+/// # Errors
+/// See [`account`].
+pub fn pins(reads: &dyn Reads, after: Option<&Domain>, limit: usize) -> Result<Vec<(Domain, Pin)>, StorageError> {
+    let pin = |(key, value): Row| Ok((domain_of(&key)?, rows::read(&key, &value)?));
+    peers(reads, space::PIN, after, limit)?.into_iter().map(pin).collect()
+}
+
+fn peers(reads: &dyn Reads, space: u8, after: Option<&Domain>, limit: usize) -> Result<Vec<Row>, StorageError> {
+    let from = after.map_or_else(|| vec![space], |peer| rows::after(&rows::of_peer(space, peer)));
+    reads.scan(&from, &rows::end(&[space]), Order::Ascending, limit)
+}
+
+fn domain_of(key: &[u8]) -> Result<Domain, StorageError> {
+    let text = key.get(1..key.len().saturating_sub(1)).and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| rows::damaged(key, "no domain"))
+}

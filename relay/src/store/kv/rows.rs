@@ -1,0 +1,354 @@
+//! Rows: the key spaces of a relay's ordered store, their keys and values.
+//! Owns: the one-byte spaces (a number is never used again for something else), key forms, typed get and put.
+//! Never: decides anything.
+//!
+//! Integers in keys are big-endian, so that they sort; a text ends with a zero byte, which none contains.
+
+use minicbor::{Decode, Encode};
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+};
+use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::time::Wall;
+use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
+
+use crate::store::{Epochs, LogId, MailboxId};
+
+pub(super) mod space {
+    /// name -> account id.
+    pub(crate) const NAME: u8 = 1;
+    /// account -> [`crate::store::Account`].
+    pub(crate) const ACCOUNT: u8 = 2;
+    /// account -> the account log, as signed.
+    pub(crate) const ACCOUNT_LOG: u8 = 3;
+    /// account -> [`super::OwnerRow`].
+    pub(crate) const OWNER: u8 = 4;
+    /// device -> [`super::StockRow`].
+    pub(crate) const STOCK: u8 = 5;
+    /// device, number -> a one-time KeyPackage.
+    pub(crate) const PACKAGE: u8 = 6;
+    /// device -> the last-resort KeyPackage.
+    pub(crate) const LAST_RESORT: u8 = 7;
+    /// owner, other -> the other's home domain.
+    pub(crate) const CONSENT: u8 = 8;
+    /// owner, token hash -> [`super::InviteRow`].
+    pub(crate) const INVITE: u8 = 9;
+    /// thread -> [`super::ThreadMeta`].
+    pub(crate) const THREAD: u8 = 10;
+    /// log -> [`super::LogRow`].
+    pub(crate) const LOG: u8 = 11;
+    /// log, sequence -> [`super::EntryRow`].
+    pub(crate) const ENTRY: u8 = 12;
+    /// log, sequence -> envelope id, of the newest entries, trimmed or not.
+    pub(crate) const TAIL: u8 = 13;
+    /// log, device -> [`super::Member`].
+    pub(crate) const MEMBER: u8 = 14;
+    /// mailbox, log -> [`super::CursorRow`].
+    pub(crate) const CURSOR: u8 = 15;
+    /// owner, thread -> [`super::OwnRow`].
+    pub(crate) const ROW: u8 = 16;
+    /// owner, participants tag -> thread.
+    pub(crate) const TAG: u8 = 17;
+    /// blob -> its bytes.
+    pub(crate) const BLOB: u8 = 18;
+    /// peer, log, sequence -> nothing, or for an opening the invitation that names its blobs.
+    pub(crate) const OUTBOUND: u8 = 19;
+    /// peer -> how many outbound rows wait.
+    pub(crate) const WAITING: u8 = 20;
+    /// peer -> [`crate::store::Pin`].
+    pub(crate) const PIN: u8 = 21;
+}
+
+/// Counts of what an account owns.
+#[derive(Clone, Copy, Default, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct OwnerRow {
+    #[n(0)]
+    pub(super) threads: u32,
+    #[n(1)]
+    pub(super) invites: u32,
+}
+
+/// Which numbers of one-time KeyPackages are there: `first <= number < next`.
+#[derive(Clone, Copy, Default, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StockRow {
+    #[n(0)]
+    pub(super) first: u64,
+    #[n(1)]
+    pub(super) next: u64,
+}
+
+impl StockRow {
+    pub(super) fn left(self) -> u32 {
+        u32::try_from(self.next.saturating_sub(self.first)).unwrap_or(u32::MAX)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct InviteRow {
+    #[n(0)]
+    pub(super) left: u32,
+    #[n(1)]
+    pub(super) expires: Wall,
+}
+
+/// What holds for a thread at this relay.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct ThreadMeta {
+    #[n(0)]
+    pub(super) log: LogId,
+    #[n(1)]
+    pub(super) epoch: Epoch,
+    /// What makes two openings the same.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(super) fingerprint: [u8; 32],
+    /// How many accounts there are.
+    #[n(3)]
+    pub(super) people: u32,
+    /// The other relays with participants, ascending.
+    #[n(4)]
+    pub(super) others: Vec<Domain>,
+}
+
+/// A log's head and trim point. What is held is a subtraction of the two.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct LogRow {
+    #[n(0)]
+    pub(super) which: LogRef,
+    #[n(1)]
+    pub(super) head: Sequence,
+    #[n(2)]
+    pub(super) updated: Wall,
+    /// Cumulative, trimmed entries included.
+    #[n(3)]
+    pub(super) total: Total,
+    /// Everything up to here is gone.
+    #[n(4)]
+    pub(super) trimmed: Sequence,
+    /// The totals at the trim point.
+    #[n(5)]
+    pub(super) trimmed_total: Total,
+}
+
+/// Cumulative counts up to an entry.
+#[derive(Clone, Copy, Default, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Total {
+    #[n(0)]
+    pub(super) bytes: u64,
+    #[n(1)]
+    pub(super) messages: u64,
+}
+
+impl LogRow {
+    pub(super) const fn new(which: LogRef, updated: Wall) -> Self {
+        let zero = Total { bytes: 0, messages: 0 };
+        Self { which, head: Sequence::ZERO, updated, total: zero, trimmed: Sequence::ZERO, trimmed_total: zero }
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.head.get().saturating_sub(self.trimmed.get())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.total.bytes.saturating_sub(self.trimmed_total.bytes)
+    }
+}
+
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct EntryRow {
+    /// The log's totals with this entry.
+    #[n(0)]
+    pub(super) total: Total,
+    #[n(1)]
+    pub(super) body: EntryBody,
+}
+
+/// A device with a leaf, or a reader of an inbox.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Member {
+    #[n(0)]
+    pub(super) epochs: Epochs,
+    #[n(1)]
+    pub(super) home: Home,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(super) enum Home {
+    /// Here: with a cursor.
+    #[n(0)]
+    Here(#[n(0)] MailboxId),
+    /// At this peer.
+    #[n(1)]
+    Peer(#[n(0)] Domain),
+}
+
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct CursorRow {
+    #[n(0)]
+    pub(super) upto: Sequence,
+    #[n(1)]
+    pub(super) epochs: Epochs,
+}
+
+/// The owner's own view of a thread.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct OwnRow {
+    #[n(0)]
+    pub(super) tag: Option<ParticipantsTag>,
+    /// When it last moved without an entry here.
+    #[n(1)]
+    pub(super) touched: Wall,
+    #[n(2)]
+    pub(super) log: LogId,
+}
+
+fn key(space: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(space);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+pub(super) fn name(name: &Name) -> Vec<u8> {
+    key(space::NAME, &[name.as_str().as_bytes()])
+}
+
+pub(super) fn of_account(space: u8, account: AccountId) -> Vec<u8> {
+    key(space, &[account.as_bytes()])
+}
+
+pub(super) fn of_device(space: u8, device: DeviceId) -> Vec<u8> {
+    key(space, &[device.account.as_bytes(), &device.index.get().to_be_bytes()])
+}
+
+pub(super) fn package(device: DeviceId, number: u64) -> Vec<u8> {
+    key(space::PACKAGE, &[device.account.as_bytes(), &device.index.get().to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(super) fn consent(owner: AccountId, other: AccountId) -> Vec<u8> {
+    key(space::CONSENT, &[owner.as_bytes(), other.as_bytes()])
+}
+
+pub(super) fn invite(owner: AccountId, token: TokenHash) -> Vec<u8> {
+    key(space::INVITE, &[owner.as_bytes(), token.as_bytes()])
+}
+
+pub(super) fn thread(thread: ThreadId) -> Vec<u8> {
+    key(space::THREAD, &[thread.as_bytes()])
+}
+
+pub(super) fn log(log: LogId) -> Vec<u8> {
+    key(space::LOG, &[log.as_bytes()])
+}
+
+pub(super) fn of_log(space: u8, log: LogId, sequence: Sequence) -> Vec<u8> {
+    key(space, &[log.as_bytes(), &sequence.get().to_be_bytes()])
+}
+
+pub(super) fn members(log: LogId) -> Vec<u8> {
+    key(space::MEMBER, &[log.as_bytes()])
+}
+
+pub(super) fn member(log: LogId, device: DeviceId) -> Vec<u8> {
+    key(space::MEMBER, &[log.as_bytes(), device.account.as_bytes(), &device.index.get().to_be_bytes()])
+}
+
+pub(super) fn cursors(mailbox: MailboxId) -> Vec<u8> {
+    key(space::CURSOR, &[mailbox.as_bytes()])
+}
+
+pub(super) fn cursor(mailbox: MailboxId, log: LogId) -> Vec<u8> {
+    key(space::CURSOR, &[mailbox.as_bytes(), log.as_bytes()])
+}
+
+pub(super) fn row(owner: AccountId, thread: ThreadId) -> Vec<u8> {
+    key(space::ROW, &[owner.as_bytes(), thread.as_bytes()])
+}
+
+pub(super) fn tag(owner: AccountId, tag: ParticipantsTag) -> Vec<u8> {
+    key(space::TAG, &[owner.as_bytes(), tag.as_bytes()])
+}
+
+pub(super) fn blob(blob: BlobId) -> Vec<u8> {
+    key(space::BLOB, &[blob.as_bytes()])
+}
+
+pub(super) fn of_peer(space: u8, peer: &Domain) -> Vec<u8> {
+    key(space, &[peer.as_str().as_bytes(), &[0]])
+}
+
+pub(super) fn outbound_of_log(peer: &Domain, log: LogId) -> Vec<u8> {
+    key(space::OUTBOUND, &[peer.as_str().as_bytes(), &[0], log.as_bytes()])
+}
+
+pub(super) fn outbound(peer: &Domain, log: LogId, sequence: Sequence) -> Vec<u8> {
+    let number = sequence.get().to_be_bytes();
+    key(space::OUTBOUND, &[peer.as_str().as_bytes(), &[0], log.as_bytes(), &number])
+}
+
+/// The first key behind all keys with this prefix.
+pub(super) fn end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
+    }
+    end
+}
+
+/// The first key behind this one.
+pub(super) fn after(key: &[u8]) -> Vec<u8> {
+    let mut after = key.to_vec();
+    after.push(0);
+    after
+}
+
+/// What a key holds behind its prefix.
+pub(super) fn rest<const N: usize>(key: &[u8], prefix: usize) -> Result<[u8; N], StorageError> {
+    key.get(prefix..).and_then(|rest| rest.try_into().ok()).ok_or_else(|| damaged(key, "a key of another length"))
+}
+
+pub(super) fn damaged(key: &[u8], what: &str) -> StorageError {
+    StorageError::Damaged { space: key.first().copied().unwrap_or(0), what: what.to_owned() }
+}
+
+pub(super) fn read<T: for<'b> Decode<'b, ()>>(key: &[u8], bytes: &[u8]) -> Result<T, StorageError> {
+    // Written by `put`; the store has checked that the bytes are the ones written.
+    minicbor::decode(bytes).map_err(|error| damaged(key, &error.to_string()))
+}
+
+pub(super) fn get<T: for<'b> Decode<'b, ()>>(reads: &dyn Reads, key: &[u8]) -> Result<Option<T>, StorageError> {
+    reads.get(key)?.map(|bytes| read(key, &bytes)).transpose()
+}
+
+pub(super) fn put<T: Encode<()>>(rows: &mut Overlay<'_>, key: Vec<u8>, value: &T) {
+    rows.put(key, canonical::encode(value));
+}
+
+/// Every row with this prefix, up to `limit`.
+pub(super) fn scan(reads: &dyn Reads, prefix: &[u8], limit: usize) -> Result<Vec<Row>, StorageError> {
+    reads.scan(prefix, &end(prefix), Order::Ascending, limit)
+}
+
+/// The envelope id in a tail row.
+pub(super) fn tail_id(key: &[u8], value: &[u8]) -> Result<EnvelopeId, StorageError> {
+    EnvelopeId::try_from(value).map_err(|_| damaged(key, "no envelope id"))
+}
+
+/// The sequence at the end of an entry's, tail's or outbound row's key.
+pub(super) fn sequence_of(key: &[u8]) -> Result<Sequence, StorageError> {
+    rest(key, key.len().saturating_sub(8)).map(|bytes| Sequence::new(u64::from_be_bytes(bytes)))
+}

@@ -1,0 +1,295 @@
+//! Threads: openings, envelopes, tags and touches, as rows.
+//! Owns: the conditions of the commands about them, the full log, the outbound rows written with an entry.
+//! Limits: the command's `LogBounds`, `limits::LOG_IDS_REMEMBERED`, `limits::PEER_QUEUE_ROWS_MAX`,
+//! `limits::ACCOUNT_THREADS_MAX`. Rules: docs/protocol/thread.md.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::id::{DeviceId, Domain, Sequence};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
+use whimbrel_protocol::thread::{Class, Participant};
+use whimbrel_protocol::time::Wall;
+use whimbrel_storage::{Overlay, Reads};
+
+use super::accounts::{consents, known_account, owner_row};
+use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
+use super::{Decided, Fault, Recent, trim};
+use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
+use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
+
+pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
+    let opening = &open.opening;
+    let thread_key = rows::thread(opening.thread);
+    let others: BTreeSet<Domain> =
+        opening.participants.iter().map(|p| &p.domain).filter(|domain| **domain != open.local).cloned().collect();
+    if let Some(known) = rows::get::<ThreadMeta>(rows, &thread_key)? {
+        if known.fingerprint != open.fingerprint {
+            return Err(Conflict::Differs.into());
+        }
+        let peers = Vec::new();
+        return Ok(Outcome::Opened(Opened { log: known.log, readers: Vec::new(), inboxes: Vec::new(), peers }));
+    }
+    if let Some(tag) = open.tag
+        && let Some(thread) = rows::get(rows, &rows::tag(open.creator.account, tag))?
+    {
+        return Ok(Outcome::Exists(thread));
+    }
+    let locals = conditions(rows, open)?;
+
+    let epochs = Epochs { first: opening.epoch, last: None };
+    let meta = ThreadMeta {
+        log: open.log,
+        epoch: opening.epoch,
+        fingerprint: open.fingerprint,
+        people: u32::try_from(opening.participants.len()).unwrap_or(u32::MAX),
+        others: others.into_iter().collect(),
+    };
+    rows::put(rows, thread_key, &meta);
+    rows::put(rows, rows::log(open.log), &LogRow::new(LogRef::Thread(opening.thread), open.at));
+    let mut readers = Vec::new();
+    for participant in &opening.participants {
+        let account = locals.iter().find(|(local, _)| local.account == participant.account).map(|(_, account)| account);
+        for index in &participant.devices {
+            let id = DeviceId { account: participant.account, index: *index };
+            let home = match account.and_then(|account| account.device(*index)) {
+                Some(device) => Home::Here(device.mailbox),
+                None => Home::Peer(participant.domain.clone()),
+            };
+            if let Home::Here(mailbox) = home {
+                rows::put(rows, rows::cursor(mailbox, open.log), &CursorRow { upto: Sequence::ZERO, epochs });
+                readers.push((id, mailbox));
+            }
+            rows::put(rows, rows::member(open.log, id), &Member { epochs, home });
+        }
+    }
+    for (blob, bytes) in [(open.welcome, &opening.welcome), (open.tree, &opening.tree)] {
+        let key = rows::blob(blob);
+        if rows.get(&key)?.is_none() {
+            rows.put(key, bytes.clone());
+        }
+    }
+    let invitation = Invitation {
+        thread: opening.thread,
+        epoch: opening.epoch,
+        inviter: open.creator,
+        participants: opening.participants.clone(),
+        welcome: open.welcome,
+        tree: open.tree,
+    };
+    let mut inboxes = Vec::new();
+    for (participant, account) in &locals {
+        let creator = participant.account == open.creator.account;
+        own_row(rows, open, participant, creator)?;
+        // The creating device needs no Welcome; its siblings in the group do.
+        if !creator || participant.devices.len() > 1 {
+            notify(rows, account, &invitation, open)?;
+            inboxes.push(account.inbox);
+        }
+    }
+    let peers = if open.origin == Origin::Local { meta.others } else { Vec::new() };
+    for peer in &peers {
+        enqueue(rows, peer, open.log, Sequence::ZERO, canonical::encode(&invitation))?;
+    }
+    Ok(Outcome::Opened(Opened { log: open.log, readers, inboxes, peers }))
+}
+
+/// Checks who opens and who is reached; gives the local participants.
+fn conditions<'o>(reads: &dyn Reads, open: &'o OpenThread) -> Result<Vec<(&'o Participant, Account)>, Fault> {
+    let creator_domain = match &open.origin {
+        Origin::Local => &open.local,
+        Origin::Peer(domain) => domain,
+    };
+    let participants = &open.opening.participants;
+    let creator = participants.iter().find(|participant| participant.account == open.creator.account);
+    let speaks =
+        |creator: &Participant| creator.domain == *creator_domain && creator.devices.contains(&open.creator.index);
+    if !creator.is_some_and(speaks) {
+        return Err(Conflict::Malformed.into());
+    }
+    let mut locals = Vec::new();
+    for participant in participants.iter().filter(|participant| participant.domain == open.local) {
+        // Unknown accounts, unknown devices and strangers look alike.
+        let account = known_account(reads, participant.account)?.ok_or(Conflict::NoConsent)?;
+        let known = participant.devices.iter().all(|index| account.device(*index).is_some());
+        let willing = participant.account == open.creator.account
+            || consents(reads, participant.account, open.creator.account, creator_domain)?;
+        if !known || !willing {
+            return Err(Conflict::NoConsent.into());
+        }
+        if owner_row(reads, participant.account)?.threads as usize >= limits::ACCOUNT_THREADS_MAX {
+            return Err(Conflict::Full.into());
+        }
+        locals.push((participant, account));
+    }
+    if locals.is_empty() { Err(Conflict::Malformed.into()) } else { Ok(locals) }
+}
+
+fn own_row(rows: &mut Overlay<'_>, open: &OpenThread, participant: &Participant, creator: bool) -> Result<(), Fault> {
+    let tag = open.tag.filter(|_| creator);
+    let row = OwnRow { tag, touched: open.at, log: open.log };
+    rows::put(rows, rows::row(participant.account, open.opening.thread), &row);
+    if let Some(tag) = tag {
+        rows::put(rows, rows::tag(participant.account, tag), &open.opening.thread);
+    }
+    let mut owner = owner_row(rows, participant.account)?;
+    owner.threads += 1;
+    rows::put(rows, rows::of_account(space::OWNER, participant.account), &owner);
+    Ok(())
+}
+
+/// Puts the invitation in an account's inbox.
+fn notify(rows: &mut Overlay<'_>, account: &Account, invitation: &Invitation, open: &OpenThread) -> Result<(), Fault> {
+    let key = rows::log(account.inbox);
+    let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "an inbox is missing"))?;
+    let body = EntryBody::Invitation(invitation.clone());
+    if !fits(&log, size(&body), open.bounds) {
+        return Err(Conflict::Full.into());
+    }
+    push(rows, account.inbox, &mut log, body, open.at);
+    rows::put(rows, key, &log);
+    Ok(())
+}
+
+pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recent) -> Decided {
+    let envelope = &append.envelope;
+    let thread: ThreadMeta = rows::get(rows, &rows::thread(envelope.thread))?.ok_or(Conflict::NotMember)?;
+    let member: Member = rows::get(rows, &rows::member(thread.log, append.author))?.ok_or(Conflict::NotMember)?;
+    let speaks = match (&append.origin, &member.home) {
+        (Origin::Local, Home::Here(_)) => true,
+        (Origin::Peer(domain), Home::Peer(home)) => domain == home,
+        _ => false,
+    };
+    if !speaks {
+        return Err(Conflict::NotMember.into());
+    }
+    if let Some(sequence) = recent.find(rows, thread.log, append.id)? {
+        return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers: Vec::new() }));
+    }
+    if envelope.epoch != thread.epoch || !member.epochs.contain(envelope.epoch) {
+        return Err(Conflict::StaleEpoch.into());
+    }
+    let log_key = rows::log(thread.log);
+    let mut log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
+    let body = EntryBody::Envelope(append.author, Arc::unwrap_or_clone(Arc::clone(envelope)));
+    make_room(rows, thread.log, &mut log, &thread, size(&body), append.bounds)?;
+    let sequence = push(rows, thread.log, &mut log, body, append.at);
+    rows::put(rows, log_key, &log);
+
+    rows.put(rows::of_log(space::TAIL, thread.log, sequence), append.id.as_bytes().to_vec());
+    let dropped = match sequence.get().checked_sub(limits::LOG_IDS_REMEMBERED as u64) {
+        Some(old) if old > 0 => {
+            let key = rows::of_log(space::TAIL, thread.log, Sequence::new(old));
+            let id = rows.get(&key)?.map(|value| rows::tail_id(&key, &value)).transpose()?;
+            rows.delete(key);
+            id
+        }
+        _ => None,
+    };
+    let peers = if append.origin == Origin::Local { thread.others } else { Vec::new() };
+    for peer in &peers {
+        enqueue(rows, peer, thread.log, sequence, Vec::new())?;
+    }
+    recent.add(thread.log, append.id, sequence, dropped);
+    Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers }))
+}
+
+/// Between two, the oldest mail stays and the author is told; in a larger thread one who is away must not stop the
+/// others, so the oldest goes.
+fn make_room(
+    rows: &mut Overlay<'_>,
+    id: LogId,
+    log: &mut LogRow,
+    thread: &ThreadMeta,
+    bytes: u64,
+    bounds: LogBounds,
+) -> Result<(), Fault> {
+    if fits(log, bytes, bounds) {
+        return Ok(());
+    }
+    if thread.people <= 2 {
+        return Err(Conflict::Full.into());
+    }
+    while !fits(log, bytes, bounds) {
+        if log.trimmed >= log.head {
+            return Err(Conflict::Full.into());
+        }
+        trim::drop_upto(rows, id, log, log.trimmed.next())?;
+    }
+    Ok(())
+}
+
+fn fits(log: &LogRow, bytes: u64, bounds: LogBounds) -> bool {
+    log.entries() < bounds.entries_max && log.bytes().saturating_add(bytes) <= bounds.bytes_max
+}
+
+/// What an entry counts against its log's bound: its body, and a little for its rows.
+fn size(body: &EntryBody) -> u64 {
+    const ROWS: usize = 128;
+    let bytes = match body {
+        EntryBody::Envelope(_, envelope) => envelope.body.len(),
+        EntryBody::Invitation(invitation) => invitation.participants.len() * 64,
+    };
+    (bytes + ROWS) as u64
+}
+
+fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at: Wall) -> Sequence {
+    let message = match &body {
+        EntryBody::Envelope(_, envelope) => envelope.class == Class::Message,
+        EntryBody::Invitation(_) => false,
+    };
+    log.head = log.head.next();
+    log.updated = log.updated.max(at);
+    log.total =
+        Total { bytes: log.total.bytes.saturating_add(size(&body)), messages: log.total.messages + u64::from(message) };
+    rows::put(rows, rows::of_log(space::ENTRY, id, log.head), &EntryRow { total: log.total, body });
+    log.head
+}
+
+/// Writes a row for a peer: what is written with it is not forgotten for it.
+fn enqueue(rows: &mut Overlay<'_>, peer: &Domain, log: LogId, sequence: Sequence, value: Vec<u8>) -> Result<(), Fault> {
+    let key = rows::of_peer(space::WAITING, peer);
+    let waiting: u64 = rows::get(rows, &key)?.unwrap_or(0);
+    if waiting >= limits::PEER_QUEUE_ROWS_MAX {
+        return Err(Conflict::Full.into());
+    }
+    rows::put(rows, key, &(waiting + 1));
+    rows.put(rows::outbound(peer, log, sequence), value);
+    Ok(())
+}
+
+pub(super) fn tag(rows: &mut Overlay<'_>, command: &TagThread) -> Decided {
+    let row_key = rows::row(command.owner, command.thread);
+    let mut row: OwnRow = rows::get(rows, &row_key)?.ok_or(Conflict::NotFound)?;
+    if row.tag == Some(command.tag) {
+        return Ok(Outcome::Done);
+    }
+    let tag_key = rows::tag(command.owner, command.tag);
+    if rows::get::<whimbrel_protocol::id::ThreadId>(rows, &tag_key)?.is_none() {
+        rows::put(rows, tag_key, &command.thread);
+    }
+    if let Some(old) = row.tag {
+        let old_key = rows::tag(command.owner, old);
+        if rows::get(rows, &old_key)? == Some(command.thread) {
+            rows.delete(old_key);
+        }
+    }
+    row.tag = Some(command.tag);
+    rows::put(rows, row_key, &row);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn touch(rows: &mut Overlay<'_>, command: &TouchThreads) -> Decided {
+    for thread in &command.threads {
+        let key = rows::row(command.owner, *thread);
+        if let Some(mut row) = rows::get::<OwnRow>(rows, &key)?
+            && row.touched < command.at
+        {
+            row.touched = command.at;
+            rows::put(rows, key, &row);
+        }
+    }
+    Ok(Outcome::Done)
+}

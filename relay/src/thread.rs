@@ -1,0 +1,131 @@
+//! Thread service: envelopes into logs, openings, and the owner's rows.
+//! Owns: how requests about threads become commands and queries of the store.
+//! Never: delivers (`push`), forwards (`federation`), opens a seal.
+//! Limits: `limits::COMMIT_ADDS_MAX`, [`OPENING_BYTES_MAX`]. Rules: docs/protocol/thread.md.
+
+use std::sync::Arc;
+
+use whimbrel_protocol::id::{BlobId, DeviceId, Domain, ParticipantsTag, ThreadId};
+use whimbrel_protocol::thread::{Envelope, ListThreads, Opening};
+use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::{RefusalCode, limits};
+
+use crate::refusal::Refusal;
+use crate::store::command::{self, Append, Appended, Here, LogBounds, OpenThread, Opened, Origin, TouchThreads};
+use crate::store::{Command, Listing, LogId, MailboxId, Outcome, Store};
+
+/// Welcome and tree together: forwarded in one frame, with what names the participants and the frame's own words.
+const OPENING_BYTES_MAX: usize = limits::LARGE_FRAME_BYTES_MAX - 128 * 1024;
+
+/// What came of an opening.
+pub(crate) enum Opens {
+    Opened(Opened),
+    Exists(ThreadId),
+}
+
+/// The threads of one domain's users.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    domain: Domain,
+    bounds: LogBounds,
+}
+
+impl Thread {
+    pub(crate) const fn new(domain: Domain, bounds: LogBounds) -> Self {
+        Self { domain, bounds }
+    }
+
+    /// The command that takes an envelope into its thread.
+    pub(crate) fn append_command(
+        &self,
+        at: Wall,
+        author: DeviceId,
+        origin: Origin,
+        envelope: &Arc<Envelope>,
+    ) -> Command {
+        let (id, envelope) = (envelope.id(), Arc::clone(envelope));
+        Command::Append(Append { envelope, id, author, origin, at, bounds: self.bounds })
+    }
+
+    /// Takes an own user's envelope into its thread: durable when it returns. The first await is the store's commit,
+    /// so that first polls in the order of arrival give appends in that order.
+    pub(crate) async fn append(
+        &self,
+        store: &impl Store,
+        at: Wall,
+        author: DeviceId,
+        envelope: &Arc<Envelope>,
+    ) -> Result<Appended, Refusal> {
+        match store.commit(self.append_command(at, author, Origin::Local, envelope)).await? {
+            Outcome::Appended(appended) => Ok(appended),
+            _ => Err(Refusal::INTERNAL),
+        }
+    }
+
+    /// The command that opens a thread.
+    ///
+    /// # Errors
+    /// More devices than one commit adds, or more bytes than one frame forwards.
+    pub(crate) fn open_command(
+        &self,
+        at: Wall,
+        creator: DeviceId,
+        (origin, tag): (Origin, Option<ParticipantsTag>),
+        opening: Opening,
+        log: LogId,
+    ) -> Result<Command, Refusal> {
+        let devices = opening.devices().count();
+        let bytes = opening.welcome.len().saturating_add(opening.tree.len());
+        if devices > limits::COMMIT_ADDS_MAX + 1 || bytes > OPENING_BYTES_MAX {
+            return Err(Refusal::last(RefusalCode::TooLarge));
+        }
+        let here = Here { local: self.domain.clone(), log, at, bounds: self.bounds };
+        Ok(Command::OpenThread(Box::new(OpenThread::new(opening, creator, origin, tag, here))))
+    }
+
+    pub(crate) async fn open(&self, store: &impl Store, command: Command) -> Result<Opens, Refusal> {
+        match store.commit(command).await? {
+            Outcome::Opened(opened) => Ok(Opens::Opened(opened)),
+            Outcome::Exists(thread) => Ok(Opens::Exists(thread)),
+            _ => Err(Refusal::INTERNAL),
+        }
+    }
+
+    pub(crate) async fn tag(
+        &self,
+        store: &impl Store,
+        device: DeviceId,
+        thread: ThreadId,
+        tag: ParticipantsTag,
+    ) -> Result<(), Refusal> {
+        store.commit(Command::TagThread(command::TagThread { owner: device.account, thread, tag })).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn touch(
+        &self,
+        store: &impl Store,
+        at: Wall,
+        device: DeviceId,
+        threads: Vec<ThreadId>,
+    ) -> Result<(), Refusal> {
+        store.commit(Command::TouchThreads(TouchThreads { owner: device.account, threads, at })).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn list(
+        &self,
+        store: &impl Store,
+        device: DeviceId,
+        mailbox: MailboxId,
+        words: &ListThreads,
+    ) -> Result<Listing, Refusal> {
+        let limit = usize::from(words.limit).clamp(1, limits::THREAD_PAGE_MAX);
+        Ok(store.thread_rows(device.account, mailbox, words.after, limit).await?)
+    }
+
+    /// A large body. Its id, a hash, is told only to those it is for.
+    pub(crate) async fn blob(&self, store: &impl Store, blob: BlobId) -> Result<Vec<u8>, Refusal> {
+        store.blob(blob).await?.ok_or(Refusal::last(RefusalCode::NotFound))
+    }
+}
