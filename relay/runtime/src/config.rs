@@ -1,0 +1,510 @@
+//! Config: the file an operator writes.
+//! Owns: its keys, their defaults and reasons, the finding of every mistake in it with its place.
+//! Never: writes the file after `init`, accepts a key it does not know, touches the network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use toml::Spanned;
+use whimbrel_crypto::RelayIdentity;
+use whimbrel_protocol::id::{Domain, RelayId};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::limits;
+use whimbrel_relay::store::command::LogBounds;
+use whimbrel_relay::{PeerAddress, Registration};
+
+use crate::failure::{Exit, Failure, Mistake};
+
+/// Name of the file `init` writes.
+pub(crate) const FILE_NAME: &str = "relay.toml";
+/// How many mistakes are looked for.
+const MISTAKES_MAX: usize = 32;
+/// sled runs with less, but then reads every page from the disk again and again.
+const CACHE_BYTES_MIN: u64 = 8 * MIB;
+/// Holds the pages in use up to about 100,000 retained messages.
+const CACHE_BYTES_DEFAULT: u64 = 64 * MIB;
+/// Room for a few of the largest envelopes.
+const LOG_BYTES_MIN: u64 = MIB;
+/// Every address of both families.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 4433);
+const LINK_FORM: &str = "expected whimbrel-relay:DOMAIN?at=HOST:PORT#RELAY, as `whimbrel-relay link` prints it";
+const MIB: u64 = 1024 * 1024;
+
+/// A value of any type with its place: the reader of the shape loses the place of a value of the wrong type.
+type Leaf = Spanned<toml::Value>;
+
+/// The file as it is written; its texts are read by [`Reader`].
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    relay: RelaySection,
+    listen: ListenSection,
+    peers: BTreeMap<Spanned<String>, Leaf>,
+    store: StoreSection,
+    limits: LimitsSection,
+    log: LogSection,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RelaySection {
+    domain: Option<Leaf>,
+    data_dir: Option<PathBuf>,
+    registration: RegistrationWord,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum RegistrationWord {
+    #[default]
+    Open,
+    Closed,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ListenSection {
+    public: Option<Vec<Leaf>>,
+    advertise: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct StoreSection {
+    url: Option<Leaf>,
+    cache: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    connections: Option<Leaf>,
+    log_entries: Option<Leaf>,
+    log_bytes: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LogSection {
+    format: LogFormat,
+    level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What must be looked after now.
+    Error,
+    /// And what should be looked after.
+    Warn,
+    /// And what happens seldom.
+    #[default]
+    Info,
+    /// And what happens per link; names addresses.
+    Debug,
+    /// And what happens per frame.
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Whether a relay link can carry it.
+pub(crate) fn is_endpoint(text: &str) -> bool {
+    let relay = RelayId::from_bytes([0; 32]);
+    RelayLink::from_str(&format!("whimbrel-relay:a?at={text}#{relay}")).is_ok_and(|link| link.endpoint == text)
+}
+
+/// A configuration without mistakes. Paths are relative to the working directory or absolute.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The domain served.
+    pub domain: Domain,
+    /// Where identity and store lie.
+    pub data_dir: PathBuf,
+    /// Who may come in as a new account.
+    pub registration: Registration,
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// What others dial, if that is not to be guessed.
+    pub advertise: Option<String>,
+    /// Peer relays that are pinned here.
+    pub peers: Vec<RelayLink>,
+    /// The store's page cache.
+    pub cache_bytes: u64,
+    /// Links at once.
+    pub connections_max: usize,
+    /// How much one log may hold.
+    pub log_bounds: LogBounds,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    domain_at: Range<usize>,
+    source: String,
+}
+
+impl Settings {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It is not there, or has mistakes: all that can be told apart are named.
+    pub fn load(file: &Path) -> Result<Self, Failure> {
+        let source = std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("{}: {error}", file.display());
+            match error.kind() {
+                std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, "config_not_found", message)
+                    .hint("`whimbrel-relay init DOMAIN --dir DIR` makes one"),
+                std::io::ErrorKind::PermissionDenied => Failure::new(Exit::Locked, "config_unreadable", message),
+                _ => Failure::new(Exit::Internal, "config_unreadable", message),
+            }
+        })?;
+        Self::parse(file, &source)
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// The mistakes in it.
+    pub fn parse(file: &Path, source: &str) -> Result<Self, Failure> {
+        let (parsed, found) = shape(source);
+        let mut reader = Reader { found };
+        match parsed.and_then(|parsed| reader.settings(file, source, parsed)) {
+            Some(settings) if reader.found.is_empty() => Ok(settings),
+            _ => Err(failure(file, source, reader.found)),
+        }
+    }
+
+    /// Where the store lies.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+
+    /// Where the identity lies.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.data_dir.join("identity")
+    }
+
+    /// Checks what needs the identity: the certificate names the domain, and no peer is this relay itself.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check_identity(&self, identity: &RelayIdentity) -> Result<(), Failure> {
+        if identity.domain() != &self.domain {
+            let message = format!("the certificate is for {}; a domain cannot change later", identity.domain());
+            let mistake = Mistake::at(&self.file, &self.source, self.domain_at.clone(), message);
+            let mut failure = Failure::new(Exit::Trust, "domain", "domain and certificate do not fit together");
+            failure.mistakes.push(mistake);
+            return Err(failure);
+        }
+        match self.peers.iter().find(|peer| peer.relay == identity.id()) {
+            Some(peer) => Err(Failure::new(
+                Exit::Usage,
+                "config",
+                format!("the peer {} has this relay's own identity", peer.domain),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What the core is told.
+    pub(crate) fn core(&self, identity: &RelayIdentity) -> whimbrel_relay::Config {
+        let peer = |link: &RelayLink| PeerAddress {
+            domain: link.domain.clone(),
+            endpoint: link.endpoint.clone(),
+            relay: link.relay,
+        };
+        let mut config = whimbrel_relay::Config::new(self.domain.clone(), identity.id());
+        config.registration = self.registration;
+        config.peers = self.peers.iter().map(peer).collect();
+        config.log_bounds = self.log_bounds;
+        config
+    }
+
+    /// The link people need: what is advertised, or the first address that can be dialled as it stands, or the
+    /// domain with the first port. Absent while the port is not known.
+    pub fn link(&self, identity: &RelayIdentity, listen: &[SocketAddr]) -> Option<RelayLink> {
+        let guess = || {
+            let known = || listen.iter().filter(|address| address.port() != 0);
+            let concrete = known().find(|address| !address.ip().is_unspecified());
+            let by_name = || known().next().map(|address| format!("{}:{}", self.domain, address.port()));
+            concrete.map(ToString::to_string).or_else(by_name)
+        };
+        let endpoint = self.advertise.clone().or_else(guess)?;
+        Some(RelayLink { domain: self.domain.clone(), endpoint, relay: identity.id() })
+    }
+}
+
+type Found = (Range<usize>, String);
+
+/// Reads the text into its shape. The reader stops at the first mistake, so what it names is blanked and the rest is
+/// read again: an operator gets all mistakes at once.
+fn shape(source: &str) -> (Option<File>, Vec<Found>) {
+    if let Err(error) = source.parse::<toml::Table>() {
+        // What follows a syntax error means nothing.
+        return (None, vec![(error.span().unwrap_or(0..0), error.message().to_owned())]);
+    }
+    let (mut text, mut found) = (source.to_owned(), Vec::new());
+    while found.len() < MISTAKES_MAX {
+        let error = match toml::from_str::<File>(&text) {
+            Ok(parsed) => return (Some(parsed), found),
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or(0..0);
+        found.push((span.clone(), error.message().to_owned()));
+        match without(&text, &span) {
+            Some(blanked) if blanked != text => text = blanked,
+            _ => break,
+        }
+    }
+    (None, found)
+}
+
+/// The text with the lines of a span blanked and everything else in its place; a section goes with its header.
+fn without(text: &str, span: &Range<usize>) -> Option<String> {
+    let line_end = |from: usize| text.get(from..)?.find('\n').map_or(Some(text.len()), |at| Some(from + at));
+    let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let mut end = line_end(span.end.max(span.start))?;
+    if text.get(start..end)?.trim_start().starts_with('[') {
+        end = text.get(end..)?.find("\n[").map_or(text.len(), |at| end + at);
+    }
+    let blank: String = text.get(start..end)?.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
+    Some([text.get(..start)?, &blank, text.get(end..)?].concat())
+}
+
+/// Turns the shape into settings and notes what makes no sense.
+struct Reader {
+    found: Vec<Found>,
+}
+
+impl Reader {
+    fn note(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.found.push((span, message.into()));
+    }
+
+    /// None only with a note.
+    fn settings(&mut self, file: &Path, source: &str, parsed: File) -> Option<Settings> {
+        let domain = match &parsed.relay.domain {
+            None => {
+                self.note(0..0, "[relay] has no `domain`");
+                None
+            }
+            Some(domain) => self.text(domain, |text| text.parse::<Domain>().map_err(|error| error.to_string())),
+        };
+        let listen = match &parsed.listen.public {
+            None => vec![LISTEN_DEFAULT],
+            Some(addresses) => self.listen(addresses),
+        };
+        let advertise = parsed.listen.advertise.and_then(|advertise| {
+            let form = "expected a host and port such as \"relay.example:4433\"";
+            self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
+        });
+        let peers = self.peers(&parsed.peers, domain.as_ref());
+        if let Some(url) = &parsed.store.url {
+            let known =
+                |text: &str| if text == "sled:" { Ok(()) } else { Err("unknown store, expected `sled:`".to_owned()) };
+            let _noted = self.text(url, known);
+        }
+        let cache_bytes = self.size(parsed.store.cache, CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN);
+        let log_bounds = LogBounds {
+            entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
+            bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
+        };
+        let connections_max = self.count(parsed.limits.connections, limits::CONNECTIONS_MAX as u64);
+        let folder = file.parent().unwrap_or(Path::new(""));
+        Some(Settings {
+            file: file.to_owned(),
+            domain_at: parsed.relay.domain.as_ref().map_or(0..0, Spanned::span),
+            domain: domain?,
+            data_dir: folder.join(parsed.relay.data_dir.unwrap_or_else(|| "data".into())),
+            registration: match parsed.relay.registration {
+                RegistrationWord::Open => Registration::Open,
+                RegistrationWord::Closed => Registration::Closed,
+            },
+            listen,
+            advertise,
+            peers,
+            cache_bytes,
+            connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
+            log_bounds,
+            log_format: parsed.log.format,
+            log_level: parsed.log.level,
+            source: source.to_owned(),
+        })
+    }
+
+    /// A text read by `parse`, whose error says what was expected.
+    fn text<T>(&mut self, leaf: &Leaf, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = leaf.get_ref().as_str().ok_or_else(|| "expected a text in quotes".to_owned());
+        text.and_then(parse).map_err(|message| self.note(leaf.span(), message)).ok()
+    }
+
+    fn listen(&mut self, addresses: &[Leaf]) -> Vec<SocketAddr> {
+        if addresses.is_empty() {
+            self.note(0..0, "[listen] public is empty: a relay listens somewhere");
+        }
+        let form = "expected an address and port such as \"0.0.0.0:4433\" or \"[::]:4433\"";
+        let mut listen = Vec::new();
+        for leaf in addresses {
+            match self.text(leaf, |text| text.parse::<SocketAddr>().map_err(|_| form.to_owned())) {
+                Some(address) if address.port() != 0 && listen.contains(&address) => {
+                    self.note(leaf.span(), "listed twice");
+                }
+                Some(address) => listen.push(address),
+                None => {}
+            }
+        }
+        listen
+    }
+
+    fn peers(&mut self, peers: &BTreeMap<Spanned<String>, Leaf>, own: Option<&Domain>) -> Vec<RelayLink> {
+        let mut links = Vec::new();
+        for (name, leaf) in peers {
+            match name.get_ref().parse::<Domain>() {
+                Err(error) => self.note(name.span(), error.to_string()),
+                Ok(domain) if Some(&domain) == own => self.note(name.span(), "a relay is no peer of itself"),
+                Ok(domain) => {
+                    links.extend(self.text(leaf, |text| match text.parse::<RelayLink>() {
+                        Err(error) => Err(format!("{error}; {LINK_FORM}")),
+                        Ok(link) if link.domain != domain => {
+                            Err(format!("the link is for {}, the key says {domain}", link.domain))
+                        }
+                        Ok(link) => Ok(link),
+                    }));
+                }
+            }
+        }
+        if peers.len() > limits::PEERS_MAX {
+            self.note(0..0, format!("[peers] has {}, {} are allowed", peers.len(), limits::PEERS_MAX));
+        }
+        links
+    }
+
+    fn size(&mut self, leaf: Option<Leaf>, default: u64, least: u64) -> u64 {
+        let Some(leaf) = leaf else { return default };
+        let size = self.text(&leaf, |text| match bytes(text) {
+            None => Err("expected a size such as \"64 MiB\" (B, KiB, MiB or GiB)".to_owned()),
+            Some(bytes) if bytes < least => Err(format!("expected at least \"{} MiB\"", least / MIB)),
+            Some(bytes) => Ok(bytes),
+        });
+        size.unwrap_or(default)
+    }
+
+    fn count(&mut self, leaf: Option<Leaf>, default: u64) -> u64 {
+        let Some(leaf) = leaf else { return default };
+        match leaf.get_ref().as_integer().and_then(|number| u64::try_from(number).ok()) {
+            Some(number) if number > 0 => number,
+            _ => {
+                self.note(leaf.span(), "expected a whole number, at least 1");
+                default
+            }
+        }
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let factor = match unit.trim_start() {
+        "B" => 1,
+        "KiB" => 1024,
+        "MiB" => MIB,
+        "GiB" => 1024 * MIB,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn failure(file: &Path, source: &str, mut found: Vec<Found>) -> Failure {
+    found.sort_by_key(|(span, _)| span.start);
+    let count = match found.len() {
+        1 => "1 mistake".to_owned(),
+        n => format!("{n} mistakes"),
+    };
+    let mut failure = Failure::new(Exit::Usage, "config", format!("{count} in {}", file.display()));
+    failure.mistakes = found.into_iter().map(|(span, message)| Mistake::at(file, source, span, message)).collect();
+    failure
+}
+
+/// The file `init` writes: every key with its meaning.
+pub(crate) fn template(domain: &Domain, listen: SocketAddr, advertise: Option<&str>) -> String {
+    let advertise = match advertise {
+        Some(advertise) => format!("advertise = \"{advertise}\""),
+        None => "# advertise = \"relay.example:4433\"".to_owned(),
+    };
+    format!(
+        r#"# Configuration of a Whimbrel relay. `whimbrel-relay check --config FILE` finds mistakes before a start does.
+# Changes take effect at the next start. Sizes are written "64 MiB": B, KiB, MiB or GiB.
+
+[relay]
+# The domain served: people here are NAME@DOMAIN. It is in the certificates and cannot change later.
+domain = "{domain}"
+# Where identity and store lie; relative to this file. Default "data".
+data_dir = "data"
+# Who may come in as a new account: "open" (anybody) or "closed" (nobody; accounts that are here stay). Default "open".
+registration = "open"
+
+[listen]
+# UDP addresses for nodes and relays (QUIC). Port 0 takes any free port. Default ["[::]:4433"], which serves IPv4 too.
+public = ["{listen}"]
+# HOST:PORT that others dial, put into the relay's link. Default: the first address above that names a host, else the
+# domain with the first port.
+{advertise}
+
+[peers]
+# Relays of other domains whose identity is pinned here, each by its link (`whimbrel-relay link`). Others are learnt
+# from invites.
+# "b.example" = "whimbrel-relay:b.example?at=b.example:4433#…"
+
+[store]
+# Which engine: "sled:" (embedded, in the data folder). Default "sled:".
+url = "sled:"
+# Its page cache; resident memory is more. At least "8 MiB", default "64 MiB".
+cache = "64 MiB"
+
+[limits]
+# Links at once. Default {connections}: about 32 KiB each when idle.
+connections = {connections}
+# Entries and bytes one thread may hold for those away; full, its senders are refused. Defaults {entries} and "64 MiB".
+log_entries = {entries}
+log_bytes = "64 MiB"
+
+[log]
+# "text" or "json". Default "text".
+format = "text"
+# "error", "warn", "info", "debug" or "trace". Addresses appear from "debug" on. Default "info".
+level = "info"
+"#,
+        connections = limits::CONNECTIONS_MAX,
+        entries = limits::LOG_ENTRIES_MAX,
+    )
+}
+
+#[cfg(test)]
+mod tests;

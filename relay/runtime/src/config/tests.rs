@@ -1,0 +1,201 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+
+const LINK: &str =
+    "whimbrel-relay:b.example?at=b.example:4433#0101010101010101010101010101010101010101010101010101010101010101";
+
+fn parse(source: &str) -> Result<Settings, Failure> {
+    Settings::parse(Path::new("relay.toml"), source)
+}
+
+fn told(source: &str) -> String {
+    parse(source).unwrap_err().text()
+}
+
+#[test]
+fn the_file_that_init_writes_has_no_mistake_and_means_the_defaults() {
+    let domain: Domain = "a.example".parse().unwrap();
+    let written = parse(&template(&domain, LISTEN_DEFAULT, None)).unwrap();
+    let least = parse("[relay]\ndomain = \"a.example\"").unwrap();
+    let meaning = |settings: Settings| {
+        let Settings { registration, listen, advertise, peers, cache_bytes, connections_max, .. } = settings;
+        (registration, listen, advertise, peers, cache_bytes, connections_max, settings.log_bounds, settings.data_dir)
+    };
+    assert_eq!(meaning(written), meaning(least));
+}
+
+#[test]
+fn the_file_that_init_writes_names_every_key() {
+    let text = template(&"a.example".parse().unwrap(), LISTEN_DEFAULT, Some("a.example:1"));
+    for section in ["relay", "listen", "store", "limits", "log"] {
+        let told = told(&format!("[relay]\ndomain = \"a\"\n[{section}x]\n"));
+        assert!(told.contains(&format!("`{section}`")), "{told}");
+        // What an unknown key is told are all the keys there are.
+        let head = if section == "relay" { String::new() } else { "[relay]\ndomain = \"a\"\n".to_owned() };
+        let failure = parse(&format!("{head}[{section}]\nno_such_key = 1\n")).unwrap_err();
+        let accepted = failure.mistakes.iter().find(|mistake| mistake.message.contains("no_such_key")).unwrap();
+        let keys = accepted.message.split('`').skip(3).step_by(2);
+        let mut any = false;
+        for key in keys {
+            any = true;
+            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the file");
+        }
+        assert!(any);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_place_and_the_keys_there_are() {
+    let expected = "\
+relay.toml:3:1
+  |
+3 | registraton = \"open\"
+  | ^^^^^^^^^^^
+  = unknown field `registraton`, expected one of `domain`, `data_dir`, `registration`
+
+error: 1 mistake in relay.toml
+";
+    assert_eq!(told("[relay]\ndomain = \"a.example\"\nregistraton = \"open\"\n"), expected);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let source = r#"[relay]
+domain = "A.Example"
+registration = "invite"
+
+[listen]
+public = ["127.0.0.1:4433", "localhost:4433", "127.0.0.1:4433"]
+advertise = "a.example"
+
+[logs]
+level = "loud"
+
+[store]
+url = "postgres:"
+cache = "64MB"
+"#;
+    let expected = r#"relay.toml:2:10
+  |
+2 | domain = "A.Example"
+  |          ^^^^^^^^^^^
+  = a domain has dot-separated labels of a-z, 0-9 and '-', at most 253 characters
+
+relay.toml:3:16
+  |
+3 | registration = "invite"
+  |                ^^^^^^^^
+  = unknown variant `invite`, expected `open` or `closed`
+
+relay.toml:6:29
+  |
+6 | public = ["127.0.0.1:4433", "localhost:4433", "127.0.0.1:4433"]
+  |                             ^^^^^^^^^^^^^^^^
+  = expected an address and port such as "0.0.0.0:4433" or "[::]:4433"
+
+relay.toml:6:47
+  |
+6 | public = ["127.0.0.1:4433", "localhost:4433", "127.0.0.1:4433"]
+  |                                               ^^^^^^^^^^^^^^^^
+  = listed twice
+
+relay.toml:7:13
+  |
+7 | advertise = "a.example"
+  |             ^^^^^^^^^^^
+  = expected a host and port such as "relay.example:4433"
+
+relay.toml:9:2
+  |
+9 | [logs]
+  |  ^^^^
+  = unknown field `logs`, expected one of `relay`, `listen`, `peers`, `store`, `limits`, `log`
+
+relay.toml:13:7
+   |
+13 | url = "postgres:"
+   |       ^^^^^^^^^^^
+   = unknown store, expected `sled:`
+
+relay.toml:14:9
+   |
+14 | cache = "64MB"
+   |         ^^^^^^
+   = expected a size such as "64 MiB" (B, KiB, MiB or GiB)
+
+error: 8 mistakes in relay.toml
+"#;
+    assert_eq!(told(source), expected);
+}
+
+#[test]
+fn a_syntax_error_is_told_with_its_place() {
+    let expected = "\
+relay.toml:2:10
+  |
+2 | domain = 
+  |          ^
+  = string values must be quoted, expected literal string
+
+error: 1 mistake in relay.toml
+";
+    assert_eq!(told("[relay]\ndomain = \n"), expected);
+}
+
+#[test]
+fn peers_are_checked_against_their_keys_and_this_relay() {
+    let with =
+        |name: &str, link: &str| parse(&format!("[relay]\ndomain = \"a.example\"\n[peers]\n\"{name}\" = \"{link}\"\n"));
+    assert_eq!(with("b.example", LINK).unwrap().peers, [LINK.parse().unwrap()]);
+    let message = |name, link| with(name, link).unwrap_err().mistakes.remove(0).message;
+    assert_eq!(message("c.example", LINK), "the link is for b.example, the key says c.example");
+    assert_eq!(message("a.example", LINK), "a relay is no peer of itself");
+    assert!(message("b.example", "b.example:4433").starts_with("the link does not start with whimbrel-relay:"));
+    assert!(message("B", LINK).starts_with("a domain has"));
+}
+
+#[test]
+fn a_missing_domain_is_told_even_in_an_empty_file() {
+    assert!(told("").contains("[relay] has no `domain`"));
+    assert!(told("[listen]\n").contains("[relay] has no `domain`"));
+}
+
+#[test]
+fn mistakes_have_a_form_for_programs() {
+    let failure = parse("[relay]\ndomain = 7\n").unwrap_err();
+    let value: serde_json::Value = serde_json::from_str(&failure.json()).unwrap();
+    assert_eq!(value["error"]["code"], "config");
+    assert_eq!(value["error"]["mistakes"][0]["line"], 2);
+    assert_eq!(value["error"]["mistakes"][0]["column"], 10);
+    assert_eq!(failure.exit, Exit::Usage);
+}
+
+#[test]
+fn the_link_names_what_can_be_dialled() {
+    let key = |byte| whimbrel_crypto::KeyPair::from_seed_bytes([byte; 32]);
+    let domain: Domain = "a.example".parse().unwrap();
+    let wall = whimbrel_protocol::time::Wall::from_millis(20_000 * 86_400_000);
+    let identity = RelayIdentity::create(&key(1), &key(2), &domain, wall).unwrap();
+    let endpoint = |listen: &str| {
+        let settings = parse(&format!("[relay]\ndomain = \"a.example\"\n[listen]\n{listen}\n")).unwrap();
+        settings.link(&identity, &settings.listen).map(|link| link.endpoint)
+    };
+    assert_eq!(endpoint("").unwrap(), "a.example:4433");
+    assert_eq!(endpoint("public = [\"[::]:9\", \"127.0.0.1:8\"]").unwrap(), "127.0.0.1:8");
+    assert_eq!(endpoint("public = [\"127.0.0.1:0\"]"), None);
+    assert_eq!(endpoint("public = [\"127.0.0.1:0\"]\nadvertise = \"x:5\"").unwrap(), "x:5");
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let source = template(&"a.example".parse().unwrap(), LISTEN_DEFAULT, None);
+    for end in (0..source.len()).filter(|end| source.is_char_boundary(*end)) {
+        let _either_way = parse(&source[..end]);
+    }
+    for odd in
+        ["\u{feff}", "é = 1", "[é]\né = 1", "[relay]\ndomain = \"é\"", "[peers]\n\"é\" = \"é\"\n\t[x]", "[[relay]]"]
+    {
+        assert!(parse(odd).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Disk: the store's one writer, a thread of its own.
+//! Owns: the queue to it, the gathering of waiting commands into one batch and one sync, the end of the store.
+//! Never: decides a command (`whimbrel_relay::store::kv`). Answers before the sync; refusals wait for it too, since they
+//! tell of state that a crash could still take back.
+//! Limits: `limits::COMMITS_WAITING_MAX`, `limits::GROUP_COMMANDS_MAX`, `limits::GROUP_BYTES_MAX`.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use whimbrel_protocol::limits;
+use whimbrel_relay::store::kv::Committer;
+use whimbrel_relay::store::{Command, Conflict, Disk, Outcome, StoreError};
+use whimbrel_storage::{OrderedKv, Reads, StorageError};
+use whimbrel_storage_runtime::SledKv;
+
+type Decided = Result<Vec<Result<Outcome, Conflict>>, StoreError>;
+
+struct Call {
+    commands: Vec<Command>,
+    answer: oneshot::Sender<Decided>,
+}
+
+impl Call {
+    fn bytes(&self) -> usize {
+        self.commands.iter().map(Command::bytes).sum()
+    }
+}
+
+/// The core's disk: commands go to the writer, queries are answered at once on the caller's thread. A query costs
+/// about what handing it to another thread would.
+#[derive(Debug)]
+pub struct ThreadDisk<K> {
+    kv: Arc<K>,
+    calls: mpsc::Sender<Call>,
+    failure: watch::Sender<Option<String>>,
+}
+
+/// The disk of a real relay.
+pub type SledDisk = ThreadDisk<SledKv>;
+
+/// The writer's thread; ends when its [`ThreadDisk`] is dropped, or with the store's first failure.
+#[derive(Debug)]
+pub struct Writer<K> {
+    kv: Arc<K>,
+    thread: JoinHandle<()>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+impl<K: OrderedKv + 'static> ThreadDisk<K> {
+    /// Starts the writer of this store; there must be no other.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(kv: K) -> io::Result<(Self, Writer<K>)> {
+        let kv = Arc::new(kv);
+        let (calls, waiting) = mpsc::channel(limits::COMMITS_WAITING_MAX);
+        let (failure, failed) = watch::channel(None);
+        let committer = Committer::new(kv.clone());
+        let fails = failure.clone();
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            if let Err(error) = write(committer, waiting) {
+                fails.send_replace(Some(error.to_string()));
+            }
+        })?;
+        Ok((Self { kv: kv.clone(), calls, failure }, Writer { kv, thread, failure: failed }))
+    }
+}
+
+impl<K: OrderedKv + 'static> Disk for ThreadDisk<K> {
+    async fn commit(&self, commands: Vec<Command>) -> Decided {
+        let (answer, decided) = oneshot::channel();
+        let stopped = || StoreError::Failed("the store has stopped".to_owned());
+        self.calls.send(Call { commands, answer }).await.map_err(|_| stopped())?;
+        decided.await.map_err(|_| stopped())?
+    }
+
+    async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&dyn Reads) -> Result<T, StorageError> + Send + 'static,
+    {
+        query(self.kv.as_ref()).map_err(|error| {
+            if error.is_sticky() {
+                self.failure.send_replace(Some(error.to_string()));
+            }
+            error.into()
+        })
+    }
+}
+
+impl<K> Writer<K> {
+    /// Resolves when the store has failed, with why: the process must end and be started again.
+    pub async fn failed(&mut self) -> String {
+        match self.failure.wait_for(Option::is_some).await.map(|why| why.clone()) {
+            Ok(Some(why)) => why,
+            // All senders are gone: the writer ended without a failure.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the writer to end, once its [`ThreadDisk`] is dropped, and gives the store back.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn end(self) -> Result<K, StorageError> {
+        let Self { kv, thread, failure } = self;
+        if thread.join().is_err() {
+            return Err(StorageError::Engine("the writer died".to_owned()));
+        }
+        if let Some(why) = failure.borrow().clone() {
+            return Err(StorageError::Engine(why));
+        }
+        Arc::try_unwrap(kv).map_err(|_| StorageError::Engine("somebody still reads the store".to_owned()))
+    }
+}
+
+/// Commands that are decided together, and how many of them are whose.
+struct Group {
+    commands: Vec<Command>,
+    bytes: usize,
+    askers: Vec<(usize, oneshot::Sender<Decided>)>,
+}
+
+impl Group {
+    /// Everything that waits now and fits into one batch with the first call; the call that did not is carried over.
+    fn gather(first: Call, waiting: &mut mpsc::Receiver<Call>, carried: &mut Option<Call>) -> Self {
+        let mut group = Self { bytes: first.bytes(), commands: Vec::new(), askers: Vec::new() };
+        group.take(first);
+        while group.commands.len() < limits::GROUP_COMMANDS_MAX
+            && let Ok(call) = waiting.try_recv()
+        {
+            group.bytes = group.bytes.saturating_add(call.bytes());
+            if group.bytes > limits::GROUP_BYTES_MAX {
+                *carried = Some(call);
+                break;
+            }
+            group.take(call);
+        }
+        group
+    }
+
+    fn take(&mut self, mut call: Call) {
+        self.askers.push((call.commands.len(), call.answer));
+        self.commands.append(&mut call.commands);
+    }
+
+    /// One answer per call, all in one batch; or, when that does not fit on the disk, call by call, since one that
+    /// frees space may pass where others may not.
+    fn decide<K: OrderedKv>(&self, committer: &mut Committer<Arc<K>>) -> Result<Vec<Decided>, StoreError> {
+        match committer.apply(&self.commands) {
+            Ok(outcomes) => {
+                let mut outcomes = outcomes.into_iter();
+                Ok(self.askers.iter().map(|(count, _)| Ok(outcomes.by_ref().take(*count).collect())).collect())
+            }
+            Err(StoreError::Full) if self.askers.len() == 1 => Ok(vec![Err(StoreError::Full)]),
+            Err(StoreError::Full) => {
+                let mut rest = self.commands.as_slice();
+                let each = self.askers.iter().map(|(count, _)| {
+                    let (own, others) = rest.split_at(*count);
+                    rest = others;
+                    match committer.apply(own) {
+                        Err(StoreError::Full) => Ok(Err(StoreError::Full)),
+                        outcome => outcome.map(Ok),
+                    }
+                });
+                each.collect()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decides, applies, syncs, and only then answers.
+    fn commit<K: OrderedKv>(self, committer: &mut Committer<Arc<K>>) -> Result<(), StoreError> {
+        let decided = self.decide(committer).and_then(|decided| committer.sync().map(|()| decided));
+        match decided {
+            Ok(decided) => {
+                for ((_, asker), decided) in self.askers.into_iter().zip(decided) {
+                    answer(asker, decided);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for (_, asker) in self.askers {
+                    answer(asker, Err(error.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn answer(asker: oneshot::Sender<Decided>, decided: Decided) {
+    // Whoever asked may be gone; the command is done all the same.
+    let _asker_gone = asker.send(decided);
+}
+
+/// Serves calls until all senders are gone, or the store fails.
+fn write<K: OrderedKv>(mut committer: Committer<Arc<K>>, mut waiting: mpsc::Receiver<Call>) -> Result<(), StoreError> {
+    let mut carried = None;
+    while let Some(first) = carried.take().or_else(|| waiting.blocking_recv()) {
+        // On failure the receiver is dropped: whoever waits, or comes later, is told that the store has stopped.
+        Group::gather(first, &mut waiting, &mut carried).commit(&mut committer)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! A relay process: the real ports for the relay core, and the commands around it.
+//! Owns: sockets, the disk's one writer, tasks, signals, the configuration file, the identity's files.
+//! Never: decides what a relay does with a frame (`whimbrel-relay`).
+//! Map: `cli` (commands), `config` (the file), `init` and `identity` (keys on disk), `run` (one process from open to
+//! close), `serve` (links), `links` and `disk` (ports), `clock` (the only file that reads one).
+//! Rules: docs/operate/.
+
+pub mod cli;
+mod clock;
+pub mod config;
+pub mod disk;
+mod failure;
+pub mod identity;
+mod init;
+mod links;
+pub mod run;
+mod serve;
+mod timers;
+
+pub use config::Settings;
+pub use failure::{Exit, Failure};
+pub use run::{Ready, RunError, run};

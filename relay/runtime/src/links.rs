@@ -1,0 +1,119 @@
+//! Links: the core's port to the wire.
+//! Owns: which link number stands for which connection, and who waits to be dialled.
+//! Never: waits; reads a frame (`serve`).
+//! Limits: `limits::LINK_QUEUE_FRAMES_MAX`, `limits::PEERS_MAX`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+use tokio::sync::mpsc;
+use whimbrel_protocol::id::LinkId;
+use whimbrel_protocol::{Frame, limits};
+use whimbrel_relay::{Links, PeerAddress, SendError};
+use whimbrel_transport::{CloseCode, Encoded, FrameSender};
+
+/// One link, as the core's port and its task share it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) sender: FrameSender,
+    /// Whether the core has let the peer in: from then on its frames may be large and many at once.
+    admitted: AtomicBool,
+}
+
+impl Slot {
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct LinkTable {
+    slots: RwLock<BTreeMap<LinkId, Arc<Slot>>>,
+    next: AtomicU64,
+    dials: mpsc::Sender<PeerAddress>,
+}
+
+impl LinkTable {
+    /// An empty table, and the dials it asks for.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<PeerAddress>) {
+        let (dials, asked) = mpsc::channel(limits::PEERS_MAX);
+        (Self { slots: RwLock::default(), next: AtomicU64::new(1), dials }, asked)
+    }
+
+    /// Takes a link in under a number never used before. A peer we dialled is admitted: its pin was checked.
+    pub(crate) fn add(&self, sender: FrameSender, dialled: bool) -> (LinkId, Arc<Slot>) {
+        let link = LinkId::new(self.next.fetch_add(1, Ordering::Relaxed));
+        let slot = Arc::new(Slot { sender, admitted: AtomicBool::new(dialled) });
+        self.write().insert(link, slot.clone());
+        (link, slot)
+    }
+
+    pub(crate) fn remove(&self, link: LinkId) {
+        self.write().remove(&link);
+    }
+
+    fn slot(&self, link: LinkId) -> Option<Arc<Slot>> {
+        self.read().get(&link).cloned()
+    }
+
+    // Nothing that could panic runs under the lock.
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<LinkId, Arc<Slot>>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<LinkId, Arc<Slot>>> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Links for LinkTable {
+    fn send(&self, link: LinkId, frame: Arc<Frame>) -> Result<(), SendError> {
+        let slot = self.slot(link).ok_or(SendError::Gone)?;
+        let encoded = encoded(&frame).map_err(|error| {
+            tracing::error!(kind = frame.name(), %error, "a frame of our own is over its bound; the link ends");
+            slot.sender.abort(CloseCode::Internal);
+            SendError::Gone
+        })?;
+        slot.sender.send_encoded(encoded).map_err(|error| match error {
+            whimbrel_transport::SendError::Full => SendError::Full,
+            _ => SendError::Gone,
+        })?;
+        // These are what lets a peer in, on either protocol.
+        if matches!(*frame, Frame::Admitted(_) | Frame::PeerHello(_)) {
+            slot.admitted.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn close(&self, link: LinkId) {
+        if let Some(slot) = self.slot(link) {
+            slot.sender.close(CloseCode::Done);
+        }
+    }
+
+    fn dial(&self, peer: PeerAddress) {
+        // The core knows at most as many peers as there is room for, and dials each once at a time.
+        if let Err(error) = self.dials.try_send(peer) {
+            tracing::error!(%error, "a dial was lost");
+        }
+    }
+}
+
+thread_local! {
+    /// The frame encoded last on this thread: a fan-out sends one frame on many links in a row.
+    static LAST: RefCell<Option<(Weak<Frame>, Encoded)>> = const { RefCell::new(None) };
+}
+
+fn encoded(frame: &Arc<Frame>) -> Result<Encoded, whimbrel_protocol::frame::FrameError> {
+    LAST.with_borrow_mut(|last| match last {
+        // A weak reference keeps the address from being used again.
+        Some((of, encoded)) if Weak::as_ptr(of) == Arc::as_ptr(frame) => Ok(encoded.clone()),
+        _ => {
+            let encoded = Encoded::new(frame)?;
+            *last = (Arc::strong_count(frame) > 1).then(|| (Arc::downgrade(frame), encoded.clone()));
+            Ok(encoded)
+        }
+    })
+}

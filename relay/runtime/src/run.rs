@@ -1,0 +1,189 @@
+//! Run: one relay process, from the opened store to the closed one.
+//! Owns: the order of steps at start and at the end. Nothing is announced before sockets are bound and the store is
+//! open; the store is closed last, after every request has ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use whimbrel_crypto::RelayIdentity;
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::limits;
+use whimbrel_relay::store::KvStore;
+use whimbrel_relay::{OpenError, Ports, Relay};
+use whimbrel_storage::StorageError;
+use whimbrel_storage_runtime::SledKv;
+use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError};
+
+use crate::Settings;
+use crate::clock::{self, Clock};
+use crate::disk::{SledDisk, Writer};
+use crate::links::LinkTable;
+use crate::serve::{self, Server};
+use crate::timers::Timers;
+
+/// Why a relay did not start, or ended otherwise than it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS does not take the identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The core does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed while it ran, or could not be closed. What was acknowledged is on the disk.
+    #[error("the store failed: {0}")]
+    Store(StorageError),
+    /// The system refuses a thread or a socket's name.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// The ports of a real relay.
+#[derive(Debug)]
+pub(crate) struct Real {
+    store: KvStore<SledDisk>,
+    links: Arc<LinkTable>,
+}
+
+impl Ports for Real {
+    type Store = KvStore<SledDisk>;
+    type Links = LinkTable;
+
+    fn store(&self) -> &Self::Store {
+        &self.store
+    }
+
+    fn links(&self) -> &LinkTable {
+        &self.links
+    }
+
+    fn chance(&self, buffer: &mut [u8]) {
+        assert!(getrandom::fill(buffer).is_ok(), "the operating system gives no randomness");
+    }
+}
+
+/// What a relay that is ready can be reached by.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// What to hand to people; absent when no address was given and none can be told from the sockets.
+    pub link: Option<RelayLink>,
+    /// The addresses in use, with the real ports.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Runs a relay on an opened store until `stop` resolves, then drains: no new connection or request, those begun
+/// are finished, the store is closed. `ready` is called once everything stands.
+///
+/// # Errors
+/// As [`RunError`] says. After any of them the store is as a crash would leave it, or better.
+pub async fn run(
+    settings: &Settings,
+    identity: &RelayIdentity,
+    store: SledKv,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(Ready),
+) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let sockets = match Sockets::bind(settings, identity) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            store.close().map_err(RunError::Store)?;
+            return Err(error);
+        }
+    };
+    let (disk, mut writer) = SledDisk::start(store)?;
+    let outcome = until_stopped(settings, identity, &sockets, (disk, &mut writer), clock, stop, ready).await;
+    // Everything that held the store is gone: it is closed whatever came before.
+    let closed = tokio::task::spawn_blocking(|| writer.end()?.close()).await.map_err(std::io::Error::other)?;
+    outcome.and(closed.map_err(RunError::Store))
+}
+
+struct Sockets {
+    endpoints: Vec<Endpoint>,
+    dialler: Endpoint,
+    listen: Vec<SocketAddr>,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings, identity: &RelayIdentity) -> Result<Self, RunError> {
+        let shown = Identity::relay(identity)?;
+        let bind = |address: &SocketAddr| Endpoint::bind(*address, shown.clone(), clock::wall);
+        let endpoints = settings.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let listen = endpoints.iter().map(Endpoint::local_address).collect::<Result<Vec<_>, _>>()?;
+        // A socket of its own, since one that listens on a single address cannot reach every peer.
+        Ok(Self { dialler: Endpoint::bind_dialler(shown.clone(), clock::wall)?, endpoints, listen })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().chain([&self.dialler])
+    }
+}
+
+async fn until_stopped(
+    settings: &Settings,
+    identity: &RelayIdentity,
+    sockets: &Sockets,
+    (disk, writer): (SledDisk, &mut Writer<SledKv>),
+    clock: Clock,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(Ready),
+) -> Result<(), RunError> {
+    let (links, asked) = LinkTable::new();
+    let links = Arc::new(links);
+    let ports = Real { store: KvStore::new(disk), links: links.clone() };
+    let relay = Relay::open(ports, settings.core(identity), clock.now()).await?;
+    let connections_max = settings.connections_max;
+    let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max });
+
+    let (stopping, stopped) = watch::channel(None);
+    let (ending, ended) = watch::channel(false);
+    let timers = {
+        let server = server.clone();
+        tokio::spawn(async move { server.timers.run(&server.relay, clock, ended).await })
+    };
+    let mut tasks = JoinSet::new();
+    for endpoint in &sockets.endpoints {
+        tasks.spawn(serve::accept(server.clone(), endpoint.clone(), stopped.clone()));
+    }
+    tasks.spawn(serve::dial(server.clone(), sockets.dialler.clone(), asked, stopped));
+    ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone() });
+
+    let failed = tokio::select! {
+        () = stop => None,
+        why = writer.failed() => Some(why),
+    };
+    match &failed {
+        None => tracing::info!("draining"),
+        Some(why) => tracing::error!(%why, "the store failed; ending"),
+    }
+    stopping.send_replace(Some(if failed.is_some() { CloseCode::Internal } else { CloseCode::Shutdown }));
+    while tasks.join_next().await.is_some() {}
+    // What the links still had to say leaves before their connections close.
+    let quiet = async {
+        for endpoint in sockets.all() {
+            endpoint.idle().await;
+        }
+    };
+    if timeout(limits::LINK_CLOSE_TIME_MAX * 2, quiet).await.is_err() {
+        tracing::debug!("connections did not close in time");
+    }
+    for endpoint in sockets.all() {
+        endpoint.close(CloseCode::Shutdown);
+    }
+    if failed.is_none()
+        && let Err(error) = server.relay.flush(clock.now()).await
+    {
+        tracing::warn!(%error, "cursors were not written; some entries will be delivered again");
+    }
+    ending.send_replace(true);
+    // Nothing aborts it, and a panic aborts the process.
+    let _ended = timers.await;
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Serve: links, from the accepted or dialled connection to its end.
+//! Owns: one task per link, which reads frames and polls what the core makes of them; the bounds on both.
+//! Never: looks into a frame; times a silent link out (the core does). A request that was begun is polled to its end
+//! even when its link is gone. Limits: `limits::LINK_REQUESTS_MAX`, `limits::CONNECTIONS_MAX`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use whimbrel_protocol::id::LinkId;
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::limits;
+use whimbrel_relay::{LinkPeer, PeerAddress, Relay};
+use whimbrel_transport::{CloseCode, Endpoint, Incoming, Link, Peer, ReceiveError};
+
+use crate::clock::Clock;
+use crate::links::{LinkTable, Slot};
+use crate::run::Real;
+use crate::timers::Timers;
+
+/// Set when the process is to end: how links are closed.
+pub(crate) type Stop = watch::Receiver<Option<CloseCode>>;
+
+/// Everything a link's task needs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) relay: Relay<Real>,
+    pub(crate) links: Arc<LinkTable>,
+    pub(crate) timers: Timers,
+    pub(crate) clock: Clock,
+    pub(crate) connections_max: usize,
+}
+
+type Request<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;
+
+/// Accepts until told to stop, then lets the links end.
+pub(crate) async fn accept(server: Arc<Server>, endpoint: Endpoint, mut stop: Stop) {
+    let mut links = JoinSet::new();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) if links.len() >= server.connections_max => incoming.refuse(),
+                Some(incoming) => {
+                    links.spawn(establish(server.clone(), incoming, stop.clone()));
+                }
+                None => break,
+            },
+            Some(_) = links.join_next(), if !links.is_empty() => {}
+            _ = stop.changed() => break,
+        }
+    }
+    endpoint.stop_accepting();
+    drain(links).await;
+}
+
+/// Dials whom the core asks for, until told to stop; then lets the links end.
+pub(crate) async fn dial(
+    server: Arc<Server>,
+    endpoint: Endpoint,
+    mut asked: mpsc::Receiver<PeerAddress>,
+    mut stop: Stop,
+) {
+    let mut links = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(peer) = asked.recv() => {
+                links.spawn(reach(server.clone(), endpoint.clone(), peer, stop.clone()));
+            }
+            Some(_) = links.join_next(), if !links.is_empty() => {}
+            _ = stop.changed() => break,
+        }
+    }
+    drain(links).await;
+}
+
+/// Links end by themselves once told to stop. Two times the longest answer is enough for all of them; what still runs
+/// then waits for something that does not come.
+async fn drain(mut links: JoinSet<()>) {
+    let ended = timeout(limits::ANSWER_TIME_MAX * 2, async { while links.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        tracing::warn!(left = links.len(), "links did not end in time");
+        links.shutdown().await;
+    }
+}
+
+async fn establish(server: Arc<Server>, incoming: Incoming, stop: Stop) {
+    match incoming.establish().await {
+        Ok(link) => serve(&server, link, false, stop).await,
+        Err(error) => tracing::debug!(%error, "no link"),
+    }
+}
+
+async fn reach(server: Arc<Server>, endpoint: Endpoint, peer: PeerAddress, stop: Stop) {
+    let PeerAddress { domain, endpoint: at, relay } = peer;
+    match endpoint.connect(&RelayLink { domain: domain.clone(), endpoint: at, relay }).await {
+        Ok(link) => serve(&server, link, true, stop).await,
+        Err(error) => {
+            server.relay.dial_failed(server.clock.now(), &domain, &error.to_string());
+            server.timers.look(&server.relay);
+        }
+    }
+}
+
+async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
+    let Link { peer, exporter, sender, mut receiver, .. } = link;
+    let peer = match peer {
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter },
+        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled },
+    };
+    let (id, slot) = server.links.add(sender, dialled);
+    if dialled {
+        receiver.authenticated();
+    }
+    tracing::debug!(link = id.get(), dialled, "link up");
+
+    let mut requests: FuturesUnordered<Request<'_>> = FuturesUnordered::new();
+    requests.push(request(server, server.relay.link_up(server.clock.now(), id, peer)));
+    let code = loop {
+        let admitted = slot.is_admitted();
+        if admitted {
+            receiver.authenticated();
+        }
+        // A stranger's frames are served one by one, so that it costs no more than one frame.
+        let room = requests.len() < if admitted { limits::LINK_REQUESTS_MAX } else { 1 };
+        tokio::select! {
+            // Begun requests first: a frame is polled before the next one is read, so first polls keep the order of
+            // arrival.
+            biased;
+            code = told(&mut stop) => break code,
+            Some(()) = requests.next(), if !requests.is_empty() => {}
+            () = slot.sender.drained() => {
+                requests.push(request(server, server.relay.link_drained(server.clock.now(), id)));
+            }
+            // Whoever does not read the answers gets no more of them.
+            received = async { slot.sender.has_room().await; receiver.next().await }, if room => {
+                let now = server.clock.now();
+                match received {
+                    Ok(frame) => requests.push(request(server, server.relay.handle(now, id, frame))),
+                    Err(ReceiveError::Malformed(error)) => {
+                        tracing::debug!(link = id.get(), %error, "malformed frame");
+                        server.relay.malformed(now, id);
+                        server.timers.look(&server.relay);
+                    }
+                    Err(error) => {
+                        tracing::debug!(link = id.get(), %error, "link ended");
+                        break CloseCode::Done;
+                    }
+                }
+            }
+        }
+    };
+    if stop.borrow().is_some() {
+        // The answers still belong on the link.
+        finish(&mut requests).await;
+        lost(server, id, &slot, code);
+    } else {
+        lost(server, id, &slot, code);
+        finish(&mut requests).await;
+    }
+}
+
+/// Resolves when the process is to end.
+async fn told(stop: &mut Stop) -> CloseCode {
+    stop.wait_for(Option::is_some).await.ok().and_then(|code| *code).unwrap_or(CloseCode::Shutdown)
+}
+
+fn request<'s>(server: &'s Server, future: impl Future<Output = ()> + Send + 's) -> Request<'s> {
+    Box::pin(server.timers.watched(&server.relay, future))
+}
+
+async fn finish(requests: &mut FuturesUnordered<Request<'_>>) {
+    while requests.next().await.is_some() {}
+}
+
+fn lost(server: &Server, id: LinkId, slot: &Slot, code: CloseCode) {
+    slot.sender.close(code);
+    server.links.remove(id);
+    server.relay.link_lost(server.clock.now(), id);
+    server.timers.look(&server.relay);
+}
