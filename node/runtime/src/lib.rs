@@ -1,0 +1,29 @@
+//! The node runtime: drives the node core with real sockets, a real disk and the real time.
+//! Owns: the core's thread (`driver`), the home link (`home`), direct links (`direct`), the store's folder (`store`).
+//! Never: decides anything about a message; the core does.
+//! Map: `entrance` is the one way in to the core, `outlet` the way out; `handle` is what an owner holds.
+//!
+//! Nothing leaves before it is durable: the driver applies each step's batch before the next input, syncs many at once,
+//! and releases each step's outputs, in order, after the sync.
+
+mod clock;
+mod direct;
+mod driver;
+mod entrance;
+mod handle;
+mod home;
+mod outlet;
+mod store;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod testing;
+
+pub use direct::{DirectError, DirectOptions};
+pub use handle::{
+    CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
+};
+pub use home::RelayProblem;
+pub use store::{
+    CreateError, Created, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create, open_probe,
+    open_store, store_folder,
+};

@@ -1,0 +1,312 @@
+//! Store: the node's rows in a folder of its own, and the account made in it.
+//! Owns: the folder's place and permissions (0700, files 0600: keys lie in it), opening, closing, making an account.
+//! Never: reads or writes a row but through `whimbrel_node`.
+//! Rules: docs/protocol/storage.md.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use whimbrel_crypto::{Chance, RecoveryPhrase, Seed};
+use whimbrel_node::identity::{self, LoadError};
+use whimbrel_node::views;
+use whimbrel_protocol::id::{AccountId, Address, Name};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, Row, StorageError};
+use whimbrel_storage_runtime::SledKv;
+
+use crate::clock::Clock;
+
+pub use whimbrel_storage_runtime::{Options as StoreOptions, ProbeCommand, Reserve, open_probe};
+
+/// Rows looked at together while an unfinished account is replaced.
+const PAGE: usize = 256;
+
+/// Why a store is not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenStoreError {
+    /// There is none: no account was made here.
+    #[error("no account was made in {0}")]
+    Absent(PathBuf),
+    /// Another process has it open.
+    #[error("the store is in use by another process")]
+    InUse,
+    /// It lost its newest writes, is damaged, or does not open. Restore from an export.
+    #[error(transparent)]
+    Damaged(StorageError),
+    /// The folder cannot be made or kept from others.
+    #[error("{path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Anything else; try again.
+    #[error(transparent)]
+    Other(StorageError),
+}
+
+impl From<StorageError> for OpenStoreError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::InUse => Self::InUse,
+            StorageError::Damaged { .. } | StorageError::LostTail { .. } | StorageError::DoesNotOpen { .. } => {
+                Self::Damaged(error)
+            }
+            error => Self::Other(error),
+        }
+    }
+}
+
+/// Why no account was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// There is one already, and its relay knows it.
+    #[error("there is an account already: {0}")]
+    Exists(Address),
+    /// There is one, and what it is cannot be read.
+    #[error("there is an account already, and it cannot be read: {0}")]
+    Unreadable(LoadError),
+    /// The device's label does not fit.
+    #[error(transparent)]
+    Label(#[from] identity::CreateError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenStoreError),
+    /// The store could not be written.
+    #[error(transparent)]
+    Write(#[from] StorageError),
+    /// The system gave no chance.
+    #[error("no entropy: {0}")]
+    Entropy(getrandom::Error),
+}
+
+/// A new account.
+#[derive(Debug)]
+pub struct Created {
+    /// Its id.
+    pub account: AccountId,
+    /// To be written down by its owner: shown once, kept nowhere.
+    pub recovery: RecoveryPhrase,
+}
+
+/// The open store of a node. Once closed, every call answers an error, whoever still holds it.
+#[derive(Debug)]
+pub struct NodeStore(RwLock<Option<SledKv>>);
+
+/// Where the store of a node's home folder lies.
+pub fn store_folder(home: &Path) -> PathBuf {
+    home.join("store")
+}
+
+/// Opens the store in the home folder `home`. Waits for the disk.
+///
+/// # Errors
+/// As [`OpenStoreError`] says; nothing is made when there is none.
+pub fn open_store(home: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+    let folder = store_folder(home);
+    match folder.try_exists() {
+        Ok(true) => open_folder(&folder, options),
+        Ok(false) => Err(OpenStoreError::Absent(home.to_owned())),
+        Err(source) => Err(OpenStoreError::Folder { path: folder, source }),
+    }
+}
+
+/// Makes an account in the home folder `home`, to be registered at `relay` when the node first runs. Waits for the
+/// disk; the account is durable when this returns, and the store closed.
+///
+/// An account that never got its relay's answer is replaced: nobody was told of it. To go on with it instead, start
+/// the node.
+///
+/// # Errors
+/// As [`CreateError`] says.
+pub fn create(
+    home: &Path,
+    name: Name,
+    relay: RelayLink,
+    label: &str,
+    options: StoreOptions,
+) -> Result<Created, CreateError> {
+    let mut chance = Chance::from_seed(seed().map_err(CreateError::Entropy)?);
+    let created = identity::create(name, relay, label, &mut chance, Clock::start().now())?;
+    private_folder(home)?;
+    let store = open_folder(&store_folder(home), options)?;
+    let mut batch = match views::account(&store) {
+        Err(LoadError::NoAccount) => Batch::new(),
+        Ok(views::Account { address: Some(address), .. }) => return Err(CreateError::Exists(address)),
+        Ok(_) => removal_of_everything(&store)?,
+        Err(error) => return Err(CreateError::Unreadable(error)),
+    };
+    batch.extend(created.batch);
+    store.apply(&batch)?;
+    store.close()?;
+    Ok(Created { account: created.account, recovery: created.recovery })
+}
+
+/// Chance from the operating system, for everything a process decides by chance.
+pub(crate) fn seed() -> Result<Seed, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(Seed::from_bytes(bytes))
+}
+
+fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageError> {
+    let mut batch = Batch::new();
+    let mut from = Vec::new();
+    loop {
+        let page = reads.scan(&from, &KEY_END, Order::Ascending, PAGE)?;
+        let full = page.len() == PAGE;
+        for (key, _) in page {
+            batch.delete(key.clone());
+            from = key;
+        }
+        from.push(0);
+        if !full {
+            return Ok(batch);
+        }
+    }
+}
+
+fn open_folder(folder: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+    private_folder(folder)?;
+    let store = SledKv::open(folder, options)?;
+    private_files(folder)?;
+    Ok(NodeStore(RwLock::new(Some(store))))
+}
+
+/// Makes the folder if need be, for its owner alone; an existing one is closed to others.
+fn private_folder(path: &Path) -> Result<(), OpenStoreError> {
+    let failed = |source| OpenStoreError::Folder { path: path.to_owned(), source };
+    let mut make = fs::DirBuilder::new();
+    make.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
+    make.create(path).map_err(failed)?;
+    restrict(path, 0o700).map_err(failed)
+}
+
+/// The folder keeps others out already; this holds should the files ever be moved out of it as they are.
+fn private_files(folder: &Path) -> Result<(), OpenStoreError> {
+    let restrict_all = || {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            match restrict(&entry.path(), if entry.file_type()?.is_dir() { 0o700 } else { 0o600 }) {
+                // sled replaces snapshots while it runs.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    };
+    restrict_all().map_err(|source| OpenStoreError::Folder { path: folder.to_owned(), source })
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: u32) -> io::Result<()> {
+    // Elsewhere the home folder's own access list is what there is.
+    Ok(())
+}
+
+impl NodeStore {
+    /// Syncs and closes the store, so that it can be opened again at once. Waits for the disk. A second call does
+    /// nothing.
+    ///
+    /// # Errors
+    /// As for [`SledKv::close`].
+    pub fn close(&self) -> Result<(), StorageError> {
+        match self.0.write().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(store) => store.close(),
+            None => Ok(()),
+        }
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&SledKv) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(store) => ask(store),
+            None => Err(StorageError::Engine("the store is closed".to_owned())),
+        }
+    }
+}
+
+impl Reads for NodeStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.with(|store| store.get(key))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Result<Vec<Row>, StorageError> {
+        self.with(|store| store.scan(from, to, order, limit))
+    }
+}
+
+impl OrderedKv for NodeStore {
+    fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
+        self.with(|store| store.apply(batch))
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.with(SledKv::sync)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use whimbrel_protocol::id::RelayId;
+
+    use super::*;
+
+    fn make(home: &Path) -> Result<Created, CreateError> {
+        let relay = RelayLink {
+            domain: "a.example".parse().unwrap(),
+            endpoint: "127.0.0.1:1".to_owned(),
+            relay: RelayId::from_bytes([1; 32]),
+        };
+        create(home, "alice".parse().unwrap(), relay, "laptop", StoreOptions::default())
+    }
+
+    #[test]
+    fn an_account_is_there_once_it_was_made_and_nobody_else_can_read_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().join("whimbrel");
+        let created = make(&home).unwrap();
+        let store = open_store(&home, StoreOptions::default()).unwrap();
+        assert_eq!(views::account(&store).unwrap().account, created.account);
+        #[cfg(unix)]
+        for path in [home.clone(), store_folder(&home), store_folder(&home).join("db")] {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+            assert_eq!(mode & 0o077, 0, "{} is open to others", path.display());
+        }
+        assert!(matches!(open_store(&home, StoreOptions::default()), Err(OpenStoreError::InUse)));
+        store.close().unwrap();
+        store.close().unwrap();
+        assert!(views::account(&store).is_err(), "a closed store answers");
+        open_store(&home, StoreOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn an_account_that_no_relay_took_in_is_replaced_by_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let first = make(home.path()).unwrap();
+        let second = make(home.path()).unwrap();
+        assert_ne!(first.account, second.account);
+        let store = open_store(home.path(), StoreOptions::default()).unwrap();
+        assert_eq!(views::account(&store).unwrap().account, second.account);
+    }
+
+    #[test]
+    fn a_folder_without_an_account_stays_untouched() {
+        let home = tempfile::tempdir().unwrap();
+        let opened = open_store(home.path(), StoreOptions::default());
+        assert!(matches!(opened, Err(OpenStoreError::Absent(_))));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}
