@@ -1,0 +1,409 @@
+//! Disks: what is applied, what is synced, and what a crash leaves of it.
+//! Owns: the relay's disk port over the in-memory engine, the node's store, the delays of both.
+//! Never: decides a command (the relay core's committer does), or answers before a sync.
+//!
+//! The order is the real one. Relay: one writer takes all calls that wait, applies them (one event), syncs once, and
+//! only then answers (a second event, so that a crash can fall between); calls that come meanwhile wait for the next
+//! group. Node: the core's thread takes what waits, applies step by step, syncs, and only then lets outputs leave.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use whimbrel_relay::store::command::{Command, Conflict, Outcome};
+use whimbrel_relay::store::kv::Committer;
+use whimbrel_relay::store::{Disk, StoreError};
+use whimbrel_storage::{Batch, Kv, MemoryEngine, MemoryKv, OrderedKv, Reads, StorageError};
+
+use crate::engine::Stream;
+use crate::scenario;
+
+/// What survives a process: the rows, and the batch number kept beside them.
+#[derive(Debug)]
+pub struct Platter {
+    engine: MemoryEngine,
+    tail: Option<u64>,
+    speed: scenario::Disk,
+    stream: Stream,
+}
+
+/// What a crash took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Torn {
+    /// Batches applied and not synced that are gone.
+    pub lost: u64,
+    /// Batches applied and not synced that turned out to be on the disk.
+    pub kept: u64,
+}
+
+impl Platter {
+    /// An empty disk.
+    pub fn new(speed: scenario::Disk, stream: Stream) -> Self {
+        Self { engine: MemoryEngine::new(), tail: None, speed, stream }
+    }
+
+    /// Opens the rows, checking that what was synced is there.
+    ///
+    /// # Errors
+    /// The rows are not what was synced: a defect of the store.
+    pub fn open(&self) -> Result<MemoryKv, StorageError> {
+        Kv::open(self.engine.clone(), self.tail)
+    }
+
+    /// Takes back what was not synced, except for a prefix drawn by chance. Every [`MemoryKv`] over it must be gone.
+    pub fn crash(&mut self) -> Torn {
+        let unsynced = self.engine.unsynced() as u64;
+        let kept = self.stream.below(unsynced + 1);
+        self.engine.crash(kept as usize);
+        Torn { lost: unsynced - kept, kept }
+    }
+
+    /// A sync ended: from now on the newest batch must be found at every opening.
+    fn synced(&mut self, kv: &MemoryKv) -> Result<(), StorageError> {
+        self.tail = Some(kv.newest_batch()?);
+        Ok(())
+    }
+
+    fn apply_delay(&mut self) -> Duration {
+        self.stream.between(self.speed.apply.least, self.speed.apply.most)
+    }
+
+    fn sync_delay(&mut self) -> Duration {
+        self.stream.between(self.speed.sync.least, self.speed.sync.most)
+    }
+}
+
+/// The store of one life of a node.
+#[derive(Debug)]
+pub struct NodeStore {
+    kv: MemoryKv,
+}
+
+impl NodeStore {
+    /// Opens what the disk holds.
+    ///
+    /// # Errors
+    /// See [`Platter::open`].
+    pub fn open(platter: &Platter) -> Result<Self, StorageError> {
+        Ok(Self { kv: platter.open()? })
+    }
+
+    /// The rows, synced or not.
+    pub const fn reads(&self) -> &dyn Reads {
+        &self.kv
+    }
+
+    /// Applies a batch. Reads see it; a crash may take it back.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
+        self.kv.apply(batch)
+    }
+
+    /// How long the sync of what was applied will take.
+    pub fn sync_delay(&self, platter: &mut Platter) -> Duration {
+        platter.apply_delay() + platter.sync_delay()
+    }
+
+    /// The sync is done.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn sync(&self, platter: &mut Platter) -> Result<(), StorageError> {
+        self.kv.sync()?;
+        platter.synced(&self.kv)
+    }
+}
+
+type Answer = Result<Vec<Result<Outcome, Conflict>>, StoreError>;
+
+/// One call on its way: the future waits, the writer answers.
+#[derive(Debug)]
+struct Call {
+    commands: Vec<Command>,
+    slot: Arc<Mutex<Slot<Answer>>>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+}
+
+impl<T> Slot<T> {
+    fn fill(slot: &Mutex<Self>, value: T) {
+        let mut slot = lock(slot);
+        slot.value = Some(value);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn wait(slot: Arc<Mutex<Self>>) -> T {
+        poll_fn(|cx| {
+            let mut slot = lock(&slot);
+            match slot.value.take() {
+                Some(value) => Poll::Ready(value),
+                None => {
+                    slot.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Nothing here is left half done by a panic: each change under a lock is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the writer does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Writer {
+    Idle,
+    /// An event will make it apply what waits.
+    Gathering,
+    /// Applied; an event will make it sync and answer.
+    Syncing,
+}
+
+struct Desk {
+    waiting: VecDeque<Call>,
+    applied: Vec<(Call, Answer)>,
+    writer: Writer,
+    committer: Committer<Arc<MemoryKv>>,
+    /// Readers that wait for the disk, in the order they asked.
+    readers: VecDeque<Arc<Mutex<Slot<()>>>>,
+    /// Draws which reads miss the cache.
+    stream: Stream,
+    /// Test only: answers without a sync.
+    #[cfg(test)]
+    early: bool,
+}
+
+impl Desk {
+    fn sync(&mut self, kv: &MemoryKv, platter: &mut Platter) -> Result<(), StoreError> {
+        self.committer.sync()?;
+        Ok(platter.synced(kv)?)
+    }
+}
+
+/// The disk port of one life of a relay: the core asks, the world moves it on.
+#[derive(Clone)]
+pub struct RelayDisk {
+    kv: Arc<MemoryKv>,
+    desk: Arc<Mutex<Desk>>,
+    cached: f64,
+}
+
+/// What the world is to schedule for a relay's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// [`RelayDisk::apply`], after so long.
+    Apply(Duration),
+    /// [`RelayDisk::answer_read`], after so long.
+    Read(Duration),
+}
+
+impl RelayDisk {
+    /// Opens what the disk holds.
+    ///
+    /// # Errors
+    /// See [`Platter::open`].
+    pub fn open(platter: &Platter, stream: Stream) -> Result<Self, StorageError> {
+        let kv = Arc::new(platter.open()?);
+        let desk = Desk {
+            waiting: VecDeque::new(),
+            applied: Vec::new(),
+            writer: Writer::Idle,
+            committer: Committer::new(Arc::clone(&kv)),
+            readers: VecDeque::new(),
+            stream,
+            #[cfg(test)]
+            early: false,
+        };
+        Ok(Self { kv, desk: Arc::new(Mutex::new(desk)), cached: platter.speed.cached.0 })
+    }
+
+    /// The rows, synced or not: for judges.
+    pub fn reads(&self) -> &dyn Reads {
+        self.kv.as_ref()
+    }
+
+    /// What came to wait since the last call. To be asked after every poll of the relay's futures.
+    pub fn due(&self, platter: &mut Platter, reads_scheduled: &mut usize) -> Vec<Due> {
+        let mut desk = lock(&self.desk);
+        let mut due = Vec::new();
+        if desk.writer == Writer::Idle && !desk.waiting.is_empty() {
+            desk.writer = Writer::Gathering;
+            due.push(Due::Apply(platter.apply_delay()));
+        }
+        while *reads_scheduled < desk.readers.len() {
+            *reads_scheduled += 1;
+            due.push(Due::Read(platter.apply_delay()));
+        }
+        due
+    }
+
+    /// The writer applies everything that waits. [`RelayDisk::sync`] is to follow after the time returned.
+    pub fn apply(&self, platter: &mut Platter) -> Duration {
+        let mut desk = lock(&self.desk);
+        while let Some(call) = desk.waiting.pop_front() {
+            let answer = desk.committer.apply(&call.commands);
+            desk.applied.push((call, answer));
+        }
+        desk.writer = Writer::Syncing;
+        platter.sync_delay()
+    }
+
+    /// The sync is done: everything applied is durable and answered.
+    pub fn sync(&self, platter: &mut Platter) {
+        let mut desk = lock(&self.desk);
+        #[cfg(test)]
+        let synced = if desk.early { Ok(()) } else { desk.sync(&self.kv, platter) };
+        #[cfg(not(test))]
+        let synced = desk.sync(&self.kv, platter);
+        desk.writer = Writer::Idle;
+        for (call, answer) in std::mem::take(&mut desk.applied) {
+            Slot::fill(&call.slot, synced.clone().and(answer));
+        }
+    }
+
+    /// Plants a bug: from now on the writer answers without having synced.
+    #[cfg(test)]
+    pub(crate) fn answer_early(&self) {
+        lock(&self.desk).early = true;
+    }
+
+    /// The disk has found what the reader that waits longest asked for.
+    pub fn answer_read(&self, reads_scheduled: &mut usize) {
+        let reader = lock(&self.desk).readers.pop_front();
+        *reads_scheduled = reads_scheduled.saturating_sub(1);
+        if let Some(reader) = reader {
+            Slot::fill(&reader, ());
+        }
+    }
+}
+
+impl Disk for RelayDisk {
+    async fn commit(&self, commands: Vec<Command>) -> Answer {
+        let slot = Arc::new(Mutex::new(Slot { value: None, waker: None }));
+        lock(&self.desk).waiting.push_back(Call { commands, slot: Arc::clone(&slot) });
+        Slot::wait(slot).await
+    }
+
+    async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&dyn Reads) -> Result<T, StorageError> + Send + 'static,
+    {
+        let waits = {
+            let mut desk = lock(&self.desk);
+            let hit = desk.stream.happens(self.cached);
+            (!hit).then(|| {
+                let slot = Arc::new(Mutex::new(Slot { value: None, waker: None }));
+                desk.readers.push_back(Arc::clone(&slot));
+                slot
+            })
+        };
+        if let Some(slot) = waits {
+            Slot::wait(slot).await;
+        }
+        Ok(query(self.kv.as_ref())?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::engine::{Entity, Seed};
+    use crate::executor::Executor;
+    use whimbrel_protocol::id::{AccountId, Domain};
+    use whimbrel_relay::store::command::GiveConsent;
+    use whimbrel_relay::store::{KvStore, Store};
+
+    fn platter(seed: u64) -> Platter {
+        Platter::new(scenario::Disk::default(), Seed::from(seed).stream(Entity::World, "disk"))
+    }
+
+    fn open(platter: &Platter) -> RelayDisk {
+        RelayDisk::open(platter, Seed::from(1).stream(Entity::World, "reads")).unwrap()
+    }
+
+    #[test]
+    fn a_node_crash_loses_unsynced_batches_from_the_newest_on_and_no_other() {
+        let mut outcomes = [0; 4];
+        for seed in 0..40 {
+            let mut platter = platter(seed);
+            let store = NodeStore::open(&platter).unwrap();
+            for n in 0..5_u8 {
+                let mut batch = Batch::new();
+                batch.put(vec![n], vec![n]);
+                store.apply(&batch).unwrap();
+                if n == 1 {
+                    store.sync(&mut platter).unwrap();
+                }
+            }
+            drop(store);
+            let torn = platter.crash();
+            assert_eq!(torn.lost + torn.kept, 3);
+            *outcomes.get_mut(torn.lost as usize).unwrap() += 1;
+            let store = NodeStore::open(&platter).unwrap();
+            let there: Vec<_> = (0..5_u8).map(|n| store.reads().get(&[n]).unwrap().is_some()).collect();
+            assert!(there.iter().zip(0..).all(|(there, n)| *there == (n < 2 + torn.kept)), "{there:?} with {torn:?}");
+        }
+        assert!(outcomes.iter().all(|times| *times > 0), "every outcome comes up: {outcomes:?}");
+    }
+
+    /// A command that any store takes: no account is there, so it conflicts, which must be as durable as a success.
+    fn command() -> Command {
+        let (owner, other) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));
+        let domain: Domain = "b.example".parse().unwrap();
+        Command::GiveConsent(GiveConsent { owner, other, domain })
+    }
+
+    #[test]
+    fn a_relay_is_answered_only_after_the_sync_and_calls_share_it() {
+        let mut platter = platter(1);
+        let disk = open(&platter);
+        let store = Arc::new(KvStore::new(disk.clone()));
+        let mut executor = Executor::new();
+        for n in 0..3 {
+            let store = Arc::clone(&store);
+            executor.spawn(Box::pin(async move {
+                let _conflict = store.commit(command()).await;
+                n
+            }));
+        }
+        let mut reads = 0;
+        assert!(executor.poll_ready().is_empty());
+        assert!(matches!(disk.due(&mut platter, &mut reads).as_slice(), [Due::Apply(_)]));
+        assert!(disk.due(&mut platter, &mut reads).is_empty(), "one group at a time");
+        disk.apply(&mut platter);
+        assert!(!executor.has_ready(), "applied is not answered");
+        disk.sync(&mut platter);
+        assert_eq!(executor.poll_ready(), [0, 1, 2]);
+        assert!(disk.due(&mut platter, &mut reads).is_empty());
+    }
+
+    #[test]
+    fn a_read_that_misses_the_cache_waits_for_the_disk() {
+        let mut platter = platter(1);
+        platter.speed.cached = scenario::Share(0.0);
+        let disk = open(&platter);
+        let store = Arc::new(KvStore::new(disk.clone()));
+        let mut executor = Executor::new();
+        executor.spawn(Box::pin(async move { store.waiting_peers(None, 1).await.unwrap().len() }));
+        assert!(executor.poll_ready().is_empty());
+        let mut reads = 0;
+        assert!(matches!(disk.due(&mut platter, &mut reads).as_slice(), [Due::Read(_)]));
+        disk.answer_read(&mut reads);
+        assert_eq!((executor.poll_ready(), reads), (vec![0], 0));
+    }
+}

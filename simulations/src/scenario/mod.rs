@@ -1,0 +1,501 @@
+//! Scenarios: a world and what happens in it, as a file.
+//! Owns: the keys, their defaults and the checks that need more than one key.
+//! Never: guesses: a key that is not known, or that nothing would use, is an error with its line.
+
+mod units;
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+use whimbrel_protocol::id::Domain;
+
+pub use units::{Range, Rate, Share, Span};
+
+/// Nodes of one scenario: what the world numbers with room to spare.
+pub const NODES_MAX: u32 = 1_000_000;
+
+/// A whole scenario.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The run itself.
+    pub sim: Sim,
+    /// The paths between processes.
+    #[serde(default)]
+    pub network: Network,
+    /// The relays.
+    pub relay: Vec<Relay>,
+    /// The nodes, in groups alike.
+    pub population: Vec<Population>,
+    /// Who knows whom.
+    #[serde(default)]
+    pub friends: Friends,
+    /// What people do.
+    #[serde(default)]
+    pub workload: Workload,
+    /// What goes wrong.
+    #[serde(default)]
+    pub fault: Vec<Fault>,
+}
+
+/// The run itself.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sim {
+    /// One line for people.
+    #[serde(default)]
+    pub about: String,
+    /// What everything is drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// How long people write and faults strike.
+    pub duration: Span,
+    /// How long afterwards, with every fault healed and everybody online, everything may take to arrive.
+    #[serde(default = "default_settle")]
+    pub settle: Span,
+    /// How threads are sealed.
+    #[serde(default)]
+    pub crypto: Crypto,
+}
+
+/// How threads are sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crypto {
+    /// By an engine of true sizes and no secrecy: fast.
+    #[default]
+    Standin,
+    /// By MLS, as shipped.
+    Real,
+}
+
+/// The paths between processes.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// One way between any two access links.
+    pub core: Span,
+    /// Mean of what each packet takes longer than the least; exponential.
+    pub jitter: Span,
+    /// Packets lost. A lost packet costs a round trip or more and holds back what follows it on its link.
+    pub loss: Share,
+    /// How long after its peer fell silent a process gives a link up.
+    pub detect: Range,
+    /// How long a process tries to reach one that does not answer.
+    pub connect: Span,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        let millis = std::time::Duration::from_millis;
+        Self {
+            // London-Frankfurt has 13 ms a round trip, Frankfurt-N.Virginia 91: between the two.
+            core: Span(millis(15)),
+            jitter: Span(millis(2)),
+            // WiFi 0.1-0.2 %, 4G 0.2-0.5 %.
+            loss: Share(0.002),
+            // Three lost probes to the idle time of a link.
+            detect: Range { least: millis(3_000), most: millis(10_000) },
+            connect: Span(millis(5_000)),
+        }
+    }
+}
+
+/// A disk below a process.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Disk {
+    /// From handing in a group of batches to their being visible.
+    pub apply: Range,
+    /// From there to their being durable.
+    pub sync: Range,
+    /// Reads of a relay that need not wait for it.
+    pub cached: Share,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        let micros = std::time::Duration::from_micros;
+        // A solid-state disk: a write of a few kilobytes; a flush of its cache.
+        Self {
+            apply: Range { least: micros(20), most: micros(100) },
+            sync: Range { least: micros(300), most: micros(3_000) },
+            cached: Share(0.9),
+        }
+    }
+}
+
+/// One relay.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relay {
+    /// The domain it serves.
+    pub domain: Domain,
+    /// One way over its access link.
+    #[serde(default = "default_relay_access")]
+    pub access: Range,
+    /// What it can send.
+    #[serde(default = "default_relay_uplink")]
+    pub uplink: Rate,
+    /// Its disk.
+    #[serde(default)]
+    pub disk: Disk,
+}
+
+/// Nodes alike.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Population {
+    /// Domain of their home relay.
+    pub relay: Domain,
+    /// How many.
+    pub count: u32,
+    /// One way over the access link, drawn for each.
+    #[serde(default = "default_access")]
+    pub access: Range,
+    /// What each can send.
+    #[serde(default = "default_uplink")]
+    pub uplink: Rate,
+    /// The disk of each.
+    #[serde(default)]
+    pub disk: Disk,
+    /// Whether each can be dialled by other nodes.
+    #[serde(default)]
+    pub direct: bool,
+    /// How they come and go; without it they stay.
+    pub churn: Option<Churn>,
+}
+
+/// How nodes come and go.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Churn {
+    /// How many of the population do.
+    pub share: Share,
+    /// Mean time online.
+    pub online: Span,
+    /// Mean time away.
+    pub away: Span,
+    /// How often leaving is a kill that loses what is not synced; otherwise only the network is gone.
+    #[serde(default)]
+    pub kill: Share,
+}
+
+/// Who knows whom.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Friends {
+    /// Everybody knows so many that follow in the order of population; the last is followed by the first.
+    pub ring: u32,
+    /// So many pairs more, drawn among all.
+    pub random: u32,
+}
+
+impl Default for Friends {
+    fn default() -> Self {
+        Self { ring: 1, random: 0 }
+    }
+}
+
+/// What people do.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    /// Nodes come up within this time from the beginning.
+    pub arrive: Span,
+    /// Mean time between two messages of one person; exponential.
+    pub every: Span,
+    /// Least and most bytes of a text; evenly.
+    pub text: [u32; 2],
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        let secs = std::time::Duration::from_secs;
+        Self { arrive: Span(secs(5)), every: Span(secs(10)), text: [32, 400] }
+    }
+}
+
+/// Something that goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
+pub enum Fault {
+    /// A relay is killed, loses what is not synced, and starts again from its store.
+    Crash {
+        /// When.
+        at: Span,
+        /// The relay's domain.
+        target: Domain,
+        /// How long it stays down.
+        down: Span,
+    },
+    /// Nothing passes between two relays, either way.
+    Partition {
+        /// When.
+        at: Span,
+        /// The relays' domains.
+        between: [Domain; 2],
+        /// How long.
+        lasts: Span,
+    },
+}
+
+impl Fault {
+    /// When it strikes.
+    pub const fn at(&self) -> Span {
+        match self {
+            Self::Crash { at, .. } | Self::Partition { at, .. } => *at,
+        }
+    }
+
+    /// How long it lasts.
+    pub const fn lasts(&self) -> Span {
+        match self {
+            Self::Crash { down: lasts, .. } | Self::Partition { lasts, .. } => *lasts,
+        }
+    }
+}
+
+impl Relay {
+    /// A relay with every default.
+    pub fn with_defaults(domain: Domain) -> Self {
+        Self { domain, access: default_relay_access(), uplink: default_relay_uplink(), disk: Disk::default() }
+    }
+}
+
+impl Population {
+    /// One node with every default.
+    pub fn with_defaults(relay: Domain) -> Self {
+        let (access, uplink, disk) = (default_access(), default_uplink(), Disk::default());
+        Self { relay, count: 1, access, uplink, disk, direct: false, churn: None }
+    }
+}
+
+fn default_settle() -> Span {
+    Span(std::time::Duration::from_secs(600))
+}
+
+fn default_access() -> Range {
+    // WiFi has 10-25 ms a round trip, 4G 25-50: half of it one way.
+    Range { least: std::time::Duration::from_millis(5), most: std::time::Duration::from_millis(25) }
+}
+
+fn default_uplink() -> Rate {
+    // World median of fixed lines, October 2023.
+    Rate { bits: 38_000_000 }
+}
+
+fn default_relay_access() -> Range {
+    let half_a_millisecond = std::time::Duration::from_micros(500);
+    Range { least: half_a_millisecond, most: half_a_millisecond }
+}
+
+fn default_relay_uplink() -> Rate {
+    Rate { bits: 1_000_000_000 }
+}
+
+/// Why a scenario is not run. Everything a person needs to mend it is in the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// Something in the file.
+    #[error("{file}, line {line}: {what}")]
+    Line {
+        /// The file, as named by the caller.
+        file: String,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Something in a `--set`.
+    #[error("--set {key}: {what}")]
+    Set {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario and applies `--set` overrides, each `key=value` with a dotted key (`population.0.count=5`).
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line or its override.
+    pub fn read(file: &str, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
+        let at_line = |line, what: String| ScenarioError::Line { file: file.to_owned(), line, what };
+        let from_toml = |error: toml::de::Error| {
+            at_line(error.span().map_or(1, |span| line_of(text, span.start)), error.message().to_owned())
+        };
+        let mut scenario: Self = toml::from_str(text).map_err(from_toml)?;
+        scenario.check().map_err(|(path, what)| at_line(line_of_key(text, &path), format!("{path}: {what}")))?;
+        let mut document: toml::Table = toml::from_str(text).map_err(from_toml)?;
+        let wrong = |key: &str, what: String| ScenarioError::Set { key: key.to_owned(), what };
+        let keys: Vec<_> =
+            sets.iter().map(|set| set.split_once('=').map_or((set.as_str(), ""), |(k, v)| (k, v))).collect();
+        for (key, value) in keys.iter().map(|(key, value)| (key.trim(), value.trim())) {
+            if value.is_empty() {
+                return Err(wrong(key, "expected KEY=VALUE".to_owned()));
+            }
+            put(&mut document, key, bare_or_quoted(value)).map_err(|what| wrong(key, what))?;
+            let read = document.clone().try_into();
+            scenario = read.map_err(|error: toml::de::Error| wrong(key, error.message().to_owned()))?;
+        }
+        // What takes several keys is judged once all of them are there, whatever their order.
+        scenario.check().map_err(|(path, what)| {
+            let near =
+                keys.iter().map(|(key, _)| key.trim()).rfind(|key| path.starts_with(key) || key.starts_with(&path));
+            let key = near.or(keys.last().map(|(key, _)| key.trim())).unwrap_or_default();
+            wrong(key, format!("{path}: {what}"))
+        })?;
+        Ok(scenario)
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> u32 {
+        self.population.iter().fold(0, |sum, population| sum.saturating_add(population.count))
+    }
+
+    /// What no single key can know: the key at fault and why.
+    fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |path: String, what: &str| Err((path, what.to_owned()));
+        let known = |domain: &Domain| self.relay.iter().any(|relay| relay.domain == *domain);
+        if self.relay.is_empty() {
+            return wrong("relay".to_owned(), "a world has a relay or more");
+        }
+        for (n, relay) in self.relay.iter().enumerate() {
+            if self.relay.iter().take(n).any(|other| other.domain == relay.domain) {
+                return wrong(format!("relay.{n}.domain"), "another relay serves this domain");
+            }
+        }
+        for (n, population) in self.population.iter().enumerate() {
+            if !known(&population.relay) {
+                return wrong(format!("population.{n}.relay"), "no relay serves this domain");
+            }
+            if population.count == 0 {
+                return wrong(format!("population.{n}.count"), "a population has a node or more");
+            }
+            if let Some(churn) = &population.churn
+                && (churn.online.0.is_zero() || churn.away.0.is_zero())
+            {
+                return wrong(format!("population.{n}.churn"), "times online and away are more than zero");
+            }
+        }
+        if self.nodes() > NODES_MAX {
+            return wrong("population".to_owned(), "more than a million nodes");
+        }
+        if self.friends.ring > 0 && self.friends.ring >= self.nodes() {
+            return wrong("friends.ring".to_owned(), "there are not so many others");
+        }
+        if self.workload.every.0.is_zero() {
+            return wrong("workload.every".to_owned(), "the time between messages is more than zero");
+        }
+        let [least, most] = self.workload.text;
+        if least < 32 || most < least || most as usize > whimbrel_protocol::limits::TEXT_BYTES_MAX {
+            return wrong(
+                "workload.text".to_owned(),
+                "texts have 32 bytes (their serial number) to 65536, least first",
+            );
+        }
+        for (n, fault) in self.fault.iter().enumerate() {
+            if fault.at() > self.sim.duration {
+                return wrong(format!("fault.{n}.at"), "after the end of the run: nothing would come of it");
+            }
+            let bad = match fault {
+                Fault::Crash { target, .. } => (!known(target)).then_some("target"),
+                Fault::Partition { between: [a, b], .. } => (!known(a) || !known(b) || a == b).then_some("between"),
+            };
+            if let Some(key) = bad {
+                return wrong(format!("fault.{n}.{key}"), "no such relays in this scenario");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A TOML value, or a word that is meant as a string: `--set sim.duration=5min` needs no inner quotes.
+fn bare_or_quoted(value: &str) -> toml::Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok();
+    parsed.and_then(|mut table| table.remove("v")).unwrap_or_else(|| toml::Value::String(value.to_owned()))
+}
+
+/// Puts a value at a dotted key. Tables on the way are made, entries of a list are not.
+fn put(document: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), String> {
+    let (path, last) = key.rsplit_once('.').map_or((None, key), |(path, last)| (Some(path), last));
+    let mut at = Place::Table(document);
+    for part in path.iter().flat_map(|path| path.split('.')) {
+        at = match at {
+            Place::Table(table) => {
+                let next = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                Place::of(next).ok_or_else(|| format!("{part} has no keys below it"))?
+            }
+            Place::List(list) => {
+                let count = list.len();
+                let next = part.parse().ok().and_then(|index: usize| list.get_mut(index));
+                let next = next.ok_or_else(|| format!("{part}: expected a number below {count}"))?;
+                Place::of(next).ok_or_else(|| format!("{part} has no keys below it"))?
+            }
+        };
+    }
+    match at {
+        Place::Table(table) => {
+            table.insert(last.to_owned(), value);
+        }
+        Place::List(list) => {
+            let count = list.len();
+            let place = last.parse().ok().and_then(|index: usize| list.get_mut(index));
+            *place.ok_or_else(|| format!("{last}: expected a number below {count}"))? = value;
+        }
+    }
+    Ok(())
+}
+
+enum Place<'d> {
+    Table(&'d mut toml::Table),
+    List(&'d mut Vec<toml::Value>),
+}
+
+impl<'d> Place<'d> {
+    fn of(value: &'d mut toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::Table(table) => Some(Self::Table(table)),
+            toml::Value::Array(list) => Some(Self::List(list)),
+            _ => None,
+        }
+    }
+}
+
+/// The line of a byte of the text, from 1.
+fn line_of(text: &str, byte: usize) -> usize {
+    text.bytes().take(byte).filter(|b| *b == b'\n').count() + 1
+}
+
+/// The line of a dotted key, or of the nearest thing around it that the file names.
+fn line_of_key(text: &str, path: &str) -> usize {
+    let Ok(document) = DeTable::parse(text) else { return 1 };
+    let (mut table, mut list) = (Some(document.get_ref()), None);
+    let mut line = 1;
+    for part in path.split('.') {
+        let value = match (table, list) {
+            (Some(keys), _) => keys.iter().find(|(key, _)| key.get_ref() == part).map(|(key, value)| {
+                line = line_of(text, key.span().start);
+                value
+            }),
+            (_, Some(items)) => part.parse().ok().and_then(|index: usize| {
+                let items: &toml::de::DeArray<'_> = items;
+                items.get(index).inspect(|value| line = line_of(text, value.span().start))
+            }),
+            _ => None,
+        };
+        (table, list) = match value.map(|value| value.get_ref()) {
+            Some(DeValue::Table(keys)) => (Some(keys), None),
+            Some(DeValue::Array(items)) => (None, Some(items)),
+            _ => return line,
+        };
+    }
+    line
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

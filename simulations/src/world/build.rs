@@ -1,0 +1,260 @@
+//! How a world comes to be: from a scenario, or from a test's few words.
+//! Owns: numbers, names, who is drawn to know whom. Relays come first, then nodes in the order of populations.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use whimbrel_crypto::{KeyPair, RelayIdentity};
+use whimbrel_protocol::id::{Domain, Name};
+
+use super::node::Birth;
+use super::{Event, Faults, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World, wall};
+use crate::engine::{Engine, Entity, Seed, Time};
+use crate::ledger::Ledger;
+use crate::net::{Net, ProcessNo};
+use crate::scenario::{Churn, Crypto, Network, Population, Relay, Scenario, Workload};
+
+/// How long people who are to know each other may take to meet in a test.
+const MEETING_BOUND: Duration = Duration::from_secs(600);
+
+/// Why a world does not come to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(String);
+
+impl World {
+    /// An empty world with the default network, for tests.
+    pub fn new(seed: Seed) -> Self {
+        Self::empty(seed, Network::default(), Workload::default(), Crypto::Standin)
+    }
+
+    fn empty(seed: Seed, network: Network, workload: Workload, crypto: Crypto) -> Self {
+        Self {
+            engine: Engine::new(seed),
+            seed,
+            net: Net::new(network, seed.stream(Entity::World, "exporters")),
+            processes: Vec::new(),
+            by_transport: std::collections::BTreeMap::new(),
+            by_domain: std::collections::BTreeMap::new(),
+            pairs: Vec::new(),
+            ledger: Ledger::new(),
+            faults: Vec::new(),
+            workload,
+            crypto,
+            lively: true,
+            spoken: 0,
+            tickets: 0,
+            last_frame: Time::ZERO,
+            struck: Faults::default(),
+            standstill: (Time::ZERO, 0),
+        }
+    }
+
+    /// The world of a scenario, at its beginning.
+    ///
+    /// # Errors
+    /// A core does not take what it is made of.
+    pub fn from_scenario(scenario: &Scenario, seed: Seed) -> Result<Self, BuildError> {
+        let (network, workload) = (scenario.network.clone(), scenario.workload.clone());
+        let mut world = Self::empty(seed, network, workload, scenario.sim.crypto);
+        for relay in &scenario.relay {
+            world.add_relay(relay)?;
+        }
+        let first = world.processes.len() as ProcessNo;
+        for population in &scenario.population {
+            for _ in 0..population.count {
+                world.add_node(population)?;
+            }
+        }
+        let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
+        world.acquaint(&people, scenario.friends.ring, scenario.friends.random);
+        world.faults.clone_from(&scenario.fault);
+        for (number, fault) in scenario.fault.iter().enumerate() {
+            let at = Time::ZERO.plus(fault.at().0);
+            world.engine.at(at, Event::Strike { fault: number });
+            world.engine.at(at.plus(fault.lasts().0), Event::Mend { fault: number });
+        }
+        Ok(world)
+    }
+
+    /// Adds a relay; it starts when the world moves on.
+    ///
+    /// # Errors
+    /// The core does not take its identity.
+    pub fn add_relay(&mut self, relay: &Relay) -> Result<ProcessNo, BuildError> {
+        let no = self.processes.len() as ProcessNo;
+        let mut keys = self.seed.stream(Entity::Process(no), "identity");
+        let (offline, online) = (KeyPair::generate(keys.chance()), KeyPair::generate(keys.chance()));
+        let now = wall(Time::ZERO, Time::ZERO).wall;
+        let identity = RelayIdentity::create(&offline, &online, &relay.domain, now)
+            .map_err(|error| BuildError(format!("relay {}: {error}", relay.domain)))?;
+        self.place(no, relay.access, relay.uplink);
+        self.by_domain.insert(relay.domain.to_string(), no);
+        let process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        self.processes.push(Process::Relay(Box::new(process)));
+        self.engine.at(self.engine.now(), Event::Start { process: no });
+        Ok(no)
+    }
+
+    /// Adds a node of a population, with its owner; it starts within the workload's time of arrival.
+    ///
+    /// # Errors
+    /// There is no such relay, or the core does not take what the node is made of.
+    pub fn add_node(&mut self, population: &Population) -> Result<ProcessNo, BuildError> {
+        let no = self.processes.len() as ProcessNo;
+        let home = self.relays().find(|relay| relay.domain == population.relay);
+        let home = home.map(|relay| (relay.no, relay.link()));
+        let (home, relay) = home.ok_or_else(|| BuildError(format!("no relay serves {}", population.relay)))?;
+        let name: Name = format!("p{no}").parse().map_err(|error| BuildError(format!("node {no}: {error}")))?;
+        let birth =
+            Birth { no, name, home, relay, direct: population.direct, crypto: self.crypto, disk: population.disk };
+        let node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
+        self.place(no, population.access, population.uplink);
+        self.by_transport.insert(node.transport, no);
+        self.ledger.account(node.account, no);
+        let stream = |purpose| self.seed.stream(Entity::Process(no), purpose);
+        let (mut habit, mut comings) = (stream("habit"), stream("comings"));
+        let churns = population.churn.as_ref().is_some_and(|churn| comings.happens(churn.share.0));
+        let churn: Option<Churn> = population.churn.clone().filter(|_| churns);
+        let begin = self.engine.now().plus(comings.between(Duration::ZERO, self.workload.arrive.0));
+        self.engine.at(begin, Event::Start { process: no });
+        if let Some(churn) = &churn {
+            self.engine.at(begin.plus(comings.exponential(churn.online.0)), Event::Leave { who: no });
+        }
+        self.engine.at(begin.plus(habit.exponential(self.workload.every.0)), Event::Speak { who: no });
+        let person = Person { habit, comings, churn, threads: Vec::new(), asked: Vec::new() };
+        self.processes.push(Process::Node(Box::new(node), Box::new(person)));
+        Ok(no)
+    }
+
+    fn place(&mut self, no: ProcessNo, access: crate::scenario::Range, uplink: crate::scenario::Rate) {
+        let mut stream = self.seed.stream(Entity::Process(no), "network");
+        let access = stream.between(access.least, access.most);
+        self.net.add(access, uplink, stream);
+    }
+
+    /// Draws who knows whom: so many that follow each in a ring, and so many pairs more.
+    fn acquaint(&mut self, people: &[ProcessNo], ring: u32, random: u32) {
+        let mut drawn = BTreeSet::new();
+        let mut stream = self.seed.stream(Entity::World, "friends");
+        let count = people.len() as u64;
+        let mut wanted = Vec::new();
+        for (place, one) in people.iter().enumerate() {
+            for step in 1..=ring as usize {
+                wanted.extend(people.get((place + step) % people.len()).map(|other| (*one, *other)));
+            }
+        }
+        // A graph that is nearly full refuses most draws: a bounded number of tries, not a loop for ever.
+        let mut tries = u64::from(random) * 16;
+        for (one, other) in wanted {
+            drawn.insert((one.min(other), one.max(other))).then(|| self.introduce(one, other));
+        }
+        let full = count * count.saturating_sub(1) / 2;
+        let goal = (drawn.len() as u64 + u64::from(random)).min(full);
+        while (drawn.len() as u64) < goal && tries > 0 {
+            tries -= 1;
+            let pair = stream.pick(people).copied().zip(stream.pick(people).copied());
+            let Some((one, other)) = pair.filter(|(one, other)| one != other) else { continue };
+            drawn.insert((one.min(other), one.max(other))).then(|| self.introduce(one, other));
+        }
+    }
+
+    /// Two people are to meet: the first invites the second.
+    pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
+        let pair = self.pairs.len();
+        self.pairs.push(Pair { inviter, accepter, meeting: Meeting::Apart });
+        // When both had time to come up.
+        self.engine.after(self.workload.arrive.0, Event::Meet { pair });
+    }
+
+    /// Alice and Bob, who can talk, and the relay both use. Nobody writes or leaves unless told to.
+    ///
+    /// # Panics
+    /// They do not come to talk: a test over such a world would prove nothing.
+    pub fn two_friends_on_one_relay(&mut self) -> (ProcessNo, ProcessNo, ProcessNo) {
+        let (alice, bob, relay, _) = self.two_friends(&["a.example"]);
+        (alice, bob, relay)
+    }
+
+    /// Alice and Bob, who can talk, and the relay of each.
+    ///
+    /// # Panics
+    /// As [`World::two_friends_on_one_relay`].
+    pub fn two_friends_on_two_relays(&mut self) -> (ProcessNo, ProcessNo, ProcessNo, ProcessNo) {
+        self.two_friends(&["a.example", "b.example"])
+    }
+
+    fn two_friends(&mut self, domains: &[&str]) -> (ProcessNo, ProcessNo, ProcessNo, ProcessNo) {
+        self.lively = false;
+        let people =
+            domains.iter().map(|domain| self.test_relay(domain)).collect::<Result<Vec<_>, _>>().and_then(|relays| {
+                let (first, last) = (relays.first().copied(), relays.last().copied());
+                let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+                Ok((self.test_node(first)?, self.test_node(last)?, first, last))
+            });
+        let (alice, bob, first, last) = match people {
+            Ok(people) => people,
+            Err(error) => unreachable!("a test's world could not be made: {error}"),
+        };
+        self.befriend(alice, bob);
+        (alice, bob, first, last)
+    }
+
+    /// A relay with every default.
+    ///
+    /// # Errors
+    /// The domain is no domain.
+    pub fn test_relay(&mut self, domain: &str) -> Result<ProcessNo, BuildError> {
+        let domain: Domain = domain.parse().map_err(|error| BuildError(format!("{domain}: {error}")))?;
+        self.add_relay(&Relay::with_defaults(domain))
+    }
+
+    /// A node with every default that does not come and go.
+    ///
+    /// # Errors
+    /// The number is no relay's.
+    pub fn test_node(&mut self, home: ProcessNo) -> Result<ProcessNo, BuildError> {
+        let domain = self.relays().find(|relay| relay.no == home).map(|relay| relay.domain.clone());
+        let domain = domain.ok_or_else(|| BuildError(format!("process {home} is no relay")))?;
+        self.add_node(&Population::with_defaults(domain))
+    }
+
+    /// Lets two people meet, and time pass until both can write.
+    ///
+    /// # Panics
+    /// They do not meet.
+    pub fn befriend(&mut self, one: ProcessNo, other: ProcessNo) {
+        self.introduce(one, other);
+        let bound = self.now().plus(MEETING_BOUND);
+        while self.now() < bound && !(self.can_write(one, other) && self.can_write(other, one)) {
+            self.run_for(Duration::from_millis(100));
+        }
+        assert!(self.can_write(one, other) && self.can_write(other, one), "they never met");
+    }
+
+    /// Whether somebody knows a thread with somebody.
+    pub fn can_write(&mut self, who: ProcessNo, to: ProcessNo) -> bool {
+        self.person_mut(who).is_some_and(|person| person.threads.iter().any(|(other, _)| *other == to))
+    }
+
+    /// Somebody writes to a friend; returns when their node has it on its disk.
+    ///
+    /// # Panics
+    /// They are no friends, or the node does not take it.
+    pub fn say(&mut self, who: ProcessNo, to: ProcessNo, text: &str) {
+        let thread = self.person_mut(who).and_then(|person| person.threads.iter().find(|(other, _)| *other == to));
+        let thread = thread.map(|(_, thread)| *thread);
+        assert!(thread.is_some(), "process {who} does not know process {to}");
+        if let Some(thread) = thread {
+            self.write(who, to, thread, text.to_owned());
+        }
+        let waits = |world: &mut Self| world.person_mut(who).is_some_and(|person| !person.asked.is_empty());
+        for _ in 0..10_000 {
+            if !waits(self) {
+                return;
+            }
+            self.run_for(Duration::from_millis(1));
+        }
+        assert!(!waits(self), "the node of process {who} did not answer");
+    }
+}

@@ -1,0 +1,123 @@
+//! Events: what can happen in a world.
+//! Owns: their kinds, and the numbers by which the trace knows them.
+//! Never: carries contents: an event is copied a few times on its way, and a million may be pending.
+
+use whimbrel_protocol::id::LinkId;
+
+use super::{NodeEvent, RelayEvent};
+use crate::net::{ProcessNo, Side};
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A process starts.
+    Start {
+        /// Which.
+        process: ProcessNo,
+    },
+    /// A handshake reaches the other side.
+    Knock {
+        /// Of this link.
+        link: LinkId,
+    },
+    /// An end has its link.
+    Up {
+        /// Which link.
+        link: LinkId,
+        /// Which end.
+        side: Side,
+    },
+    /// A frame arrives.
+    Arrive {
+        /// On this link.
+        link: LinkId,
+        /// At this end.
+        side: Side,
+    },
+    /// An end finds its link gone.
+    Lost {
+        /// Which link.
+        link: LinkId,
+        /// Which end.
+        side: Side,
+    },
+    /// A dialler gives up.
+    DialFailed {
+        /// On this link.
+        link: LinkId,
+    },
+    /// Something of a node's own.
+    Node {
+        /// Which node.
+        node: ProcessNo,
+        /// In which of its lives; past ones are over.
+        run: u32,
+        /// What.
+        what: NodeEvent,
+    },
+    /// Something of a relay's own.
+    Relay {
+        /// Which relay.
+        relay: ProcessNo,
+        /// In which of its lives; past ones are over.
+        run: u32,
+        /// What.
+        what: RelayEvent,
+    },
+    /// Two people come a step closer.
+    Meet {
+        /// Which pair.
+        pair: usize,
+    },
+    /// Somebody writes.
+    Speak {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// Somebody goes away.
+    Leave {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// Somebody comes back.
+    Return {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// A fault strikes.
+    Strike {
+        /// Which of the scenario's.
+        fault: usize,
+    },
+    /// A fault ends.
+    Mend {
+        /// Which of the scenario's.
+        fault: usize,
+    },
+}
+
+impl Event {
+    /// For the trace: whose, what, and a number.
+    pub(super) fn mark(self) -> (u32, u16, u64) {
+        let of_side = |link: LinkId, side: Side, kind: u16| (side as u32, kind, link.get());
+        match self {
+            Self::Start { process } => (process, 1, 0),
+            Self::Knock { link } => (0, 2, link.get()),
+            Self::Up { link, side } => of_side(link, side, 3),
+            Self::Arrive { link, side } => of_side(link, side, 4),
+            Self::Lost { link, side } => of_side(link, side, 5),
+            Self::DialFailed { link } => (0, 6, link.get()),
+            Self::Node { node, run, what } => (node, 7, u64::from(run) << 8 | what as u64),
+            Self::Relay { relay, run, what } => {
+                let (kind, number) = what.mark();
+                (relay, kind, number ^ u64::from(run) << 40)
+            }
+            Self::Meet { pair } => (0, 8, pair as u64),
+            Self::Speak { who } => (who, 9, 0),
+            Self::Leave { who } => (who, 10, 0),
+            Self::Return { who } => (who, 11, 0),
+            Self::Strike { fault } => (0, 12, fault as u64),
+            Self::Mend { fault } => (0, 13, fault as u64),
+        }
+    }
+}

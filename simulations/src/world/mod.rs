@@ -1,0 +1,632 @@
+//! The world: processes, people and the paths between them, moved on event by event.
+//! Owns: who is where, which life each process is in, what a fault does.
+//! Never: decides anything a node or relay decides; it carries what they say and tells them what happened.
+//!
+//! A test writes its story in its words:
+//!
+//! ```
+//! use whimbrel_sim::engine::Seed;
+//! use whimbrel_sim::world::World;
+//!
+//! let mut world = World::new(Seed::from(7));
+//! let (alice, bob, relay) = world.two_friends_on_one_relay();
+//! world.disconnect(bob);
+//! world.say(alice, bob, "hello");
+//! world.crash(relay);
+//! world.reconnect(bob);
+//! world.run_until_quiet();
+//! assert_eq!(world.shown_to(bob), ["hello"]);
+//! ```
+
+mod build;
+mod event;
+mod node;
+mod people;
+mod relay;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use whimbrel_node::api::{self, Command, Input, Output, Peer, Ticket};
+use whimbrel_node::views::{self, Page};
+use whimbrel_protocol::id::{LinkId, PublicKey};
+use whimbrel_protocol::time::{Now, Wall};
+use whimbrel_protocol::{Frame, codec};
+use whimbrel_relay::{LinkPeer, PeerAddress};
+
+use crate::engine::{Engine, Seed, Time};
+use crate::ledger::{Ledger, Verdict};
+use crate::net::{Net, ProcessNo, Side};
+use crate::scenario::{Crypto, Fault, Workload};
+
+pub use event::Event;
+pub use node::{NodeEvent, NodeProcess};
+pub use relay::{RelayEvent, RelayProcess};
+
+use people::{Asked, Meeting, Pair, Person};
+
+/// What the clocks of a world show at its beginning: 2026-01-01 00:00 UTC.
+const EPOCH_MILLIS: u64 = 1_767_225_600_000;
+/// No frame but heartbeats for so long is quiet: longer than a broken link stays unnoticed by default.
+const QUIET: Duration = Duration::from_secs(30);
+/// A quiet that does not come by then will not come.
+const QUIET_BOUND: Duration = Duration::from_secs(2 * 3_600);
+/// A crashed relay is started again after so long, when a test does not say.
+const RESTART: Duration = Duration::from_secs(1);
+/// Time goes on after everything owed was shown: a second copy would come now.
+const AFTERMATH: Duration = Duration::from_secs(30);
+/// Messages of one conversation a person looks through.
+const HISTORY_MAX: usize = 1_000_000;
+/// So many events without a nanosecond between them are a loop.
+const STANDSTILL: u64 = 10_000_000;
+
+/// Traces what a process was told; the kinds are apart from those of events.
+const TRACED_FRAME: u16 = 0x1000;
+const TRACED_SHOWN: u16 = 0x2000;
+
+/// Both clocks of a process that started at `started`.
+fn wall(now: Time, started: Time) -> Now {
+    let wall = Wall::from_millis(EPOCH_MILLIS + now.nanos() / 1_000_000);
+    Now { monotonic: now.monotonic(started), wall }
+}
+
+/// A frame as it goes on a stream; nothing when it is over its bound, which its receiver would refuse.
+fn encode(frame: &Frame) -> Option<Vec<u8>> {
+    codec::encode(frame).inspect_err(|error| tracing::error!(%error, "a frame over its bound is not sent")).ok()
+}
+
+/// What went wrong by design, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Processes that died.
+    pub crashes: u64,
+    /// Of these, relays.
+    pub relay_crashes: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Times a node lost its network.
+    pub disconnects: u64,
+    /// Applied batches that crashes took back.
+    pub batches_lost: u64,
+    /// Applied batches that were not synced and survived all the same.
+    pub batches_kept: u64,
+}
+
+enum Process {
+    Relay(Box<RelayProcess>),
+    Node(Box<NodeProcess>, Box<Person>),
+}
+
+/// A whole world.
+pub struct World {
+    engine: Engine<Event>,
+    seed: Seed,
+    net: Net,
+    processes: Vec<Process>,
+    by_transport: BTreeMap<PublicKey, ProcessNo>,
+    by_domain: BTreeMap<String, ProcessNo>,
+    pairs: Vec<Pair>,
+    ledger: Ledger,
+    faults: Vec<Fault>,
+    workload: Workload,
+    crypto: Crypto,
+    /// People write, come and go.
+    lively: bool,
+    spoken: u64,
+    tickets: u64,
+    last_frame: Time,
+    struck: Faults,
+    standstill: (Time, u64),
+}
+
+impl World {
+    /// Moves on to a moment.
+    pub fn run_until(&mut self, until: Time) {
+        while let Some(event) = self.engine.next_until(until) {
+            self.handle(event);
+        }
+    }
+
+    /// Lets a while pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.engine.now().plus(time));
+    }
+
+    /// Moves on until nothing but heartbeats passes any more, or for two hours at most.
+    pub fn run_until_quiet(&mut self) {
+        let bound = self.engine.now().plus(QUIET_BOUND);
+        self.last_frame = self.engine.now();
+        while self.engine.now() < bound && self.engine.now() < self.last_frame.plus(QUIET) {
+            self.run_until(self.last_frame.plus(QUIET).min(bound));
+        }
+    }
+
+    /// Runs a scenario: people write while faults strike; then everything heals, and what is owed must arrive within
+    /// `settle`.
+    pub fn run_scenario(&mut self, duration: Duration, settle: Duration) {
+        self.run_until(Time::ZERO.plus(duration));
+        self.heal_all();
+        let bound = self.engine.now().plus(settle);
+        while self.engine.now() < bound && (self.ledger.owed() > 0 || self.unmet().next().is_some()) {
+            self.run_for(Duration::from_secs(1));
+        }
+        self.run_for(AFTERMATH);
+    }
+
+    /// The safety phase ends: nobody writes or leaves any more, every fault is mended, everybody is online.
+    pub fn heal_all(&mut self) {
+        self.lively = false;
+        for fault in 0..self.faults.len() {
+            self.mend(fault);
+        }
+        for process in 0..self.processes.len() as ProcessNo {
+            self.reconnect(process);
+            self.start(process);
+        }
+    }
+
+    /// Closes the account of this world.
+    pub fn close(mut self) -> (Verdict, Account) {
+        (0..self.processes.len() as ProcessNo).for_each(|process| self.look(process, None));
+        let unmet: Vec<_> = self.unmet().collect();
+        let account = Account {
+            trace_hash: self.engine.trace.finish(),
+            events: self.engine.fired(),
+            virtual_time: self.engine.now().since(Time::ZERO),
+            relays: self.processes.iter().filter(|process| matches!(process, Process::Relay(_))).count(),
+            nodes: self.processes.iter().filter(|process| matches!(process, Process::Node(..))).count(),
+            net: self.net.counts,
+            faults: self.struck,
+        };
+        (self.ledger.close(&unmet), account)
+    }
+
+    /// What was shown to a person, in the order it was.
+    pub fn shown_to(&self, who: ProcessNo) -> Vec<&str> {
+        self.ledger.screen(who)
+    }
+
+    /// What time it is.
+    pub const fn now(&self) -> Time {
+        self.engine.now()
+    }
+
+    /// The account so far.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Kills a process where it stands. Whoever it talked to finds out by the silence.
+    pub fn kill(&mut self, process: ProcessNo) {
+        if !self.is_running(process) {
+            return;
+        }
+        let torn = match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => {
+                self.struck.relay_crashes += 1;
+                relay.crash()
+            }
+            Some(Process::Node(node, _)) => node.crash(),
+            None => return,
+        };
+        self.net.crash(&mut self.engine, process);
+        self.struck.crashes += 1;
+        self.struck.batches_lost += torn.lost;
+        self.struck.batches_kept += torn.kept;
+        self.ask_again(process);
+    }
+
+    /// Starts a process from what its disk holds, unless it runs.
+    pub fn start(&mut self, process: ProcessNo) {
+        if self.is_running(process) {
+            return;
+        }
+        let peers: Vec<_> = self.relays().filter(|relay| relay.no != process).map(address_of).collect();
+        let started = match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => relay.start(&mut self.engine, peers),
+            Some(Process::Node(node, _)) => node.start(&mut self.engine),
+            None => Ok(()),
+        };
+        // Before the core takes anything: what is there now is what the crash left.
+        self.look(process, Some(self.engine.now()));
+        self.go_on(process, started);
+    }
+
+    /// A person looks at the history of all their conversations.
+    fn look(&mut self, who: ProcessNo, started: Option<Time>) {
+        let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { return };
+        let found = views::threads(reads).and_then(|threads| {
+            let of = |thread: &views::Thread| views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX);
+            threads.iter().map(of).collect::<Result<Vec<_>, _>>()
+        });
+        match found {
+            Ok(lines) => {
+                let messages: Vec<_> = lines.into_iter().flatten().map(|line| line.message).collect();
+                self.ledger.history(who, &messages, started);
+            }
+            Err(error) => self.ledger.stopped(who, error.to_string()),
+        }
+    }
+
+    /// Kills a process and starts it again a second later.
+    pub fn crash(&mut self, process: ProcessNo) {
+        self.kill(process);
+        self.engine.after(RESTART, Event::Start { process });
+    }
+
+    /// Takes a process's network away. It lives on.
+    pub fn disconnect(&mut self, process: ProcessNo) {
+        if self.net.is_online(process) {
+            self.struck.disconnects += 1;
+            self.net.disconnect(&mut self.engine, process);
+        }
+    }
+
+    /// Gives a process its network back.
+    pub fn reconnect(&mut self, process: ProcessNo) {
+        self.net.reconnect(process);
+    }
+
+    /// Lets nothing pass between two processes.
+    pub fn cut(&mut self, a: ProcessNo, b: ProcessNo) {
+        self.struck.partitions += 1;
+        self.net.cut(&mut self.engine, a, b);
+    }
+
+    /// Lets two processes reach each other again.
+    pub fn heal(&mut self, a: ProcessNo, b: ProcessNo) {
+        self.net.heal(a, b);
+    }
+
+    /// The rows of a node that runs, for tests.
+    pub fn node(&self, who: ProcessNo) -> Option<&NodeProcess> {
+        match self.processes.get(who as usize) {
+            Some(Process::Node(node, _)) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Plants a bug: the outputs of this node leave before their batch is durable, until the node starts anew.
+    #[cfg(test)]
+    fn release_early(&mut self, who: ProcessNo) {
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(who as usize) {
+            node.release_early();
+        }
+    }
+
+    /// Plants a bug: the disk of this relay answers without having synced, until the relay starts anew.
+    #[cfg(test)]
+    fn answer_early(&mut self, relay: ProcessNo) {
+        if let Some(Process::Relay(relay)) = self.processes.get_mut(relay as usize) {
+            relay.answer_early();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.engine.now();
+        let (entity, kind, number) = event.mark();
+        self.engine.trace.feed(now, entity, kind, number);
+        self.standstill = if self.standstill.0 == now { (now, self.standstill.1 + 1) } else { (now, 0) };
+        assert!(self.standstill.1 < STANDSTILL, "time stands still at {now:?}: {event:?}");
+        match event {
+            Event::Start { process } => self.start(process),
+            Event::Knock { link } => self.knock(link),
+            Event::Up { link, side } => self.up(link, side),
+            Event::Arrive { link, side } => self.arrive(link, side),
+            Event::Lost { link, side } => self.lost(link, side),
+            Event::DialFailed { link } => self.dial_failed(link),
+            Event::Node { node, run, what } => self.node_event(node, run, what),
+            Event::Relay { relay, run, what } => {
+                if let Some(Process::Relay(process)) = self.processes.get_mut(relay as usize)
+                    && process.run() == run
+                {
+                    let result = process.event(&mut self.engine, what);
+                    self.go_on(relay, result);
+                }
+            }
+            Event::Meet { pair } => self.meet(pair),
+            Event::Speak { who } => self.speak(who),
+            Event::Leave { who } => self.leave(who),
+            Event::Return { who } => self.come_back(who),
+            Event::Strike { fault } => self.strike(fault),
+            Event::Mend { fault } => self.mend(fault),
+        }
+    }
+
+    fn node_event(&mut self, no: ProcessNo, run: u32, what: NodeEvent) {
+        let Some(Process::Node(node, _)) = self.processes.get_mut(no as usize) else { return };
+        if node.run() != run {
+            return;
+        }
+        let result = node.event(self.engine.now(), what).map(|outputs| self.release(no, outputs));
+        self.go_on(no, result);
+    }
+
+    /// A handshake arrives: whoever is there answers, if it is who the dialler meant and takes links.
+    fn knock(&mut self, link: LinkId) {
+        let Some((_, to)) = self.net.ends(link) else { return };
+        let accepts = match self.processes.get(to as usize) {
+            Some(Process::Relay(relay)) => relay.is_open(),
+            Some(Process::Node(node, _)) => node.is_alive() && node.direct,
+            None => false,
+        };
+        self.net.answer(&mut self.engine, link, accepts);
+    }
+
+    fn up(&mut self, link: LinkId, side: Side) {
+        let Some(standing) = self.net.up(&mut self.engine, link, side) else { return };
+        let (now, exporter, process) = (self.engine.now(), standing.exporter, standing.process);
+        let peer = match self.processes.get(standing.peer as usize) {
+            Some(Process::Relay(relay)) => Ok((relay.id, relay.domain.clone())),
+            Some(Process::Node(node, _)) => Err(node.transport),
+            None => return,
+        };
+        match (self.processes.get_mut(process as usize), peer) {
+            (Some(Process::Relay(relay)), Ok((id, domain))) => {
+                let peer = LinkPeer::Relay { relay: id, domain, dialled: side == Side::Dialler };
+                relay.link_up(now, link, peer);
+            }
+            (Some(Process::Relay(relay)), Err(transport)) => {
+                relay.link_up(now, link, LinkPeer::Node { transport, exporter });
+            }
+            (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
+            (Some(Process::Node(node, _)), Err(transport)) => {
+                node.input(Input::LinkUp { link, peer: Peer::Node { transport } });
+            }
+            (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    fn arrive(&mut self, link: LinkId, side: Side) {
+        let Some((process, bytes)) = self.net.arrive(link, side) else { return };
+        let mut decoder = codec::Decoder::new();
+        decoder.push(&bytes);
+        let frame = decoder.next_frame().ok().flatten();
+        let kind = frame.as_ref().map_or(0, Frame::kind);
+        let now = self.engine.now();
+        self.engine.trace.feed(now, process, TRACED_FRAME | kind, bytes.len() as u64);
+        if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
+            self.last_frame = now;
+        }
+        match (self.processes.get_mut(process as usize), frame) {
+            (Some(Process::Relay(relay)), frame) => relay.frame(now, link, frame),
+            (Some(Process::Node(node, _)), Some(frame)) => node.input(Input::Frame { link, frame }),
+            (Some(Process::Node(node, _)), None) => node.input(Input::Malformed { link }),
+            (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    fn lost(&mut self, link: LinkId, side: Side) {
+        let Some(process) = self.net.lost(link, side) else { return };
+        let now = self.engine.now();
+        match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => relay.link_lost(now, link),
+            Some(Process::Node(node, _)) => node.input(Input::LinkLost { link }),
+            None => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    fn dial_failed(&mut self, link: LinkId) {
+        let Some((_, to)) = self.net.ends(link) else { return };
+        let Some(process) = self.net.failed(link) else { return };
+        let now = self.engine.now();
+        let meant = match self.processes.get(to as usize) {
+            Some(Process::Relay(relay)) => Ok(relay.domain.clone()),
+            Some(Process::Node(node, _)) => Err(node.transport),
+            None => return,
+        };
+        match (self.processes.get_mut(process as usize), meant) {
+            (Some(Process::Relay(relay)), Ok(domain)) => relay.dial_failed(now, &domain),
+            (Some(Process::Node(node, _)), Ok(_)) => {
+                node.input(Input::ConnectFailed { reason: "no answer".to_owned() });
+            }
+            (Some(Process::Node(node, _)), Err(transport)) => node.input(Input::DialFailed { transport }),
+            (Some(Process::Relay(_)), Err(_)) | (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    fn strike(&mut self, fault: usize) {
+        match self.faults.get(fault).cloned() {
+            Some(Fault::Crash { target, .. }) => {
+                if let Some(relay) = self.by_domain.get(target.as_str()).copied() {
+                    self.kill(relay);
+                }
+            }
+            Some(Fault::Partition { between: [a, b], .. }) => {
+                let ends = (self.by_domain.get(a.as_str()).copied(), self.by_domain.get(b.as_str()).copied());
+                if let (Some(a), Some(b)) = ends {
+                    self.cut(a, b);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn mend(&mut self, fault: usize) {
+        match self.faults.get(fault).cloned() {
+            Some(Fault::Crash { target, .. }) => {
+                if let Some(relay) = self.by_domain.get(target.as_str()).copied() {
+                    self.start(relay);
+                }
+            }
+            Some(Fault::Partition { between: [a, b], .. }) => {
+                let ends = (self.by_domain.get(a.as_str()).copied(), self.by_domain.get(b.as_str()).copied());
+                if let (Some(a), Some(b)) = ends {
+                    self.heal(a, b);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// After a process was told anything: it works, its outputs leave, and its next moment is planned.
+    fn go_on(&mut self, no: ProcessNo, told: Result<(), String>) {
+        if let Err(why) = told {
+            self.ledger.stopped(no, why);
+            self.kill(no);
+            return;
+        }
+        match self.processes.get_mut(no as usize) {
+            Some(Process::Relay(relay)) => {
+                let by_domain = &self.by_domain;
+                // Whoever answers at that address must be who was meant; nobody else is in this world.
+                let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
+                relay.settle(&mut self.engine, &mut self.net, &reach);
+            }
+            Some(Process::Node(..)) => {
+                // What leaves may come back as an input (nobody to dial), so until nothing leaves any more.
+                while let Some(Process::Node(node, _)) = self.processes.get_mut(no as usize) {
+                    match node.work(&mut self.engine) {
+                        Ok(outputs) if outputs.is_empty() => return,
+                        Ok(outputs) => self.release(no, outputs),
+                        Err(why) => return self.go_on(no, Err(why)),
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A node's outputs leave: their batch is durable.
+    fn release(&mut self, no: ProcessNo, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { link, frame } => {
+                    if let Some(bytes) = encode(&frame) {
+                        self.net.send(&mut self.engine, link, no, bytes);
+                    }
+                }
+                Output::Close { link } => self.net.close(&mut self.engine, link, no),
+                Output::Connect { relay } => {
+                    let to = self.relays().find(|one| one.link() == relay).map(|one| one.no);
+                    match to {
+                        Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
+                        None => self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() }),
+                    }
+                }
+                Output::Dial { transport, addresses } => {
+                    let to = self.by_transport.get(&transport).copied();
+                    let there = to.and_then(|to| self.node(to)).is_some_and(|node| addresses.contains(&node.address()));
+                    match to.filter(|_| there) {
+                        Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
+                        None => self.owe(no, Input::DialFailed { transport }),
+                    }
+                }
+                Output::Answer { ticket, result } => self.answered(no, ticket, result),
+                Output::Event(event) => self.told(no, event),
+                // Nothing in this world makes a node's store unreadable: what synced is there.
+                Output::Broken { reason } => {
+                    self.ledger.stopped(no, reason);
+                    return self.kill(no);
+                }
+            }
+        }
+    }
+
+    fn owe(&mut self, no: ProcessNo, input: Input) {
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(no as usize) {
+            node.input(input);
+        }
+    }
+
+    /// A person's node tells them something.
+    fn told(&mut self, no: ProcessNo, event: api::Event) {
+        let now = self.engine.now();
+        match event {
+            api::Event::Shown(message) => {
+                let words =
+                    message.message.as_bytes().iter().fold(0, |sum: u64, byte| sum << 8 ^ sum >> 56 ^ u64::from(*byte));
+                self.engine.trace.feed(now, no, TRACED_SHOWN, words);
+                self.ledger.shown(no, &message, now);
+            }
+            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(&message),
+            api::Event::ThreadOpened { thread, people } => {
+                let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
+                let everybody: BTreeSet<_> = others.iter().copied().chain([no]).collect();
+                self.ledger.thread(thread, everybody, no);
+                if let (Some(person), [other]) = (self.person_mut(no), others.as_slice()) {
+                    person.meets(*other, thread);
+                }
+            }
+            api::Event::Unreadable { reason, .. } => {
+                self.ledger.unreadable();
+                tracing::debug!(no, reason, "an entry could not be opened");
+            }
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, who: ProcessNo, command: Command, asked: Asked) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        if let Some(Process::Node(node, person)) = self.processes.get_mut(who as usize) {
+            person.asked.push((ticket, asked));
+            node.input(Input::Command { ticket, command });
+        }
+        self.go_on(who, Ok(()));
+    }
+
+    fn is_running(&self, process: ProcessNo) -> bool {
+        match self.processes.get(process as usize) {
+            Some(Process::Relay(relay)) => relay.is_alive(),
+            Some(Process::Node(node, _)) => node.is_alive(),
+            None => false,
+        }
+    }
+
+    /// Whether a person could reach anybody just now, as far as they can see.
+    fn is_awake(&self, who: ProcessNo) -> bool {
+        self.is_running(who) && self.net.is_online(who)
+    }
+
+    fn relays(&self) -> impl Iterator<Item = &RelayProcess> {
+        self.processes.iter().filter_map(|process| match process {
+            Process::Relay(relay) => Some(relay.as_ref()),
+            Process::Node(..) => None,
+        })
+    }
+
+    fn person_mut(&mut self, who: ProcessNo) -> Option<&mut Person> {
+        match self.processes.get_mut(who as usize) {
+            Some(Process::Node(_, person)) => Some(person),
+            _ => None,
+        }
+    }
+
+    fn unmet(&self) -> impl Iterator<Item = (ProcessNo, ProcessNo)> {
+        let apart = self.pairs.iter().filter(|pair| !matches!(pair.meeting, Meeting::Met));
+        apart.map(|pair| (pair.inviter, pair.accepter))
+    }
+}
+
+fn address_of(relay: &RelayProcess) -> PeerAddress {
+    let link = relay.link();
+    PeerAddress { domain: link.domain, endpoint: link.endpoint, relay: link.relay }
+}
+
+/// What a run was, apart from its verdict.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Hash over everything that happened.
+    pub trace_hash: String,
+    /// Events.
+    pub events: u64,
+    /// How much time passed in the world.
+    pub virtual_time: Duration,
+    /// Relays.
+    pub relays: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// What went over the network.
+    pub net: crate::net::Counts,
+    /// What went wrong by design.
+    pub faults: Faults,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

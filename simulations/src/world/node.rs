@@ -1,0 +1,299 @@
+//! A node process: the node core between a virtual disk and virtual links.
+//! Owns: the order apply, sync, release, exactly as the runtime's driver keeps it.
+//! Never: knows what a frame or a command means.
+
+use std::collections::VecDeque;
+
+use whimbrel_crypto::{Engine as CryptoEngine, MlsEngine, Seed as CoreSeed, StandInEngine};
+use whimbrel_node::api::{Config, Input, Output, Step};
+use whimbrel_node::{Node, OpenError, identity};
+use whimbrel_protocol::id::{AccountId, Name, PublicKey};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::{Monotonic, Now};
+use whimbrel_storage::{Reads, StorageError};
+
+use super::{Event, wall};
+use crate::disk::{NodeStore, Platter, Torn};
+use crate::engine::{Engine, Entity, Seed, Time};
+use crate::net::ProcessNo;
+use crate::scenario::Crypto;
+
+/// What happens to a node by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeEvent {
+    /// A deadline may have come.
+    Timer,
+    /// The disk synced.
+    Synced,
+}
+
+/// The core, whatever seals its threads.
+trait Core {
+    fn handle(&mut self, now: Now, input: Input, reads: &dyn Reads, step: &mut Step);
+    fn poll_timeout(&self) -> Option<Monotonic>;
+}
+
+impl<E: CryptoEngine> Core for Node<E> {
+    fn handle(&mut self, now: Now, input: Input, reads: &dyn Reads, step: &mut Step) {
+        Self::handle(self, now, input, reads, step);
+    }
+
+    fn poll_timeout(&self) -> Option<Monotonic> {
+        Self::poll_timeout(self)
+    }
+}
+
+fn open(
+    crypto: Crypto,
+    config: Config,
+    seed: CoreSeed,
+    now: Now,
+    reads: &dyn Reads,
+) -> Result<Box<dyn Core>, OpenError> {
+    Ok(match crypto {
+        Crypto::Standin => Box::new(Node::open(StandInEngine::new(), config, seed, now, reads)?),
+        Crypto::Real => Box::new(Node::open(MlsEngine::new(), config, seed, now, reads)?),
+    })
+}
+
+struct Life {
+    core: Box<dyn Core>,
+    store: NodeStore,
+    started: Time,
+    /// What came while the core's thread was at the disk.
+    inbox: VecDeque<Input>,
+    /// Outputs of steps that are not durable yet.
+    held: Vec<Output>,
+    syncing: bool,
+    timer: Option<Time>,
+    /// Test only: outputs leave before their batch is durable.
+    #[cfg(test)]
+    early: bool,
+}
+
+/// A node, through all its lives.
+pub struct NodeProcess {
+    /// Its number.
+    pub no: ProcessNo,
+    /// Its home relay.
+    pub home: ProcessNo,
+    /// Whose it is.
+    pub account: AccountId,
+    /// What its links show.
+    pub transport: PublicKey,
+    /// Whether other nodes can dial it.
+    pub direct: bool,
+    platter: Platter,
+    seed: Seed,
+    crypto: Crypto,
+    run: u32,
+    life: Option<Life>,
+}
+
+/// What a new node is made of.
+#[derive(Debug)]
+pub struct Birth {
+    /// Its number.
+    pub no: ProcessNo,
+    /// Its owner's name.
+    pub name: Name,
+    /// Its home relay.
+    pub home: ProcessNo,
+    /// The same, as its owner was told.
+    pub relay: RelayLink,
+    /// Whether other nodes can dial it.
+    pub direct: bool,
+    /// How it seals threads.
+    pub crypto: Crypto,
+    /// Its disk.
+    pub disk: crate::scenario::Disk,
+}
+
+impl NodeProcess {
+    /// A node whose account was just made, and that has not started.
+    ///
+    /// # Errors
+    /// The core does not take what it is made of.
+    pub fn new(birth: Birth, seed: Seed) -> Result<Self, String> {
+        let Birth { no, name, home, relay, direct, crypto, disk } = birth;
+        let mut platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
+        let mut chance = seed.stream(Entity::Process(no), "identity");
+        let created = identity::create(name, relay, "phone", chance.chance(), wall(Time::ZERO, Time::ZERO))
+            .map_err(|error| error.to_string())?;
+        let stored = |platter: &mut Platter| -> Result<PublicKey, String> {
+            let store = NodeStore::open(platter).map_err(|error| error.to_string())?;
+            store.apply(&created.batch).and_then(|()| store.sync(platter)).map_err(|error| error.to_string())?;
+            Ok(identity::transport_key(store.reads()).map_err(|error| error.to_string())?.public())
+        };
+        let transport = stored(&mut platter)?;
+        let account = created.account;
+        Ok(Self { no, home, account, transport, direct, platter, seed, crypto, run: 0, life: None })
+    }
+
+    /// Which of its lives this is.
+    pub const fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Whether it runs.
+    pub const fn is_alive(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// The address other nodes dial.
+    pub fn address(&self) -> String {
+        let [_, a, b, c] = self.no.to_be_bytes();
+        format!("/ip4/10.{a}.{b}.{c}/udp/4001/quic-v1")
+    }
+
+    /// The rows of the node that runs, synced or not: for judges.
+    pub fn reads(&self) -> Option<&dyn Reads> {
+        self.life.as_ref().map(|life| life.store.reads())
+    }
+
+    /// Starts from what the disk holds.
+    ///
+    /// # Errors
+    /// It does not open: what was synced is not there.
+    pub fn start(&mut self, engine: &mut Engine<Event>) -> Result<(), String> {
+        if self.life.is_some() {
+            return Ok(());
+        }
+        let store = NodeStore::open(&self.platter).map_err(|error| error.to_string())?;
+        let config = Config { never_direct: !self.direct, ..Config::default() };
+        let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
+        let started = engine.now();
+        let core = open(self.crypto, config, seed, wall(started, started), store.reads())
+            .map_err(|error| error.to_string())?;
+        let (inbox, held) = (VecDeque::new(), Vec::new());
+        self.life = Some(Life {
+            core,
+            store,
+            started,
+            inbox,
+            held,
+            syncing: false,
+            timer: None,
+            #[cfg(test)]
+            early: false,
+        });
+        if self.direct {
+            let addresses = vec![self.address()];
+            self.input(Input::Listening { addresses });
+        }
+        Ok(())
+    }
+
+    /// Dies where it stands. Unsynced batches are partly gone, and so is every output they held.
+    pub fn crash(&mut self) -> Torn {
+        if self.life.take().is_none() {
+            return Torn::default();
+        }
+        self.run += 1;
+        self.platter.crash()
+    }
+
+    /// Plants a bug: until it dies, what it decides leaves before it is on the disk.
+    #[cfg(test)]
+    pub(super) fn release_early(&mut self) {
+        if let Some(life) = &mut self.life {
+            life.early = true;
+        }
+    }
+
+    /// Something happened outside. [`NodeProcess::work`] takes it up.
+    pub fn input(&mut self, input: Input) {
+        if let Some(life) = &mut self.life {
+            life.inbox.push_back(input);
+        }
+    }
+
+    /// Something of its own happens.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn event(&mut self, now: Time, event: NodeEvent) -> Result<Vec<Output>, String> {
+        let Some(life) = &mut self.life else { return Ok(Vec::new()) };
+        match event {
+            NodeEvent::Timer => {
+                // One that an earlier deadline has overtaken must not plan another: they would multiply.
+                if life.timer == Some(now) {
+                    life.timer = None;
+                }
+                Ok(Vec::new())
+            }
+            NodeEvent::Synced => {
+                life.store.sync(&mut self.platter).map_err(|error| error.to_string())?;
+                life.syncing = false;
+                Ok(std::mem::take(&mut life.held))
+            }
+        }
+    }
+
+    /// The core takes what waits, unless its thread is at the disk. Returns outputs that leave at once.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn work(&mut self, engine: &mut Engine<Event>) -> Result<Vec<Output>, String> {
+        let (no, run) = (self.no, self.run);
+        let Some(life) = &mut self.life else { return Ok(Vec::new()) };
+        let (mut leave, mut timeouts) = (Vec::new(), 1);
+        while !life.syncing {
+            let now = wall(engine.now(), life.started);
+            let applied = life.gather(now, &mut timeouts).map_err(|error| error.to_string())?;
+            match applied {
+                None => break,
+                Some(false) => leave.append(&mut life.held),
+                Some(true) => {
+                    #[cfg(test)]
+                    if life.early {
+                        leave.append(&mut life.held);
+                    }
+                    life.syncing = true;
+                    let delay = life.store.sync_delay(&mut self.platter);
+                    engine.after(delay, Event::Node { node: no, run, what: NodeEvent::Synced });
+                }
+            }
+        }
+        if !life.syncing
+            && let Some(deadline) = life.core.poll_timeout()
+        {
+            // A deadline that stays due would stop time: the thread comes back a microsecond later at the earliest.
+            let soon = engine.now().plus(std::time::Duration::from_micros(1));
+            let due = Time::of_monotonic(life.started, deadline).max(soon);
+            if life.timer.is_none_or(|timer| due < timer) {
+                life.timer = Some(due);
+                engine.at(due, Event::Node { node: no, run, what: NodeEvent::Timer });
+            }
+        }
+        Ok(leave)
+    }
+}
+
+impl Life {
+    /// One group: what is due, then what waits. `None` when there was nothing; whether a batch was applied otherwise.
+    fn gather(&mut self, now: Now, timeouts: &mut u32) -> Result<Option<bool>, StorageError> {
+        let mut inputs = Vec::new();
+        if *timeouts > 0 && self.core.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+            *timeouts -= 1;
+            inputs.push(Input::Timeout);
+        }
+        let room = limits::NODE_GROUP_INPUTS_MAX.saturating_sub(inputs.len());
+        inputs.extend(self.inbox.drain(..room.min(self.inbox.len())));
+        if inputs.is_empty() {
+            return Ok(None);
+        }
+        let mut applied = false;
+        for input in inputs {
+            let mut step = Step::default();
+            self.core.handle(now, input, self.store.reads(), &mut step);
+            if !step.batch.is_empty() {
+                self.store.apply(&step.batch)?;
+                applied = true;
+            }
+            self.held.append(&mut step.outputs);
+        }
+        Ok(Some(applied))
+    }
+}

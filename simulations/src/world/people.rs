@@ -1,0 +1,223 @@
+//! People: who knows whom, and what they do with their nodes.
+//! Owns: meetings (invite, hand over, accept, again if need be) and the habit of writing.
+//! Never: looks into a node; people know what they were told.
+
+use std::time::Duration;
+
+use whimbrel_node::api::{Command, CommandError, Reply, Ticket};
+use whimbrel_protocol::id::ThreadId;
+use whimbrel_protocol::invite::Invite;
+
+use super::{Event, World};
+use crate::engine::Stream;
+use crate::ledger::SaidNo;
+use crate::net::ProcessNo;
+use crate::scenario::{Churn, Workload};
+
+/// Between two tries of something that did not work.
+const AGAIN: Duration = Duration::from_secs(2);
+/// From one person's screen to another's: an invite is a link people send each other.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// How long an invite holds.
+const INVITE_HOLDS: Duration = Duration::from_secs(24 * 3_600);
+
+/// One person.
+#[derive(Debug)]
+pub(super) struct Person {
+    /// When they write, to whom, how much.
+    pub(super) habit: Stream,
+    /// When they come and go.
+    pub(super) comings: Stream,
+    pub(super) churn: Option<Churn>,
+    /// Whom they can write to, in the order they met, and in which thread.
+    pub(super) threads: Vec<(ProcessNo, ThreadId)>,
+    /// What they asked their node and wait to hear of.
+    pub(super) asked: Vec<(Ticket, Asked)>,
+}
+
+/// What somebody asked their node for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Invite(usize),
+    Accept(usize),
+    Send(SaidNo),
+}
+
+/// Two people on their way to each other.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) inviter: ProcessNo,
+    pub(super) accepter: ProcessNo,
+    pub(super) meeting: Meeting,
+}
+
+#[derive(Debug)]
+pub(super) enum Meeting {
+    /// The invite is to be made.
+    Apart,
+    /// The inviter's node is making it.
+    Inviting,
+    /// The accepter has it.
+    Handed(Invite),
+    /// The accepter's node is taking it up.
+    Accepting(Invite),
+    Met,
+}
+
+impl Person {
+    /// Writes down in which thread somebody is reached; the first stays.
+    pub(super) fn meets(&mut self, other: ProcessNo, thread: ThreadId) {
+        if self.threads.iter().all(|(known, _)| *known != other) {
+            self.threads.push((other, thread));
+        }
+    }
+}
+
+/// A text of this length that nobody says twice.
+fn text(number: u64, length: usize) -> String {
+    let mut text = format!("message {number}: ");
+    text.extend(std::iter::repeat_n('.', length.saturating_sub(text.len())));
+    text
+}
+
+impl World {
+    /// Two people come one step closer.
+    pub(super) fn meet(&mut self, number: usize) {
+        let Some(pair) = self.pairs.get(number) else { return };
+        let (inviter, accepter) = (pair.inviter, pair.accepter);
+        let (who, command, asked, next) = match &pair.meeting {
+            Meeting::Apart => {
+                let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS };
+                (inviter, command, Asked::Invite(number), Meeting::Inviting)
+            }
+            Meeting::Handed(invite) => {
+                let next = Meeting::Accepting(invite.clone());
+                (accepter, Command::AcceptInvite(invite.clone()), Asked::Accept(number), next)
+            }
+            Meeting::Inviting | Meeting::Accepting(_) | Meeting::Met => return,
+        };
+        if !self.is_awake(who) {
+            return self.engine.after(AGAIN, Event::Meet { pair: number });
+        }
+        if let Some(pair) = self.pairs.get_mut(number) {
+            pair.meeting = next;
+        }
+        self.command(who, command, asked);
+    }
+
+    /// A person's node answered.
+    pub(super) fn answered(&mut self, who: ProcessNo, ticket: Ticket, result: Result<Reply, CommandError>) {
+        let Some(person) = self.person_mut(who) else { return };
+        let Some(at) = person.asked.iter().position(|(asked, _)| *asked == ticket) else {
+            return self.ledger.stopped(who, "a command was answered twice, or one that was never given".to_owned());
+        };
+        let (_, asked) = person.asked.swap_remove(at);
+        if let Err(error) = &result {
+            tracing::debug!(who, ?asked, %error, "a command failed");
+        }
+        match (asked, result) {
+            (Asked::Send(said), Ok(Reply::Queued { message, .. })) => self.ledger.queued(said, message),
+            (Asked::Send(said), _) => self.ledger.declined(said),
+            (Asked::Invite(pair), Ok(Reply::Invite(invite))) => self.met(pair, Meeting::Handed(invite), HAND_OVER),
+            (Asked::Invite(pair), _) => self.met(pair, Meeting::Apart, AGAIN),
+            (Asked::Accept(number), Ok(Reply::Contact { thread, .. })) => {
+                self.met(number, Meeting::Met, Duration::ZERO);
+                if let Some(pair) = self.pairs.get(number) {
+                    let inviter = pair.inviter;
+                    self.ledger.thread(thread, [who, inviter].into(), who);
+                    if let Some(person) = self.person_mut(who) {
+                        person.meets(inviter, thread);
+                    }
+                }
+            }
+            // The relay is only out of reach: the invite is still good. Otherwise a fresh one is asked for.
+            (Asked::Accept(number), Err(CommandError::Unreachable(_) | CommandError::NotRegistered)) => {
+                self.hand_again(number);
+            }
+            (Asked::Accept(number), _) => self.met(number, Meeting::Apart, AGAIN),
+        }
+    }
+
+    fn hand_again(&mut self, number: usize) {
+        if let Some(Meeting::Accepting(invite)) = self.pairs.get(number).map(|pair| &pair.meeting) {
+            let again = Meeting::Handed(invite.clone());
+            self.met(number, again, AGAIN);
+        }
+    }
+
+    fn met(&mut self, number: usize, meeting: Meeting, next: Duration) {
+        let Some(pair) = self.pairs.get_mut(number) else { return };
+        let done = matches!(meeting, Meeting::Met);
+        pair.meeting = meeting;
+        if !done {
+            self.engine.after(next, Event::Meet { pair: number });
+        }
+    }
+
+    /// A node died with what it was asked: its owner asks again, except for texts, which it may or may not have.
+    pub(super) fn ask_again(&mut self, who: ProcessNo) {
+        let Some(person) = self.person_mut(who) else { return };
+        for (_, asked) in std::mem::take(&mut person.asked) {
+            match asked {
+                Asked::Invite(number) => self.met(number, Meeting::Apart, AGAIN),
+                Asked::Accept(number) => self.hand_again(number),
+                Asked::Send(_) => {}
+            }
+        }
+    }
+
+    /// Somebody writes to somebody, and plans the next time.
+    pub(super) fn speak(&mut self, who: ProcessNo) {
+        if !self.lively {
+            return;
+        }
+        let Workload { every, text: [least, most], .. } = self.workload;
+        let Some(person) = self.person_mut(who) else { return };
+        let next = person.habit.exponential(every.0);
+        let (to, length) = (person.habit.bits(), person.habit.below(u64::from(most - least) + 1) + u64::from(least));
+        let thread = usize::try_from(to).ok().and_then(|to| person.threads.get(to.checked_rem(person.threads.len())?));
+        let thread = thread.copied();
+        self.engine.after(next, Event::Speak { who });
+        if let Some((to, thread)) = thread
+            && self.is_running(who)
+        {
+            self.spoken += 1;
+            let text = text(self.spoken, length as usize);
+            self.write(who, to, thread, text);
+        }
+    }
+
+    /// Somebody writes a text into a thread with somebody.
+    pub(super) fn write(&mut self, who: ProcessNo, to: ProcessNo, thread: ThreadId, text: String) {
+        let said = self.ledger.ask(who, vec![to], text.clone(), self.engine.now());
+        self.command(who, Command::Send { thread, text }, Asked::Send(said));
+    }
+
+    /// Somebody goes away, if it is their habit: mostly out of the network's reach, sometimes by a kill.
+    pub(super) fn leave(&mut self, who: ProcessNo) {
+        if !self.lively {
+            return;
+        }
+        let Some(person) = self.person_mut(who) else { return };
+        let Some(churn) = person.churn.clone() else { return };
+        let away = person.comings.exponential(churn.away.0);
+        if person.comings.happens(churn.kill.0) {
+            self.kill(who);
+        } else {
+            self.disconnect(who);
+        }
+        self.engine.after(away, Event::Return { who });
+    }
+
+    /// Somebody comes back, and plans to leave again.
+    pub(super) fn come_back(&mut self, who: ProcessNo) {
+        self.reconnect(who);
+        self.start(who);
+        if let Some(person) = self.person_mut(who)
+            && let Some(churn) = person.churn.clone()
+        {
+            let online = person.comings.exponential(churn.online.0);
+            self.engine.after(online, Event::Leave { who });
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! A relay process: the relay core on the virtual executor, disk and links.
+//! Owns: the ports of one life, what runs in it, and what a crash ends.
+//! Never: knows what a frame means.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use whimbrel_protocol::id::{Domain, LinkId, RelayId};
+use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::{Frame, limits};
+use whimbrel_relay::store::KvStore;
+use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError};
+
+use super::{Event, wall};
+use crate::disk::{Due, Platter, RelayDisk, Torn};
+use crate::engine::{Engine, Entity, Seed, Stream, Time};
+use crate::executor::Executor;
+use crate::net::{Net, ProcessNo};
+
+/// Something a relay's future is done with.
+enum Ended {
+    Opened(Box<Result<Relay<SimPorts>, OpenError>>),
+    Request(LinkId),
+    Timeout,
+}
+
+/// What happens to a relay by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RelayEvent {
+    /// Futures were woken.
+    Poll,
+    /// A deadline may have come.
+    Timer,
+    /// The disk's writer applies.
+    Apply,
+    /// The disk's writer syncs.
+    Sync,
+    /// The disk answers a reader.
+    Read,
+    /// A link's queue has room again.
+    Drained(LinkId),
+}
+
+impl RelayEvent {
+    /// For the trace.
+    pub(super) const fn mark(self) -> (u16, u64) {
+        match self {
+            Self::Poll => (20, 0),
+            Self::Timer => (21, 0),
+            Self::Apply => (22, 0),
+            Self::Sync => (23, 0),
+            Self::Read => (24, 0),
+            Self::Drained(link) => (25, link.get()),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Effect {
+    Send(LinkId, Arc<Frame>),
+    Close(LinkId),
+    Dial(PeerAddress),
+}
+
+/// Frames of one link that have not left the uplink.
+#[derive(Debug, Default)]
+struct Line {
+    departures: VecDeque<Time>,
+    /// Taken by [`Links::send`] and not handed to the network yet.
+    taken: usize,
+    /// A frame was refused: the relay waits to hear of room.
+    refused: bool,
+    /// The core has let the peer in, or dialled it: many frames may be served at once.
+    admitted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    now: Time,
+    lines: BTreeMap<LinkId, Line>,
+    effects: Vec<Effect>,
+}
+
+/// The links of one life of a relay.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SimLinks(Arc<Mutex<Board>>);
+
+impl SimLinks {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Links for SimLinks {
+    fn send(&self, link: LinkId, frame: Arc<Frame>) -> Result<(), SendError> {
+        let mut board = self.board();
+        let Board { now, lines, effects } = &mut *board;
+        let line = lines.get_mut(&link).ok_or(SendError::Gone)?;
+        while line.departures.front().is_some_and(|departs| departs <= now) {
+            line.departures.pop_front();
+        }
+        if line.departures.len() + line.taken >= limits::LINK_QUEUE_FRAMES_MAX {
+            line.refused = true;
+            return Err(SendError::Full);
+        }
+        line.taken += 1;
+        // These are what lets a peer in, on either protocol.
+        line.admitted |= matches!(*frame, Frame::Admitted(_) | Frame::PeerHello(_));
+        effects.push(Effect::Send(link, frame));
+        Ok(())
+    }
+
+    fn close(&self, link: LinkId) {
+        self.board().effects.push(Effect::Close(link));
+    }
+
+    fn dial(&self, peer: PeerAddress) {
+        self.board().effects.push(Effect::Dial(peer));
+    }
+}
+
+/// The ports of one life of a relay.
+pub(super) struct SimPorts {
+    store: KvStore<RelayDisk>,
+    links: SimLinks,
+    chance: Mutex<Stream>,
+}
+
+impl Ports for SimPorts {
+    type Store = KvStore<RelayDisk>;
+    type Links = SimLinks;
+
+    fn store(&self) -> &Self::Store {
+        &self.store
+    }
+
+    fn links(&self) -> &Self::Links {
+        &self.links
+    }
+
+    fn chance(&self, buffer: &mut [u8]) {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).chance().fill(buffer);
+    }
+}
+
+/// What came in on a link.
+enum Incoming {
+    Frame(Frame),
+    Malformed,
+}
+
+/// Frames of one link that the relay has not begun, and how many it works on.
+#[derive(Default)]
+struct Inlet {
+    waiting: VecDeque<Incoming>,
+    running: usize,
+}
+
+struct Life {
+    executor: Executor<Ended>,
+    relay: Option<Arc<Relay<SimPorts>>>,
+    disk: RelayDisk,
+    links: SimLinks,
+    inlets: BTreeMap<LinkId, Inlet>,
+    started: Time,
+    reads_scheduled: usize,
+    poll_scheduled: bool,
+    timer: Option<Time>,
+    timeout_runs: bool,
+}
+
+/// A relay, through all its lives.
+pub struct RelayProcess {
+    /// Its number.
+    pub no: ProcessNo,
+    /// The domain it serves.
+    pub domain: Domain,
+    /// Who it is.
+    pub id: RelayId,
+    platter: Platter,
+    seed: Seed,
+    run: u32,
+    life: Option<Life>,
+}
+
+impl RelayProcess {
+    /// A relay that has not started.
+    pub fn new(no: ProcessNo, domain: Domain, id: RelayId, disk: crate::scenario::Disk, seed: Seed) -> Self {
+        let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
+        Self { no, domain, id, platter, seed, run: 0, life: None }
+    }
+
+    /// Where it is and who it is.
+    pub fn link(&self) -> RelayLink {
+        RelayLink { domain: self.domain.clone(), endpoint: format!("{}:4433", self.domain), relay: self.id }
+    }
+
+    /// Which of its lives this is.
+    pub const fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Whether it runs.
+    pub const fn is_alive(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Whether it has opened its store and takes links.
+    pub fn is_open(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.relay.is_some())
+    }
+
+    /// Starts from what the disk holds.
+    ///
+    /// # Errors
+    /// The store does not open: what was synced is not there.
+    pub fn start(&mut self, engine: &mut Engine<Event>, peers: Vec<PeerAddress>) -> Result<(), String> {
+        if self.life.is_some() {
+            return Ok(());
+        }
+        let stream = |purpose| self.seed.stream(Entity::Run(self.no, self.run), purpose);
+        let disk = RelayDisk::open(&self.platter, stream("reads")).map_err(|error| error.to_string())?;
+        let links = SimLinks::default();
+        let ports =
+            SimPorts { store: KvStore::new(disk.clone()), links: links.clone(), chance: Mutex::new(stream("chance")) };
+        let mut config = Config::new(self.domain.clone(), self.id);
+        config.peers = peers;
+        let mut executor = Executor::new();
+        let now = wall(engine.now(), engine.now());
+        executor.spawn(Box::pin(async move { Ended::Opened(Box::new(Relay::open(ports, config, now).await)) }));
+        self.life = Some(Life {
+            executor,
+            relay: None,
+            disk,
+            links,
+            inlets: BTreeMap::new(),
+            started: engine.now(),
+            reads_scheduled: 0,
+            poll_scheduled: false,
+            timer: None,
+            timeout_runs: false,
+        });
+        Ok(())
+    }
+
+    /// Dies where it stands. What the disk had not synced is partly gone.
+    pub fn crash(&mut self) -> Torn {
+        if self.life.take().is_none() {
+            return Torn::default();
+        }
+        self.run += 1;
+        self.platter.crash()
+    }
+
+    /// A link stands.
+    pub fn link_up(&mut self, now: Time, link: LinkId, peer: LinkPeer) {
+        let Some((life, relay, now)) = self.awake(now) else { return };
+        let admitted = matches!(peer, LinkPeer::Relay { dialled: true, .. });
+        life.links.board().lines.insert(link, Line { admitted, ..Line::default() });
+        life.inlets.insert(link, Inlet { running: 1, ..Inlet::default() });
+        life.executor.spawn(Box::pin(async move {
+            relay.link_up(now, link, peer).await;
+            Ended::Request(link)
+        }));
+    }
+
+    /// A frame came in, or what should have been one.
+    pub fn frame(&mut self, at: Time, link: LinkId, frame: Option<Frame>) {
+        if let Some(inlet) = self.life.as_mut().and_then(|life| life.inlets.get_mut(&link)) {
+            inlet.waiting.push_back(frame.map_or(Incoming::Malformed, Incoming::Frame));
+        }
+        self.read(at, link);
+    }
+
+    /// Begins what waits on a link, as far as its bound allows.
+    fn read(&mut self, at: Time, link: LinkId) {
+        let Some((life, relay, now)) = self.awake(at) else { return };
+        let Some(inlet) = life.inlets.get_mut(&link) else { return };
+        let admitted = life.links.board().lines.get(&link).is_some_and(|line| line.admitted);
+        // A stranger's frames are served one by one, so that it costs no more than one frame.
+        while inlet.running < if admitted { limits::LINK_REQUESTS_MAX } else { 1 } {
+            match inlet.waiting.pop_front() {
+                Some(Incoming::Frame(frame)) => {
+                    inlet.running += 1;
+                    let relay = Arc::clone(&relay);
+                    life.executor.spawn(Box::pin(async move {
+                        relay.handle(now, link, frame).await;
+                        Ended::Request(link)
+                    }));
+                }
+                Some(Incoming::Malformed) => relay.malformed(now, link),
+                None => return,
+            }
+        }
+    }
+
+    /// A link is gone; what it brought and was not begun goes with it.
+    pub fn link_lost(&mut self, now: Time, link: LinkId) {
+        let Some((life, relay, now)) = self.awake(now) else { return };
+        life.links.board().lines.remove(&link);
+        life.inlets.remove(&link);
+        relay.link_lost(now, link);
+    }
+
+    /// A peer could not be reached.
+    pub fn dial_failed(&mut self, now: Time, domain: &Domain) {
+        if let Some((_, relay, now)) = self.awake(now) {
+            relay.dial_failed(now, domain, "no answer");
+        }
+    }
+
+    /// Something of its own happens.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    pub fn event(&mut self, engine: &mut Engine<Event>, event: RelayEvent) -> Result<(), String> {
+        let (at, no, run) = (engine.now(), self.no, self.run);
+        let Some(life) = &mut self.life else { return Ok(()) };
+        match event {
+            RelayEvent::Poll => return self.poll(at),
+            // One that an earlier deadline has overtaken must not plan another: they would multiply.
+            RelayEvent::Timer if life.timer == Some(at) => life.timer = None,
+            RelayEvent::Timer => {}
+            RelayEvent::Apply => {
+                // The sync follows whether or not anything was written: conflicts are answered by it too.
+                let delay = life.disk.apply(&mut self.platter);
+                engine.after(delay, Event::Relay { relay: no, run, what: RelayEvent::Sync });
+            }
+            RelayEvent::Sync => life.disk.sync(&mut self.platter),
+            RelayEvent::Read => life.disk.answer_read(&mut life.reads_scheduled),
+            RelayEvent::Drained(link) => {
+                let Some((life, relay, now)) = self.awake(at) else { return Ok(()) };
+                if let Some(inlet) = life.inlets.get_mut(&link) {
+                    inlet.running += 1;
+                    life.executor.spawn(Box::pin(async move {
+                        relay.link_drained(now, link).await;
+                        Ended::Request(link)
+                    }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, at: Time) -> Result<(), String> {
+        let Some(life) = &mut self.life else { return Ok(()) };
+        life.poll_scheduled = false;
+        life.links.board().now = at;
+        for ended in life.executor.poll_ready() {
+            let Some(life) = &mut self.life else { break };
+            match ended {
+                Ended::Opened(opened) => match *opened {
+                    Ok(relay) => life.relay = Some(Arc::new(relay)),
+                    Err(error) => return Err(error.to_string()),
+                },
+                Ended::Request(link) => {
+                    if let Some(inlet) = life.inlets.get_mut(&link) {
+                        inlet.running -= 1;
+                    }
+                    self.read(at, link);
+                }
+                Ended::Timeout => life.timeout_runs = false,
+            }
+        }
+        Ok(())
+    }
+
+    /// After anything happened: sends what is to be sent and schedules what follows.
+    pub fn settle(
+        &mut self,
+        engine: &mut Engine<Event>,
+        net: &mut Net,
+        reach: &impl Fn(&PeerAddress) -> Option<ProcessNo>,
+    ) {
+        let (no, run) = (self.no, self.run);
+        let Some(life) = &mut self.life else { return };
+        let own = |what| Event::Relay { relay: no, run, what };
+        for due in life.disk.due(&mut self.platter, &mut life.reads_scheduled) {
+            match due {
+                Due::Apply(delay) => engine.after(delay, own(RelayEvent::Apply)),
+                Due::Read(delay) => engine.after(delay, own(RelayEvent::Read)),
+            }
+        }
+        let mut failed = Vec::new();
+        {
+            let mut board = life.links.board();
+            board.now = engine.now();
+            for effect in std::mem::take(&mut board.effects) {
+                match effect {
+                    Effect::Send(link, frame) => {
+                        let departs = super::encode(&frame).and_then(|bytes| net.send(engine, link, no, bytes));
+                        if let Some(line) = board.lines.get_mut(&link) {
+                            line.taken -= 1;
+                            line.departures.extend(departs);
+                        }
+                    }
+                    Effect::Close(link) => net.close(engine, link, no),
+                    Effect::Dial(peer) => match reach(&peer) {
+                        Some(to) => drop(net.dial(engine, no, to)),
+                        None => failed.push(peer.domain),
+                    },
+                }
+            }
+            for (link, line) in &mut board.lines {
+                if std::mem::take(&mut line.refused) {
+                    // Room for half a queue before the relay is bothered again.
+                    let half = line.departures.get(line.departures.len() / 2);
+                    let at = half.copied().unwrap_or(engine.now());
+                    engine.at(at, own(RelayEvent::Drained(*link)));
+                }
+            }
+        }
+        failed.iter().for_each(|domain| self.dial_failed(engine.now(), domain));
+        self.schedule(engine);
+    }
+
+    /// Plants a bug; see [`RelayDisk::answer_early`].
+    #[cfg(test)]
+    pub(super) fn answer_early(&mut self) {
+        if let Some(life) = &self.life {
+            life.disk.answer_early();
+        }
+    }
+
+    fn schedule(&mut self, engine: &mut Engine<Event>) {
+        let (no, run, at) = (self.no, self.run, engine.now());
+        if let Some((life, relay, now)) = self.awake(at)
+            && let Some(deadline) = relay.poll_timeout()
+            && !life.timeout_runs
+        {
+            let due = Time::of_monotonic(life.started, deadline);
+            if due <= at {
+                life.timeout_runs = true;
+                life.executor.spawn(Box::pin(async move {
+                    relay.timeout(now).await;
+                    Ended::Timeout
+                }));
+            } else if life.timer.is_none_or(|timer| due < timer) {
+                life.timer = Some(due);
+                engine.at(due, Event::Relay { relay: no, run, what: RelayEvent::Timer });
+            }
+        }
+        if let Some(life) = &mut self.life
+            && !life.poll_scheduled
+            && life.executor.has_ready()
+        {
+            life.poll_scheduled = true;
+            engine.at(at, Event::Relay { relay: no, run, what: RelayEvent::Poll });
+        }
+    }
+
+    /// The life, its core and its clocks, once it is open.
+    fn awake(&mut self, at: Time) -> Option<(&mut Life, Arc<Relay<SimPorts>>, whimbrel_protocol::time::Now)> {
+        let life = self.life.as_mut()?;
+        let relay = Arc::clone(life.relay.as_ref()?);
+        let now = wall(at, life.started);
+        life.links.board().now = at;
+        Some((life, relay, now))
+    }
+}
