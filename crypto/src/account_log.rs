@@ -120,6 +120,10 @@ impl UnverifiedLog {
     /// # Errors
     /// The first thing that is wrong.
     pub fn verify(&self) -> Result<AccountLog, LogError> {
+        self.read().inspect_err(|error| tracing::debug!(%error, "an account log is refused"))
+    }
+
+    fn read(&self) -> Result<AccountLog, LogError> {
         if self.0.len() > limits::ACCOUNT_LOG_BYTES_MAX {
             return Err(LogError::TooLong);
         }

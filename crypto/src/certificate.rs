@@ -173,7 +173,7 @@ impl RelayIdentity {
 /// # Errors
 /// The first thing that is wrong.
 pub fn verify_relay_chain(chain: &[&[u8]], now: Wall) -> Result<VerifiedRelay, CertificateError> {
-    read::chain(chain, Some(now))
+    read::chain(chain, Some(now)).inspect_err(|error| tracing::debug!(%error, "a relay's certificates are refused"))
 }
 
 #[cfg(test)]

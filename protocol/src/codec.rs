@@ -46,7 +46,11 @@ impl Header {
         let kind = u16::from_be_bytes([k0, k1]);
         let found = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         let max = Frame::body_bytes_max(kind);
-        if found > max { Err(FrameError::Oversize { kind, found, max }) } else { Ok(Self { kind, length: found }) }
+        if found > max {
+            tracing::debug!(kind, found, max, "a frame's claim is over its bound");
+            return Err(FrameError::Oversize { kind, found, max });
+        }
+        Ok(Self { kind, length: found })
     }
 
     /// Reads the body that follows this header.

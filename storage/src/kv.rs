@@ -68,8 +68,10 @@ impl<E: Engine> Kv<E> {
         if let Some(tail) = tail
             && n < tail
         {
+            tracing::error!(newest = n, synced = tail, "the store lost its newest batches");
             return Err(StorageError::LostTail { what: format!("the newest batch is {n}, and {tail} was synced") });
         }
+        tracing::debug!(batch = n, rows = totals.rows, "store opened");
         Ok(Self { engine, state: RwLock::new(State { n, totals }), failed: OnceLock::new() })
     }
 
@@ -96,7 +98,9 @@ impl<E: Engine> Kv<E> {
 
     /// Refuses every later call: for what fails beside the engine and is as bad. Answers the error to pass on.
     pub fn stop(&self, error: StorageError) -> StorageError {
-        let _already_failed = self.failed.set(error.clone());
+        if self.failed.set(error.clone()).is_ok() {
+            tracing::error!(%error, "the store takes nothing more");
+        }
         error
     }
 

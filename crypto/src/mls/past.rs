@@ -84,6 +84,9 @@ pub(super) fn forget(store: &Store<'_>, thread: ThreadId, before: Wall) -> Resul
             needed.insert(*hash);
         }
     }
+    if count > 0 {
+        tracing::debug!(?thread, epochs = count, "past epochs forgotten");
+    }
     for hash in forgotten.difference(&needed) {
         store.delete(rows::past_leaves(thread, hash));
     }
