@@ -290,10 +290,16 @@ impl Federation {
     }
 
     /// Sends waiting rows to a peer whose link stands, as far as its window and queue have room.
-    pub(crate) async fn pump(&self, store: &impl Store, links: &impl Links, domain: &Domain) -> Result<(), StoreError> {
+    pub(crate) async fn pump(
+        &self,
+        store: &impl Store,
+        links: &impl Links,
+        now: Monotonic,
+        domain: &Domain,
+    ) -> Result<(), StoreError> {
         while let Some((after, room)) = self.begin(domain) {
             let page = store.outbound(domain.clone(), after, room, limits::PUSH_BYTES_MAX).await;
-            let rows = self.send(links, domain, after, page)?;
+            let rows = self.send(links, now, domain, after, page)?;
             if !rows.is_empty() {
                 tracing::warn!(peer = %domain, rows = rows.len(), "entries left a full log before they were forwarded");
                 store.commit(Command::Forwarded(command::Forwarded { peer: domain.clone(), rows })).await?;
@@ -306,13 +312,14 @@ impl Federation {
     fn send(
         &self,
         links: &impl Links,
+        now: Monotonic,
         domain: &Domain,
         after: Option<OutboundKey>,
         page: Result<Vec<Outbound>, StoreError>,
     ) -> Result<Vec<OutboundKey>, StoreError> {
         let mut gone = Vec::new();
         let mut state = self.state();
-        let State { peers, dropped, .. } = &mut *state;
+        let State { peers, dropped, wakes, .. } = &mut *state;
         let Some(peer) = peers.get_mut(domain) else { return Ok(gone) };
         peer.reading = false;
         let page = page?;
@@ -334,11 +341,14 @@ impl Federation {
                 None => gone.push(row.key),
             }
         }
-        if !items.is_empty() && links.send(link, Arc::new(Forward { items }.into())).is_err() {
-            // Until the queue has room, or another link stands.
-            peer.unsent(first);
-            peer.stalled = true;
-            return Ok(Vec::new());
+        if !items.is_empty() {
+            if links.send(link, Arc::new(Forward { items }.into())).is_err() {
+                // Until the queue has room, or another link stands.
+                peer.unsent(first);
+                peer.stalled = true;
+                return Ok(Vec::new());
+            }
+            wakes.extend(peer.sent(now).map(|at| (at, domain.clone())));
         }
         peer.position = Some(last);
         *dropped = dropped.saturating_add(gone.len() as u64);
@@ -401,14 +411,13 @@ impl Federation {
             state.wakes.remove(&(at, domain.clone()));
             let Some(peer) = state.peers.get_mut(&domain) else { continue };
             due.unanswered.extend(peer.overdue(now));
-            match peer.reach {
-                Reach::Waiting(until) if until <= now => {
-                    peer.reach = Reach::Dialling;
-                    links.dial(peer.address.clone());
-                }
-                Reach::Greeting(link, until) if until <= now => due.ended.push(link),
-                _ => {}
+            if let Reach::Waiting(until) = peer.reach
+                && until <= now
+            {
+                peer.reach = Reach::Dialling;
+                links.dial(peer.address.clone());
             }
+            due.ended.extend(peer.dead_link(now));
             if peer.unblock(now) {
                 due.pump.push(domain.clone());
             }

@@ -165,7 +165,7 @@ impl<P: Ports> Relay<P> {
     }
 
     /// A link whose queue was full has room again.
-    pub async fn link_drained(&self, _now: Now, link: LinkId) {
+    pub async fn link_drained(&self, now: Now, link: LinkId) {
         let rooms = &self.rooms;
         if !rooms.reception.drained(rooms.links(), link) {
             return;
@@ -174,7 +174,7 @@ impl<P: Ports> Relay<P> {
             deliver::advance(rooms, link, log).await;
         }
         if let Some(peer) = rooms.federation.drained(link) {
-            federate::pump(rooms, &peer).await;
+            federate::pump(rooms, now, &peer).await;
         }
     }
 
@@ -211,7 +211,7 @@ impl<P: Ports> Relay<P> {
             rooms.end(now, link);
         }
         for peer in due.pump {
-            federate::pump(rooms, &peer).await;
+            federate::pump(rooms, now, &peer).await;
         }
         if let Err(error) = rooms.hold.timeout(rooms.store(), now.monotonic).await {
             tracing::error!(%error, "cursors could not be written");

@@ -20,7 +20,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{ALPN_NODE, ALPN_RELAY, limits};
 
 use crate::verify::{Mistrust, Pinned, peer_of};
-use crate::{Clock, CloseCode, CloseReason, Identity, Link, Peer, config, provider};
+use crate::{Clock, CloseCode, CloseReason, Identity, Link, Peer, config, provider, reset};
 
 /// Asked for per socket; the system grants what it allows. The default of 208 KiB drops bursts even on loopback.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
@@ -170,9 +170,7 @@ impl Endpoint {
     ) -> Result<Self, BindError> {
         let failed = |source| BindError::Socket { address, source };
         let quic = socket(address)
-            .and_then(|socket| {
-                quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
-            })
+            .and_then(|socket| quinn::Endpoint::new(reset::endpoint(&identity), server, socket, Arc::new(TokioRuntime)))
             .map_err(failed)?;
         Ok(Self { quic, identity, provider, clock, handshakes: Arc::default() })
     }

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use whimbrel_crypto::certificate::{node_certificate, pkcs8};
 use whimbrel_crypto::{CertificateError, KeyPair, RelayIdentity};
+use zeroize::Zeroizing;
 
 use crate::provider;
 
@@ -28,6 +29,8 @@ pub enum IdentityError {
 pub struct Identity {
     pub(crate) certified: Arc<CertifiedKey>,
     pub(crate) kind: Kind,
+    /// The same after every restart, known to nobody else.
+    pub(crate) endpoint_secret: Arc<Zeroizing<[u8; 64]>>,
 }
 
 /// Which of the two ALPNs a dial uses.
@@ -56,8 +59,11 @@ impl Identity {
 
     fn new(kind: Kind, chain: Vec<Vec<u8>>, key: &KeyPair) -> Result<Self, IdentityError> {
         let chain = chain.into_iter().map(CertificateDer::from).collect();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8(key).to_vec()));
-        Ok(Self { certified: Arc::new(CertifiedKey::from_der(chain, key, &provider())?), kind })
+        let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8(key).to_vec()));
+        // ed25519 signatures are deterministic (RFC 8032 §5.1.6), and this one is never sent.
+        let endpoint_secret = Arc::new(Zeroizing::new(*key.sign("whimbrel quic endpoint 1", b"").as_bytes()));
+        let certified = Arc::new(CertifiedKey::from_der(chain, pkcs8, &provider())?);
+        Ok(Self { certified, kind, endpoint_secret })
     }
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod link;
 mod provider;
 mod receive;
+mod reset;
 mod send;
 #[cfg(test)]
 mod tests;

@@ -81,6 +81,11 @@ async fn joined(dialler: &Endpoint, relay: &Endpoint, to: &RelayLink) -> (Link, 
     (ours, theirs)
 }
 
+/// A node's identity, to be given another certificate.
+fn nobody() -> Identity {
+    Identity::node(&KeyPair::from_seed_bytes([99; 32])).unwrap()
+}
+
 #[tokio::test]
 async fn frames_go_both_ways_between_proved_ends() {
     let (relay, to) = relay(1, "a.example");
@@ -211,7 +216,7 @@ async fn a_node_certificate_that_is_not_ed25519_is_refused() {
     let certificate = CertificateDer::from(made.cert.der().to_vec());
     let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let certified = Arc::new(CertifiedKey::from_der(vec![certificate], secret, &provider()).unwrap());
-    let node = Endpoint::bind_dialler(Identity { certified, kind: Kind::Node }, today).unwrap();
+    let node = Endpoint::bind_dialler(Identity { certified, ..nobody() }, today).unwrap();
     let (_, told) = refused_by_relay(&node, &relay, &to).await;
     assert_eq!(told, CloseReason::CertificateRefused);
 }
@@ -222,7 +227,7 @@ async fn a_certificate_with_a_foreign_key_is_refused() {
     let victim = Identity::node(&key(9)).unwrap().certified.cert.clone();
     let own = Identity::node(&key(8)).unwrap().certified.key.clone();
     let certified = Arc::new(CertifiedKey::new(victim, own));
-    let thief = Endpoint::bind_dialler(Identity { certified, kind: Kind::Node }, today).unwrap();
+    let thief = Endpoint::bind_dialler(Identity { certified, ..nobody() }, today).unwrap();
     assert!(matches!(refused_by_relay(&thief, &relay, &to).await.0, AcceptError::Handshake(_)));
 }
 

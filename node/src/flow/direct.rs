@@ -231,6 +231,7 @@ fn offer<E: Engine>(
             return Ok(());
         }
     }
+    debug!(?thread, answer, addresses = t.rooms.direct.listening.len(), "own addresses offered");
     for leaf in thread::leaves(&row) {
         t.rooms.direct.note_offer(leaf, t.now.monotonic);
     }
@@ -249,6 +250,7 @@ pub(crate) fn candidates<E: Engine>(
         || !direct::is_fresh(candidates, t.now.wall)
         || t.rooms.direct.link(&author).is_some()
         || !contacts::is_contact(&t.rows, &author.account)?;
+    debug!(device = author.index.get(), unwanted, answer = candidates.answer, "a contact's addresses came");
     if unwanted {
         return Ok(());
     }
@@ -257,6 +259,7 @@ pub(crate) fn candidates<E: Engine>(
     if t.rooms.identity.transport.public() < transport {
         let free = !t.rooms.direct.is_full() && !candidates.addresses.is_empty();
         if free && t.rooms.direct.dialing.insert(transport) {
+            debug!(device = author.index.get(), "a contact's device is dialled");
             t.out.push(Output::Dial { transport, addresses: candidates.addresses.clone() });
         }
     } else if candidates.answer

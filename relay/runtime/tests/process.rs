@@ -234,6 +234,21 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
+async fn a_relay_that_was_killed_and_runs_again_ends_its_old_links_at_once() {
+    let place = Place::new("a.example");
+    let running = place.start();
+    let listen = running.link.endpoint.clone();
+    let mut link = come_in(&Person::new(1), &running.link, "alice").await;
+    running.kill();
+    place.edit("127.0.0.1:0", &listen);
+    let _again = place.start();
+    // Without a word from the new process the link would only end with its idle time, a minute from now.
+    link.sender.send(&Heartbeat::default().into()).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), link.receiver.next()).await.unwrap();
+    assert!(matches!(ended, Err(ReceiveError::Closed(_))), "{ended:?}");
+}
+
+#[tokio::test]
 async fn told_to_stop_it_says_so_closes_the_store_and_exits_with_0() {
     for signal in ["TERM", "INT"] {
         let place = Place::new("a.example");

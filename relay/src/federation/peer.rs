@@ -90,6 +90,8 @@ pub(super) struct Peer {
     pub(super) again: bool,
     /// Its link's queue was full.
     pub(super) stalled: bool,
+    /// When the link counts as dead unless more items are answered.
+    awaiting: Option<Monotonic>,
     requests: BTreeMap<RequestId, (Asked, Monotonic)>,
     next_request: u64,
     /// Requests made before the link stood.
@@ -124,6 +126,7 @@ impl Peer {
             reading: false,
             again: false,
             stalled: false,
+            awaiting: None,
             requests: BTreeMap::new(),
             next_request: 1,
             queue: VecDeque::new(),
@@ -164,6 +167,7 @@ impl Peer {
         self.position = None;
         self.restart = false;
         self.stalled = false;
+        self.awaiting = None;
         std::mem::take(&mut self.queue)
     }
 
@@ -174,6 +178,7 @@ impl Peer {
         let rows = self.has_rows();
         self.at_end = !rows;
         self.in_flight.clear();
+        self.awaiting = None;
         self.queue.clear();
         let lost = std::mem::take(&mut self.requests).into_values().map(|(asked, _)| asked).collect();
         if !was_up {
@@ -278,6 +283,24 @@ impl Peer {
         self.next_number = first;
     }
 
+    /// Items have left: gives when their answer is overdue, if that was not awaited already.
+    pub(super) fn sent(&mut self, now: Monotonic) -> Option<Monotonic> {
+        if self.awaiting.is_some() {
+            return None;
+        }
+        self.awaiting = Some(now.plus(limits::ANSWER_TIME_MAX));
+        self.awaiting
+    }
+
+    /// The link on which an awaited answer is overdue: nobody is at its other end any more, or nobody who works.
+    pub(super) fn dead_link(&self, now: Monotonic) -> Option<LinkId> {
+        match self.reach {
+            Reach::Greeting(link, until) if until <= now => Some(link),
+            Reach::Up(link) if self.awaiting.is_some_and(|until| until <= now) => Some(link),
+            _ => None,
+        }
+    }
+
     /// Takes up the reading of rows: from where, and how many at most. Nothing: somebody reads already, or there is
     /// nothing to send or no room for it.
     pub(super) fn begin(&mut self) -> Option<(Option<OutboundKey>, usize)> {
@@ -302,6 +325,8 @@ impl Peer {
     /// The peer answered for items. Those refused for now stay, and hold back what follows in their thread.
     pub(super) fn settle(&mut self, now: Monotonic, words: &Forwarded) -> Settled {
         let mut settled = Settled::default();
+        let unanswered = words.upto.saturating_add(1) < self.next_number;
+        self.awaiting = unanswered.then(|| now.plus(limits::ANSWER_TIME_MAX));
         let refused: BTreeMap<u64, _> = words.refused.iter().map(|refusal| (refusal.number, refusal)).collect();
         let answered: Vec<(u64, OutboundKey)> =
             self.in_flight.range(..=words.upto).map(|(n, key)| (*n, *key)).collect();
@@ -351,7 +376,7 @@ impl Peer {
         };
         let request = self.requests.values().next().map(|(_, until)| *until);
         let blocked = self.blocked.values().min().copied();
-        [reach, request, blocked].into_iter().flatten().min()
+        [reach, request, blocked, self.awaiting].into_iter().flatten().min()
     }
 }
 
@@ -405,6 +430,22 @@ mod tests {
         assert_eq!(peer.room(), 0);
         peer.release(&settled.numbers);
         assert_eq!(peer.room(), 3);
+    }
+
+    #[test]
+    fn a_link_on_which_items_are_not_answered_in_time_is_dead() {
+        let mut peer = peer();
+        let late = Monotonic::default().plus(limits::ANSWER_TIME_MAX);
+        peer.number(row(1, 1));
+        peer.number(row(1, 2));
+        assert_eq!(peer.sent(Monotonic::default()), Some(late));
+        assert_eq!((peer.dead_link(Monotonic::default()), peer.dead_link(late)), (None, Some(LinkId::new(1))));
+        // Every answer gives those behind it time anew, and none is awaited once all are there.
+        peer.settle(late, &Forwarded { upto: 1, refused: Vec::new() });
+        assert_eq!(peer.dead_link(late), None);
+        assert_eq!(peer.dead_link(late.plus(limits::ANSWER_TIME_MAX)), Some(LinkId::new(1)));
+        peer.settle(late, &Forwarded { upto: 2, refused: Vec::new() });
+        assert_eq!(peer.next_wake(), None);
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub(crate) async fn greeted<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
     match pinned {
         Ok(true) => {
             rooms.federation.greeted(rooms.links(), link);
-            federate::pump(rooms, &domain).await;
+            federate::pump(rooms, now, &domain).await;
         }
         Ok(false) => rooms.refuse_link(now, link, Refusal::last(RefusalCode::PeerUntrusted)),
         Err(error) => rooms.refuse_link(now, link, error.into()),

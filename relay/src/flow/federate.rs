@@ -21,16 +21,16 @@ use crate::store::command::Origin;
 use crate::store::{Command, LogId, OutboundKey, Outcome, Store, StoreError};
 
 /// Rows were written for peers: they are sent, or their peer is dialled. Waits for the store only.
-pub(crate) async fn forward<P: Ports>(rooms: &Rooms<P>, peers: &[Domain], key: OutboundKey) {
+pub(crate) async fn forward<P: Ports>(rooms: &Rooms<P>, now: Now, peers: &[Domain], key: OutboundKey) {
     for peer in peers {
         rooms.federation.row_added(rooms.links(), peer, key);
-        pump(rooms, peer).await;
+        pump(rooms, now, peer).await;
     }
 }
 
 /// Sends what waits for a peer.
-pub(crate) async fn pump<P: Ports>(rooms: &Rooms<P>, peer: &Domain) {
-    if let Err(error) = rooms.federation.pump(rooms.store(), rooms.links(), peer).await {
+pub(crate) async fn pump<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain) {
+    if let Err(error) = rooms.federation.pump(rooms.store(), rooms.links(), now.monotonic, peer).await {
         tracing::error!(%error, %peer, "rows for a peer could not be read");
     }
 }
@@ -38,7 +38,7 @@ pub(crate) async fn pump<P: Ports>(rooms: &Rooms<P>, peer: &Domain) {
 /// A peer answered for forwarded items.
 pub(crate) async fn forwarded<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: Forwarded) {
     match rooms.federation.forwarded(rooms.store(), now.monotonic, link, &words).await {
-        Ok(Some(peer)) => pump(rooms, &peer).await,
+        Ok(Some(peer)) => pump(rooms, now, &peer).await,
         Ok(None) => {}
         // The rows stay; the link's end sends them again.
         Err(error) => rooms.refuse_link(now, link, error.into()),

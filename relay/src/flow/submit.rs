@@ -30,7 +30,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
                 let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
                 let key = OutboundKey { log: appended.log, sequence: appended.sequence };
-                federate::forward(rooms, &appended.peers, key).await;
+                federate::forward(rooms, now, &appended.peers, key).await;
             }
         }
         Err(refusal) => rooms.refuse(now, link, words.request, refusal),
@@ -57,7 +57,7 @@ pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
             rooms.answer(now, link, Stored { request, sequence: Sequence::ZERO });
             deliver::opened(rooms, &opened, thread, epoch).await;
             let key = OutboundKey { log: opened.log, sequence: Sequence::ZERO };
-            federate::forward(rooms, &opened.peers, key).await;
+            federate::forward(rooms, now, &opened.peers, key).await;
         }
         Ok(Opens::Exists(thread)) => rooms.answer(now, link, ThreadExists { request, thread }),
         Err(refusal) => rooms.refuse(now, link, request, refusal),
