@@ -1,0 +1,275 @@
+//! The command line: names, flags and their help.
+//! Owns: the grammar (docs: `whimbrel help`). Never: decides what a command does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use whimbrel_protocol::limits;
+
+/// Chat that is always end-to-end encrypted, over relays that talk to each other and directly where the network lets it.
+///
+/// Two people are talking after four commands: `init`, `invite new`, `init --invite -`, `send`.
+/// Results go to standard output, everything else to standard error.
+#[derive(Parser, Debug)]
+#[command(name = "whimbrel", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(max_term_width = 100, after_help = "See also: whimbrel help exit-codes")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags every command takes. Each has an environment twin; a flag wins over it, and it over the configuration file.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Global {
+    /// Folder of the profile's data [default: $XDG_DATA_HOME/whimbrel]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "WHIMBREL_HOME",
+        value_name = "DIR",
+        hide_env = true
+    )]
+    pub(crate) home: Option<PathBuf>,
+    /// Which of several identities to use
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "WHIMBREL_PROFILE",
+        value_name = "NAME",
+        hide_env = true
+    )]
+    pub(crate) profile: Option<String>,
+    /// Print JSON: one object, or one per line; errors as JSON on standard error
+    #[arg(long, global = true, help_heading = "Global options", env = "WHIMBREL_JSON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// How long to wait for relays and people, such as 5s or 2m [default: 15s]
+    #[arg(long, global = true, help_heading = "Global options", env = "WHIMBREL_TIMEOUT", value_name = "DURATION", hide_env = true, value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// No hints on standard error
+    #[arg(short, long, global = true, help_heading = "Global options", env = "WHIMBREL_QUIET", hide_env = true, conflicts_with = "verbose", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+    /// Log to standard error: -v what happens, -vv details, -vvv everything
+    #[arg(short, long, global = true, help_heading = "Global options", action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Init(Init),
+    /// Links that let somebody reach you
+    #[command(subcommand)]
+    Invite(Invite),
+    /// Accept an invite with the identity that exists
+    Join {
+        /// The invite; '-' reads it from standard input
+        #[arg(value_name = "LINK|-")]
+        link: String,
+    },
+    Send(Send),
+    Inbox(Inbox),
+    Log(Log),
+    /// How things are: daemon, relay, path to each contact, queue, unread
+    Status,
+    /// Your own identity
+    #[command(subcommand)]
+    Id(Id),
+    /// People you can write to
+    #[command(subcommand)]
+    Contact(Contact),
+    /// Keep connected in the background; other commands then go through it
+    #[command(subcommand)]
+    Daemon(Daemon),
+    Demo(Demo),
+    /// Version of program and protocol
+    Version,
+    /// Explain a command or a topic (exit-codes)
+    Help {
+        /// Command or topic
+        topic: Vec<String>,
+    },
+    /// Run a relay: whimbrel-relay inside this binary
+    #[command(hide = true, disable_help_flag = true)]
+    Relay {
+        /// End when standard input does
+        #[arg(long)]
+        tethered: bool,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Try to open a store and say by the exit status whether it can be
+    #[command(hide = true)]
+    StoreProbe {
+        dir: PathBuf,
+    },
+}
+
+/// Create an identity, register it at a relay, print the recovery words once
+///
+/// Makes an identity in the profile's folder, registers its name at a relay and prints the 24 recovery words, which are
+/// kept nowhere. With an invite it also makes the contact: the next command can be `send`.
+///
+/// If it is interrupted, or the name is taken, run it again.
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// Name to be known by: a-z, 0-9, '.', '_' and '-'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The relay to live at: its link (whimbrel-relay:…) [default: the inviter's relay]
+    #[arg(long, value_name = "LINK", required_unless_present = "invite")]
+    pub(crate) relay: Option<String>,
+    /// The invite to accept: '-' reads it from standard input, which keeps it out of the process list
+    #[arg(long, value_name = "LINK|-")]
+    pub(crate) invite: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Invite {
+    /// Make an invite and print its link; pass it on by a way you trust
+    New {
+        /// How many people may use it
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::INVITE_USES_MAX)))]
+        uses: u32,
+        /// How long it holds, such as 2h or 7days
+        #[arg(long, value_name = "DURATION", default_value = "7days", value_parser = humantime::parse_duration)]
+        expires: Duration,
+    },
+}
+
+/// Send a text to a person, a group of people, or into a thread
+///
+/// TO is a contact's name, address or a unique beginning of it, or the beginning of a thread's id; several
+/// people, separated by commas, mean the thread of exactly these people.
+///
+/// The message is on this machine's disk before anything is sent. When the relay cannot be reached it stays queued, and the
+/// next command, or `daemon run`, sends it.
+#[derive(Args, Debug)]
+pub(crate) struct Send {
+    /// Contact, several contacts with commas between, or thread
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// The text; '-' or nothing reads standard input
+    #[arg(value_name = "TEXT|-")]
+    pub(crate) text: Option<String>,
+    /// Do not end before the message is there: at the relay, or at every device
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) wait: Option<Wait>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wait {
+    /// on the disk of a relay, or of every device
+    Stored,
+    /// on the disk of every device, over the direct path
+    Delivered,
+}
+
+/// Fetch what is new, print unread messages by chat, mark them read
+///
+/// What could not be printed stays unread. When the relay cannot be reached, what is here already is printed.
+#[derive(Args, Debug)]
+pub(crate) struct Inbox {
+    /// Leave the messages unread
+    #[arg(long)]
+    pub(crate) peek: bool,
+}
+
+/// Print a chat's history, or follow it
+///
+/// The oldest message comes first. CHAT is chosen as TO of `send`.
+#[derive(Args, Debug)]
+pub(crate) struct Log {
+    /// Contact, several contacts with commas between, or thread
+    #[arg(value_name = "CHAT")]
+    pub(crate) chat: String,
+    /// Only the newest N messages [default: 50, or all of them with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) number: Option<usize>,
+    /// Only messages since a time (2026-07-31, 2026-07-31T12:00:00Z) or for a duration (2h)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Go on printing messages as they come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Id {
+    /// Print your address, account and device
+    Show,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Contact {
+    /// List the people you can write to
+    List,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Daemon {
+    /// Run in the foreground until SIGTERM or Ctrl-C
+    Run,
+}
+
+/// Show the whole system at work on this machine: two relays, three people, three paths
+///
+/// Starts two relays as processes of their own and three people on real stores in a temporary folder, and tells what
+/// happens, line by line: relay path, two relays, an absence with a crash, the direct path, no relay at all.
+/// Exits with 0 only if nothing was lost, nothing shown twice, and all three paths carried messages.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// A text of yours to send along the way (may be repeated; lines on standard input are taken too)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Vec<String>,
+    /// Keep the temporary folder and print where it is
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_are_taken_before_and_after_the_command() {
+        for line in [["whimbrel", "--json", "status"], ["whimbrel", "status", "--json"]] {
+            assert!(Cli::try_parse_from(line).unwrap().global.json);
+        }
+    }
+
+    #[test]
+    fn a_message_that_looks_like_a_flag_needs_two_dashes() {
+        assert!(Cli::try_parse_from(["whimbrel", "send", "bob", "--hi"]).is_err());
+        assert!(Cli::try_parse_from(["whimbrel", "send", "bob", "--", "--hi"]).is_ok());
+    }
+
+    #[test]
+    fn init_needs_a_relay_or_an_invite() {
+        assert!(Cli::try_parse_from(["whimbrel", "init", "--name", "alice"]).is_err());
+        assert!(Cli::try_parse_from(["whimbrel", "init", "--name", "alice", "--invite", "-"]).is_ok());
+    }
+
+    #[test]
+    fn an_invite_has_one_use_and_a_week_unless_told() {
+        let Command::Invite(Invite::New { uses, expires }) =
+            Cli::try_parse_from(["whimbrel", "invite", "new"]).unwrap().command
+        else {
+            unreachable!("parsed as another command")
+        };
+        assert_eq!((uses, expires), (1, limits::INVITE_AGE_DEFAULT));
+        assert!(Cli::try_parse_from(["whimbrel", "invite", "new", "--uses", "0"]).is_err());
+    }
+}

@@ -1,0 +1,415 @@
+//! Desk: carries out requests on an open node.
+//! Owns: what each request waits for and answers. Never: prints; knows who asked (`seat` here, `daemon` from outside).
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+use whimbrel_node::api::{Message, State};
+use whimbrel_node::views::{self, Page};
+use whimbrel_node::{Command, Event, Reply};
+use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
+use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::time::Wall;
+use whimbrel_storage::{Reads, StorageError};
+
+use crate::args::Wait;
+use crate::clock;
+use crate::failure::{Exit, Failure};
+use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
+use crate::resolve::{Book, Target};
+use crate::words::{
+    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, RelayShown, Request, Sent, Shown, StatusShown, expiry,
+    path_name,
+};
+
+/// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
+pub(crate) const LOG_MESSAGES_MAX: usize = 10_000;
+/// Lines of an answer that wait for their reader.
+pub(crate) const LINES_MAX: usize = 64;
+
+/// Nothing more comes of what was held when nothing came for so long.
+const SETTLED_AFTER: Duration = Duration::from_millis(250);
+
+/// Where lines go.
+pub(crate) type Lines = mpsc::Sender<Line>;
+
+/// Carries out one request; what comes of it goes to `lines`, the last one included.
+pub(crate) async fn carry_out(local: &Local, daemon: bool, ask: Ask, lines: &Lines) {
+    let deadline = clock::now() + Duration::from_millis(ask.timeout_ms);
+    let desk = Desk { local, daemon, lines, deadline };
+    let end = desk.carry_out(ask.request).await.err();
+    // Whoever asked may be gone; then nobody misses the end.
+    let _ = lines.send(Line::End(end)).await;
+}
+
+struct Desk<'d> {
+    local: &'d Local,
+    daemon: bool,
+    lines: &'d Lines,
+    deadline: Instant,
+}
+
+impl Desk<'_> {
+    async fn carry_out(&self, request: Request) -> Result<(), Failure> {
+        match request {
+            Request::NewInvite { uses, expires_ms } => self.new_invite(uses, expires_ms).await,
+            Request::Accept { link } => self.accept(&link).await,
+            Request::Send { to, text, wait } => self.send(&to, text, wait).await,
+            Request::Inbox => self.inbox().await,
+            Request::MarkRead { marks } => self.mark_read(marks).await,
+            Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
+            Request::Status => self.status().await,
+            Request::Me => self.item(Item::Me(self.me()?)).await,
+            Request::Contacts => self.contacts().await,
+        }
+    }
+
+    async fn new_invite(&self, uses: u32, expires_ms: u64) -> Result<(), Failure> {
+        self.relay().await?;
+        let holds = Duration::from_millis(expires_ms);
+        match self.command(Command::NewInvite { uses, holds }).await? {
+            Reply::Invite(invite) => {
+                let made = InviteMade { link: invite.to_string(), uses, expires: expiry(expires_ms) };
+                self.item(Item::Invite(made)).await
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn accept(&self, link: &str) -> Result<(), Failure> {
+        let invite: Invite = link.parse().map_err(bad_invite)?;
+        self.relay().await?;
+        match self.command(Command::AcceptInvite(invite)).await? {
+            Reply::Contact { account, address, thread } => {
+                self.item(Item::Met(Met { contact: address, account, thread })).await
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn send(&self, to: &str, text: String, wait: Option<Wait>) -> Result<(), Failure> {
+        let target = self.resolve(to).await?;
+        let mut events = self.local.events();
+        let mut home = self.local.home();
+        let command = match target {
+            Target::Thread(thread) => Command::Send { thread, text },
+            Target::People(people) => Command::SendTo { people: people.into_iter().collect(), text },
+        };
+        let (thread, message) = match self.command(command).await? {
+            Reply::Queued { thread, message } => (thread, message),
+            other => return Err(unexpected(&other)),
+        };
+        let sent = |state: &str| Item::Sent(Sent { message, thread, state: state.to_owned() });
+        let outcome = timeout_at(self.deadline.into(), async {
+            loop {
+                // From the store, not from the event alone: an event can be missed, a row cannot.
+                match self.state(&message)? {
+                    Some(State::Stored) if wait != Some(Wait::Delivered) => return Ok("stored"),
+                    Some(State::Delivered) => return Ok("delivered"),
+                    Some(State::Failed(code)) => return Err(Failure::refused(code)),
+                    _ => {}
+                }
+                let failure = home_failure(&home.borrow_and_update());
+                if let (Some(failure), None) = (failure, wait) {
+                    return Err(failure);
+                }
+                tokio::select! {
+                    heard = events.next() => if let Heard::End(failure) = heard { return Err(failure) },
+                    change = home.changed() => if change.is_err() { return Err(self.local.ended().await) },
+                }
+            }
+        })
+        .await;
+        match outcome {
+            Ok(Ok(state)) => self.item(sent(state)).await,
+            Ok(Err(failure)) => {
+                let failed = matches!(self.state(&message)?, Some(State::Failed(_)));
+                self.item(sent(if failed { "failed" } else { "queued" })).await?;
+                Err(if failed { failure } else { still_queued(failure) })
+            }
+            Err(_) => {
+                // It may have come further than before, though not as far as was asked for.
+                let state = if self.state(&message)? == Some(State::Stored) { "stored" } else { "queued" };
+                self.item(sent(state)).await?;
+                Err(match wait {
+                    None => still_queued(home_failure(&self.local.home().borrow()).unwrap_or_else(late)),
+                    Some(_) => {
+                        let hint = match state {
+                            "stored" => {
+                                "it is at the relay, and reaches their devices when they connect; \
+                                         only the direct path says 'delivered'"
+                            }
+                            _ => "it goes on its way with the next command, or with: whimbrel daemon run",
+                        };
+                        let message = format!("the time is up, and the message is {state}");
+                        Failure::new(Exit::WaitTimedOut, "wait_timed_out", message).hint(hint)
+                    }
+                })
+            }
+        }
+    }
+
+    async fn inbox(&self) -> Result<(), Failure> {
+        let synced = self.caught_up().await;
+        let (book, me) = (self.book()?, self.account()?);
+        for thread in self.read(views::threads)? {
+            let wanted = usize::try_from(thread.unread).unwrap_or(LOG_MESSAGES_MAX).min(LOG_MESSAGES_MAX);
+            for message in self.newest_of_others(&thread.thread, wanted, &me)? {
+                self.item(Item::Message(show(&message, &book, &me))).await?;
+            }
+        }
+        synced
+    }
+
+    async fn mark_read(&self, marks: Vec<Mark>) -> Result<(), Failure> {
+        for Mark { thread, upto } in marks {
+            self.command(Command::MarkRead { thread, upto }).await?;
+        }
+        Ok(())
+    }
+
+    async fn log(&self, chat: &str, number: usize, since: Option<Wall>, follow: bool) -> Result<(), Failure> {
+        let target = self.resolve(chat).await?;
+        // Subscribed before the history is read: what comes in between is seen by both and printed once.
+        let mut events = self.local.events();
+        let (mut book, me) = (self.book()?, self.account()?);
+        let mut printed = BTreeSet::new();
+        for thread in book.threads_of(&target) {
+            let lines =
+                self.read(|reads| views::messages(reads, &thread, Page::Newest, number.min(LOG_MESSAGES_MAX)))?;
+            for line in lines {
+                printed.insert(line.message.message);
+                if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
+                    self.item(Item::Message(show(&line.message, &book, &me))).await?;
+                }
+            }
+        }
+        if !follow {
+            return Ok(());
+        }
+        loop {
+            let message = match events.next().await {
+                Heard::Event(Event::Shown(message)) => message,
+                // A message of ours is only named.
+                Heard::Event(Event::State { thread, message, .. }) => {
+                    let newest = self.read(|reads| views::messages(reads, &thread, Page::Newest, LINES_MAX))?;
+                    match newest.into_iter().find(|line| line.message.message == message) {
+                        Some(line) => line.message,
+                        None => continue,
+                    }
+                }
+                Heard::Event(_) => continue,
+                Heard::TooMuch => {
+                    self.hint("too much at once: some messages were not printed; see them with: whimbrel log").await?;
+                    continue;
+                }
+                Heard::End(failure) => return Err(failure),
+            };
+            // A thread can be new, or one of two with the same people.
+            book = self.book()?;
+            let thread =
+                self.read(|reads| views::thread(reads, &message.thread))?.map_or(message.thread, |known| known.thread);
+            if book.threads_of(&target).contains(&thread) && printed.insert(message.message) {
+                self.item(Item::Message(show(&message, &book, &me))).await?;
+            }
+            if printed.len() > LOG_MESSAGES_MAX {
+                printed.pop_first();
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<(), Failure> {
+        // One command's node has just begun to connect: it is told apart from one that cannot.
+        let _ = self.relay().await;
+        let Reply::Status(status) = self.command(Command::Status).await? else {
+            return Err(Failure::internal("no status"));
+        };
+        let reason = home_failure(&self.local.home().borrow()).map(|failure| failure.message);
+        let direct: BTreeSet<AccountId> = status.direct.iter().map(|device| device.account).collect();
+        let contacts = self.contacts_shown(&direct)?;
+        let unread = self.read(views::threads)?.iter().map(|thread| thread.unread).sum::<u64>();
+        let shown = StatusShown {
+            address: status.address,
+            daemon: self.daemon,
+            relay: RelayShown {
+                domain: status.relay.domain.to_string(),
+                endpoint: status.relay.endpoint,
+                connected: status.relay_admitted,
+                reason: reason.filter(|_| !status.relay_admitted),
+            },
+            contacts,
+            queued: status.queued,
+            unread: usize::try_from(unread).unwrap_or(usize::MAX),
+        };
+        self.item(Item::Status(Box::new(shown))).await
+    }
+
+    async fn contacts(&self) -> Result<(), Failure> {
+        if let Err(failure) = self.caught_up().await {
+            self.hint(&format!("who came lately may be missing: {}", failure.message)).await?;
+        }
+        let direct = match self.command(Command::Status).await? {
+            Reply::Status(status) => status.direct.iter().map(|device| device.account).collect(),
+            _ => BTreeSet::new(),
+        };
+        for contact in self.contacts_shown(&direct)? {
+            self.item(Item::Contact(contact)).await?;
+        }
+        Ok(())
+    }
+
+    fn contacts_shown(&self, direct: &BTreeSet<AccountId>) -> Result<Vec<ContactShown>, Failure> {
+        let me = self.own()?;
+        let threads = self.read(views::threads)?;
+        let shown = self.read(views::contacts)?.into_iter().map(|contact| {
+            let path = match &contact.address.domain {
+                _ if direct.contains(&contact.account) => "direct",
+                domain if *domain == me.relay.domain => "relay",
+                _ => "federation",
+            };
+            let unread = threads
+                .iter()
+                .filter(|thread| thread.people == [contact.account])
+                .map(|thread| thread.unread)
+                .sum::<u64>();
+            ContactShown {
+                address: contact.address,
+                account: contact.account,
+                path: path.to_owned(),
+                unread: usize::try_from(unread).unwrap_or(usize::MAX),
+            }
+        });
+        Ok(shown.collect())
+    }
+
+    /// Finds out whom TO means; somebody unknown may have come in since the last time we were connected.
+    async fn resolve(&self, to: &str) -> Result<Target, Failure> {
+        match self.book()?.resolve(to) {
+            Err(failure) if failure.code == "not_found" => match self.caught_up().await {
+                Ok(()) => self.book()?.resolve(to),
+                // Nobody can be met without the relay: the name is what the person can correct.
+                Err(_) => Err(failure),
+            },
+            other => other,
+        }
+    }
+
+    fn book(&self) -> Result<Book, Failure> {
+        let contacts =
+            self.read(views::contacts)?.into_iter().map(|contact| (contact.account, contact.address)).collect();
+        let threads = self.read(views::threads)?;
+        let threads = threads.into_iter().map(|thread| (thread.thread, thread.people.into_iter().collect())).collect();
+        Ok(Book { contacts, threads })
+    }
+
+    /// The newest messages that others wrote, oldest first.
+    fn newest_of_others(&self, thread: &ThreadId, wanted: usize, me: &AccountId) -> Result<Vec<Message>, Failure> {
+        let mut found = Vec::new();
+        let mut page = Page::Newest;
+        while found.len() < wanted {
+            let lines = self.read(|reads| views::messages(reads, thread, page, LINES_MAX))?;
+            let Some(first) = lines.first() else { break };
+            page = Page::Before(views::Place::of(&first.message));
+            let others =
+                lines.into_iter().rev().map(|line| line.message).filter(|message| message.author.account != *me);
+            found.extend(others.take(wanted - found.len()));
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    fn own(&self) -> Result<views::Account, Failure> {
+        views::account(self.local.reads()).map_err(Failure::internal)
+    }
+
+    fn account(&self) -> Result<AccountId, Failure> {
+        Ok(self.own()?.account)
+    }
+
+    fn me(&self) -> Result<Me, Failure> {
+        let own = self.own()?;
+        Ok(Me {
+            address: own.address,
+            account: own.account,
+            device: own.device.index.get(),
+            relay: own.relay.to_string(),
+        })
+    }
+
+    fn state(&self, message: &MessageId) -> Result<Option<State>, Failure> {
+        self.read(|reads| views::message_state(reads, message))
+    }
+
+    fn read<T>(&self, view: impl FnOnce(&dyn Reads) -> Result<T, StorageError>) -> Result<T, Failure> {
+        view(self.local.reads()).map_err(|error| store_failure(&error))
+    }
+
+    async fn item(&self, item: Item) -> Result<(), Failure> {
+        self.lines.send(Line::Item(item)).await.map_err(|_| Failure::interrupted())
+    }
+
+    async fn hint(&self, text: &str) -> Result<(), Failure> {
+        self.lines.send(Line::Hint(text.to_owned())).await.map_err(|_| Failure::interrupted())
+    }
+
+    async fn command(&self, command: Command) -> Result<Reply, Failure> {
+        match timeout_at(self.deadline.into(), self.local.command(command)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// Waits until the home relay has admitted us.
+    async fn relay(&self) -> Result<(), Failure> {
+        self.local.wait_home(self.deadline, |home| matches!(home, Home::Up | Home::CaughtUp)).await
+    }
+
+    /// Waits until everything that was held is here.
+    async fn caught_up(&self) -> Result<(), Failure> {
+        let mut events = self.local.events();
+        self.local.wait_home(self.deadline, |home| matches!(home, Home::CaughtUp)).await?;
+        // An invitation that was held still has to be followed up: its thread is here when its events are.
+        while let Ok(heard) = timeout_at(self.deadline.min(clock::now() + SETTLED_AFTER).into(), events.next()).await {
+            if let Heard::End(failure) = heard {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(message: &Message, book: &Book, me: &AccountId) -> Shown {
+    let own = message.author.account == *me;
+    Shown {
+        message: message.message,
+        thread: message.thread,
+        chat: book.title_of(&message.thread),
+        from: if own { "me".to_owned() } else { book.name_of(&message.author.account) },
+        text: message.text.clone(),
+        // The author's clock may lie; the order is his, the time shown is never after the arrival.
+        sent_at: clock::rfc3339(Wall::from_millis(message.hlc.millis.min(message.received.as_millis()))),
+        received_at: clock::rfc3339(message.received),
+        path: message.path.map(|path| path_name(path).to_owned()),
+        own,
+    }
+}
+
+/// Says what becomes of a message that could not leave.
+fn still_queued(failure: Failure) -> Failure {
+    if failure.exit == Exit::Trust {
+        return failure.hint("the message is queued and goes to nobody but the relay of your link; ask its operator");
+    }
+    failure.hint("the message is queued; the next command sends it, or: whimbrel daemon run")
+}
+
+pub(crate) fn bad_invite(error: whimbrel_protocol::invite::LinkError) -> Failure {
+    Failure::new(Exit::Usage, "bad_link", format!("this is no invite: {error}"))
+        .hint("an invite looks like whimbrel:name@domain?at=host:port#…")
+}
+
+fn unexpected(reply: &Reply) -> Failure {
+    tracing::error!(?reply, "an answer that does not fit its command");
+    Failure::internal("an answer that does not fit its command")
+}

@@ -1,0 +1,283 @@
+//! Words: what a command asks of an open node, and what comes back.
+//! Owns: the requests and results, as they cross the daemon's socket (one JSON object per line) and as they are printed.
+//! Never: knows whether the node is in this process or in the daemon: that is why both behave alike.
+
+use serde::{Deserialize, Serialize};
+use whimbrel_node::Path;
+use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
+use whimbrel_protocol::time::Wall;
+
+use crate::args::Wait;
+use crate::clock;
+use crate::failure::Failure;
+use crate::output::Show;
+use crate::sanitize;
+
+/// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
+pub(crate) const SOCKET_VERSION: u32 = 1;
+
+/// One request, with how long it may take.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) v: u32,
+    /// Whose profile is meant: two data folders can share the place of a socket.
+    pub(crate) home: std::path::PathBuf,
+    pub(crate) timeout_ms: u64,
+    pub(crate) request: Request,
+}
+
+/// What a command wants.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Makes an invite.
+    NewInvite { uses: u32, expires_ms: u64 },
+    /// Takes one up.
+    Accept { link: String },
+    /// Sends a text.
+    Send { to: String, text: String, wait: Option<Wait> },
+    /// Syncs, then lists unread messages.
+    Inbox,
+    /// What was listed has been seen.
+    MarkRead { marks: Vec<Mark> },
+    /// A chat's history.
+    Log { chat: String, number: usize, since: Option<Wall>, follow: bool },
+    /// How things are.
+    Status,
+    /// The own identity.
+    Me,
+    /// Everybody who can be written to.
+    Contacts,
+}
+
+/// A thread, read up to a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) thread: ThreadId,
+    pub(crate) upto: MessageId,
+}
+
+// A request carries what somebody wrote, or an invite's token: no log may show it.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NewInvite { .. } => "NewInvite",
+            Self::Accept { .. } => "Accept",
+            Self::Send { .. } => "Send",
+            Self::Inbox => "Inbox",
+            Self::MarkRead { .. } => "MarkRead",
+            Self::Log { .. } => "Log",
+            Self::Status => "Status",
+            Self::Me => "Me",
+            Self::Contacts => "Contacts",
+        })
+    }
+}
+
+/// A line of an answer. The last one is [`Line::End`].
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// A result.
+    Item(Item),
+    /// Something useful that is no result.
+    Hint(String),
+    /// That was all.
+    End(Option<Failure>),
+}
+
+/// A result; in JSON its `type` names it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Item {
+    Invite(InviteMade),
+    Met(Met),
+    Sent(Sent),
+    Message(Shown),
+    Status(Box<StatusShown>),
+    Me(Me),
+    Contact(ContactShown),
+}
+
+/// An invite, ready to be passed on.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct InviteMade {
+    pub(crate) link: String,
+    pub(crate) uses: u32,
+    pub(crate) expires: String,
+}
+
+/// A new contact.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Met {
+    pub(crate) contact: Address,
+    pub(crate) account: AccountId,
+    pub(crate) thread: ThreadId,
+}
+
+/// A message of ours and how far it is.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) message: MessageId,
+    pub(crate) thread: ThreadId,
+    /// `queued`, `stored` or `delivered`.
+    pub(crate) state: String,
+}
+
+/// A message as people see it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) message: MessageId,
+    pub(crate) thread: ThreadId,
+    /// The others in the chat.
+    pub(crate) chat: String,
+    /// Who wrote it: an address, `me`, or the head of an account id.
+    pub(crate) from: String,
+    pub(crate) text: String,
+    /// By the author's clock.
+    pub(crate) sent_at: String,
+    pub(crate) received_at: String,
+    /// `relay`, `federation` or `direct`; absent for our own.
+    pub(crate) path: Option<String>,
+    /// Whether it is ours.
+    pub(crate) own: bool,
+}
+
+/// How things are.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct StatusShown {
+    pub(crate) address: Option<Address>,
+    /// `running` or `not running`.
+    pub(crate) daemon: bool,
+    pub(crate) relay: RelayShown,
+    pub(crate) contacts: Vec<ContactShown>,
+    pub(crate) queued: usize,
+    pub(crate) unread: usize,
+}
+
+/// The home relay.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct RelayShown {
+    pub(crate) domain: String,
+    pub(crate) endpoint: String,
+    pub(crate) connected: bool,
+    /// Why not, as far as known.
+    pub(crate) reason: Option<String>,
+}
+
+/// The own identity.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Me {
+    pub(crate) address: Option<Address>,
+    pub(crate) account: AccountId,
+    pub(crate) device: u32,
+    pub(crate) relay: String,
+}
+
+/// Somebody who can be written to.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ContactShown {
+    pub(crate) address: Address,
+    pub(crate) account: AccountId,
+    /// The way the next message would take: `direct`, `relay` or `federation`.
+    pub(crate) path: String,
+    pub(crate) unread: usize,
+}
+
+/// The name of a path, everywhere.
+pub(crate) fn path_name(path: Path) -> &'static str {
+    match path {
+        Path::Relay => "relay",
+        Path::Federation => "federation",
+        Path::Direct => "direct",
+    }
+}
+
+impl Show for InviteMade {
+    fn text(&self) -> String {
+        self.link.clone()
+    }
+}
+
+impl Show for Met {
+    fn text(&self) -> String {
+        format!("you can write to {} now: whimbrel send {} 'hello'", self.contact, self.contact.name)
+    }
+}
+
+impl Show for Sent {
+    fn text(&self) -> String {
+        format!("{} {}", self.state, self.message)
+    }
+}
+
+impl Shown {
+    /// The text, then by which way and when: so it is heard in the right order, too.
+    pub(crate) fn said(&self) -> String {
+        let path = self.path.as_ref().map(|path| format!(", {path}")).unwrap_or_default();
+        let time = self.sent_at.replacen('T', " ", 1);
+        format!("{}  ({time}{path})", sanitize::block(&self.text, "    "))
+    }
+}
+
+impl Show for Shown {
+    fn text(&self) -> String {
+        format!("{}: {}", sanitize::line(&self.from), self.said())
+    }
+}
+
+impl Show for StatusShown {
+    fn text(&self) -> String {
+        let address = self.address.as_ref().map_or_else(|| "not registered".to_owned(), ToString::to_string);
+        let daemon = if self.daemon { "running" } else { "not running" };
+        let relay = match (&self.relay.connected, &self.relay.reason) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(reason)) => format!("not connected: {}", sanitize::line(reason)),
+            (false, None) => "not connected".to_owned(),
+        };
+        let mut text = format!(
+            "address  {address}\ndaemon   {daemon}\nrelay    {} ({}), {relay}\nqueued   {}\nunread   {}",
+            self.relay.domain,
+            sanitize::line(&self.relay.endpoint),
+            self.queued,
+            self.unread
+        );
+        for contact in &self.contacts {
+            text.push_str(&format!("\ncontact  {}", contact.text()));
+        }
+        text
+    }
+}
+
+impl Show for Me {
+    fn text(&self) -> String {
+        let address = self.address.as_ref().map_or_else(|| "not registered".to_owned(), ToString::to_string);
+        format!("address  {address}\naccount  {}\ndevice   {}\nrelay    {}", self.account, self.device, self.relay)
+    }
+}
+
+impl Show for ContactShown {
+    fn text(&self) -> String {
+        let unread = if self.unread > 0 { format!(", {} unread", self.unread) } else { String::new() };
+        format!("{}  ({}{unread})", self.address, self.path)
+    }
+}
+
+impl Show for Item {
+    fn text(&self) -> String {
+        match self {
+            Self::Invite(item) => item.text(),
+            Self::Met(item) => item.text(),
+            Self::Sent(item) => item.text(),
+            Self::Message(item) => item.text(),
+            Self::Status(item) => item.text(),
+            Self::Me(item) => item.text(),
+            Self::Contact(item) => item.text(),
+        }
+    }
+}
+
+/// When an invite of `holds_ms` made now ends.
+pub(crate) fn expiry(holds_ms: u64) -> String {
+    clock::rfc3339(Wall::from_millis(clock::wall().as_millis().saturating_add(holds_ms)))
+}

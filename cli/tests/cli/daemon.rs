@@ -1,0 +1,114 @@
+//! With a daemon: the same commands, the same output, through its socket.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::stage::{Pair, Person, first_line};
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn run(person: &Person) -> Self {
+        let mut child = person
+            .command(&["--json", "daemon", "run"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&first_line(&mut child)).unwrap();
+        assert_eq!((ready["v"].as_u64(), ready["type"].as_str()), (Some(1), Some("ready")));
+        Self(child)
+    }
+
+    fn stop(mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn commands_behave_alike_with_and_without_a_daemon() {
+    let pair = Pair::new();
+    let daemon = Daemon::run(&pair.alice);
+    let socket = pair.alice.home.join("data/daemon.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let status = &pair.alice.json(&["status"])[0];
+    assert_eq!(status["daemon"], true);
+    let with = pair.alice.json(&["contact", "list"]);
+    pair.alice.json(&["send", "bob", "by the daemon"]);
+    assert_eq!(pair.bob.json(&["inbox"])[0]["text"], "by the daemon");
+    pair.bob.json(&["send", "alice", "to the daemon"]);
+    let second = pair.alice.run(&["--json", "daemon", "run"]);
+    assert_eq!((second.code, second.error()["code"].as_str()), (4, Some("in_use")), "{second:?}");
+    let unknown = pair.alice.run(&["--json", "send", "zoe", "hi"]);
+    assert_eq!((unknown.code, unknown.error()["code"].as_str()), (3, Some("not_found")), "{unknown:?}");
+    let peeked = loop {
+        // The daemon gets it when the relay pushes it.
+        let peeked = pair.alice.json(&["inbox", "--peek"]);
+        if !peeked.is_empty() {
+            break peeked;
+        }
+    };
+
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    assert!(!socket.exists(), "the socket goes with the daemon");
+    assert_eq!(pair.alice.json(&["status"])[0]["daemon"], false);
+    assert_eq!(pair.alice.json(&["contact", "list"])[0]["address"], with[0]["address"]);
+    assert_eq!(pair.alice.json(&["inbox"]), peeked, "the same message, printed the same way");
+    let invite = pair.alice.run(&["invite", "new"]);
+    assert_eq!(invite.code, 0);
+}
+
+#[test]
+fn a_killed_daemon_is_in_nobody_s_way() {
+    let pair = Pair::new();
+    let daemon = Daemon::run(&pair.alice);
+    assert_eq!(daemon.stop(Signal::KILL), None);
+    assert!(pair.alice.home.join("data/daemon.sock").exists(), "it had no time to clear up");
+    pair.alice.json(&["send", "bob", "without it"]);
+    let daemon = Daemon::run(&pair.alice);
+    assert_eq!(pair.alice.json(&["status"])[0]["daemon"], true);
+    assert_eq!(daemon.stop(Signal::INT), Some(0));
+}
+
+#[test]
+fn a_log_is_followed_as_messages_come() {
+    let pair = Pair::new();
+    let daemon = Daemon::run(&pair.alice);
+    pair.alice.json(&["send", "bob", "first"]);
+    let mut follow = pair
+        .alice
+        .command(&["--json", "log", "bob", "-f"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || {
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        line["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next(), "first");
+    pair.bob.json(&["send", "alice", "second"]);
+    assert_eq!(next(), "second");
+    pair.alice.json(&["send", "bob", "third"]);
+    assert_eq!(next(), "third");
+    let pid = Pid::from_raw(i32::try_from(follow.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(follow.wait().unwrap().code(), Some(130));
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+}

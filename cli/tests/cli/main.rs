@@ -1,0 +1,9 @@
+//! The binary `whimbrel`, as people and scripts meet it: arguments in, streams and exit codes out.
+//! Real processes, real relays on loopback, real stores in temporary folders.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod bad_input;
+mod daemon;
+mod stage;
+mod talk;

@@ -1,0 +1,192 @@
+//! Stage: a relay process and people's folders, gone when the test ends.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_whimbrel");
+/// Longer than any step takes on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A relay that runs.
+pub(crate) struct Relay {
+    pub(crate) link: String,
+    pub(crate) config: PathBuf,
+    child: Option<Child>,
+}
+
+impl Relay {
+    /// Makes a relay that does not run yet.
+    pub(crate) fn init(domain: &str, dir: &Path) -> Self {
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("127.0.0.1:{port}");
+        let made = Command::new(PROGRAM)
+            .args(["relay", "init", domain, "--json", "--listen", &endpoint, "--public", &endpoint, "--dir"])
+            .arg(dir)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        let text = |key: &str| made[key].as_str().unwrap().to_owned();
+        Self { link: text("link"), config: text("config").into(), child: None }
+    }
+
+    pub(crate) fn start(domain: &str, dir: &Path) -> Self {
+        let mut relay = Self::init(domain, dir);
+        relay.run();
+        relay
+    }
+
+    /// Writes another relay into this one's configuration.
+    pub(crate) fn pin(&self, domain: &str, other: &Self) {
+        let config = std::fs::read_to_string(&self.config).unwrap();
+        let peer = format!("[peers]\n\"{domain}\" = \"{}\"\n", other.link);
+        std::fs::write(&self.config, config.replacen("[peers]\n", &peer, 1)).unwrap();
+    }
+
+    pub(crate) fn run(&mut self) {
+        let mut child = Command::new(PROGRAM)
+            .args(["relay", "--tethered", "run", "--json", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        first_line(&mut child);
+        self.child = Some(child);
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Waits for a process to say its first word.
+pub(crate) fn first_line(child: &mut Child) -> String {
+    let out = child.stdout.take().unwrap();
+    let (sender, line) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(out);
+        let mut line = String::new();
+        let _ = lines.read_line(&mut line);
+        let _ = sender.send(line);
+        // Read on, or the process would find nobody to write to.
+        let _ = lines.read_to_string(&mut String::new());
+    });
+    let line = line.recv_timeout(PATIENCE).expect("the process says that it is ready");
+    assert!(!line.is_empty(), "the process ended before it was ready");
+    line
+}
+
+/// One person's folder.
+pub(crate) struct Person {
+    pub(crate) home: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Person {
+    pub(crate) fn new(home: PathBuf) -> Self {
+        Self { home }
+    }
+
+    /// A command of this person, with nothing of the tester's own environment.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.env_clear().env("HOME", &self.home).env("WHIMBREL_HOME", self.home.join("data"));
+        command.env("XDG_CONFIG_HOME", self.home.join("config")).args(args);
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        self.run_with(args, b"")
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], input: &[u8]) -> Ended {
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // A command that does not want it closes its end.
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        let _ = writer.join().unwrap();
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+    }
+
+    /// Runs a command that must work, and reads its lines as JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        let ended = self.run(&all);
+        assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+        ended.values()
+    }
+
+    pub(crate) fn init(&self, name: &str, relay: &Relay) {
+        let ended = self.run(&["init", "--name", name, "--relay", &relay.link]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+
+    /// Somebody new comes in by an invite of this person.
+    pub(crate) fn invites(&self, guest: &Self, name: &str) {
+        let invite = self.run(&["invite", "new"]);
+        assert_eq!(invite.code, 0, "{invite:?}");
+        let ended = guest.run_with(&["init", "--name", name, "--invite", "-"], invite.out.as_bytes());
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+}
+
+impl Ended {
+    pub(crate) fn values(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The error on standard error, as `--json` gives it.
+    pub(crate) fn error(&self) -> Value {
+        let line = self.err.lines().last().unwrap_or_default();
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON error in {self:?}"));
+        assert_eq!(value["v"], 1);
+        value["error"].clone()
+    }
+}
+
+/// A relay and two people who know each other.
+pub(crate) struct Pair {
+    pub(crate) relay: Relay,
+    pub(crate) alice: Person,
+    pub(crate) bob: Person,
+    pub(crate) temp: tempfile::TempDir,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let relay = Relay::start("a.example", &temp.path().join("relay"));
+        let (alice, bob) = (Person::new(temp.path().join("alice")), Person::new(temp.path().join("bob")));
+        alice.init("alice", &relay);
+        alice.invites(&bob, "bob");
+        Self { relay, alice, bob, temp }
+    }
+}
