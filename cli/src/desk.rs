@@ -29,9 +29,6 @@ pub(crate) const LOG_MESSAGES_MAX: usize = 10_000;
 /// Lines of an answer that wait for their reader.
 pub(crate) const LINES_MAX: usize = 64;
 
-/// Nothing more comes of what was held when nothing came for so long.
-const SETTLED_AFTER: Duration = Duration::from_millis(250);
-
 /// Where lines go.
 pub(crate) type Lines = mpsc::Sender<Line>;
 
@@ -368,15 +365,7 @@ impl Desk<'_> {
 
     /// Waits until everything that was held is here.
     async fn caught_up(&self) -> Result<(), Failure> {
-        let mut events = self.local.events();
-        self.local.wait_home(self.deadline, |home| matches!(home, Home::CaughtUp)).await?;
-        // An invitation that was held still has to be followed up: its thread is here when its events are.
-        while let Ok(heard) = timeout_at(self.deadline.min(clock::now() + SETTLED_AFTER).into(), events.next()).await {
-            if let Heard::End(failure) = heard {
-                return Err(failure);
-            }
-        }
-        Ok(())
+        self.local.wait_home(self.deadline, |home| matches!(home, Home::CaughtUp)).await
     }
 }
 

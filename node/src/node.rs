@@ -76,6 +76,7 @@ impl<E: Engine> Node<E> {
         };
         match dispatch(&mut turn, input) {
             Ok(()) => {
+                turn.tell_caught_up();
                 step.batch.extend(turn.rows.into_batch());
                 step.outputs.append(&mut turn.out);
             }

@@ -15,6 +15,8 @@ use crate::rows;
 pub(crate) struct Push {
     /// Logs that stand still because nothing more can be parked; what is pushed of them comes again on a later link.
     pub(crate) stalled: BTreeSet<LogRef>,
+    /// The relay said that nothing waits there any more, and the owner has not been told: what was taken in is still followed up.
+    pub(crate) caught_up: bool,
     /// Where the round of forgetting old envelope ids stands.
     pub(crate) forgotten_upto: Option<Vec<u8>>,
 }

@@ -137,6 +137,16 @@ pub(crate) struct Turn<'t, E> {
 }
 
 impl<E: Engine> Turn<'_, E> {
+    /// Tells the owner that everything is here, once what was taken in has been followed up: an invitation's thread counts
+    /// as here when it can be used, not when the invitation is.
+    pub(crate) fn tell_caught_up(&mut self) {
+        let threads = &self.rooms.threads;
+        if self.rooms.push.caught_up && threads.joining.is_empty() && threads.unparking.is_empty() {
+            self.rooms.push.caught_up = false;
+            self.event(Event::CaughtUp);
+        }
+    }
+
     pub(crate) fn event(&mut self, event: Event) {
         self.out.push(Output::Event(event));
     }

@@ -15,7 +15,7 @@ use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
 use super::{connect, join, open, receive, send};
-use crate::api::{CommandError, Event, Reply};
+use crate::api::{CommandError, Reply};
 use crate::requests::{Asker, Purpose};
 use crate::rooms::Turn;
 use crate::timers::Timer;
@@ -41,7 +41,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             return Ok(());
         }
         Frame::Push(run) => return receive::pushed(t, run),
-        Frame::CaughtUp(_) => t.event(Event::CaughtUp),
+        Frame::CaughtUp(_) => t.rooms.push.caught_up = true,
         Frame::Stocked(words) => return stocked(t, words),
         Frame::Done(words) => match take(t, words.request) {
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),

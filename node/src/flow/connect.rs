@@ -205,6 +205,7 @@ pub(crate) fn down<E: Engine>(
         }
     }
     t.rooms.threads.joining.clear();
+    t.rooms.push.caught_up = false;
     for (_, job) in std::mem::take(&mut t.rooms.threads.jobs) {
         t.answer(job.ticket, Err(CommandError::Unreachable(reason.clone())));
     }

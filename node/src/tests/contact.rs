@@ -247,3 +247,22 @@ fn two_first_messages_that_cross_become_one_conversation() {
         assert_eq!(world.history(who, smaller), ["one", "two"]);
     }
 }
+
+#[test]
+fn everything_is_here_once_a_held_invitation_is_followed_up_and_its_thread_read() {
+    let mut world = world(&["a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    world.kill(ALICE);
+    let Reply::Contact { thread, .. } = world.ask(BOB, Command::AcceptInvite(invite)).unwrap() else { panic!() };
+    world.say(BOB, thread, "while you were away");
+    world.settle();
+    let before = world.people[ALICE].events.len();
+    world.open(ALICE);
+    world.settle();
+    let events = &world.people[ALICE].events[before..];
+    let place = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap();
+    let caught_up = place(&|event| *event == Event::CaughtUp);
+    assert!(place(&|event| matches!(event, Event::ThreadOpened { .. })) < caught_up);
+    assert!(place(&|event| matches!(event, Event::Shown(_))) < caught_up);
+    assert_eq!(events.iter().filter(|event| **event == Event::CaughtUp).count(), 1);
+}

@@ -84,7 +84,7 @@ pub(super) struct Relay {
     pub(super) up: bool,
 }
 
-enum Event_ {
+enum Flight {
     ToRelay(usize, LinkId, Frame),
     ToNode(usize, Input),
 }
@@ -93,7 +93,7 @@ pub(super) struct World<E> {
     pub(super) people: Vec<Person<E>>,
     pub(super) relay: Relay,
     pub(super) now: Now,
-    queue: VecDeque<Event_>,
+    queue: VecDeque<Flight>,
     links: u64,
     tickets: u64,
     seeds: u8,
@@ -233,7 +233,7 @@ impl<E: Engine> World<E> {
         (person.node, person.store) = (None, None);
         person.disk.crash(0);
         self.cut(who);
-        self.queue.retain(|event| !matches!(event, Event_::ToNode(to, _) if *to == who));
+        self.queue.retain(|event| !matches!(event, Flight::ToNode(to, _) if *to == who));
     }
 
     /// Every link of a person breaks; others notice.
@@ -241,7 +241,7 @@ impl<E: Engine> World<E> {
         self.people[who].home = None;
         for (_, (other, theirs)) in std::mem::take(&mut self.people[who].direct) {
             self.people[other].direct.remove(&theirs);
-            self.queue.push_back(Event_::ToNode(other, Input::LinkLost { link: theirs }));
+            self.queue.push_back(Flight::ToNode(other, Input::LinkLost { link: theirs }));
         }
     }
 
@@ -256,7 +256,7 @@ impl<E: Engine> World<E> {
 
     pub(super) fn lose_home(&mut self, who: usize) {
         if let Some((link, _)) = self.people[who].home.take() {
-            self.queue.push_back(Event_::ToNode(who, Input::LinkLost { link }));
+            self.queue.push_back(Flight::ToNode(who, Input::LinkLost { link }));
         }
     }
 
@@ -274,18 +274,18 @@ impl<E: Engine> World<E> {
                 let frame = decoder.next_frame().unwrap().unwrap();
                 if let Some((other, theirs)) = self.people[who].direct.get(&link).copied() {
                     if self.direct_flows {
-                        self.queue.push_back(Event_::ToNode(other, Input::Frame { link: theirs, frame }));
+                        self.queue.push_back(Flight::ToNode(other, Input::Frame { link: theirs, frame }));
                     } else {
                         self.direct_lost.push(frame);
                     }
                 } else {
-                    self.queue.push_back(Event_::ToRelay(who, link, frame));
+                    self.queue.push_back(Flight::ToRelay(who, link, frame));
                 }
             }
             Output::Close { link } => {
                 if let Some((other, theirs)) = self.people[who].direct.remove(&link) {
                     self.people[other].direct.remove(&theirs);
-                    self.queue.push_back(Event_::ToNode(other, Input::LinkLost { link: theirs }));
+                    self.queue.push_back(Flight::ToNode(other, Input::LinkLost { link: theirs }));
                 } else if self.people[who].home.is_some_and(|(home, _)| home == link) {
                     self.people[who].home = None;
                 }
@@ -293,20 +293,20 @@ impl<E: Engine> World<E> {
             Output::Connect { .. } => {
                 if !self.relay.up || !self.people[who].online {
                     let failed = Input::ConnectFailed { reason: "nobody there".to_owned() };
-                    return self.queue.push_back(Event_::ToNode(who, failed));
+                    return self.queue.push_back(Flight::ToNode(who, failed));
                 }
                 let link = self.fresh_link();
                 let exporter = [link.get() as u8; 32];
                 self.people[who].home = Some((link, exporter));
                 let peer = Peer::Relay { exporter };
-                self.queue.push_back(Event_::ToNode(who, Input::LinkUp { link, peer }));
+                self.queue.push_back(Flight::ToNode(who, Input::LinkUp { link, peer }));
             }
             Output::Dial { transport, .. } => {
                 self.people[who].dials.push(transport);
                 let other = self.people.iter().position(|person| person.transport == transport);
                 match other.filter(|_| self.dialable) {
                     Some(other) => self.link(who, other),
-                    None => self.queue.push_back(Event_::ToNode(who, Input::DialFailed { transport })),
+                    None => self.queue.push_back(Flight::ToNode(who, Input::DialFailed { transport })),
                 }
             }
             Output::Answer { ticket, result } => {
@@ -335,7 +335,7 @@ impl<E: Engine> World<E> {
         self.people[other].direct.insert(theirs, (one, ours));
         for (who, link, peer) in [(one, ours, other), (other, theirs, one)] {
             let peer = Peer::Node { transport: self.people[peer].transport };
-            self.queue.push_back(Event_::ToNode(who, Input::LinkUp { link, peer }));
+            self.queue.push_back(Flight::ToNode(who, Input::LinkUp { link, peer }));
         }
     }
 
@@ -347,12 +347,12 @@ impl<E: Engine> World<E> {
                 steps += 1;
                 assert!(steps < 200_000, "the world does not come to rest");
                 match event {
-                    Event_::ToRelay(who, link, frame) => {
+                    Flight::ToRelay(who, link, frame) => {
                         if self.people[who].home.is_some_and(|(home, _)| home == link) {
                             self.serve(who, frame);
                         }
                     }
-                    Event_::ToNode(who, input) => self.input(who, input),
+                    Flight::ToNode(who, input) => self.input(who, input),
                 }
             }
             // Acknowledgements and the like are due without the clock moving only when set to now.
@@ -462,7 +462,7 @@ impl<E: Engine> World<E> {
         let frame = frame.into();
         self.relay.said.push(frame.clone());
         if let Some((link, _)) = self.people[who].home {
-            self.queue.push_back(Event_::ToNode(who, Input::Frame { link, frame }));
+            self.queue.push_back(Flight::ToNode(who, Input::Frame { link, frame }));
         }
     }
 
