@@ -27,8 +27,6 @@ pub const CBOR_DEPTH_MAX: usize = 16;
 pub const UNAUTHENTICATED_BYTES_MAX: usize = 64 * 1024;
 /// Time to authenticate.
 pub const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(5);
-/// Streams of an authenticated connection.
-pub const STREAMS_MAX: u32 = 256;
 /// Connections a relay accepts at once.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Handshakes waiting at an endpoint; beyond, the source must prove its address first (QUIC Retry, RFC 9000 §8.1.2).

@@ -1,0 +1,53 @@
+//! The bytes that docs/protocol promises to other implementations.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, UnverifiedLog, link};
+use whimbrel_protocol::id::DeviceIndex;
+use whimbrel_protocol::time::Hlc;
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &Value) -> Vec<u8> {
+    let text = text.as_str().unwrap();
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// An account made of fixed keys.
+fn made() -> Value {
+    let [identity, device, transport] = [1, 2, 3].map(|byte| KeyPair::from_seed_bytes([byte; 32]));
+    let words = format!("{}art", "abandon ".repeat(23));
+    let phrase = RecoveryPhrase::parse(&words).unwrap();
+    let hlc = Hlc { millis: 1_790_000_000_000, count: 7 };
+    let mut chance = Chance::from_seed(Seed::from_bytes([4; 32]));
+    let mut log = AccountLog::genesis(&identity, phrase.recovery_hash(), hlc, &mut chance);
+    log.add_device(&identity, DeviceIndex::FIRST, device.public(), transport.public(), "laptop", hlc).unwrap();
+    let exporter = [5; 32];
+    json!({
+        "identity_seed": hex([1; 32]),
+        "device_seed": hex([2; 32]),
+        "transport_key": hex(transport.public().as_bytes()),
+        "recovery_words": words,
+        "account": log.account().to_string(),
+        "log": hex(log.bytes()),
+        "exporter": hex(exporter),
+        "link_proof": hex(link::prove(&device, &exporter).as_bytes()),
+    })
+}
+
+#[test]
+fn identities_have_the_bytes_that_are_published() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/protocol/vectors/identity.json");
+    let published: Value = serde_json::from_str(&std::fs::read_to_string(docs).unwrap()).unwrap();
+    assert_eq!(published, made(), "the wire changed: {:#}", made());
+    let log = UnverifiedLog(unhex(&published["log"])).verify().unwrap();
+    assert_eq!(log.account().to_string(), published["account"]);
+    let device = log.device(DeviceIndex::FIRST).unwrap();
+    let exporter = unhex(&published["exporter"]).try_into().unwrap();
+    let proof = unhex(&published["link_proof"]).as_slice().try_into().unwrap();
+    link::verify_proof(&device.device_key, &exporter, &proof).unwrap();
+}
