@@ -9,14 +9,41 @@ use crate::limits;
 use crate::thread::{Envelope, Participant};
 
 /// Which log of a relay, as seen by one device.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LogRef {
-    /// The account's own: Welcomes, requests, notices.
-    #[n(0)]
+    /// The account's own: Welcomes, requests, notices. Variant 0.
     Inbox,
-    /// A thread's.
-    #[n(1)]
-    Thread(#[n(0)] ThreadId),
+    /// A thread's. Variant 1.
+    Thread(ThreadId),
+}
+
+impl<C> Encode<C> for LogRef {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        cx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(2)?;
+        match self {
+            Self::Inbox => e.u8(0)?.array(0)?.ok(),
+            Self::Thread(thread) => thread.encode(e.u8(1)?.array(1)?, cx),
+        }
+    }
+}
+
+/// By hand, because the derived one would skip whatever stands where a variant has no fields: two spellings of one log.
+impl<'b, C> Decode<'b, C> for LogRef {
+    fn decode(d: &mut minicbor::Decoder<'b>, cx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let other = || minicbor::decode::Error::message("not a log");
+        if d.array()? != Some(2) {
+            return Err(other());
+        }
+        match (d.u32()?, d.array()?) {
+            (0, Some(0)) => Ok(Self::Inbox),
+            (1, Some(1)) => ThreadId::decode(d, cx).map(Self::Thread),
+            _ => Err(other()),
+        }
+    }
 }
 
 /// What an entry carries.

@@ -259,7 +259,7 @@ fn read_one(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_frame_reads_back_as_it_was_sent(frame in frame()) {
@@ -399,6 +399,15 @@ fn lists_over_their_bound_are_refused_by_name() {
         let bytes = codec::encode(&push.into()).unwrap();
         assert!(matches!(read_one(&bytes), Err(FrameError::Bound(_))));
     }
+}
+
+#[test]
+fn a_log_has_one_spelling() {
+    let acked = AckedLog { log: LogRef::Inbox, upto: Sequence::new(1) };
+    let mut bytes = codec::encode(&Acknowledge { logs: vec![acked] }.into()).unwrap();
+    let fields = bytes.iter().position(|byte| *byte == 0x80).unwrap();
+    bytes[fields] = 0xa0;
+    assert!(matches!(read_one(&bytes), Err(FrameError::Malformed(_))));
 }
 
 #[test]
