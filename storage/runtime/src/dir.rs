@@ -5,13 +5,14 @@
 //! sled's: `db`, `conf`, `blobs/`, `snap.*`. Ours: `lock`, `clean`, `tail`, `set-aside.*`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use whimbrel_storage::StorageError;
 
 use crate::clock;
+use crate::keep::Fingerprint;
 
 /// How long an engine that was dropped may take to let go of its file.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -59,22 +60,43 @@ impl Dir {
 
     /// Tells how the store was left and takes the mark of a clean close away, durably: from here on the store counts as
     /// left unclean until it is closed again.
+    ///
+    /// # Errors
+    /// [`StorageError::DoesNotOpen`]: the database is not as the mark says. The mark stays, and nothing is touched.
     pub(crate) fn take_mark(&self) -> Result<Left, StorageError> {
-        match fs::remove_file(self.mark()) {
-            Ok(()) => {
-                sync_folder(&self.path).map_err(failed("sync the folder"))?;
-                Ok(Left::Clean)
-            }
+        let mark = match fs::read(self.mark()) {
+            Ok(mark) => mark,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(if database(&self.path).exists() { Left::Unclean } else { Left::New })
+                return Ok(if database(&self.path).exists() { Left::Unclean } else { Left::New });
             }
-            Err(error) => Err(failed("remove the mark of a clean close")(error)),
+            Err(error) => return Err(failed("read the mark of a clean close")(error)),
+        };
+        let mut left = if database(&self.path).exists() { Left::Unclean } else { Left::New };
+        if left == Left::Unclean {
+            let found = Fingerprint::take(&self.path).map_err(failed("read the store's files"))?;
+            match found.matches(&mark) {
+                Some((false, _)) => {
+                    let what = "the database file is not as it was when the store was closed".to_owned();
+                    return Err(StorageError::DoesNotOpen { what });
+                }
+                Some((true, true)) => left = Left::Clean,
+                // What the engine can do without was changed, or the mark was cut short by power loss.
+                Some((true, false)) | None => {}
+            }
         }
+        fs::remove_file(self.mark()).map_err(failed("remove the mark of a clean close"))?;
+        sync_folder(&self.path).map_err(failed("sync the folder"))?;
+        Ok(left)
     }
 
     /// Marks a clean close, durably.
     pub(crate) fn set_mark(&self) -> Result<(), StorageError> {
-        let written = File::create(self.mark()).and_then(|mark| mark.sync_all()).and_then(|()| sync_folder(&self.path));
+        let written = Fingerprint::take(&self.path).and_then(|fingerprint| {
+            let mut mark = File::create(self.mark())?;
+            mark.write_all(&fingerprint.to_bytes())?;
+            mark.sync_all()?;
+            sync_folder(&self.path)
+        });
         written.map_err(failed("mark a clean close"))
     }
 

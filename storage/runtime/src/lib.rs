@@ -11,6 +11,7 @@
 mod clock;
 mod dir;
 mod engine;
+mod keep;
 mod probe;
 mod reserve;
 mod store;

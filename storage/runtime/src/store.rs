@@ -10,6 +10,7 @@ use whimbrel_storage::{Batch, Copied, Kv, Order, OrderedKv, Reads, Row, StorageE
 
 use crate::dir::{Dir, Left, failed, wait_until_released};
 use crate::engine::SledEngine;
+use crate::keep::{self, Kept};
 use crate::probe::ProbeCommand;
 use crate::reserve::Reserve;
 use crate::tail::Tail;
@@ -61,7 +62,9 @@ pub struct SledKv {
 impl SledKv {
     /// Opens the store in the folder `path`, or creates it.
     ///
-    /// A store that was not closed cleanly is first opened on trial by a child process, if `options` say how. When sled fails
+    /// A store that was closed is compared with the checksum of its database file first. One that was not closed is copied
+    /// first, and put back byte for byte when it does not open; then opened on trial by a child process, if `options` say
+    /// how. When sled fails
     /// on it, its snapshots are set aside, since they only shorten the way to what the log holds; when that helps, every row
     /// is read and compared with the totals before the store is handed out.
     ///
@@ -71,11 +74,41 @@ impl SledKv {
     /// [`StorageError::Engine`]: the disk or the trial failed; nothing is said about the store.
     pub fn open(path: &Path, options: Options) -> Result<Self, StorageError> {
         let dir = Dir::lock(path)?;
+        keep::recover(path)?;
         let left = dir.take_mark()?;
         let tail = Tail::open(&dir.tail()).map_err(failed("open the side file"))?;
         if left == Left::New && tail.newest().is_some_and(|n| n > 0) {
             return Err(StorageError::LostTail { what: "the database file is missing".to_owned() });
         }
+        let kept = if left == Left::Unclean { Some(Kept::make(path)?) } else { None };
+        let opened = Self::open_engine(&dir, path, left, &options, tail.newest());
+        let kv = match (opened, kept) {
+            (Ok(kv), Some(kept)) => kept.forget().map(|()| kv)?,
+            (Ok(kv), None) => kv,
+            (Err(error), kept) => {
+                // The engine is gone with the error; its threads may hold the file a moment longer.
+                wait_until_released(path)?;
+                if let Some(kept) = kept {
+                    kept.put_back()?;
+                }
+                return Err(error);
+            }
+        };
+        let store = Self { kv, tail: Mutex::new(tail), dir };
+        if store.size_on_disk()? > SIZE_WARN_BYTES {
+            tracing::warn!("the store has outgrown its engine: export it into a fresh one, or move to another engine");
+        }
+        Ok(store)
+    }
+
+    /// Opens the engine and checks what it holds.
+    fn open_engine(
+        dir: &Dir,
+        path: &Path,
+        left: Left,
+        options: &Options,
+        tail: Option<u64>,
+    ) -> Result<Kv<SledEngine>, StorageError> {
         dir.remove_unfinished_snapshots()?;
         let mut rebuilt = false;
         if left == Left::Unclean
@@ -85,18 +118,14 @@ impl SledKv {
         }
         let opened = without_bad_snapshot(&dir, || SledEngine::open(path, options.cache_bytes, options.reserve))?;
         let (engine, rebuilt) = (opened.0, opened.1 || rebuilt);
-        let kv = Kv::open(engine, tail.newest())?;
+        let kv = Kv::open(engine, tail)?;
         if rebuilt {
             kv.verify()?;
         }
         if left == Left::Unclean {
             tracing::info!(newest_batch = kv.newest_batch()?, "opened a store that was not closed");
         }
-        let store = Self { kv, tail: Mutex::new(tail), dir };
-        if store.size_on_disk()? > SIZE_WARN_BYTES {
-            tracing::warn!("the store has outgrown its engine: export it into a fresh one, or move to another engine");
-        }
-        Ok(store)
+        Ok(kv)
     }
 
     /// Syncs and closes the store, so that the next open needs no trial. Dropping it instead loses nothing that was synced.

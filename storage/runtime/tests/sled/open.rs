@@ -114,6 +114,9 @@ fn store_older_than_its_side_file_does_not_open() {
     for path in files(&before, "") {
         fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
     }
+    // The mark of the close is of the newer database, and would say so first.
+    assert!(matches!(open(dir.path()), Err(StorageError::DoesNotOpen { .. })));
+    fs::remove_file(dir.path().join("clean")).unwrap();
     assert!(matches!(open(dir.path()), Err(StorageError::LostTail { .. })));
 }
 
