@@ -230,3 +230,5 @@ pub const CERTIFICATE_ONLINE_AGE: Duration = Duration::from_secs(90 * 24 * 3_600
 pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 /// Epochs of a thread set aside for late messages.
 pub const PAST_EPOCHS_MAX: usize = 512;
+/// A thread with a relay that the peer does not know is offered to it again after this: an operator has to act first.
+pub const UNKNOWN_DOMAIN_RETRY_AFTER: Duration = Duration::from_secs(600);

@@ -378,6 +378,9 @@ impl Federation {
             state.dropped = state.dropped.saturating_add(settled.refused.len() as u64);
             (domain, settled)
         };
+        for refusal in words.refused.iter().filter(|refusal| refusal.retry_after_ms.is_some()) {
+            tracing::warn!(peer = %domain, code = %refusal.code, "a peer does not take a forwarded item yet; it waits");
+        }
         for code in &settled.refused {
             tracing::warn!(peer = %domain, %code, "a peer refused a forwarded item for good");
         }

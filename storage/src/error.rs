@@ -4,16 +4,16 @@
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// A row's checksum does not match its bytes: the disk or the file was damaged. Restore from an export.
-    #[error("damaged row in space {space}: {what}; restore the store from its last export")]
+    /// A row's checksum does not match its bytes: the disk or the file was damaged. Restore from a backup.
+    #[error("damaged row in space {space}: {what}; restore the store from a backup")]
     Damaged {
         /// The row space, the first byte of the key.
         space: u8,
         /// What does not fit.
         what: String,
     },
-    /// The newest batches are missing or torn: the file lost its tail. Restore from an export.
-    #[error("the store lost its newest writes: {what}; restore the store from its last export")]
+    /// The newest batches are missing or torn: the file lost its tail. Restore from a backup.
+    #[error("the store lost its newest writes: {what}; restore the store from a backup")]
     LostTail {
         /// What was found.
         what: String,
@@ -21,8 +21,8 @@ pub enum StorageError {
     /// Another process has the store open.
     #[error("the store is in use by another process")]
     InUse,
-    /// The engine cannot make sense of its files. Restore from an export.
-    #[error("the store does not open: {what}; restore it from its last export")]
+    /// The engine cannot make sense of its files. Restore from a backup.
+    #[error("the store does not open: {what}; restore it from a backup")]
     DoesNotOpen {
         /// What the engine reported.
         what: String,

@@ -297,7 +297,7 @@ fn store_failure(settings: &Settings, error: &StorageError) -> Failure {
             .hint("a relay with this data folder runs already; stop it first"),
         StorageError::Damaged { .. } | StorageError::LostTail { .. } | StorageError::DoesNotOpen { .. } => {
             Failure::new(Exit::Internal, "store_damaged", message).hint(format!(
-                "nothing was changed; move {} away, put the last export in its place and start again",
+                "nothing was changed; move {} away, put a backup in its place and start again",
                 dir.display()
             ))
         }

@@ -99,6 +99,9 @@ async fn reach(server: Arc<Server>, endpoint: Endpoint, peer: PeerAddress, stop:
     match endpoint.connect(&RelayLink { domain: domain.clone(), endpoint: at, relay }).await {
         Ok(link) => serve(&server, link, true, stop).await,
         Err(error) => {
+            if error.is_mistrust() {
+                tracing::warn!(peer = %domain, "a peer shows another identity than the pinned one");
+            }
             server.relay.dial_failed(server.clock.now(), &domain, &error.to_string());
             server.timers.look(&server.relay);
         }

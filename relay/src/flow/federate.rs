@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardRefusal, Forwarded};
 use whimbrel_protocol::id::{DeviceId, Domain, Epoch, LinkId, ThreadId};
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::thread::Envelope;
 use whimbrel_protocol::time::Now;
+use whimbrel_protocol::{RefusalCode, limits};
 
 use super::deliver;
 use crate::ports::Ports;
@@ -98,11 +98,14 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
         }
         ForwardBody::Opening(creator, opening) => {
             let (thread, epoch) = (opening.thread, opening.epoch);
-            // Rows for a relay nobody here knows would wait for ever.
+            // What people here write into the thread could not be forwarded. Not refused for good: the author was told
+            // that it is stored, and an operator may yet say who that relay is.
             let local = &rooms.config.domain;
             let known = |domain: &Domain| domain == local || rooms.federation.knows(domain);
-            if !opening.participants.iter().all(|participant| known(&participant.domain)) {
-                return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
+            if let Some(stranger) = opening.participants.iter().map(|p| &p.domain).find(|domain| !known(domain)) {
+                tracing::warn!(%peer, domain = %stranger, "a thread waits at a peer: a relay of it is not known here");
+                let wait = Refusal::later(RefusalCode::PeerUntrusted, limits::UNKNOWN_DOMAIN_RETRY_AFTER);
+                return (Plan::Refused(thread, wait), None);
             }
             let log = LogId::from_bytes(rooms.chosen());
             match rooms.thread.open_command(now.wall, creator, (origin, None), opening, log) {

@@ -155,7 +155,7 @@ impl Engine for SledEngine {
 fn stopped(error: sled::Error) -> StorageError {
     StorageError::Engine(match error {
         sled::Error::Corruption { at, .. } => {
-            format!("a damaged page at {at:?}; restore the store from its last export")
+            format!("a damaged page at {at:?}; restore the store from a backup")
         }
         error => error.to_string(),
     })

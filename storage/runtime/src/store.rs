@@ -70,7 +70,7 @@ impl SledKv {
     ///
     /// # Errors
     /// [`StorageError::InUse`]: another process, or another handle of this one, has it open.
-    /// [`StorageError::DoesNotOpen`], [`StorageError::LostTail`], [`StorageError::Damaged`]: restore from the last export.
+    /// [`StorageError::DoesNotOpen`], [`StorageError::LostTail`], [`StorageError::Damaged`]: restore it from a backup.
     /// [`StorageError::Engine`]: the disk or the trial failed; nothing is said about the store.
     pub fn open(path: &Path, options: Options) -> Result<Self, StorageError> {
         let dir = Dir::lock(path)?;
