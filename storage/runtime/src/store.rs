@@ -114,9 +114,9 @@ impl SledKv {
         if left == Left::Unclean
             && let Some(probe) = &options.probe
         {
-            ((), rebuilt) = without_bad_snapshot(&dir, || probe.run(path))?;
+            ((), rebuilt) = without_bad_snapshot(dir, || probe.run(path))?;
         }
-        let opened = without_bad_snapshot(&dir, || SledEngine::open(path, options.cache_bytes, options.reserve))?;
+        let opened = without_bad_snapshot(dir, || SledEngine::open(path, options.cache_bytes, options.reserve))?;
         let (engine, rebuilt) = (opened.0, opened.1 || rebuilt);
         let kv = Kv::open(engine, tail)?;
         if rebuilt {
