@@ -11,11 +11,16 @@ use openmls::prelude::MlsGroupJoinConfig;
 use openmls_traits::storage::{CURRENT_VERSION, Entity, Key, StorageProvider, traits};
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::id::ThreadId;
+use whimbrel_protocol::limits;
 use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
 
 use super::codec::{self, CodecError};
 use super::rows::{self, Piece};
 use super::{parts, past};
+
+/// Key packages that no clock can make this device forget: a full stock, one that was asked for before it, and as many
+/// made under a clock that lied. By a year ahead, say, every package given out has long run out.
+const KEY_PACKAGES_KEPT: usize = 4 * limits::KEY_PACKAGES_MAX;
 
 /// What the library is told when rows fail; the caller finds the cause in [`Store::failure`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +116,8 @@ impl<'r> Store<'r> {
         Ok(())
     }
 
-    /// Notes when a key package just written runs out, and deletes those that have, as of `now`.
+    /// Notes when a key package just written runs out, and deletes those that have, as of `now`; the newest
+    /// [`KEY_PACKAGES_KEPT`] stay whatever the clock says, for a clock that lies must not cost a Welcome.
     pub(super) fn expire_key_packages(
         &self,
         reference: &impl Key<CURRENT_VERSION>,
@@ -119,7 +125,12 @@ impl<'r> Store<'r> {
         now: u64,
     ) -> Result<(), RowsFailed> {
         self.put(rows::key_package_end(until, &self.hashed(reference)?), Vec::new());
-        for (end, _) in self.scan(&rows::key_package_ends(now))? {
+        let ended = self.scan(&rows::key_package_ends(now))?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let all = self.scan(&rows::key_package_ends(u64::MAX))?.len();
+        for (end, _) in ended.into_iter().take(all.saturating_sub(KEY_PACKAGES_KEPT)) {
             if let Some(hash) = end.last_chunk::<32>() {
                 self.delete(rows::key_package(hash));
             }
