@@ -80,6 +80,10 @@ impl Disk for SlowDisk {
         .await
     }
 
+    fn unsynced(&self) -> bool {
+        self.state.lock().unwrap().committer.unsynced().load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>
     where
         T: Send + 'static,

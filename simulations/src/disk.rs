@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -295,6 +296,10 @@ impl Disk for RelayDisk {
         let slot = Arc::new(Mutex::new(Slot { value: None, waker: None }));
         lock(&self.desk).waiting.push_back(Call { commands, slot: Arc::clone(&slot) });
         Slot::wait(slot).await
+    }
+
+    fn unsynced(&self) -> bool {
+        lock(&self.desk).committer.unsynced().load(Ordering::SeqCst)
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +36,7 @@ pub struct ThreadDisk<K> {
     kv: Arc<K>,
     calls: mpsc::Sender<Call>,
     failure: watch::Sender<Option<String>>,
+    unsynced: Arc<AtomicBool>,
 }
 
 /// The disk of a real relay.
@@ -58,13 +60,13 @@ impl<K: OrderedKv + 'static> ThreadDisk<K> {
         let (calls, waiting) = mpsc::channel(limits::COMMITS_WAITING_MAX);
         let (failure, failed) = watch::channel(None);
         let committer = Committer::new(kv.clone());
-        let fails = failure.clone();
+        let (fails, unsynced) = (failure.clone(), committer.unsynced());
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             if let Err(error) = write(committer, waiting) {
                 fails.send_replace(Some(error.to_string()));
             }
         })?;
-        Ok((Self { kv: kv.clone(), calls, failure }, Writer { kv, thread, failure: failed }))
+        Ok((Self { kv: kv.clone(), calls, failure, unsynced }, Writer { kv, thread, failure: failed }))
     }
 }
 
@@ -74,6 +76,10 @@ impl<K: OrderedKv + 'static> Disk for ThreadDisk<K> {
         let stopped = || StoreError::Failed("the store has stopped".to_owned());
         self.calls.send(Call { commands, answer }).await.map_err(|_| stopped())?;
         decided.await.map_err(|_| stopped())?
+    }
+
+    fn unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::SeqCst)
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

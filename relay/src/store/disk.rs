@@ -3,6 +3,7 @@
 //! Never: decides a command (`kv`).
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId};
@@ -24,7 +25,10 @@ pub trait Disk: Send + Sync + 'static {
         commands: Vec<Command>,
     ) -> impl Future<Output = Result<Vec<Result<Outcome, Conflict>>, StoreError>> + Send;
 
-    /// Runs a query on the rows as they are now: every command answered so far is seen.
+    /// Whether rows can be read that a crash could still take back: applied, and not synced yet.
+    fn unsynced(&self) -> bool;
+
+    /// Runs a query on the rows as they are now: every command answered so far is seen, and some that are not.
     fn read<T, Q>(&self, query: Q) -> impl Future<Output = Result<T, StoreError>> + Send
     where
         T: Send + 'static,
@@ -44,6 +48,16 @@ impl<D: Disk> KvStore<D> {
     /// The disk below.
     pub const fn disk(&self) -> &D {
         &self.0
+    }
+
+    /// What is to leave this relay, once it is durable: an entry that was shown at its place and then lost would leave
+    /// the place to another, and whoever saw the first would take the second for it.
+    async fn durable<T>(&self, found: T) -> Result<T, StoreError> {
+        if self.0.unsynced() {
+            // Answered after a sync, and after all that was applied before.
+            self.0.commit(Vec::new()).await?;
+        }
+        Ok(found)
     }
 }
 
@@ -91,7 +105,7 @@ impl<D: Disk> Store for KvStore<D> {
         limit: usize,
         bytes_max: usize,
     ) -> Result<LogPage, StoreError> {
-        self.0.read(move |reads| kv::log_page(reads, log, after, limit, bytes_max)).await
+        self.durable(self.0.read(move |reads| kv::log_page(reads, log, after, limit, bytes_max)).await?).await
     }
 
     async fn device_logs(
@@ -124,7 +138,7 @@ impl<D: Disk> Store for KvStore<D> {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Vec<Outbound>, StoreError> {
-        self.0.read(move |reads| kv::outbound(reads, &peer, after, limit, bytes_max)).await
+        self.durable(self.0.read(move |reads| kv::outbound(reads, &peer, after, limit, bytes_max)).await?).await
     }
 
     async fn waiting_peers(&self, after: Option<Domain>, limit: usize) -> Result<Vec<Domain>, StoreError> {
@@ -165,6 +179,11 @@ impl<K: OrderedKv + 'static> Disk for InlineDisk<K> {
         let outcomes = committer.apply(&commands)?;
         committer.sync()?;
         Ok(outcomes)
+    }
+
+    fn unsynced(&self) -> bool {
+        // Whoever applies holds the lock until it has synced, unless that failed.
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).unsynced().load(Ordering::SeqCst)
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

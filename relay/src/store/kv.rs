@@ -11,6 +11,8 @@ mod threads;
 mod trim;
 
 use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
@@ -102,12 +104,18 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
 pub struct Committer<K> {
     kv: K,
     recent: Recent,
+    unsynced: Arc<AtomicBool>,
 }
 
 impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
     /// The writer of these rows; there must be no other.
     pub fn new(kv: K) -> Self {
-        Self { kv, recent: Recent::new(limits::RECENT_IDS_CACHED) }
+        Self { kv, recent: Recent::new(limits::RECENT_IDS_CACHED), unsynced: Arc::default() }
+    }
+
+    /// Set while rows can be read that a crash could still take back ([`super::Disk::unsynced`]).
+    pub fn unsynced(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unsynced)
     }
 
     /// Decides commands and applies what they write. Nothing may be answered before [`Committer::sync`] returns.
@@ -122,6 +130,8 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
             let (group, others) = rest.split_at(group_len(rest));
             let decided = decide(&*self.kv, group, &mut self.recent).and_then(|(batch, decided)| {
                 if !batch.is_empty() {
+                    // Before anybody can read it.
+                    self.unsynced.store(true, Ordering::SeqCst);
                     self.kv.apply(&batch)?;
                 }
                 Ok(decided)
@@ -143,7 +153,9 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
     /// # Errors
     /// Always fatal.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.kv.sync().map_err(|error| StoreError::Failed(error.to_string()))
+        self.kv.sync().map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.unsynced.store(false, Ordering::SeqCst);
+        Ok(())
     }
 }
 
