@@ -12,6 +12,7 @@ mod error;
 mod kv;
 mod memory;
 mod overlay;
+pub mod planted;
 mod row;
 mod tail;
 mod witness;

@@ -13,6 +13,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::{FetchBlob, TagThread};
 use whimbrel_protocol::user::{LookUp, Who};
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
 use super::receive;
@@ -214,7 +215,7 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
             people.get(&device.account).map(|person| &person.log)
         };
         let proved = log.and_then(|log| log.device(device.index));
-        if proved.is_none_or(|proved| proved.device_key != *key) {
+        if proved.is_none_or(|proved| proved.device_key != *key) && !planted::active(Bug::TrustDevices) {
             return Err("a leaf does not match its account's log");
         }
         if !leaves.insert(*device) {

@@ -9,6 +9,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{connect, direct, join, send};
@@ -40,7 +41,7 @@ pub(crate) enum Fate {
 /// A run of entries. The place moves with what is durable; what lies before it is only acknowledged again.
 pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), StorageError> {
     let place = push::place(&t.rows, run.log)?;
-    if run.after > place {
+    if run.after > place && !planted::active(Bug::MovePastGap) {
         // Entries between are missing. The relay pushes without gaps on a link, so only a new link mends it.
         if !t.rooms.push.stalled.contains(&run.log) {
             connect::abandon(t, "the relay left out entries")?;
@@ -149,7 +150,9 @@ pub(crate) fn open<E: Engine>(
     if opened.author == t.rooms.identity.id() {
         return Ok(Fate::UnknownOwn);
     }
-    rows::put(&mut t.rows, rows::envelope_key(&id), &EnvelopeRow { own: false, at: t.now.wall });
+    if !planted::active(Bug::ForgetDedup) {
+        rows::put(&mut t.rows, rows::envelope_key(&id), &EnvelopeRow { own: false, at: t.now.wall });
+    }
     let path = path.unwrap_or_else(|| {
         // The relay's word on who handed it in is good enough to tell by which way it came.
         let home = t.rooms.identity.relay().domain;
@@ -189,6 +192,11 @@ fn take_content<E: Engine>(
         Ok(content) => content,
         Err(_) => return unreadable(t, thread, id, "authentic, but of no known shape").map(|()| Fate::Taken),
     };
+    if planted::active(Bug::TrustClock)
+        && content.hlc.millis.abs_diff(t.now.wall.as_millis()) > limits::CLOCK_AHEAD_MAX.as_millis() as u64
+    {
+        return Ok(Fate::Taken);
+    }
     thread::witness(&mut t.rows, content.hlc, t.now.wall)?;
     let Content { message, hlc, parents, counter, body } = content;
     let author = opened.author;
@@ -272,6 +280,9 @@ fn park<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope)
     let bytes = envelope.body.len() as u64;
     if totals.entries >= limits::PARKED_ENTRIES_MAX || totals.bytes.saturating_add(bytes) > limits::PARKED_BYTES_MAX {
         return Ok(false);
+    }
+    if planted::active(Bug::LoseParked) {
+        return Ok(true);
     }
     let thread = envelope.thread;
     rows::put(&mut t.rows, rows::parked_key(&thread, totals.next), &ParkedRow { submitter, envelope });

@@ -16,6 +16,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Class, Envelope, Submit};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::StorageError;
+use whimbrel_storage::planted::{self, Bug};
 
 use super::direct;
 use crate::api::{CommandError, Event, Reply};
@@ -107,7 +108,9 @@ pub(crate) fn seal<E: Engine>(
     let envelope = Envelope { thread, epoch: sealed.epoch, class, body: sealed.body };
     let seen = EnvelopeRow { own: true, at: t.now.wall };
     rows::put(&mut t.rows, rows::envelope_key(&envelope.id()), &seen);
-    row.sealed = row.sealed.saturating_add(1);
+    if !(planted::active(Bug::ReuseOrder) && row.queued > 0) {
+        row.sealed = row.sealed.saturating_add(1);
+    }
     let waiting = OutboxRow { envelope, message, until };
     rows::put(&mut t.rows, rows::outbox_key(&thread, row.sealed), &waiting);
     t.rooms.outbox.lanes.entry(thread).or_default();
@@ -145,7 +148,10 @@ fn drive<E: Engine>(
     let mut room_made = false;
     // The relay gets envelopes in order: one that must wait holds back those behind it.
     let mut behind = held_back;
-    let orders: Vec<u64> = lane.window.keys().copied().collect();
+    let mut orders: Vec<u64> = lane.window.keys().copied().collect();
+    if planted::active(Bug::SendBackwards) {
+        orders.reverse();
+    }
     for order in orders {
         let Some(waiting) = lane.window.get(&order).copied() else { continue };
         let untried = matches!(waiting.phase, Phase::New | Phase::Ready);
@@ -153,6 +159,16 @@ fn drive<E: Engine>(
             t.rows.delete(rows::outbox_key(&thread, order));
             lane.window.remove(&order);
             room_made = true;
+            continue;
+        }
+        if planted::active(Bug::TrustRace)
+            && let (Phase::Racing(at), Some(message)) = (waiting.phase, waiting.message)
+            && at <= t.now.monotonic
+        {
+            t.rows.delete(rows::outbox_key(&thread, order));
+            lane.window.remove(&order);
+            t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_sub(1);
+            set_state(t, message, StateRow::Delivered)?;
             continue;
         }
         let mut phase = match waiting.phase {

@@ -6,6 +6,7 @@ use whimbrel_protocol::hold::Acknowledge;
 use whimbrel_protocol::id::{Epoch, LinkId, Sequence, ThreadId};
 use whimbrel_protocol::push::{EntryBody, LogRef};
 use whimbrel_protocol::time::Now;
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::admission::Admission;
 use crate::ports::Ports;
@@ -62,7 +63,8 @@ pub(crate) async fn acknowledge<P: Ports>(
     for acked in words.logs {
         match rooms.push.pushed(link, acked.log) {
             Some((log, pushed)) if acked.upto <= pushed => {
-                many |= rooms.hold.acknowledge(now.monotonic, from.mailbox, log, acked.upto);
+                let upto = if planted::active(Bug::CursorAtPush) { pushed } else { acked.upto };
+                many |= rooms.hold.acknowledge(now.monotonic, from.mailbox, log, upto);
             }
             _ => tracing::debug!("an acknowledgement beyond what was pushed changes nothing"),
         }

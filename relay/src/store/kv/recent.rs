@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use whimbrel_protocol::id::{EnvelopeId, Sequence};
 use whimbrel_protocol::limits;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{self, space};
@@ -46,6 +47,9 @@ impl Recent {
         log: LogId,
         id: EnvelopeId,
     ) -> Result<Option<Sequence>, StorageError> {
+        if planted::active(Bug::AcceptTwice) {
+            return Ok(None);
+        }
         if !self.logs.contains_key(&log) {
             self.load(reads, log)?;
         }

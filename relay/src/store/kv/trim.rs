@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use whimbrel_protocol::id::{Domain, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::LogRef;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::Decided;
@@ -65,6 +66,7 @@ fn trim_log(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow) -> Result<bool,
 /// The last place that every local device has, and that no peer waits for or before.
 fn all_have(reads: &dyn Reads, id: LogId, log: &LogRow) -> Result<Sequence, StorageError> {
     let mut least = log.head;
+    let mut most = Sequence::ZERO;
     for (key, value) in rows::scan(reads, &rows::members(id), MEMBERS_MAX)? {
         if least <= log.trimmed {
             return Ok(least);
@@ -73,7 +75,11 @@ fn all_have(reads: &dyn Reads, id: LogId, log: &LogRow) -> Result<Sequence, Stor
             && let Some(cursor) = rows::get::<CursorRow>(reads, &rows::cursor(mailbox, id))?
         {
             least = least.min(cursor.upto);
+            most = most.max(cursor.upto);
         }
+    }
+    if planted::active(Bug::TrimEagerly) {
+        least = most;
     }
     for peer in peers_of(reads, log)? {
         if let Some((key, _)) = rows::scan(reads, &rows::outbound_of_log(&peer, id), 1)?.into_iter().next() {

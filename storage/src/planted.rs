@@ -1,0 +1,108 @@
+//! Planted bugs: defects on purpose, by which the simulator's judge is itself judged.
+//! Owns: their names and the one that is planted. Every core looks here, for this crate is below all of them.
+//! Never: in a shipped program. Without the feature `planted`, which only the simulator's feature of that name turns
+//! on, nothing can be planted, [`active`] is a constant, and what it guards is not compiled.
+
+macro_rules! bugs {
+    ($($(#[$about:meta])* $bug:ident = $name:literal,)+) => {
+        /// A defect on purpose.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Bug {
+            $($(#[$about])* $bug,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug),+];
+
+            /// What people call it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $name),+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// A sync returns without having made anything durable.
+    SkipFlush = "skip-flush",
+    /// A relay answers what is applied and not synced.
+    AnswerEarly = "answer-early",
+    /// A relay pushes and forwards what it read before it was synced.
+    ReadUnsynced = "read-unsynced",
+    /// What a node decides leaves before it is durable.
+    ReleaseEarly = "release-early",
+    /// A node acknowledges its place in a log before the place is durable.
+    AcknowledgeEarly = "acknowledge-early",
+    /// A node keeps no row of the envelopes it opened.
+    ForgetDedup = "forget-dedup",
+    /// A node keeps the place of a log and forgets what did not fit its thread yet.
+    LoseParked = "lose-parked",
+    /// A node moves its place over entries it was not given.
+    MovePastGap = "move-past-gap",
+    /// A node gives two envelopes the same place in its outbox.
+    ReuseOrder = "reuse-order",
+    /// A node hands its newest envelopes in first.
+    SendBackwards = "send-backwards",
+    /// A node takes the end of the race for the answer of the direct path.
+    TrustRace = "trust-race",
+    /// A node drops a message whose clock is far from its own.
+    TrustClock = "trust-clock",
+    /// A node takes the relay's word for the devices of an account.
+    TrustDevices = "trust-devices",
+    /// A relay begins one entry after the cursor when a device comes back.
+    SkipOnResume = "skip-on-resume",
+    /// A relay takes what it pushed for what the device acknowledged.
+    CursorAtPush = "cursor-at-push",
+    /// A relay lets go what one reader has, not what all have.
+    TrimEagerly = "trim-eagerly",
+    /// A relay forgets the row for a peer when others wait for the same peer.
+    ForgetForward = "forget-forward",
+    /// A relay does not remember which envelopes it has.
+    AcceptTwice = "accept-twice",
+    /// A relay gives a new log the number of another.
+    ReuseLog = "reuse-log",
+    /// A relay hands a one-time KeyPackage out twice.
+    PackageTwice = "package-twice",
+    /// A relay lets a peer speak for users of others.
+    PeerSpeaksForAll = "peer-speaks-for-all",
+    /// A relay opens threads with people who did not agree.
+    IgnoreConsent = "ignore-consent",
+}
+
+#[cfg(feature = "planted")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    std::thread_local! {
+        // Of the thread, not of the process: a world lives on one thread, and tests run side by side.
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in everything this thread runs, or none. Returns the one that was planted.
+    pub fn plant(bug: Option<Bug>) -> Option<Bug> {
+        PLANTED.replace(bug)
+    }
+
+    /// Whether this bug is planted here.
+    pub fn active(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+mod switch {
+    use super::Bug;
+
+    /// Whether this bug is planted here: without the feature, never.
+    #[inline(always)]
+    pub const fn active(_: Bug) -> bool {
+        false
+    }
+}
+
+pub use switch::*;
