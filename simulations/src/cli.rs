@@ -1,4 +1,4 @@
-//! The command line: run a scenario, check it, list what there is.
+//! The command line: run a scenario, check it, list what there is; soak, replay, shrink; judge the judge.
 //! Owns: arguments, what is printed, exit codes: 0 well, 1 a promise was broken, 2 the scenario or the call is wrong.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::Stopwatch;
 use crate::engine::Seed;
-use crate::scenario::Scenario;
+use crate::scenario::{Crypto, Scenario};
+use crate::shrink::shrink;
+use crate::soak::{self, Case, Orders, Ran};
 use crate::summary::Summary;
 use crate::world::World;
 
@@ -34,6 +36,24 @@ pub struct Args {
 enum Verb {
     /// Runs a scenario and judges it.
     Run(Run),
+    /// Runs worlds drawn from seeds, under faults, until so much time has passed in them.
+    Soak(Soak),
+    /// Runs one world of a soak again, and prints what was broken in it.
+    Replay(Replay),
+    /// Finds the fewest faults with which a seed still breaks a promise, and prints them as a scenario.
+    Shrink {
+        /// The world to look for.
+        #[command(flatten)]
+        case: CaseArgs,
+        /// Runs it may take.
+        #[arg(long, default_value_t = 300)]
+        runs: u32,
+        /// Writes the whole scenario to this file, for `whimbrel-sim run`.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Plants one bug after the other and soaks until the judge finds each.
+    Planted(Planted),
     /// Checks a scenario without running it.
     Check {
         /// The scenario.
@@ -68,6 +88,77 @@ struct Run {
     out: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct CaseArgs {
+    /// The seed, as a soak printed it.
+    seed: u64,
+    /// How threads are sealed: `standin` or `real`.
+    #[arg(long, default_value = "standin", value_parser = crypto)]
+    crypto: Crypto,
+    /// Plants a bug; a build with the feature `planted` only.
+    #[arg(long)]
+    bug: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Soak {
+    /// Cluster-hours to run: virtual hours of whole worlds of 3 relays and 30 nodes or more.
+    #[arg(long)]
+    hours: f64,
+    /// The first seed; each world takes the next.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How threads are sealed: `standin` or `real`.
+    #[arg(long, default_value = "standin", value_parser = crypto)]
+    crypto: Crypto,
+    /// Stops when so many seeds have broken a promise.
+    #[arg(long, default_value_t = 3)]
+    violations: usize,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Replay {
+    /// The world to run.
+    #[command(flatten)]
+    case: CaseArgs,
+    /// Prints the world and its faults as a scenario instead of running it.
+    #[arg(long)]
+    show: bool,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Planted {
+    /// The cluster-hours each bug may survive.
+    #[arg(long, default_value_t = 500.0)]
+    hours_max: f64,
+    /// This bug alone; may be given more than once.
+    #[arg(long)]
+    bug: Vec<String>,
+    /// The first seed for each.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How threads are sealed: `standin` or `real`.
+    #[arg(long, default_value = "standin", value_parser = crypto)]
+    crypto: Crypto,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn crypto(text: &str) -> Result<Crypto, String> {
+    match text {
+        "standin" => Ok(Crypto::Standin),
+        "real" => Ok(Crypto::Real),
+        _ => Err("standin or real".to_owned()),
+    }
+}
+
 impl Args {
     /// Does what was asked. Returns the exit code.
     ///
@@ -76,6 +167,10 @@ impl Args {
     pub fn act(self) -> anyhow::Result<u8> {
         match self.verb {
             Verb::Run(run) => run.act(),
+            Verb::Soak(soak) => soak.act(),
+            Verb::Replay(replay) => replay.act(),
+            Verb::Shrink { case, runs, out } => case.shrink(runs, out.as_deref()),
+            Verb::Planted(planted) => planted.act(),
             Verb::Check { file, sets } => {
                 let scenario = read(&file, &sets)?;
                 say(&format!(
@@ -126,6 +221,150 @@ impl Run {
         let quoted = |set: &String| format!(" --set '{}'", set.replace('\'', r"'\''"));
         let sets: String = self.sets.iter().map(quoted).collect();
         format!("whimbrel-sim run {} --seed {seed}{sets}", self.file.display())
+    }
+}
+
+impl CaseArgs {
+    const fn case(&self) -> Case {
+        Case { seed: self.seed, crypto: self.crypto }
+    }
+
+    /// Runs something on this case, with its bug planted if it has one.
+    #[cfg(feature = "planted")]
+    fn with_bug<T>(&self, run: impl FnOnce(Case) -> T) -> anyhow::Result<T> {
+        let case = self.case();
+        match &self.bug {
+            None => Ok(run(case)),
+            Some(name) => {
+                let bug = crate::planted::named(name).with_context(|| format!("{name} is no planted bug"))?;
+                Ok(crate::planted::with(bug, || run(case)))
+            }
+        }
+    }
+
+    #[cfg(not(feature = "planted"))]
+    fn with_bug<T>(&self, run: impl FnOnce(Case) -> T) -> anyhow::Result<T> {
+        match &self.bug {
+            None => Ok(run(self.case())),
+            Some(name) => anyhow::bail!(without_bugs(&format!("replay {} --bug {name}", self.seed))),
+        }
+    }
+
+    fn shrink(&self, runs_max: u32, out: Option<&Path>) -> anyhow::Result<u8> {
+        let case = self.case();
+        let scenario = case.scenario()?;
+        let plan = case.plan(&scenario);
+        let first = self.with_bug(|case| case.run_under(&scenario, &plan))?;
+        let Some(violation) = first.verdict.examples.first().filter(|_| first.broke()) else {
+            say(&format!("seed {} breaks nothing\n", case.seed))?;
+            return Ok(WELL);
+        };
+        complain(&format!("{} faults; {violation}", plan.faults.len()));
+        let (small, runs) = self.with_bug(|case| {
+            shrink(&plan, runs_max, |part| {
+                let broke = case.run_under(&scenario, part).broke();
+                if broke {
+                    complain(&format!("{} faults still break it", part.faults.len()));
+                }
+                broke
+            })
+        })?;
+        let last = self.with_bug(|case| case.run_under(&scenario, &small))?;
+        if let Some(violation) = last.verdict.examples.first() {
+            complain(&format!("{} faults after {runs} runs: {violation}", small.faults.len()));
+        }
+        let whole = Scenario { fault: small.faults.clone(), ..scenario };
+        if let Some(file) = out {
+            std::fs::write(file, toml::to_string(&whole)?)
+                .with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+        say(&toml::to_string(&small)?)?;
+        Ok(BROKEN)
+    }
+}
+
+/// What broke, each with its words, and the command that shows it.
+fn broke(ran: &Ran, command: &str) {
+    for violation in ran.verdict.examples.iter().take(8) {
+        complain(&violation.to_string());
+    }
+    if ran.broke() {
+        complain(&format!("{} broken promises; replay with: {command}", ran.verdict.violations));
+    }
+}
+
+impl Soak {
+    fn act(self) -> anyhow::Result<u8> {
+        let Self { hours, seed, crypto, violations, json } = self;
+        let orders = Orders { hours, seed, crypto, broken_max: violations, sample: true };
+        let sum = soak::soak(orders, |case, ran, sum| {
+            broke(ran, &case.command("replay"));
+            if sum.runs.is_multiple_of(20) {
+                complain(&format!(
+                    "{:.1} of {hours} cluster-hours, {:.0} a core-hour, {} broken promises",
+                    sum.cluster_hours, sum.cluster_hours_per_core_hour, sum.violations
+                ));
+            }
+        })?;
+        say(&if json { serde_json::to_string(&sum)? + "\n" } else { sum.for_people() })?;
+        Ok(if sum.violations == 0 { WELL } else { BROKEN })
+    }
+}
+
+impl Replay {
+    fn act(self) -> anyhow::Result<u8> {
+        let case = self.case.case();
+        let scenario = case.scenario()?;
+        let plan = case.plan(&scenario);
+        if self.show {
+            say(&toml::to_string(&Scenario { fault: plan.faults, ..scenario })?)?;
+            return Ok(WELL);
+        }
+        let watch = Stopwatch::start();
+        let ran = self.case.with_bug(|case| case.run_under(&scenario, &plan))?;
+        broke(&ran, &case.command("replay"));
+        if let Some(account) = &ran.account {
+            let summary = Summary::of("soak", case.seed, &ran.verdict, account, watch.seconds());
+            say(&if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() })?;
+        }
+        Ok(if ran.broke() { BROKEN } else { WELL })
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn without_bugs(arguments: &str) -> String {
+    format!(
+        "this build has no bugs on purpose; run: cargo run --release -p whimbrel-sim --features planted -- {arguments}"
+    )
+}
+
+#[cfg(not(feature = "planted"))]
+impl Planted {
+    fn act(self) -> anyhow::Result<u8> {
+        anyhow::bail!(without_bugs("planted --json"))
+    }
+}
+
+#[cfg(feature = "planted")]
+impl Planted {
+    fn act(self) -> anyhow::Result<u8> {
+        use crate::planted::{Bug, named, run};
+        let bugs = self.bug.iter().map(|name| named(name).with_context(|| format!("{name} is no planted bug")));
+        let mut bugs = bugs.collect::<anyhow::Result<Vec<_>>>()?;
+        if bugs.is_empty() {
+            bugs = Bug::ALL.to_vec();
+        }
+        let planted = run(&bugs, self.hours_max, self.seed, self.crypto, |fate| {
+            let found = fate.by.as_ref().map_or("survived".to_owned(), |(what, replay)| format!("{what} ({replay})"));
+            complain(&format!("{}: {:.2} cluster-hours, {:.1} s: {found}", fate.bug, fate.cluster_hours, fate.wall_s));
+        })?;
+        let text = if self.json {
+            serde_json::to_string(&planted)? + "\n"
+        } else {
+            format!("planted {}, caught {}\n", planted.planted, planted.caught)
+        };
+        say(&text)?;
+        Ok(if planted.caught == planted.planted { WELL } else { BROKEN })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -16,15 +16,51 @@ use std::time::Duration;
 use whimbrel_relay::store::command::{Command, Conflict, Outcome};
 use whimbrel_relay::store::kv::Committer;
 use whimbrel_relay::store::{Disk, StoreError};
-use whimbrel_storage::{Batch, Kv, MemoryEngine, MemoryKv, OrderedKv, Reads, StorageError};
+use whimbrel_storage::planted::{self, Bug};
+use whimbrel_storage::{Batch, Kv, MemoryEngine, Op, Order, OrderedKv, Reads, Row, StorageError};
 
 use crate::engine::Stream;
+use crate::faults::Keep;
 use crate::scenario;
+
+/// The rows of a disk: those in memory, unless there is no room for more.
+#[derive(Clone, Debug, Default)]
+pub struct Medium {
+    rows: MemoryEngine,
+    full: Arc<AtomicBool>,
+}
+
+/// The house's store over such a disk.
+pub type SimKv = Kv<Medium>;
+
+impl whimbrel_storage::Engine for Medium {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.rows.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Result<Vec<Row>, StorageError> {
+        self.rows.scan(from, to, order, limit)
+    }
+
+    fn apply(&self, ops: Vec<Op>) -> Result<(), StorageError> {
+        if self.full.load(Ordering::Relaxed) { Err(StorageError::Full) } else { self.rows.apply(ops) }
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.rows.sync()
+    }
+}
 
 /// What survives a process: the rows, and the batch number kept beside them.
 #[derive(Debug)]
 pub struct Platter {
-    engine: MemoryEngine,
+    medium: Medium,
+    /// So many times as long as usual.
+    slow: u32,
+    /// It answers nothing.
+    stalled: bool,
+    /// A sync failed in this life: the process above must not go on.
+    failing: bool,
     tail: Option<u64>,
     speed: scenario::Disk,
     stream: Stream,
@@ -42,44 +78,90 @@ pub struct Torn {
 impl Platter {
     /// An empty disk.
     pub fn new(speed: scenario::Disk, stream: Stream) -> Self {
-        Self { engine: MemoryEngine::new(), tail: None, speed, stream }
+        let medium = Medium::default();
+        Self { medium, slow: 1, stalled: false, failing: false, tail: None, speed, stream }
     }
 
     /// Opens the rows, checking that what was synced is there.
     ///
     /// # Errors
     /// The rows are not what was synced: a defect of the store.
-    pub fn open(&self) -> Result<MemoryKv, StorageError> {
-        Kv::open(self.engine.clone(), self.tail)
+    pub fn open(&self) -> Result<SimKv, StorageError> {
+        Kv::open(self.medium.clone(), self.tail)
     }
 
-    /// Takes back what was not synced, except for a prefix drawn by chance. Every [`MemoryKv`] over it must be gone.
-    pub fn crash(&mut self) -> Torn {
-        let unsynced = self.engine.unsynced() as u64;
-        let kept = self.stream.below(unsynced + 1);
-        self.engine.crash(kept as usize);
+    /// Takes back what was not synced, except for what is to be kept. Every [`SimKv`] over it must be gone.
+    ///
+    /// The engines below the house's store write a batch whole or not at all. A batch that was being written is
+    /// therefore gone with everything behind it; which one it was is what [`Keep`] says.
+    pub fn crash(&mut self, keep: Keep) -> Torn {
+        let unsynced = self.medium.rows.unsynced() as u64;
+        let kept = match keep {
+            Keep::Drawn => self.stream.below(unsynced + 1),
+            Keep::Nothing => 0,
+            Keep::Everything => unsynced,
+            Keep::Torn => self.stream.below(unsynced.max(1)),
+        };
+        self.medium.rows.crash(kept as usize);
+        self.failing = false;
         Torn { lost: unsynced - kept, kept }
     }
 
+    /// From now on everything takes so many times as long.
+    pub fn slow(&mut self, times: u32) {
+        self.slow = times.max(1);
+    }
+
+    /// From now on it answers nothing, or answers again.
+    pub const fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
+    /// Whether it answers nothing.
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// From now on there is no room for more, or there is again.
+    pub fn fill(&self, full: bool) {
+        self.medium.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Lets the next sync fail. The process above has to stop; what was not synced may be gone.
+    pub fn fail_sync(&mut self) {
+        self.failing = true;
+        self.medium.rows.fail_next_sync(StorageError::Engine("the disk failed to sync".to_owned()));
+    }
+
+    /// Whether a process that stops now does so because of its disk.
+    pub fn is_at_fault(&self) -> bool {
+        self.failing || self.medium.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether a look finds what it looks for in any row, synced or not, as the engine holds it.
+    pub fn holds(&self, look: impl Fn(&[u8]) -> bool) -> bool {
+        self.medium.rows.tamper(|rows| rows.iter().any(|(key, value)| look(key) || look(value)))
+    }
+
     /// A sync ended: from now on the newest batch must be found at every opening.
-    fn synced(&mut self, kv: &MemoryKv) -> Result<(), StorageError> {
+    fn synced(&mut self, kv: &SimKv) -> Result<(), StorageError> {
         self.tail = Some(kv.newest_batch()?);
         Ok(())
     }
 
     fn apply_delay(&mut self) -> Duration {
-        self.stream.between(self.speed.apply.least, self.speed.apply.most)
+        self.slow * self.stream.between(self.speed.apply.least, self.speed.apply.most)
     }
 
     fn sync_delay(&mut self) -> Duration {
-        self.stream.between(self.speed.sync.least, self.speed.sync.most)
+        self.slow * self.stream.between(self.speed.sync.least, self.speed.sync.most)
     }
 }
 
 /// The store of one life of a node.
 #[derive(Debug)]
 pub struct NodeStore {
-    kv: MemoryKv,
+    kv: SimKv,
 }
 
 impl NodeStore {
@@ -177,7 +259,7 @@ struct Desk {
     waiting: VecDeque<Call>,
     applied: Vec<(Call, Answer)>,
     writer: Writer,
-    committer: Committer<Arc<MemoryKv>>,
+    committer: Committer<Arc<SimKv>>,
     /// Readers that wait for the disk, in the order they asked.
     readers: VecDeque<Arc<Mutex<Slot<()>>>>,
     /// Draws which reads miss the cache.
@@ -188,7 +270,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn sync(&mut self, kv: &MemoryKv, platter: &mut Platter) -> Result<(), StoreError> {
+    fn sync(&mut self, kv: &SimKv, platter: &mut Platter) -> Result<(), StoreError> {
         self.committer.sync()?;
         Ok(platter.synced(kv)?)
     }
@@ -197,7 +279,7 @@ impl Desk {
 /// The disk port of one life of a relay: the core asks, the world moves it on.
 #[derive(Clone)]
 pub struct RelayDisk {
-    kv: Arc<MemoryKv>,
+    kv: Arc<SimKv>,
     desk: Arc<Mutex<Desk>>,
     cached: f64,
 }
@@ -256,6 +338,10 @@ impl RelayDisk {
         let mut desk = lock(&self.desk);
         while let Some(call) = desk.waiting.pop_front() {
             let answer = desk.committer.apply(&call.commands);
+            if planted::active(Bug::AnswerEarly) {
+                Slot::fill(&call.slot, answer);
+                continue;
+            }
             desk.applied.push((call, answer));
         }
         desk.writer = Writer::Syncing;
@@ -263,16 +349,21 @@ impl RelayDisk {
     }
 
     /// The sync is done: everything applied is durable and answered.
-    pub fn sync(&self, platter: &mut Platter) {
+    ///
+    /// # Errors
+    /// The disk failed: nobody is answered, and the process must not go on.
+    pub fn sync(&self, platter: &mut Platter) -> Result<(), String> {
         let mut desk = lock(&self.desk);
         #[cfg(test)]
         let synced = if desk.early { Ok(()) } else { desk.sync(&self.kv, platter) };
         #[cfg(not(test))]
         let synced = desk.sync(&self.kv, platter);
+        synced.map_err(|error| error.to_string())?;
         desk.writer = Writer::Idle;
         for (call, answer) in std::mem::take(&mut desk.applied) {
-            Slot::fill(&call.slot, synced.clone().and(answer));
+            Slot::fill(&call.slot, answer);
         }
+        Ok(())
     }
 
     /// Plants a bug: from now on the writer answers without having synced.
@@ -356,7 +447,7 @@ mod tests {
                 }
             }
             drop(store);
-            let torn = platter.crash();
+            let torn = platter.crash(Keep::Drawn);
             assert_eq!(torn.lost + torn.kept, 3);
             *outcomes.get_mut(torn.lost as usize).unwrap() += 1;
             let store = NodeStore::open(&platter).unwrap();
@@ -387,13 +478,13 @@ mod tests {
             }));
         }
         let mut reads = 0;
-        assert!(executor.poll_ready().is_empty());
+        assert!(executor.poll_ready(None).is_empty());
         assert!(matches!(disk.due(&mut platter, &mut reads).as_slice(), [Due::Apply(_)]));
         assert!(disk.due(&mut platter, &mut reads).is_empty(), "one group at a time");
         disk.apply(&mut platter);
         assert!(!executor.has_ready(), "applied is not answered");
-        disk.sync(&mut platter);
-        assert_eq!(executor.poll_ready(), [0, 1, 2]);
+        disk.sync(&mut platter).unwrap();
+        assert_eq!(executor.poll_ready(None), [0, 1, 2]);
         assert!(disk.due(&mut platter, &mut reads).is_empty());
     }
 
@@ -405,10 +496,10 @@ mod tests {
         let store = Arc::new(KvStore::new(disk.clone()));
         let mut executor = Executor::new();
         executor.spawn(Box::pin(async move { store.waiting_peers(None, 1).await.unwrap().len() }));
-        assert!(executor.poll_ready().is_empty());
+        assert!(executor.poll_ready(None).is_empty());
         let mut reads = 0;
         assert!(matches!(disk.due(&mut platter, &mut reads).as_slice(), [Due::Read(_)]));
         disk.answer_read(&mut reads);
-        assert_eq!((executor.poll_ready(), reads), (vec![0], 0));
+        assert_eq!((executor.poll_ready(None), reads), (vec![0], 0));
     }
 }

@@ -46,6 +46,7 @@ pub struct Executor<T> {
     slots: Vec<Option<Slot<T>>>,
     free: Vec<usize>,
     ready: Ready,
+    polled: u64,
 }
 
 impl<T> Default for Executor<T> {
@@ -57,7 +58,7 @@ impl<T> Default for Executor<T> {
 impl<T> Executor<T> {
     /// Nothing to run.
     pub fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready: Ready::default() }
+        Self { slots: Vec::new(), free: Vec::new(), ready: Ready::default(), polled: 0 }
     }
 
     /// Takes a future in; it is polled first after all that were woken before.
@@ -87,10 +88,17 @@ impl<T> Executor<T> {
         !self.ready.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Polls every woken future once, in wake order; those woken meanwhile wait for the next call.
-    /// Returns the values of those that ended, in the order they ended.
-    pub fn poll_ready(&mut self) -> Vec<T> {
-        let woken = std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Polls every woken future once, in wake order; those woken meanwhile wait for the next call. With a bound it polls
+    /// so many at most, and the others stay woken. Returns the values of those that ended, in the order they ended.
+    pub fn poll_ready(&mut self, most: Option<u32>) -> Vec<T> {
+        let mut woken = std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(most) = most
+            && woken.len() > most as usize
+        {
+            let rest = woken.split_off(most as usize);
+            *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        }
+        self.polled += woken.len() as u64;
         let mut ended = Vec::new();
         for index in woken {
             let Some(place) = self.slots.get_mut(index) else { continue };
@@ -109,6 +117,11 @@ impl<T> Executor<T> {
             }
         }
         ended
+    }
+
+    /// How often futures were polled so far.
+    pub const fn polled(&self) -> u64 {
+        self.polled
     }
 }
 
@@ -162,10 +175,10 @@ mod tests {
                 n
             }));
         }
-        assert!(executor.poll_ready().is_empty());
+        assert!(executor.poll_ready(None).is_empty());
         assert!(!executor.has_ready());
         gate.open();
-        assert_eq!(executor.poll_ready(), [2, 1, 0]);
+        assert_eq!(executor.poll_ready(None), [2, 1, 0]);
         assert_eq!(executor.running(), 0);
     }
 
@@ -180,7 +193,7 @@ mod tests {
                 notes.lock().unwrap().push(n + 100);
             }));
         }
-        executor.poll_ready();
+        executor.poll_ready(None);
         drop(executor);
         gate.open();
         assert_eq!(*notes.lock().unwrap(), [0, 1, 2], "dropped, and none went on");
@@ -196,10 +209,10 @@ mod tests {
             cx.waker().wake_by_ref();
             Poll::Ready(())
         })));
-        assert_eq!(executor.poll_ready().len(), 1);
+        assert_eq!(executor.poll_ready(None).len(), 1);
         assert!(!executor.has_ready());
         executor.spawn(Box::pin(std::future::pending()));
-        executor.poll_ready();
+        executor.poll_ready(None);
         kept.lock().unwrap().take().unwrap().wake();
         assert!(!executor.has_ready());
         assert_eq!((executor.running(), executor.slots.len()), (1, 1), "the slot is used again");

@@ -1,20 +1,28 @@
 //! The network: links between processes, and when what is sent arrives.
-//! Owns: handshakes, latency, jitter, loss, the uplink's queue, silence and its detection.
+//! Owns: handshakes, latency, jitter, loss, both queues of an access link, outages, silence and its detection.
 //! Never: knows what a frame means, or touches a process; it schedules events and answers questions.
 //!
-//! A link is QUIC as an application sees it: frames of one direction arrive in order or the link is lost. A lost
-//! packet is therefore no lost frame but a later one, and holds back those behind it. The dialler has its link one
-//! round trip after it dialled, the other side half a round trip later. A process that dies or loses its network says
-//! nothing: the other end finds out by the silence.
+//! A link is QUIC as an application sees it: frames of one direction arrive in order or the link is lost. A lost,
+//! late or doubled packet is therefore no lost frame but a later one, and holds back those behind it. The dialler has
+//! its link one round trip after it dialled, the other side half a round trip later. A process that dies says nothing:
+//! the other end finds out by the silence. An outage shorter than that breaks nothing: what it swallowed is sent again
+//! once the path is back, after the pause between two probes, which grew with the outage.
 
-use std::collections::{BTreeSet, VecDeque};
+mod place;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::LinkId;
 
 use crate::engine::{Engine, Stream, Time};
-use crate::scenario::{Network, Rate};
+use crate::scenario::{Network, facts};
 use crate::world::Event;
+
+use place::Place;
+pub use place::{Access, Nat};
 
 /// A process's number.
 pub type ProcessNo = u32;
@@ -48,28 +56,38 @@ impl Side {
     }
 }
 
-/// Where a process hangs on the network.
-#[derive(Debug)]
-pub struct Place {
-    /// One way over its access link.
-    pub access: Duration,
-    /// What it can send.
-    pub uplink: Rate,
-    uplink_free: Time,
-    online: bool,
-    stream: Stream,
+/// What is sent on a link: a frame, and what the path needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    /// The frame; nothing when the bytes are none.
+    pub frame: Option<Arc<Frame>>,
+    /// Bytes on the stream.
+    pub bytes: usize,
+    /// How long its sender keeps it beyond what the network takes.
+    pub kept: Duration,
+}
+
+impl Cargo {
+    /// A frame of so many bytes.
+    pub const fn new(frame: Arc<Frame>, bytes: usize) -> Self {
+        Self { frame: Some(frame), bytes, kept: Duration::ZERO }
+    }
 }
 
 #[derive(Debug)]
 struct Parcel {
     departs: Time,
-    bytes: Vec<u8>,
+    arrives: Time,
+    cargo: Cargo,
 }
 
+/// One way of a link.
 #[derive(Debug, Default)]
 struct Direction {
     on_the_way: VecDeque<Parcel>,
     last_arrival: Time,
+    /// Nothing passes since then.
+    blocked: Option<Time>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +96,8 @@ enum End {
     Waiting,
     /// The process was told that the link stands.
     Up,
+    /// The process closed it and is told so next.
+    Leaving,
     /// The process was told that it is gone, or is gone itself.
     Gone,
 }
@@ -88,6 +108,10 @@ struct Half {
     process: ProcessNo,
     end: End,
     inward: Direction,
+    /// Counts the times it began or ceased to hear nothing.
+    silence: u32,
+    /// It hears nothing: the count of the silence whose end will be the link's.
+    silent: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -97,7 +121,7 @@ struct Conn {
     acceptor: Half,
     began: Time,
     exporter: [u8; 32],
-    /// Nothing passes any more; the ends find out, each at its time.
+    /// Nothing new passes any more; the ends find out, each at its time.
     dead: bool,
 }
 
@@ -124,12 +148,28 @@ pub struct Counts {
     pub frames: u64,
     /// Bytes sent, packet overhead included.
     pub bytes: u64,
-    /// Packets lost, and sent again.
+    /// Packets lost for whatever reason, and sent again.
     pub packets_lost: u64,
+    /// Of these, in a bad stretch of an access link.
+    pub lost_in_bursts: u64,
+    /// Of these, because the queue before an uplink was full.
+    pub lost_at_uplink: u64,
+    /// Of these, because the queue before a downlink was full.
+    pub lost_at_downlink: u64,
+    /// Of these, while the path was out.
+    pub lost_in_outages: u64,
+    /// Packets that arrived twice, and were dropped once.
+    pub packets_doubled: u64,
+    /// Packets that arrived behind later ones.
+    pub packets_reordered: u64,
     /// Links that stood.
     pub links: u64,
     /// Links that broke.
     pub broken: u64,
+    /// Dials that came to nothing.
+    pub dials_failed: u64,
+    /// Of these, because of address translation.
+    pub punches_failed: u64,
 }
 
 /// A standing link, as one end is told of it.
@@ -151,7 +191,8 @@ pub struct Net {
     conns: Vec<Option<Conn>>,
     free: Vec<u32>,
     generations: Vec<u32>,
-    cut: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// From whom nothing reaches whom, and for how many reasons.
+    cut: BTreeMap<(ProcessNo, ProcessNo), u32>,
     exporters: Stream,
     /// What went over it so far.
     pub counts: Counts,
@@ -166,21 +207,24 @@ impl Net {
             conns: Vec::new(),
             free: Vec::new(),
             generations: Vec::new(),
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             exporters,
             counts: Counts::default(),
         }
     }
 
     /// Adds the place of the next process.
-    pub fn add(&mut self, access: Duration, uplink: Rate, stream: Stream) {
-        self.places.push(Place { access, uplink, uplink_free: Time::ZERO, online: true, stream });
+    pub fn add(&mut self, access: Access, stream: Stream) {
+        self.places.push(Place::new(access, stream));
     }
 
     /// Starts a handshake. [`Event::Knock`] follows at the other side, or [`Event::DialFailed`].
     pub fn dial(&mut self, engine: &mut Engine<Event>, from: ProcessNo, to: ProcessNo) -> LinkId {
         let (exporter, now) = (self.exporters.chance().bytes(), engine.now());
-        let half = |process| Half { process, end: End::Waiting, inward: Direction::default() };
+        let half = |process| {
+            let (end, inward) = (End::Waiting, Direction::default());
+            Half { process, end, inward, silence: 0, silent: None }
+        };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.conns.push(None);
             self.generations.push(0);
@@ -194,30 +238,57 @@ impl Net {
             None => 0,
         };
         let link = LinkId::new(u64::from(generation) << 32 | u64::from(slot));
+        let (mut dialler, mut acceptor) = (half(from), half(to));
+        dialler.inward.blocked = (!self.reaches(to, from)).then_some(now);
+        acceptor.inward.blocked = (!self.reaches(from, to)).then_some(now);
+        let out = acceptor.inward.blocked.is_some();
         if let Some(place) = self.conns.get_mut(slot as usize) {
-            let (dialler, acceptor) = (half(from), half(to));
             *place = Some(Conn { generation, dialler, acceptor, began: now, exporter, dead: false });
         }
-        if self.reaches(from, to) {
-            let flight = self.flight(from, to, 1);
-            engine.after(flight, Event::Knock { link });
-        } else {
+        for process in [from, to] {
+            if let Some(place) = self.places.get_mut(process as usize) {
+                place.links.insert(link.get());
+            }
+        }
+        let translated = !out && !self.punches(from, to);
+        self.counts.punches_failed += u64::from(translated);
+        if out || translated {
             engine.after(self.settings.connect.0, Event::DialFailed { link });
+        } else {
+            let (flight, _) = self.flight(now, from, to, 1);
+            engine.after(flight, Event::Knock { link });
         }
         link
+    }
+
+    /// Whether a dial gets through both sides' address translation. Drawn per place and, for the rest of the chance,
+    /// per attempt: a pair that can be punched is so at nearly every first attempt.
+    fn punches(&mut self, from: ProcessNo, to: ProcessNo) -> bool {
+        let nat = |process: ProcessNo| self.places.get(process as usize).map(|place| place.access.nat);
+        match (nat(from).unwrap_or_default(), nat(to).unwrap_or_default()) {
+            (_, Nat::Open) => true,
+            (Nat::Open, Nat::Easy) => true,
+            (Nat::Easy, Nat::Easy) => {
+                let place = self.places.get_mut(from as usize);
+                place.is_none_or(|place| place.stream.happens(facts::first_attempt_share()))
+            }
+            (Nat::Hard, Nat::Easy) | (_, Nat::Hard) => false,
+        }
     }
 
     /// The handshake reached the other side. Answered: both ends are told in turn. Not answered: the dialler gives up.
     pub fn answer(&mut self, engine: &mut Engine<Event>, link: LinkId, accept: bool) {
         let Some(conn) = self.conn(link) else { return };
         let (from, to, began, dead) = (conn.dialler.process, conn.acceptor.process, conn.began, conn.dead);
-        if dead || !accept || !self.reaches(to, from) {
+        let out = conn.acceptor.inward.blocked.is_some() || conn.dialler.inward.blocked.is_some();
+        if dead || !accept || out {
             let give_up = began.plus(self.settings.connect.0);
             engine.at(give_up, Event::DialFailed { link });
             return;
         }
-        let back = engine.now().plus(self.flight(to, from, 3));
-        let there = back.plus(self.flight(from, to, 1));
+        let now = engine.now();
+        let back = now.plus(self.flight(now, to, from, 3).0);
+        let there = back.plus(self.flight(now, from, to, 1).0);
         // What an end sends once it is up must find the other up.
         if let Some(conn) = self.conn_mut(link) {
             conn.dialler.inward.last_arrival = back;
@@ -225,13 +296,6 @@ impl Net {
         }
         engine.at(back, Event::Up { link, side: Side::Dialler });
         engine.at(there, Event::Up { link, side: Side::Acceptor });
-    }
-
-    /// The handshake reached somebody who is not whom the dialler meant: it ends at once.
-    pub fn refuse(&mut self, engine: &mut Engine<Event>, link: LinkId) {
-        let Some((from, to)) = self.ends(link) else { return };
-        let back = self.flight(to, from, 1);
-        engine.after(back, Event::DialFailed { link });
     }
 
     /// Dialler and acceptor.
@@ -247,6 +311,7 @@ impl Net {
         conn.dead = true;
         (conn.dialler.end, conn.acceptor.end) = (End::Gone, End::Gone);
         self.release(link);
+        self.counts.dials_failed += u64::from(waiting);
         waiting.then_some(process)
     }
 
@@ -257,11 +322,17 @@ impl Net {
         if conn.half(side).end != End::Waiting {
             return None;
         }
-        if conn.dead {
+        if conn.dead || conn.half(side).inward.blocked.is_some() {
             let give_up = conn.began.plus(connect);
+            conn.dead = true;
             match side {
                 Side::Dialler => engine.at(give_up, Event::DialFailed { link }),
-                Side::Acceptor => conn.acceptor.end = End::Gone,
+                Side::Acceptor => {
+                    conn.acceptor.end = End::Gone;
+                    conn.acceptor.inward.on_the_way.clear();
+                    // The dialler believes that the link stands, and will hear nothing on it.
+                    self.fall_silent(engine, link, Side::Dialler);
+                }
             }
             self.release(link);
             return None;
@@ -275,43 +346,85 @@ impl Net {
         Some(Standing { process, peer, exporter })
     }
 
-    /// Sends a frame from an end. Returns when its last byte leaves; `None` when the link is gone for that end.
-    pub fn send(&mut self, engine: &mut Engine<Event>, link: LinkId, from: ProcessNo, bytes: Vec<u8>) -> Option<Time> {
+    /// Sends from an end. Returns when the last byte leaves; `None` when the link is gone for that end.
+    pub fn send(&mut self, engine: &mut Engine<Event>, link: LinkId, from: ProcessNo, cargo: Cargo) -> Option<Time> {
         let side = self.side(link, from)?;
         let conn = self.conn(link)?;
         if conn.half(side).end != End::Up {
             return None;
         }
-        let (to, dead) = (conn.half(side.other()).process, conn.dead);
-        let packets = bytes.len().div_ceil(PACKET_PAYLOAD).max(1);
-        let on_wire = bytes.len() + packets * PACKET_OVERHEAD;
-        let place = self.places.get_mut(from as usize)?;
-        let departs = engine.now().max(place.uplink_free).plus(place.uplink.time_of(on_wire));
-        place.uplink_free = departs;
+        let other = side.other();
+        let (to, dead) = (conn.half(other).process, conn.dead);
+        let out = conn.half(other).inward.blocked.is_some();
+        let packets = cargo.bytes.div_ceil(PACKET_PAYLOAD).max(1);
+        let mut on_wire = cargo.bytes + packets * PACKET_OVERHEAD;
+        let (now, buffer) = (engine.now(), self.settings.buffer.0);
+        if self.settings.duplicate.0 > 0.0
+            && let Some(place) = self.places.get_mut(from as usize)
+        {
+            let doubled = (0..packets).filter(|_| place.stream.happens(self.settings.duplicate.0)).count();
+            on_wire += doubled * (PACKET_PAYLOAD + PACKET_OVERHEAD).min(on_wire);
+            self.counts.packets_doubled += doubled as u64;
+        }
+        let (departs, no_room) = self.places.get_mut(from as usize)?.depart(now, on_wire, buffer);
         self.counts.bytes += on_wire as u64;
         // Into the void: the sender does not know yet.
         if dead {
+            self.counts.lost_in_outages += packets as u64;
+            self.counts.packets_lost += packets as u64;
             return Some(departs);
         }
-        let arrives = departs.plus(self.flight(from, to, packets));
-        let inward = &mut self.conn_mut(link)?.half_mut(side.other()).inward;
-        let arrives = arrives.max(inward.last_arrival.plus(Duration::from_nanos(1)));
+        if out {
+            self.counts.lost_in_outages += packets as u64;
+            self.counts.packets_lost += packets as u64;
+            let inward = &mut self.conn_mut(link)?.half_mut(other).inward;
+            inward.on_the_way.push_back(Parcel { departs, arrives: Time::NEVER, cargo });
+            return Some(departs);
+        }
+        let (mut flight, mut late) = self.flight(departs, from, to, packets);
+        if no_room {
+            // The tail of the queue was dropped; the sender finds out a round trip later.
+            flight += 2 * self.least(from, to);
+            self.counts.lost_at_uplink += packets as u64;
+            self.counts.packets_lost += packets as u64;
+            late = true;
+        }
+        let far = departs.plus(flight).plus(cargo.kept);
+        let receiver = self.places.get_mut(to as usize)?;
+        let mut arrives = if late || !cargo.kept.is_zero() {
+            receiver.come_late(far, on_wire)
+        } else {
+            let (arrives, no_room) = receiver.come_in(far, on_wire, buffer);
+            if no_room {
+                self.counts.lost_at_downlink += packets as u64;
+                self.counts.packets_lost += packets as u64;
+                arrives.plus(2 * self.least(from, to))
+            } else {
+                arrives
+            }
+        };
+        let inward = &mut self.conn_mut(link)?.half_mut(other).inward;
+        arrives = arrives.max(inward.last_arrival.plus(Duration::from_nanos(1)));
         inward.last_arrival = arrives;
-        inward.on_the_way.push_back(Parcel { departs, bytes });
-        engine.at(arrives, Event::Arrive { link, side: side.other() });
+        inward.on_the_way.push_back(Parcel { departs, arrives, cargo });
+        engine.at(arrives, Event::Arrive { link, side: other });
         Some(departs)
     }
 
-    /// A frame arrived at an end; nothing if it was lost with its sender or its receiver.
-    pub fn arrive(&mut self, link: LinkId, side: Side) -> Option<(ProcessNo, Vec<u8>)> {
+    /// Something arrived at an end; nothing if it was lost with its sender or its receiver, or is late.
+    pub fn arrive(&mut self, now: Time, link: LinkId, side: Side) -> Option<(ProcessNo, Cargo)> {
         let half = self.conn_mut(link)?.half_mut(side);
+        // An outage swallowed it: it has another time now, or none yet.
+        if half.inward.blocked.is_some() || half.inward.on_the_way.front()?.arrives > now {
+            return None;
+        }
         let parcel = half.inward.on_the_way.pop_front()?;
         if half.end != End::Up {
             return None;
         }
         let process = half.process;
         self.counts.frames += 1;
-        Some((process, parcel.bytes))
+        Some((process, parcel.cargo))
     }
 
     /// An end closes the link: what it sent still arrives, then the other end is told. The closer is told at once.
@@ -322,132 +435,279 @@ impl Net {
             return;
         }
         let other = side.other();
+        conn.half_mut(side).end = End::Leaving;
         conn.half_mut(side).inward.on_the_way.clear();
         let (last, to) = (conn.half(other).inward.last_arrival, conn.half(other).process);
         let was_dead = std::mem::replace(&mut conn.dead, true);
-        engine.at(engine.now(), Event::Lost { link, side });
+        let now = engine.now();
+        engine.at(now, Event::Lost { link, side });
         if !was_dead {
-            let told = engine.now().plus(self.flight(process, to, 1)).max(last.plus(Duration::from_nanos(1)));
+            let flight = self.flight(now, process, to, 1).0;
+            let told = now.plus(flight).max(last.plus(Duration::from_nanos(1)));
             engine.at(told, Event::Lost { link, side: other });
         }
     }
 
-    /// An end is told that the link is gone; nothing if it knows.
-    pub fn lost(&mut self, link: LinkId, side: Side) -> Option<ProcessNo> {
+    /// An end is told that the link is gone; nothing if it knows, or if the word does not reach it.
+    pub fn lost(&mut self, engine: &mut Engine<Event>, link: LinkId, side: Side) -> Option<ProcessNo> {
         let conn = self.conn_mut(link)?;
         conn.dead = true;
+        if conn.half(side).end == End::Up && conn.half(side).inward.blocked.is_some() {
+            self.fall_silent(engine, link, side);
+            return None;
+        }
         let half = conn.half_mut(side);
         let was = std::mem::replace(&mut half.end, End::Gone);
         half.inward.on_the_way.clear();
         let process = half.process;
-        self.counts.broken += u64::from(was == End::Up);
+        let stood = matches!(was, End::Up | End::Leaving);
+        self.counts.broken += u64::from(stood);
         self.release(link);
-        (was == End::Up).then_some(process)
+        stood.then_some(process)
+    }
+
+    /// An end has heard nothing for its idle time; nothing if it heard something since.
+    pub fn silent(&mut self, engine: &mut Engine<Event>, link: LinkId, side: Side, silence: u32) -> Option<ProcessNo> {
+        let conn = self.conn_mut(link)?;
+        let half = conn.half_mut(side);
+        if half.silent != Some(silence) || half.end != End::Up {
+            return None;
+        }
+        half.end = End::Gone;
+        half.inward.on_the_way.clear();
+        let process = half.process;
+        conn.dead = true;
+        self.counts.broken += 1;
+        // It goes without a word: the other end hears nothing any more, either.
+        self.fall_silent(engine, link, side.other());
+        self.release(link);
+        Some(process)
+    }
+
+    /// Plans the end of an end's patience, unless it is running out already.
+    fn fall_silent(&mut self, engine: &mut Engine<Event>, link: LinkId, side: Side) {
+        let detect = self.settings.detect;
+        let Some(conn) = self.conn_mut(link) else { return };
+        let half = conn.half_mut(side);
+        if half.end != End::Up || half.silent.is_some() {
+            return;
+        }
+        half.silence += 1;
+        let (silence, process) = (half.silence, half.process);
+        half.silent = Some(silence);
+        if let Some(place) = self.places.get_mut(process as usize) {
+            let delay = place.stream.between(detect.least, detect.most);
+            engine.after(delay, Event::Silent { link, side, silence });
+        }
     }
 
     /// A process died: its ends are gone, and what had not left its uplink is lost.
     pub fn crash(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
-        self.break_links(engine, |a, b| a == process || b == process, Some(process));
+        let now = engine.now();
+        for link in self.links_of(process) {
+            let Some(side) = self.side(link, process) else { continue };
+            let Some(conn) = self.conn_mut(link) else { continue };
+            conn.dead = true;
+            let half = conn.half_mut(side);
+            half.end = End::Gone;
+            half.inward.on_the_way.clear();
+            // Packets that left are on their way, unless the way is out.
+            let inward = &mut conn.half_mut(side.other()).inward;
+            let out = inward.blocked.is_some();
+            inward.on_the_way.retain(|parcel| !out && parcel.departs <= now);
+            self.fall_silent(engine, link, side.other());
+            self.release(link);
+        }
         if let Some(place) = self.places.get_mut(process as usize) {
-            place.uplink_free = engine.now();
+            place.uplink_free = now;
         }
     }
 
-    /// A process loses its network: nothing passes, and both ends of each link find out by the silence.
+    /// Every link of a process breaks where it stands, and both ends are told at once: a reset that reaches both.
+    pub fn break_all(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
+        for link in self.links_of(process) {
+            let Some(conn) = self.conn_mut(link) else { continue };
+            conn.dead = true;
+            for side in [Side::Dialler, Side::Acceptor] {
+                let half = conn.half_mut(side);
+                half.inward.on_the_way.clear();
+                half.inward.blocked = None;
+                if half.end == End::Up {
+                    engine.at(engine.now(), Event::Lost { link, side });
+                }
+            }
+        }
+    }
+
+    /// A process loses its network: nothing passes until it is back.
     pub fn disconnect(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
         if let Some(place) = self.places.get_mut(process as usize) {
-            place.online = false;
+            place.away = true;
         }
-        self.break_links(engine, |a, b| a == process || b == process, None);
+        self.links_of(process).into_iter().for_each(|link| self.look_again(engine, link));
     }
 
-    /// A process has its network back.
-    pub fn reconnect(&mut self, process: ProcessNo) {
+    /// A process has its network back, as far as it is up to its owner.
+    pub fn reconnect(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
         if let Some(place) = self.places.get_mut(process as usize) {
-            place.online = true;
+            place.away = false;
         }
+        self.links_of(process).into_iter().for_each(|link| self.look_again(engine, link));
+    }
+
+    /// One fault more, or one less, keeps a process off the network.
+    pub fn hold(&mut self, engine: &mut Engine<Event>, process: ProcessNo, held: bool) {
+        if let Some(place) = self.places.get_mut(process as usize) {
+            place.held = if held { place.held + 1 } else { place.held.saturating_sub(1) };
+        }
+        self.links_of(process).into_iter().for_each(|link| self.look_again(engine, link));
     }
 
     /// Whether a process has its network.
     pub fn is_online(&self, process: ProcessNo) -> bool {
-        self.places.get(process as usize).is_some_and(|place| place.online)
+        self.places.get(process as usize).is_some_and(Place::is_online)
     }
 
-    /// Nothing passes between two processes any more.
-    pub fn cut(&mut self, engine: &mut Engine<Event>, a: ProcessNo, b: ProcessNo) {
-        self.cut.insert((a.min(b), a.max(b)));
-        self.break_links(engine, |x, y| (x.min(y), x.max(y)) == (a.min(b), a.max(b)), None);
+    /// Nothing from one process reaches the other any more; the way back is another matter.
+    pub fn cut(&mut self, engine: &mut Engine<Event>, from: ProcessNo, to: ProcessNo) {
+        *self.cut.entry((from, to)).or_default() += 1;
+        self.between(from, to).into_iter().for_each(|link| self.look_again(engine, link));
     }
 
-    /// Two processes reach each other again.
-    pub fn heal(&mut self, a: ProcessNo, b: ProcessNo) {
-        self.cut.remove(&(a.min(b), a.max(b)));
-    }
-
-    fn reaches(&self, a: ProcessNo, b: ProcessNo) -> bool {
-        self.is_online(a) && self.is_online(b) && !self.cut.contains(&(a.min(b), a.max(b)))
-    }
-
-    /// Ends every link between processes that `hits` names. The ends of `silent` itself are told nothing: it is gone.
-    fn break_links(
-        &mut self,
-        engine: &mut Engine<Event>,
-        hits: impl Fn(ProcessNo, ProcessNo) -> bool,
-        silent: Option<ProcessNo>,
-    ) {
-        let now = engine.now();
-        let detect = self.settings.detect;
-        let mut quiet = Vec::new();
-        for (slot, conn) in self.conns.iter_mut().enumerate() {
-            let Some(conn) = conn else { continue };
-            let (dialler, acceptor) = (conn.dialler.process, conn.acceptor.process);
-            if !hits(dialler, acceptor) {
-                continue;
+    /// One reason less why nothing from one process reaches the other.
+    pub fn heal(&mut self, engine: &mut Engine<Event>, from: ProcessNo, to: ProcessNo) {
+        if let Some(reasons) = self.cut.get_mut(&(from, to)) {
+            *reasons -= 1;
+            if *reasons == 0 {
+                self.cut.remove(&(from, to));
             }
-            let link = LinkId::new(u64::from(conn.generation) << 32 | slot as u64);
-            // With neither end's handshake done, the knock or its answer finds the way closed.
-            let was_dead = std::mem::replace(&mut conn.dead, true);
-            for side in [Side::Dialler, Side::Acceptor] {
-                let sender = conn.half(side.other()).process;
-                let half = conn.half_mut(side);
-                if silent == Some(half.process) {
-                    half.end = End::Gone;
-                    half.inward.on_the_way.clear();
-                    continue;
-                }
-                // Packets that left a process which then died are on their way; a way that is cut loses them.
-                let kept = silent == Some(sender);
-                half.inward.on_the_way.retain(|parcel| kept && parcel.departs <= now);
-                if half.end == End::Up
-                    && !was_dead
-                    && let Some(place) = self.places.get_mut(half.process as usize)
-                {
-                    let delay = place.stream.between(detect.least, detect.most);
-                    engine.after(delay, Event::Lost { link, side });
-                }
-            }
-            quiet.push(link);
         }
-        quiet.into_iter().for_each(|link| self.release(link));
+        self.between(from, to).into_iter().for_each(|link| self.look_again(engine, link));
     }
 
-    /// One way for so many packets: the least there is, jitter, and a retransmission for each time one is lost.
-    fn flight(&mut self, from: ProcessNo, to: ProcessNo, packets: usize) -> Duration {
-        let access = |net: &Self, process: ProcessNo| net.places.get(process as usize).map(|place| place.access);
-        let least =
-            self.settings.core.0 + access(self, from).unwrap_or_default() + access(self, to).unwrap_or_default();
-        let (jitter, loss) = (self.settings.jitter.0, self.settings.loss.0);
-        let Some(place) = self.places.get_mut(from as usize) else { return least };
-        let mut flight = least + place.stream.exponential(jitter);
+    /// Everybody reaches everybody again, except those whose owners are away.
+    pub fn heal_all(&mut self, engine: &mut Engine<Event>) {
+        self.cut.clear();
+        self.places.iter_mut().for_each(|place| place.held = 0);
+        for process in 0..self.places.len() as ProcessNo {
+            self.links_of(process).into_iter().for_each(|link| self.look_again(engine, link));
+        }
+    }
+
+    fn links_of(&self, process: ProcessNo) -> Vec<LinkId> {
+        let links = self.places.get(process as usize).into_iter().flat_map(|place| &place.links);
+        links.map(|link| LinkId::new(*link)).collect()
+    }
+
+    fn between(&self, a: ProcessNo, b: ProcessNo) -> Vec<LinkId> {
+        let links = |process: ProcessNo| self.places.get(process as usize).map(|place| &place.links);
+        let (Some(one), Some(other)) = (links(a), links(b)) else { return Vec::new() };
+        let (few, many) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+        few.intersection(many).map(|link| LinkId::new(*link)).collect()
+    }
+
+    fn reaches(&self, from: ProcessNo, to: ProcessNo) -> bool {
+        self.is_online(from) && self.is_online(to) && !self.cut.contains_key(&(from, to))
+    }
+
+    /// The path of a link may have changed: what is out is out, what is back sends again what was swallowed.
+    fn look_again(&mut self, engine: &mut Engine<Event>, link: LinkId) {
+        for side in [Side::Dialler, Side::Acceptor] {
+            let Some(conn) = self.conn(link) else { return };
+            let (to, from) = (conn.half(side).process, conn.half(side.other()).process);
+            let (was, stands) = (conn.half(side).inward.blocked, self.reaches(from, to));
+            match (was, stands) {
+                (None, false) => {
+                    let now = engine.now();
+                    if let Some(conn) = self.conn_mut(link) {
+                        conn.half_mut(side).inward.blocked = Some(now);
+                    }
+                    self.fall_silent(engine, link, side);
+                }
+                (Some(since), true) => self.resume(engine, link, side, since),
+                (None, true) | (Some(_), false) => {}
+            }
+        }
+    }
+
+    /// A way is back after an outage.
+    fn resume(&mut self, engine: &mut Engine<Event>, link: LinkId, side: Side, since: Time) {
+        let now = engine.now();
+        let Some(conn) = self.conn_mut(link) else { return };
+        let (to, from) = (conn.half(side).process, conn.half(side.other()).process);
+        let dead = conn.dead;
+        let half = conn.half_mut(side);
+        half.inward.blocked = None;
+        if dead {
+            // Nobody sends again what a dead link swallowed, and its end goes on hearing nothing.
+            half.inward.on_the_way.clear();
+            return;
+        }
+        half.silent = None;
+        let mut waiting = std::mem::take(&mut half.inward.on_the_way);
+        if waiting.is_empty() {
+            return;
+        }
+        // The pause between two probes has doubled with the outage: the next one comes within as long again.
+        let (least, network) = (self.least(from, to), self.settings.jitter.0);
+        let Some(place) = self.places.get_mut(from as usize) else { return };
+        let pause = place.stream.between(Duration::ZERO, now.since(since).max(ACK_DELAY));
+        let mut at = now.plus(pause).plus(least).plus(place.stream.exponential(network));
+        for parcel in &mut waiting {
+            at = at.max(parcel.departs).plus(Duration::from_nanos(1));
+            parcel.arrives = at;
+            engine.at(at, Event::Arrive { link, side });
+        }
+        if let Some(conn) = self.conn_mut(link) {
+            let inward = &mut conn.half_mut(side).inward;
+            (inward.on_the_way, inward.last_arrival) = (waiting, at);
+        }
+    }
+
+    /// The least time from one process to another.
+    fn least(&self, from: ProcessNo, to: ProcessNo) -> Duration {
+        let (Some(from), Some(to)) = (self.places.get(from as usize), self.places.get(to as usize)) else {
+            return self.settings.core.0;
+        };
+        let core = from.access.region.zip(to.access.region).and_then(|(one, other)| one.one_way(other));
+        core.unwrap_or(self.settings.core.0) + from.access.latency + to.access.latency
+    }
+
+    /// One way for so many packets, and whether they had to be sent again: the least there is, jitter for the latest of
+    /// them, and a retransmission for each time one is lost.
+    fn flight(&mut self, at: Time, from: ProcessNo, to: ProcessNo, packets: usize) -> (Duration, bool) {
+        let least = self.least(from, to);
+        let (mut kept, mut bad) = (1.0, false);
+        // The network's own loss goes with the sender's bursts.
+        for (process, behind) in [(from, self.settings.loss.0), (to, 0.0)] {
+            if let Some(place) = self.places.get_mut(process as usize) {
+                let (loss, in_burst) = place.loss(at, behind, &self.settings);
+                kept *= 1.0 - loss;
+                bad |= in_burst;
+            }
+        }
+        let loss = 1.0 - kept;
+        let Some(place) = self.places.get_mut(from as usize) else { return (least, false) };
+        // The latest of n exponential delays is later by the n-th harmonic number.
+        let harmonic = (1..=packets.min(32)).fold(0.0, |sum, n| sum + 1.0 / n as f64);
+        let jitter = self.settings.jitter.0;
+        let spread = Duration::from_nanos((jitter.as_nanos() as f64 * (harmonic - 1.0)) as u64);
+        let mut flight = least + place.stream.exponential(jitter) + spread;
+        if place.stream.happens(self.settings.reorder.0) {
+            // In order is when the packet that was overtaken is here, too.
+            flight += place.stream.between(Duration::ZERO, 2 * jitter + least / 4);
+            self.counts.packets_reordered += 1;
+        }
         let some_lost = 1.0 - (0..packets).fold(1.0, |all_arrive, _| all_arrive * (1.0 - loss));
         let (mut share, mut times) = (some_lost, 0);
         while times < RETRANSMISSIONS_MAX && place.stream.happens(share) {
             self.counts.packets_lost += 1;
+            self.counts.lost_in_bursts += u64::from(bad);
             // Each probe that is lost too doubles the wait (RFC 9002 §6.2.1).
             flight += (2 * least + least / 4 + ACK_DELAY) * (1 << times.min(4));
             (share, times) = (loss, times + 1);
         }
-        flight
+        (flight, times > 0)
     }
 
     fn side(&self, link: LinkId, process: ProcessNo) -> Option<Side> {
@@ -471,9 +731,16 @@ impl Net {
 
     /// Gives the slot back once both ends are gone: its next link has another generation.
     fn release(&mut self, link: LinkId) {
-        let both_gone =
-            self.conn(link).is_some_and(|conn| conn.dialler.end == End::Gone && conn.acceptor.end == End::Gone);
-        if both_gone && let Some(place) = self.conns.get_mut((link.get() & 0xffff_ffff) as usize) {
+        let Some(conn) = self.conn(link) else { return };
+        if conn.dialler.end != End::Gone || conn.acceptor.end != End::Gone {
+            return;
+        }
+        for process in [conn.dialler.process, conn.acceptor.process] {
+            if let Some(place) = self.places.get_mut(process as usize) {
+                place.links.remove(&link.get());
+            }
+        }
+        if let Some(place) = self.conns.get_mut((link.get() & 0xffff_ffff) as usize) {
             *place = None;
             self.free.push((link.get() & 0xffff_ffff) as u32);
         }
@@ -481,5 +748,5 @@ impl Net {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests;

@@ -2,6 +2,8 @@
 //! Owns: the clock, the pending events, the trace hash, the derivation of chance.
 //! Never: knows what an event means; nothing here has heard of nodes or relays.
 
+mod exact;
+mod floor;
 pub mod stream;
 pub mod time;
 pub mod trace;
@@ -9,6 +11,7 @@ pub mod wheel;
 
 use std::time::Duration;
 
+pub use floor::{Floor, floor};
 pub use stream::{Entity, Seed, Stream};
 pub use time::Time;
 pub use trace::Trace;

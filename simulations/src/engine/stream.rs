@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use whimbrel_crypto::chance::{Chance, Seed as ChanceSeed};
 
+use super::exact;
 use super::time::nanos;
 
 /// What a whole run is drawn from.
@@ -110,6 +111,14 @@ impl Stream {
         Duration::from_nanos(scaled as u64)
     }
 
+    /// Weibull distributed with this mean and shape, cut like [`Stream::exponential`] before the stretch.
+    pub fn weibull(&mut self, mean: Duration, shape: f64) -> Duration {
+        let draw = self.standard_exponential().clamp(1e-9, 20.0);
+        let scale = mean.as_nanos() as f64 / exact::exp(exact::ln_gamma(1.0 + 1.0 / shape));
+        let stretched = scale * exact::exp(exact::ln(draw) / shape);
+        Duration::from_nanos(stretched.min(1e18) as u64)
+    }
+
     /// Von Neumann's method ("Various techniques used in connection with random digits", 1951): comparisons and
     /// additions only. A logarithm would come from the platform's library, and its last bit with it.
     fn standard_exponential(&mut self) -> f64 {
@@ -161,6 +170,23 @@ mod tests {
         // e^-2 of them are beyond twice the mean: 2,707 expected, standard deviation 48.
         let beyond = draws.iter().filter(|draw| **draw > 2 * mean).count();
         assert!((2_500..2_900).contains(&beyond), "{beyond} beyond twice the mean");
+    }
+
+    #[test]
+    fn weibull_draws_have_their_mean_and_their_median() {
+        for shape in [0.6077, 1.0, 2.0] {
+            let mut stream = Seed::from(1).stream(Entity::World, "test");
+            let mean = Duration::from_secs(100);
+            let mut draws: Vec<_> = (0..20_000).map(|_| stream.weibull(mean, shape).as_secs_f64()).collect();
+            let average = draws.iter().sum::<f64>() / 20_000.0;
+            assert!((95.0..105.0).contains(&average), "shape {shape}: mean of {average}");
+            draws.sort_by(f64::total_cmp);
+            // Mean over gamma(1 + 1/k), times ln(2)^(1/k).
+            let expected =
+                100.0 / exact::exp(exact::ln_gamma(1.0 + 1.0 / shape)) * std::f64::consts::LN_2.powf(1.0 / shape);
+            let median = draws.get(10_000).copied().unwrap_or_default();
+            assert!((median / expected - 1.0).abs() < 0.05, "shape {shape}: median {median}, not {expected}");
+        }
     }
 
     #[test]

@@ -2,12 +2,16 @@
 //! Owns: the keys, their defaults and the checks that need more than one key.
 //! Never: guesses: a key that is not known, or that nothing would use, is an error with its line.
 
+pub mod facts;
 mod units;
 
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 use whimbrel_protocol::id::Domain;
 
+use crate::faults::{Fault, Kind, Plan, Target};
+
+pub use facts::Region;
 pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
@@ -76,8 +80,18 @@ pub struct Network {
     pub core: Span,
     /// Mean of what each packet takes longer than the least; exponential.
     pub jitter: Span,
-    /// Packets lost. A lost packet costs a round trip or more and holds back what follows it on its link.
+    /// Packets lost in the long run. A lost packet costs a round trip or more and holds back what follows it.
     pub loss: Share,
+    /// Mean length of the stretches in which packets are lost; zero: each is lost for itself.
+    pub burst: Span,
+    /// Packets lost in such a stretch; none is lost outside. Without effect below `loss`.
+    pub burst_loss: Share,
+    /// Packets that arrive twice: they cost bytes.
+    pub duplicate: Share,
+    /// Frames with a packet that is overtaken by later ones: they cost time.
+    pub reorder: Share,
+    /// What the queue before an access link holds, as time on that link; what finds no room is lost and sent again.
+    pub buffer: Span,
     /// How long after its peer fell silent a process gives a link up.
     pub detect: Range,
     /// How long a process tries to reach one that does not answer.
@@ -93,6 +107,13 @@ impl Default for Network {
             jitter: Span(millis(2)),
             // WiFi 0.1-0.2 %, 4G 0.2-0.5 %.
             loss: Share(0.002),
+            // Losses cluster (radio state changes, full queues): a fifth of what is sent in a tenth of a second.
+            burst: Span(millis(100)),
+            burst_loss: Share(0.2),
+            duplicate: Share(0.0),
+            reorder: Share(0.001),
+            // Home routers keep about as much.
+            buffer: Span(millis(250)),
             // Three lost probes to the idle time of a link.
             detect: Range { least: millis(3_000), most: millis(10_000) },
             connect: Span(millis(5_000)),
@@ -130,12 +151,18 @@ impl Default for Disk {
 pub struct Relay {
     /// The domain it serves.
     pub domain: Domain,
+    /// Where it is: a name of one of the tables of regions. Between two regions the table's time counts, not `core`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// One way over its access link.
     #[serde(default = "default_relay_access")]
     pub access: Range,
     /// What it can send.
     #[serde(default = "default_relay_uplink")]
     pub uplink: Rate,
+    /// What it can receive.
+    #[serde(default = "default_relay_uplink")]
+    pub downlink: Rate,
     /// Its disk.
     #[serde(default)]
     pub disk: Disk,
@@ -149,20 +176,51 @@ pub struct Population {
     pub relay: Domain,
     /// How many.
     pub count: u32,
+    /// Where they are: a name of one of the tables of regions. Between two regions the table's time counts, not `core`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Their access link, by its name in the table of access profiles; the keys below come first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// One way over the access link, drawn for each.
-    #[serde(default = "default_access")]
-    pub access: Range,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Range>,
     /// What each can send.
-    #[serde(default = "default_uplink")]
-    pub uplink: Rate,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Rate>,
+    /// What each can receive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downlink: Option<Rate>,
     /// The disk of each.
     #[serde(default)]
     pub disk: Disk,
     /// Whether each can be dialled by other nodes.
     #[serde(default)]
     pub direct: bool,
+    /// Their address translation; without it anybody who may dial them reaches them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<NatShares>,
     /// How they come and go; without it they stay.
     pub churn: Option<Churn>,
+}
+
+/// How networks of a population translate addresses. Drawn for each network, not for each pair: where one fails, its
+/// neighbours fail.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatShares {
+    /// Networks that anybody reaches.
+    pub open: Share,
+    /// Networks that nobody punches a hole into.
+    pub hard: Share,
+    /// Nodes that share a network.
+    pub nodes: u32,
+}
+
+impl Default for NatShares {
+    fn default() -> Self {
+        Self { open: Share(0.0), hard: Share(facts::hard_nat_share()), nodes: 1 }
+    }
 }
 
 /// How nodes come and go.
@@ -175,24 +233,33 @@ pub struct Churn {
     pub online: Span,
     /// Mean time away.
     pub away: Span,
+    /// Weibull shape of both times: below one, many are short and some are very long. One is exponential.
+    #[serde(default = "facts::session_shape")]
+    pub shape: f64,
     /// How often leaving is a kill that loses what is not synced; otherwise only the network is gone.
     #[serde(default)]
     pub kill: Share,
 }
 
 /// Who knows whom.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Friends {
     /// Everybody knows so many that follow in the order of population; the last is followed by the first.
     pub ring: u32,
     /// So many pairs more, drawn among all.
     pub random: u32,
+    /// So many groups, each opened by somebody for people they know.
+    pub groups: u32,
+    /// Least and most people in a group, whoever opens it included.
+    pub group_size: [u32; 2],
+    /// Groups that two of their members open at the same moment.
+    pub twins: Share,
 }
 
 impl Default for Friends {
     fn default() -> Self {
-        Self { ring: 1, random: 0 }
+        Self { ring: 1, random: 0, groups: 0, group_size: [3, 8], twins: Share(0.0) }
     }
 }
 
@@ -215,58 +282,43 @@ impl Default for Workload {
     }
 }
 
-/// Something that goes wrong.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
-pub enum Fault {
-    /// A relay is killed, loses what is not synced, and starts again from its store.
-    Crash {
-        /// When.
-        at: Span,
-        /// The relay's domain.
-        target: Domain,
-        /// How long it stays down.
-        down: Span,
-    },
-    /// Nothing passes between two relays, either way.
-    Partition {
-        /// When.
-        at: Span,
-        /// The relays' domains.
-        between: [Domain; 2],
-        /// How long.
-        lasts: Span,
-    },
-}
-
-impl Fault {
-    /// When it strikes.
-    pub const fn at(&self) -> Span {
-        match self {
-            Self::Crash { at, .. } | Self::Partition { at, .. } => *at,
-        }
-    }
-
-    /// How long it lasts.
-    pub const fn lasts(&self) -> Span {
-        match self {
-            Self::Crash { down: lasts, .. } | Self::Partition { lasts, .. } => *lasts,
-        }
-    }
-}
-
 impl Relay {
     /// A relay with every default.
     pub fn with_defaults(domain: Domain) -> Self {
-        Self { domain, access: default_relay_access(), uplink: default_relay_uplink(), disk: Disk::default() }
+        let (uplink, downlink) = (default_relay_uplink(), default_relay_uplink());
+        Self { domain, region: None, access: default_relay_access(), uplink, downlink, disk: Disk::default() }
     }
 }
 
 impl Population {
     /// One node with every default.
     pub fn with_defaults(relay: Domain) -> Self {
-        let (access, uplink, disk) = (default_access(), default_uplink(), Disk::default());
-        Self { relay, count: 1, access, uplink, disk, direct: false, churn: None }
+        Self {
+            relay,
+            count: 1,
+            region: None,
+            profile: None,
+            access: None,
+            uplink: None,
+            downlink: None,
+            disk: Disk::default(),
+            direct: false,
+            nat: None,
+            churn: None,
+        }
+    }
+
+    /// What is said of the access link: by its own keys, else by its profile, else by default.
+    pub fn access(&self) -> (Range, facts::Access) {
+        let profile = self.profile.as_deref().and_then(facts::access).unwrap_or_default();
+        let latency = profile.latency.map(|latency| Range { least: latency, most: latency });
+        let access = facts::Access {
+            latency: None,
+            up: Some(self.uplink.or(profile.up).unwrap_or(default_uplink())),
+            down: Some(self.downlink.or(profile.down).unwrap_or(default_downlink())),
+            loss: profile.loss,
+        };
+        (self.access.or(latency).unwrap_or_else(default_access), access)
     }
 }
 
@@ -279,9 +331,14 @@ fn default_access() -> Range {
     Range { least: std::time::Duration::from_millis(5), most: std::time::Duration::from_millis(25) }
 }
 
-fn default_uplink() -> Rate {
+const fn default_uplink() -> Rate {
     // World median of fixed lines, October 2023.
     Rate { bits: 38_000_000 }
+}
+
+const fn default_downlink() -> Rate {
+    // The same.
+    Rate { bits: 83_000_000 }
 }
 
 fn default_relay_access() -> Range {
@@ -351,6 +408,11 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// What goes wrong, as the file says.
+    pub fn plan(&self) -> Plan {
+        Plan { faults: self.fault.clone() }
+    }
+
     /// How many nodes there are.
     pub fn nodes(&self) -> u32 {
         self.population.iter().fold(0, |sum, population| sum.saturating_add(population.count))
@@ -381,11 +443,41 @@ impl Scenario {
                 return wrong(format!("population.{n}.churn"), "times online and away are more than zero");
             }
         }
+        let regions = (self.relay.iter().enumerate())
+            .map(|(n, relay)| (format!("relay.{n}.region"), &relay.region))
+            .chain((self.population.iter().enumerate()).map(|(n, of)| (format!("population.{n}.region"), &of.region)));
+        let mut known_regions: Vec<Region> = Vec::new();
+        for (path, name) in regions.filter_map(|(path, name)| Some((path, name.as_deref()?))) {
+            let Some(region) = Region::named(name) else { return wrong(path, "no table has such a region") };
+            if known_regions.iter().any(|other| other.one_way(region).is_none()) {
+                return wrong(path, "is in another table than the regions before it");
+            }
+            known_regions.push(region);
+        }
+        for (n, population) in self.population.iter().enumerate() {
+            if population.profile.as_deref().is_some_and(|name| facts::access(name).is_none()) {
+                return wrong(format!("population.{n}.profile"), "no such access profile");
+            }
+            if let Some(churn) = &population.churn
+                && !(0.2..=10.0).contains(&churn.shape)
+            {
+                return wrong(format!("population.{n}.churn.shape"), "a Weibull shape lies between 0.2 and 10");
+            }
+            if let Some(nat) = &population.nat
+                && (nat.open.0 + nat.hard.0 > 1.0 || nat.nodes == 0)
+            {
+                return wrong(format!("population.{n}.nat"), "shares of one whole, and a node or more in a network");
+            }
+        }
         if self.nodes() > NODES_MAX {
             return wrong("population".to_owned(), "more than a million nodes");
         }
         if self.friends.ring > 0 && self.friends.ring >= self.nodes() {
             return wrong("friends.ring".to_owned(), "there are not so many others");
+        }
+        let [least, most] = self.friends.group_size;
+        if least < 3 || most < least || (self.friends.groups > 0 && most > self.nodes()) {
+            return wrong("friends.group_size".to_owned(), "a group has three people or more, least first");
         }
         if self.workload.every.0.is_zero() {
             return wrong("workload.every".to_owned(), "the time between messages is more than zero");
@@ -398,15 +490,21 @@ impl Scenario {
             );
         }
         for (n, fault) in self.fault.iter().enumerate() {
-            if fault.at() > self.sim.duration {
+            if fault.at > self.sim.duration.0 {
                 return wrong(format!("fault.{n}.at"), "after the end of the run: nothing would come of it");
             }
-            let bad = match fault {
-                Fault::Crash { target, .. } => (!known(target)).then_some("target"),
-                Fault::Partition { between: [a, b], .. } => (!known(a) || !known(b) || a == b).then_some("between"),
+            let there = |target: &Target| match target {
+                Target::Relay(domain) => known(domain),
+                Target::Node(number) => *number < self.nodes(),
             };
-            if let Some(key) = bad {
-                return wrong(format!("fault.{n}.{key}"), "no such relays in this scenario");
+            let targets = fault.kind.targets();
+            let key = match &fault.kind {
+                Kind::Partition { .. } | Kind::Flap { .. } => "between",
+                _ => "target",
+            };
+            let same = targets.iter().skip(1).any(|target| targets.first() == Some(target));
+            if same || !targets.iter().all(there) {
+                return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario");
             }
         }
         Ok(())

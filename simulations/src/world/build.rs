@@ -8,11 +8,14 @@ use whimbrel_crypto::{KeyPair, RelayIdentity};
 use whimbrel_protocol::id::{Domain, Name};
 
 use super::node::Birth;
-use super::{Event, Faults, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World, wall};
+use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
 use crate::engine::{Engine, Entity, Seed, Time};
+use crate::faults::Plan;
 use crate::ledger::Ledger;
-use crate::net::{Net, ProcessNo};
-use crate::scenario::{Churn, Crypto, Network, Population, Relay, Scenario, Workload};
+use crate::net::{Access, Nat, Net, ProcessNo};
+use crate::scenario::{
+    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
+};
 
 /// How long people who are to know each other may take to meet in a test.
 const MEETING_BOUND: Duration = Duration::from_secs(600);
@@ -37,8 +40,10 @@ impl World {
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
             pairs: Vec::new(),
-            ledger: Ledger::new(),
-            faults: Vec::new(),
+            groups: Vec::new(),
+            ledger: Ledger::of(seed),
+            faults: super::fault::Ailments::default(),
+            nodes: Vec::new(),
             workload,
             crypto,
             lively: true,
@@ -55,6 +60,14 @@ impl World {
     /// # Errors
     /// A core does not take what it is made of.
     pub fn from_scenario(scenario: &Scenario, seed: Seed) -> Result<Self, BuildError> {
+        Self::with_plan(scenario, seed, &scenario.plan())
+    }
+
+    /// The world of a scenario, at its beginning, under another plan than its own.
+    ///
+    /// # Errors
+    /// As [`World::from_scenario`].
+    pub fn with_plan(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Self, BuildError> {
         let (network, workload) = (scenario.network.clone(), scenario.workload.clone());
         let mut world = Self::empty(seed, network, workload, scenario.sim.crypto);
         for relay in &scenario.relay {
@@ -68,11 +81,10 @@ impl World {
         }
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
         world.acquaint(&people, scenario.friends.ring, scenario.friends.random);
-        world.faults.clone_from(&scenario.fault);
-        for (number, fault) in scenario.fault.iter().enumerate() {
-            let at = Time::ZERO.plus(fault.at().0);
-            world.engine.at(at, Event::Strike { fault: number });
-            world.engine.at(at.plus(fault.lasts().0), Event::Mend { fault: number });
+        world.group(&people, &scenario.friends, scenario.sim.duration.0);
+        world.judge(plan.faults.iter().map(|fault| &fault.kind));
+        for fault in &plan.faults {
+            world.plan(fault.clone());
         }
         Ok(world)
     }
@@ -85,10 +97,12 @@ impl World {
         let no = self.processes.len() as ProcessNo;
         let mut keys = self.seed.stream(Entity::Process(no), "identity");
         let (offline, online) = (KeyPair::generate(keys.chance()), KeyPair::generate(keys.chance()));
-        let now = wall(Time::ZERO, Time::ZERO).wall;
+        let now = super::clock::Clock::new().now(Time::ZERO).wall;
         let identity = RelayIdentity::create(&offline, &online, &relay.domain, now)
             .map_err(|error| BuildError(format!("relay {}: {error}", relay.domain)))?;
-        self.place(no, relay.access, relay.uplink);
+        let (up, down, region) = (relay.uplink, relay.downlink, relay.region.as_deref().and_then(Region::named));
+        let access = Access { latency: Duration::ZERO, up, down, loss: 0.0, region, nat: Nat::Open };
+        self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
         let process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
         self.processes.push(Process::Relay(Box::new(process)));
@@ -109,9 +123,21 @@ impl World {
         let birth =
             Birth { no, name, home, relay, direct: population.direct, crypto: self.crypto, disk: population.disk };
         let node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
-        self.place(no, population.access, population.uplink);
+        let (latency, link) = population.access();
+        let default = Rate { bits: 1_000_000 };
+        let access = Access {
+            latency: Duration::ZERO,
+            up: link.up.unwrap_or(default),
+            down: link.down.unwrap_or(default),
+            loss: link.loss.unwrap_or_default(),
+            region: population.region.as_deref().and_then(Region::named),
+            nat: population.nat.as_ref().map_or(Nat::Open, |shares| self.nat(no, shares)),
+        };
+        self.place(no, latency, access);
         self.by_transport.insert(node.transport, no);
+        self.nodes.push(no);
         self.ledger.account(node.account, no);
+        self.ledger.lives(no, home);
         let stream = |purpose| self.seed.stream(Entity::Process(no), purpose);
         let (mut habit, mut comings) = (stream("habit"), stream("comings"));
         let churns = population.churn.as_ref().is_some_and(|churn| comings.happens(churn.share.0));
@@ -119,18 +145,31 @@ impl World {
         let begin = self.engine.now().plus(comings.between(Duration::ZERO, self.workload.arrive.0));
         self.engine.at(begin, Event::Start { process: no });
         if let Some(churn) = &churn {
-            self.engine.at(begin.plus(comings.exponential(churn.online.0)), Event::Leave { who: no });
+            self.engine.at(begin.plus(comings.weibull(churn.online.0, churn.shape)), Event::Leave { who: no });
         }
         self.engine.at(begin.plus(habit.exponential(self.workload.every.0)), Event::Speak { who: no });
-        let person = Person { habit, comings, churn, threads: Vec::new(), asked: Vec::new() };
+        let person = Person { habit, comings, churn, threads: Vec::new(), groups: Vec::new(), asked: Vec::new() };
         self.processes.push(Process::Node(Box::new(node), Box::new(person)));
         Ok(no)
     }
 
-    fn place(&mut self, no: ProcessNo, access: crate::scenario::Range, uplink: crate::scenario::Rate) {
+    fn place(&mut self, no: ProcessNo, latency: Range, mut access: Access) {
         let mut stream = self.seed.stream(Entity::Process(no), "network");
-        let access = stream.between(access.least, access.most);
-        self.net.add(access, uplink, stream);
+        access.latency = stream.between(latency.least, latency.most);
+        self.net.add(access, stream);
+    }
+
+    /// How a node's network translates addresses: the same for all nodes of one network.
+    fn nat(&self, no: ProcessNo, shares: &NatShares) -> Nat {
+        let network = no - no % shares.nodes.max(1);
+        let drawn = self.seed.stream(Entity::Process(network), "address translation").unit();
+        if drawn < shares.open.0 {
+            Nat::Open
+        } else if drawn < shares.open.0 + shares.hard.0 {
+            Nat::Hard
+        } else {
+            Nat::Easy
+        }
     }
 
     /// Draws who knows whom: so many that follow each in a ring, and so many pairs more.
@@ -159,9 +198,47 @@ impl World {
         }
     }
 
+    /// Draws the groups: who opens each, for whom of those they know. Those whom a second opener has to know, too, are
+    /// introduced to them.
+    fn group(&mut self, people: &[ProcessNo], friends: &Friends, duration: Duration) {
+        let mut stream = self.seed.stream(Entity::World, "groups");
+        let [least, most] = friends.group_size;
+        for _ in 0..friends.groups {
+            let Some(opener) = stream.pick(people).copied() else { return };
+            let wanted = u64::from(least) + stream.below(u64::from(most - least) + 1);
+            let twins = stream.happens(friends.twins.0);
+            let at = stream.between(self.workload.arrive.0, (duration / 2).max(self.workload.arrive.0));
+            let mut known: Vec<_> = self.pairs.iter().filter_map(|pair| pair.other_than(opener)).collect();
+            known.sort_unstable();
+            known.dedup();
+            let mut members = vec![opener];
+            while (members.len() as u64) < wanted && members.len() < people.len() {
+                // Whoever knows too few gets to know more.
+                let next = match known.is_empty() {
+                    false => known.swap_remove(stream.below(known.len() as u64) as usize),
+                    true => stream.pick(people).copied().unwrap_or(opener),
+                };
+                if !members.contains(&next) {
+                    members.push(next);
+                }
+            }
+            let openers: Vec<_> = members.iter().copied().take(if twins { 2 } else { 1 }).collect();
+            for opener in &openers {
+                for member in members.iter().filter(|member| *member != opener) {
+                    let apart = self.pairs.iter().all(|pair| pair.other_than(*opener) != Some(*member));
+                    apart.then(|| self.introduce(*opener, *member));
+                }
+            }
+            let group = self.groups.len();
+            self.groups.push(Group { people: members, openers });
+            self.engine.after(at, Event::Gather { group });
+        }
+    }
+
     /// Two people are to meet: the first invites the second.
     pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
         let pair = self.pairs.len();
+        self.ledger.introduced(inviter, accepter);
         self.pairs.push(Pair { inviter, accepter, meeting: Meeting::Apart });
         // When both had time to come up.
         self.engine.after(self.workload.arrive.0, Event::Meet { pair });
@@ -232,6 +309,16 @@ impl World {
         assert!(self.can_write(one, other) && self.can_write(other, one), "they never met");
     }
 
+    /// Somebody writes to exactly these people, all of whom they know; returns when their node has it on its disk.
+    ///
+    /// # Panics
+    /// The node does not take it.
+    pub fn say_to(&mut self, who: ProcessNo, people: &[ProcessNo], text: &str) {
+        let everybody: Vec<_> = people.iter().copied().chain([who]).collect();
+        self.write_to(who, &everybody, text.to_owned());
+        self.answered_within(who);
+    }
+
     /// Whether somebody knows a thread with somebody.
     pub fn can_write(&mut self, who: ProcessNo, to: ProcessNo) -> bool {
         self.person_mut(who).is_some_and(|person| person.threads.iter().any(|(other, _)| *other == to))
@@ -246,8 +333,12 @@ impl World {
         let thread = thread.map(|(_, thread)| *thread);
         assert!(thread.is_some(), "process {who} does not know process {to}");
         if let Some(thread) = thread {
-            self.write(who, to, thread, text.to_owned());
+            self.write(who, vec![to], thread, text.to_owned());
         }
+        self.answered_within(who);
+    }
+
+    fn answered_within(&mut self, who: ProcessNo) {
         let waits = |world: &mut Self| world.person_mut(who).is_some_and(|person| !person.asked.is_empty());
         for _ in 0..10_000 {
             if !waits(self) {

@@ -41,6 +41,15 @@ pub enum Event {
         /// Which end.
         side: Side,
     },
+    /// An end has heard nothing for so long that its link is over.
+    Silent {
+        /// Which link.
+        link: LinkId,
+        /// Which end.
+        side: Side,
+        /// Which of its silences.
+        silence: u32,
+    },
     /// A dialler gives up.
     DialFailed {
         /// On this link.
@@ -69,6 +78,11 @@ pub enum Event {
         /// Which pair.
         pair: usize,
     },
+    /// A group is opened, if whoever opens it knows everybody by now.
+    Gather {
+        /// Which group.
+        group: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -94,6 +108,11 @@ pub enum Event {
         /// Which of the scenario's.
         fault: usize,
     },
+    /// A path that flaps goes out, or comes back.
+    Swing {
+        /// For which of the scenario's faults.
+        fault: usize,
+    },
 }
 
 impl Event {
@@ -106,6 +125,7 @@ impl Event {
             Self::Up { link, side } => of_side(link, side, 3),
             Self::Arrive { link, side } => of_side(link, side, 4),
             Self::Lost { link, side } => of_side(link, side, 5),
+            Self::Silent { link, side, silence } => of_side(link, side, 14 + (silence as u16 % 2)),
             Self::DialFailed { link } => (0, 6, link.get()),
             Self::Node { node, run, what } => (node, 7, u64::from(run) << 8 | what as u64),
             Self::Relay { relay, run, what } => {
@@ -113,11 +133,13 @@ impl Event {
                 (relay, kind, number ^ u64::from(run) << 40)
             }
             Self::Meet { pair } => (0, 8, pair as u64),
+            Self::Gather { group } => (0, 17, group as u64),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),
             Self::Strike { fault } => (0, 12, fault as u64),
             Self::Mend { fault } => (0, 13, fault as u64),
+            Self::Swing { fault } => (0, 16, fault as u64),
         }
     }
 }

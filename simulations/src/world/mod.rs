@@ -19,31 +19,38 @@
 //! ```
 
 mod build;
+mod clock;
 mod event;
+mod fault;
+mod hostile;
+mod judged;
 mod node;
 mod people;
 mod relay;
+mod trap;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_node::api::{self, Command, Input, Output, Peer, Ticket};
 use whimbrel_node::views::{self, Page};
 use whimbrel_protocol::id::{LinkId, PublicKey};
-use whimbrel_protocol::time::{Now, Wall};
 use whimbrel_protocol::{Frame, codec};
 use whimbrel_relay::{LinkPeer, PeerAddress};
 
 use crate::engine::{Engine, Seed, Time};
+use crate::faults::{Keep, Plan};
 use crate::ledger::{Ledger, Verdict};
-use crate::net::{Net, ProcessNo, Side};
-use crate::scenario::{Crypto, Fault, Workload};
+use crate::net::{Cargo, Net, ProcessNo, Side};
+use crate::scenario::{Crypto, Scenario, Workload};
 
+pub use build::BuildError;
 pub use event::Event;
 pub use node::{NodeEvent, NodeProcess};
 pub use relay::{RelayEvent, RelayProcess};
 
-use people::{Asked, Meeting, Pair, Person};
+use people::{Asked, Group, Meeting, Pair, Person};
 
 /// What the clocks of a world show at its beginning: 2026-01-01 00:00 UTC.
 const EPOCH_MILLIS: u64 = 1_767_225_600_000;
@@ -64,15 +71,18 @@ const STANDSTILL: u64 = 10_000_000;
 const TRACED_FRAME: u16 = 0x1000;
 const TRACED_SHOWN: u16 = 0x2000;
 
-/// Both clocks of a process that started at `started`.
-fn wall(now: Time, started: Time) -> Now {
-    let wall = Wall::from_millis(EPOCH_MILLIS + now.nanos() / 1_000_000);
-    Now { monotonic: now.monotonic(started), wall }
-}
-
-/// A frame as it goes on a stream; nothing when it is over its bound, which its receiver would refuse.
-fn encode(frame: &Frame) -> Option<Vec<u8>> {
-    codec::encode(frame).inspect_err(|error| tracing::error!(%error, "a frame over its bound is not sent")).ok()
+/// A frame as it is sent; nothing when it is over its bound, which its receiver would refuse.
+fn pack(frame: Arc<Frame>) -> Option<Cargo> {
+    let bytes =
+        codec::encode(&frame).inspect_err(|error| tracing::error!(%error, "a frame over its bound is not sent"));
+    let bytes = bytes.ok()?;
+    // What the receiver would read is what was sent; to read it costs as much as everything else together.
+    if cfg!(debug_assertions) {
+        let mut decoder = codec::Decoder::new();
+        decoder.push(&bytes);
+        assert_eq!(decoder.next_frame().ok().flatten().as_ref(), Some(&*frame), "a frame does not read back");
+    }
+    Some(Cargo::new(frame, bytes.len()))
 }
 
 /// What went wrong by design, counted.
@@ -84,6 +94,22 @@ pub struct Faults {
     pub relay_crashes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Of these, those one way.
+    pub one_way: u64,
+    /// Times a path went out that flaps.
+    pub flaps: u64,
+    /// Times all links of a process broke at once.
+    pub breaks: u64,
+    /// Disks that were slow, stalled, full, or failed to sync.
+    pub disk_faults: u64,
+    /// Processes that stopped because of their disk.
+    pub disk_stops: u64,
+    /// Clocks that lied.
+    pub clock_faults: u64,
+    /// Times a relay or a member turned hostile.
+    pub hostile: u64,
+    /// Crashes that took back what was applied.
+    pub torn_writes: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
     /// Applied batches that crashes took back.
@@ -106,8 +132,11 @@ pub struct World {
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,
     pairs: Vec<Pair>,
+    groups: Vec<Group>,
     ledger: Ledger,
-    faults: Vec<Fault>,
+    faults: fault::Ailments,
+    /// The nodes, in the order they came.
+    nodes: Vec<ProcessNo>,
     workload: Workload,
     crypto: Crypto,
     /// People write, come and go.
@@ -156,18 +185,31 @@ impl World {
     /// The safety phase ends: nobody writes or leaves any more, every fault is mended, everybody is online.
     pub fn heal_all(&mut self) {
         self.lively = false;
-        for fault in 0..self.faults.len() {
-            self.mend(fault);
-        }
+        self.mend_all();
         for process in 0..self.processes.len() as ProcessNo {
             self.reconnect(process);
             self.start(process);
         }
     }
 
+    /// Runs a scenario under a plan, which takes the place of the scenario's own: the safety phase with its faults, then
+    /// everything heals, then the liveness phase; and closes the account.
+    ///
+    /// # Errors
+    /// A core does not take what it is made of.
+    pub fn run(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Outcome, BuildError> {
+        let mut world = Self::with_plan(scenario, seed, plan)?;
+        world.run_scenario(scenario.sim.duration.0, scenario.sim.settle.0);
+        let (verdict, account) = world.close();
+        Ok(Outcome { verdict, account })
+    }
+
     /// Closes the account of this world.
     pub fn close(mut self) -> (Verdict, Account) {
-        (0..self.processes.len() as ProcessNo).for_each(|process| self.look(process, None));
+        for process in 0..self.processes.len() as ProcessNo {
+            self.look(process, None);
+            self.search(process);
+        }
         let unmet: Vec<_> = self.unmet().collect();
         let account = Account {
             trace_hash: self.engine.trace.finish(),
@@ -191,6 +233,11 @@ impl World {
         self.engine.now()
     }
 
+    /// How much has happened.
+    pub const fn events(&self) -> u64 {
+        self.engine.fired()
+    }
+
     /// The account so far.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -198,20 +245,27 @@ impl World {
 
     /// Kills a process where it stands. Whoever it talked to finds out by the silence.
     pub fn kill(&mut self, process: ProcessNo) {
+        self.kill_keeping(process, Keep::Drawn);
+    }
+
+    /// The same, and what its disk keeps of what was applied and not synced.
+    pub fn kill_keeping(&mut self, process: ProcessNo, keep: Keep) {
         if !self.is_running(process) {
             return;
         }
+        self.search(process);
         let torn = match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => {
                 self.struck.relay_crashes += 1;
-                relay.crash()
+                relay.crash(keep)
             }
-            Some(Process::Node(node, _)) => node.crash(),
+            Some(Process::Node(node, _)) => node.crash(keep),
             None => return,
         };
         self.net.crash(&mut self.engine, process);
         self.struck.crashes += 1;
         self.struck.batches_lost += torn.lost;
+        self.struck.torn_writes += u64::from(torn.lost > 0);
         self.struck.batches_kept += torn.kept;
         self.ask_again(process);
     }
@@ -221,7 +275,11 @@ impl World {
         if self.is_running(process) {
             return;
         }
-        let peers: Vec<_> = self.relays().filter(|relay| relay.no != process).map(address_of).collect();
+        // Whom a relay can reach without being told; nodes know their own relay alone.
+        let peers = match self.processes.get(process as usize) {
+            Some(Process::Relay(_)) => self.relays().filter(|relay| relay.no != process).map(address_of).collect(),
+            _ => Vec::new(),
+        };
         let started = match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => relay.start(&mut self.engine, peers),
             Some(Process::Node(node, _)) => node.start(&mut self.engine),
@@ -256,26 +314,26 @@ impl World {
 
     /// Takes a process's network away. It lives on.
     pub fn disconnect(&mut self, process: ProcessNo) {
-        if self.net.is_online(process) {
-            self.struck.disconnects += 1;
-            self.net.disconnect(&mut self.engine, process);
-        }
+        self.struck.disconnects += u64::from(self.net.is_online(process));
+        self.net.disconnect(&mut self.engine, process);
     }
 
     /// Gives a process its network back.
     pub fn reconnect(&mut self, process: ProcessNo) {
-        self.net.reconnect(process);
+        self.net.reconnect(&mut self.engine, process);
     }
 
     /// Lets nothing pass between two processes.
     pub fn cut(&mut self, a: ProcessNo, b: ProcessNo) {
         self.struck.partitions += 1;
         self.net.cut(&mut self.engine, a, b);
+        self.net.cut(&mut self.engine, b, a);
     }
 
     /// Lets two processes reach each other again.
     pub fn heal(&mut self, a: ProcessNo, b: ProcessNo) {
-        self.net.heal(a, b);
+        self.net.heal(&mut self.engine, a, b);
+        self.net.heal(&mut self.engine, b, a);
     }
 
     /// The rows of a node that runs, for tests.
@@ -314,6 +372,7 @@ impl World {
             Event::Up { link, side } => self.up(link, side),
             Event::Arrive { link, side } => self.arrive(link, side),
             Event::Lost { link, side } => self.lost(link, side),
+            Event::Silent { link, side, silence } => self.silent(link, side, silence),
             Event::DialFailed { link } => self.dial_failed(link),
             Event::Node { node, run, what } => self.node_event(node, run, what),
             Event::Relay { relay, run, what } => {
@@ -321,15 +380,19 @@ impl World {
                     && process.run() == run
                 {
                     let result = process.event(&mut self.engine, what);
-                    self.go_on(relay, result);
+                    if result.is_err() || self.sprung(relay) {
+                        self.go_on(relay, result);
+                    }
                 }
             }
             Event::Meet { pair } => self.meet(pair),
+            Event::Gather { group } => self.gather(group),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
             Event::Strike { fault } => self.strike(fault),
             Event::Mend { fault } => self.mend(fault),
+            Event::Swing { fault } => self.swing(fault),
         }
     }
 
@@ -338,8 +401,16 @@ impl World {
         if node.run() != run {
             return;
         }
-        let result = node.event(self.engine.now(), what).map(|outputs| self.release(no, outputs));
-        self.go_on(no, result);
+        match node.event(self.engine.now(), what) {
+            Ok(outputs) => {
+                // Whatever was to leave dies with it.
+                if self.sprung(no) {
+                    self.release(no, outputs);
+                    self.go_on(no, Ok(()));
+                }
+            }
+            Err(why) => self.go_on(no, Err(why)),
+        }
     }
 
     /// A handshake arrives: whoever is there answers, if it is who the dialler meant and takes links.
@@ -379,15 +450,32 @@ impl World {
     }
 
     fn arrive(&mut self, link: LinkId, side: Side) {
-        let Some((process, bytes)) = self.net.arrive(link, side) else { return };
-        let mut decoder = codec::Decoder::new();
-        decoder.push(&bytes);
-        let frame = decoder.next_frame().ok().flatten();
+        let Some((process, cargo)) = self.net.arrive(self.engine.now(), link, side) else { return };
+        let mut frame = cargo.frame.map(Arc::unwrap_or_clone);
+        let peer = self.net.ends(link).map(|(one, other)| if one == process { other } else { one });
+        if let Some(frame) = &mut frame {
+            let heard = match self.processes.get(process as usize) {
+                Some(Process::Relay(relay)) => {
+                    if let Some((mischief, peer)) = relay.mischief.as_ref().zip(peer) {
+                        mischief.incoming(link, peer, frame);
+                    }
+                    true
+                }
+                Some(Process::Node(node, _)) => node.member.as_ref().is_none_or(|member| member.incoming(frame)),
+                None => false,
+            };
+            if !heard {
+                return;
+            }
+        }
         let kind = frame.as_ref().map_or(0, Frame::kind);
         let now = self.engine.now();
-        self.engine.trace.feed(now, process, TRACED_FRAME | kind, bytes.len() as u64);
+        self.engine.trace.feed(now, process, TRACED_FRAME | kind, cargo.bytes as u64);
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
+        }
+        if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
+            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame);
         }
         match (self.processes.get_mut(process as usize), frame) {
             (Some(Process::Relay(relay)), frame) => relay.frame(now, link, frame),
@@ -399,7 +487,17 @@ impl World {
     }
 
     fn lost(&mut self, link: LinkId, side: Side) {
-        let Some(process) = self.net.lost(link, side) else { return };
+        let Some(process) = self.net.lost(&mut self.engine, link, side) else { return };
+        self.link_gone(process, link);
+    }
+
+    fn silent(&mut self, link: LinkId, side: Side, silence: u32) {
+        let Some(process) = self.net.silent(&mut self.engine, link, side, silence) else { return };
+        self.link_gone(process, link);
+    }
+
+    /// A process is told that a link of its is gone.
+    fn link_gone(&mut self, process: ProcessNo, link: LinkId) {
         let now = self.engine.now();
         match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => relay.link_lost(now, link),
@@ -429,44 +527,21 @@ impl World {
         self.go_on(process, Ok(()));
     }
 
-    fn strike(&mut self, fault: usize) {
-        match self.faults.get(fault).cloned() {
-            Some(Fault::Crash { target, .. }) => {
-                if let Some(relay) = self.by_domain.get(target.as_str()).copied() {
-                    self.kill(relay);
-                }
-            }
-            Some(Fault::Partition { between: [a, b], .. }) => {
-                let ends = (self.by_domain.get(a.as_str()).copied(), self.by_domain.get(b.as_str()).copied());
-                if let (Some(a), Some(b)) = ends {
-                    self.cut(a, b);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn mend(&mut self, fault: usize) {
-        match self.faults.get(fault).cloned() {
-            Some(Fault::Crash { target, .. }) => {
-                if let Some(relay) = self.by_domain.get(target.as_str()).copied() {
-                    self.start(relay);
-                }
-            }
-            Some(Fault::Partition { between: [a, b], .. }) => {
-                let ends = (self.by_domain.get(a.as_str()).copied(), self.by_domain.get(b.as_str()).copied());
-                if let (Some(a), Some(b)) = ends {
-                    self.heal(a, b);
-                }
-            }
-            None => {}
-        }
-    }
-
     /// After a process was told anything: it works, its outputs leave, and its next moment is planned.
     fn go_on(&mut self, no: ProcessNo, told: Result<(), String>) {
         if let Err(why) = told {
-            self.ledger.stopped(no, why);
+            let at_fault = match self.processes.get_mut(no as usize) {
+                Some(Process::Relay(relay)) => relay.platter().is_at_fault(),
+                Some(Process::Node(node, _)) => node.platter().is_at_fault(),
+                None => false,
+            };
+            if at_fault {
+                // As it must. Whoever looks after it starts it again.
+                self.struck.disk_stops += 1;
+                self.engine.after(RESTART, Event::Start { process: no });
+            } else {
+                self.ledger.stopped(no, why);
+            }
             self.kill(no);
             return;
         }
@@ -481,8 +556,16 @@ impl World {
                 // What leaves may come back as an input (nobody to dial), so until nothing leaves any more.
                 while let Some(Process::Node(node, _)) = self.processes.get_mut(no as usize) {
                     match node.work(&mut self.engine) {
-                        Ok(outputs) if outputs.is_empty() => return,
-                        Ok(outputs) => self.release(no, outputs),
+                        Ok(outputs) => {
+                            let done = outputs.is_empty();
+                            if !self.sprung(no) {
+                                return;
+                            }
+                            self.release(no, outputs);
+                            if done {
+                                return;
+                            }
+                        }
                         Err(why) => return self.go_on(no, Err(why)),
                     }
                 }
@@ -496,8 +579,14 @@ impl World {
         for output in outputs {
             match output {
                 Output::Send { link, frame } => {
-                    if let Some(bytes) = encode(&frame) {
-                        self.net.send(&mut self.engine, link, no, bytes);
+                    let member = match self.processes.get_mut(no as usize) {
+                        Some(Process::Node(node, _)) => node.member.as_mut(),
+                        _ => None,
+                    };
+                    let frames = member.map_or_else(Vec::new, |member| member.outgoing(frame.clone()));
+                    let frames = if frames.is_empty() { vec![frame] } else { frames };
+                    for cargo in frames.into_iter().filter_map(|frame| pack(Arc::new(frame))) {
+                        self.net.send(&mut self.engine, link, no, cargo);
                     }
                 }
                 Output::Close { link } => self.net.close(&mut self.engine, link, no),
@@ -536,6 +625,7 @@ impl World {
     /// A person's node tells them something.
     fn told(&mut self, no: ProcessNo, event: api::Event) {
         let now = self.engine.now();
+        self.ledger.told(no, &event);
         match event {
             api::Event::Shown(message) => {
                 let words =
@@ -548,12 +638,14 @@ impl World {
                 let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
                 let everybody: BTreeSet<_> = others.iter().copied().chain([no]).collect();
                 self.ledger.thread(thread, everybody, no);
-                if let (Some(person), [other]) = (self.person_mut(no), others.as_slice()) {
-                    person.meets(*other, thread);
+                if let Some(person) = self.person_mut(no) {
+                    match others.as_slice() {
+                        [other] => person.meets(*other, thread),
+                        _ => person.joins(others, thread),
+                    }
                 }
             }
             api::Event::Unreadable { reason, .. } => {
-                self.ledger.unreadable();
                 tracing::debug!(no, reason, "an entry could not be opened");
             }
             _ => {}
@@ -584,9 +676,9 @@ impl World {
     }
 
     fn relays(&self) -> impl Iterator<Item = &RelayProcess> {
-        self.processes.iter().filter_map(|process| match process {
-            Process::Relay(relay) => Some(relay.as_ref()),
-            Process::Node(..) => None,
+        self.by_domain.values().filter_map(|no| match self.processes.get(*no as usize) {
+            Some(Process::Relay(relay)) => Some(relay.as_ref()),
+            _ => None,
         })
     }
 
@@ -606,6 +698,15 @@ impl World {
 fn address_of(relay: &RelayProcess) -> PeerAddress {
     let link = relay.link();
     PeerAddress { domain: link.domain, endpoint: link.endpoint, relay: link.relay }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Which promises held.
+    pub verdict: Verdict,
+    /// What happened.
+    pub account: Account,
 }
 
 /// What a run was, apart from its verdict.
@@ -630,3 +731,7 @@ pub struct Account {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod stories;

@@ -7,15 +7,21 @@ use std::collections::VecDeque;
 use whimbrel_crypto::{Engine as CryptoEngine, MlsEngine, Seed as CoreSeed, StandInEngine};
 use whimbrel_node::api::{Config, Input, Output, Step};
 use whimbrel_node::{Node, OpenError, identity};
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{AccountId, Name, PublicKey};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Now};
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{Event, wall};
+use super::Event;
+use super::clock::Clock;
+use super::hostile::Member;
+use super::trap::{Spot, Traps};
 use crate::disk::{NodeStore, Platter, Torn};
 use crate::engine::{Engine, Entity, Seed, Time};
+use crate::faults::Keep;
 use crate::net::ProcessNo;
 use crate::scenario::Crypto;
 
@@ -60,12 +66,13 @@ fn open(
 struct Life {
     core: Box<dyn Core>,
     store: NodeStore,
-    started: Time,
     /// What came while the core's thread was at the disk.
     inbox: VecDeque<Input>,
     /// Outputs of steps that are not durable yet.
     held: Vec<Output>,
     syncing: bool,
+    /// The sync would be done, but the disk answers nothing.
+    stuck: bool,
     timer: Option<Time>,
     /// Test only: outputs leave before their batch is durable.
     #[cfg(test)]
@@ -89,6 +96,12 @@ pub struct NodeProcess {
     crypto: Crypto,
     run: u32,
     life: Option<Life>,
+    /// Its clocks.
+    pub(super) clock: Clock,
+    /// Where in its work it is hit next.
+    pub(super) traps: Traps,
+    /// What it does to others beside what it should.
+    pub(super) member: Option<Box<Member>>,
 }
 
 /// What a new node is made of.
@@ -119,7 +132,7 @@ impl NodeProcess {
         let Birth { no, name, home, relay, direct, crypto, disk } = birth;
         let mut platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let mut chance = seed.stream(Entity::Process(no), "identity");
-        let created = identity::create(name, relay, "phone", chance.chance(), wall(Time::ZERO, Time::ZERO))
+        let created = identity::create(name, relay, "phone", chance.chance(), Clock::new().now(Time::ZERO))
             .map_err(|error| error.to_string())?;
         let stored = |platter: &mut Platter| -> Result<PublicKey, String> {
             let store = NodeStore::open(platter).map_err(|error| error.to_string())?;
@@ -128,7 +141,22 @@ impl NodeProcess {
         };
         let transport = stored(&mut platter)?;
         let account = created.account;
-        Ok(Self { no, home, account, transport, direct, platter, seed, crypto, run: 0, life: None })
+        let (clock, traps, member) = (Clock::new(), Traps::default(), None);
+        Ok(Self {
+            no,
+            home,
+            account,
+            transport,
+            direct,
+            platter,
+            seed,
+            crypto,
+            run: 0,
+            life: None,
+            clock,
+            traps,
+            member,
+        })
     }
 
     /// Which of its lives this is.
@@ -163,17 +191,17 @@ impl NodeProcess {
         let store = NodeStore::open(&self.platter).map_err(|error| error.to_string())?;
         let config = Config { never_direct: !self.direct, ..Config::default() };
         let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
-        let started = engine.now();
-        let core = open(self.crypto, config, seed, wall(started, started), store.reads())
+        self.clock.restart(engine.now());
+        let core = open(self.crypto, config, seed, self.clock.now(engine.now()), store.reads())
             .map_err(|error| error.to_string())?;
         let (inbox, held) = (VecDeque::new(), Vec::new());
         self.life = Some(Life {
             core,
             store,
-            started,
             inbox,
             held,
             syncing: false,
+            stuck: false,
             timer: None,
             #[cfg(test)]
             early: false,
@@ -186,12 +214,26 @@ impl NodeProcess {
     }
 
     /// Dies where it stands. Unsynced batches are partly gone, and so is every output they held.
-    pub fn crash(&mut self) -> Torn {
+    pub fn crash(&mut self, keep: Keep) -> Torn {
         if self.life.take().is_none() {
             return Torn::default();
         }
         self.run += 1;
-        self.platter.crash()
+        self.platter.crash(keep)
+    }
+
+    /// The disk below it.
+    pub const fn platter(&mut self) -> &mut Platter {
+        &mut self.platter
+    }
+
+    /// Its disk answers again: what was to be done is.
+    pub fn unstick(&mut self, engine: &mut Engine<Event>) {
+        if let Some(life) = &mut self.life
+            && std::mem::take(&mut life.stuck)
+        {
+            engine.at(engine.now(), Event::Node { node: self.no, run: self.run, what: NodeEvent::Synced });
+        }
     }
 
     /// Plants a bug: until it dies, what it decides leaves before it is on the disk.
@@ -223,9 +265,14 @@ impl NodeProcess {
                 }
                 Ok(Vec::new())
             }
+            NodeEvent::Synced if self.platter.is_stalled() => {
+                life.stuck = true;
+                Ok(Vec::new())
+            }
             NodeEvent::Synced => {
                 life.store.sync(&mut self.platter).map_err(|error| error.to_string())?;
                 life.syncing = false;
+                self.traps.hit(Spot::Synced);
                 Ok(std::mem::take(&mut life.held))
             }
         }
@@ -240,17 +287,23 @@ impl NodeProcess {
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };
         let (mut leave, mut timeouts) = (Vec::new(), 1);
         while !life.syncing {
-            let now = wall(engine.now(), life.started);
+            let now = self.clock.now(engine.now());
             let applied = life.gather(now, &mut timeouts).map_err(|error| error.to_string())?;
             match applied {
                 None => break,
                 Some(false) => leave.append(&mut life.held),
                 Some(true) => {
+                    let early = |output: &mut Output| match output {
+                        Output::Send { frame: Frame::Acknowledge(_), .. } => planted::active(Bug::AcknowledgeEarly),
+                        _ => planted::active(Bug::ReleaseEarly),
+                    };
+                    leave.extend(life.held.extract_if(.., early));
                     #[cfg(test)]
                     if life.early {
                         leave.append(&mut life.held);
                     }
                     life.syncing = true;
+                    self.traps.hit(Spot::Applied);
                     let delay = life.store.sync_delay(&mut self.platter);
                     engine.after(delay, Event::Node { node: no, run, what: NodeEvent::Synced });
                 }
@@ -261,7 +314,7 @@ impl NodeProcess {
         {
             // A deadline that stays due would stop time: the thread comes back a microsecond later at the earliest.
             let soon = engine.now().plus(std::time::Duration::from_micros(1));
-            let due = Time::of_monotonic(life.started, deadline).max(soon);
+            let due = self.clock.when(deadline).max(soon);
             if life.timer.is_none_or(|timer| due < timer) {
                 life.timer = Some(due);
                 engine.at(due, Event::Node { node: no, run, what: NodeEvent::Timer });

@@ -31,6 +31,8 @@ pub(super) struct Person {
     pub(super) churn: Option<Churn>,
     /// Whom they can write to, in the order they met, and in which thread.
     pub(super) threads: Vec<(ProcessNo, ThreadId)>,
+    /// The groups they are in, by the others in it, in ascending order.
+    pub(super) groups: Vec<(Vec<ProcessNo>, ThreadId)>,
     /// What they asked their node and wait to hear of.
     pub(super) asked: Vec<(Ticket, Asked)>,
 }
@@ -49,6 +51,17 @@ pub(super) struct Pair {
     pub(super) inviter: ProcessNo,
     pub(super) accepter: ProcessNo,
     pub(super) meeting: Meeting,
+}
+
+impl Pair {
+    /// The other one, if somebody is one of them.
+    pub(super) fn other_than(&self, one: ProcessNo) -> Option<ProcessNo> {
+        match one {
+            one if one == self.inviter => Some(self.accepter),
+            one if one == self.accepter => Some(self.inviter),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,9 +86,28 @@ impl Person {
     }
 }
 
-/// A text of this length that nobody says twice.
-fn text(number: u64, length: usize) -> String {
-    let mut text = format!("message {number}: ");
+impl Person {
+    /// Writes down in which thread a group is reached; the first stays.
+    pub(super) fn joins(&mut self, mut others: Vec<ProcessNo>, thread: ThreadId) {
+        others.sort_unstable();
+        if self.groups.iter().all(|(known, _)| *known != others) {
+            self.groups.push((others, thread));
+        }
+    }
+}
+
+/// People who are to be in one thread.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// All of them.
+    pub(super) people: Vec<ProcessNo>,
+    /// Those who open it, at the same moment.
+    pub(super) openers: Vec<ProcessNo>,
+}
+
+/// A text of this length that nobody says twice, with the mark of the run.
+fn text(mark: &str, number: u64, length: usize) -> String {
+    let mut text = format!("{mark} {number}: ");
     text.extend(std::iter::repeat_n('.', length.saturating_sub(text.len())));
     text
 }
@@ -130,10 +162,12 @@ impl World {
                     }
                 }
             }
-            // The relay is only out of reach: the invite is still good. Otherwise a fresh one is asked for.
-            (Asked::Accept(number), Err(CommandError::Unreachable(_) | CommandError::NotRegistered)) => {
-                self.hand_again(number);
-            }
+            // The relay is only out of reach, or what it said was no proof: the invite is still good, or has given
+            // consent already. Otherwise a fresh one is asked for.
+            (
+                Asked::Accept(number),
+                Err(CommandError::Unreachable(_) | CommandError::NotRegistered | CommandError::Untrusted(_)),
+            ) => self.hand_again(number),
             (Asked::Accept(number), _) => self.met(number, Meeting::Apart, AGAIN),
         }
     }
@@ -166,6 +200,37 @@ impl World {
         }
     }
 
+    /// A group is opened once everybody who opens it knows everybody else in it.
+    pub(super) fn gather(&mut self, number: usize) {
+        let Some(Group { people, openers }) = self.groups.get(number).cloned() else { return };
+        if !self.lively {
+            return;
+        }
+        let knows = |world: &mut Self, one: ProcessNo| {
+            world.is_awake(one) && people.iter().all(|other| one == *other || world.can_write(one, *other))
+        };
+        if !openers.iter().all(|opener| knows(self, *opener)) {
+            return self.engine.after(AGAIN, Event::Gather { group: number });
+        }
+        for opener in openers {
+            self.spoken += 1;
+            let text = text(self.ledger.canaries().mark(), self.spoken, 40);
+            self.write_to(opener, &people, text);
+        }
+    }
+
+    /// Somebody writes to exactly these people, whether or not there is a thread of them.
+    pub(super) fn write_to(&mut self, who: ProcessNo, people: &[ProcessNo], text: String) {
+        for (n, one) in people.iter().enumerate() {
+            people.iter().skip(n + 1).for_each(|other| self.ledger.introduced(*one, *other));
+        }
+        let mut others: Vec<_> = people.iter().copied().filter(|other| *other != who).collect();
+        others.sort_unstable();
+        let accounts = others.iter().filter_map(|other| self.node(*other)).map(|node| node.account).collect();
+        let said = self.ledger.ask(who, others, text.clone(), self.engine.now());
+        self.command(who, Command::SendTo { people: accounts, text }, Asked::Send(said));
+    }
+
     /// Somebody writes to somebody, and plans the next time.
     pub(super) fn speak(&mut self, who: ProcessNo) {
         if !self.lively {
@@ -175,21 +240,23 @@ impl World {
         let Some(person) = self.person_mut(who) else { return };
         let next = person.habit.exponential(every.0);
         let (to, length) = (person.habit.bits(), person.habit.below(u64::from(most - least) + 1) + u64::from(least));
-        let thread = usize::try_from(to).ok().and_then(|to| person.threads.get(to.checked_rem(person.threads.len())?));
-        let thread = thread.copied();
+        let conversations = person.threads.len() + person.groups.len();
+        let chosen = usize::try_from(to).ok().and_then(|to| to.checked_rem(conversations)).unwrap_or_default();
+        let group = chosen.checked_sub(person.threads.len()).and_then(|group| person.groups.get(group)).cloned();
+        let pair = person.threads.get(chosen).map(|(to, thread)| (vec![*to], *thread));
         self.engine.after(next, Event::Speak { who });
-        if let Some((to, thread)) = thread
+        if let Some((to, thread)) = pair.or(group)
             && self.is_running(who)
         {
             self.spoken += 1;
-            let text = text(self.spoken, length as usize);
+            let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
             self.write(who, to, thread, text);
         }
     }
 
     /// Somebody writes a text into a thread with somebody.
-    pub(super) fn write(&mut self, who: ProcessNo, to: ProcessNo, thread: ThreadId, text: String) {
-        let said = self.ledger.ask(who, vec![to], text.clone(), self.engine.now());
+    pub(super) fn write(&mut self, who: ProcessNo, to: Vec<ProcessNo>, thread: ThreadId, text: String) {
+        let said = self.ledger.ask(who, to, text.clone(), self.engine.now());
         self.command(who, Command::Send { thread, text }, Asked::Send(said));
     }
 
@@ -200,7 +267,7 @@ impl World {
         }
         let Some(person) = self.person_mut(who) else { return };
         let Some(churn) = person.churn.clone() else { return };
-        let away = person.comings.exponential(churn.away.0);
+        let away = person.comings.weibull(churn.away.0, churn.shape);
         if person.comings.happens(churn.kill.0) {
             self.kill(who);
         } else {
@@ -216,7 +283,7 @@ impl World {
         if let Some(person) = self.person_mut(who)
             && let Some(churn) = person.churn.clone()
         {
-            let online = person.comings.exponential(churn.online.0);
+            let online = person.comings.weibull(churn.online.0, churn.shape);
             self.engine.after(online, Event::Leave { who });
         }
     }

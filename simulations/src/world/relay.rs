@@ -2,8 +2,9 @@
 //! Owns: the ports of one life, what runs in it, and what a crash ends.
 //! Never: knows what a frame means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
@@ -11,11 +12,15 @@ use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::store::KvStore;
 use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError};
 
-use super::{Event, wall};
+use super::Event;
+use super::clock::Clock;
+use super::hostile::Mischief;
+use super::trap::{Spot, Traps};
 use crate::disk::{Due, Platter, RelayDisk, Torn};
 use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::executor::Executor;
-use crate::net::{Net, ProcessNo};
+use crate::faults::Keep;
+use crate::net::{Cargo, Net, ProcessNo};
 
 /// Something a relay's future is done with.
 enum Ended {
@@ -68,8 +73,6 @@ struct Line {
     departures: VecDeque<Time>,
     /// Taken by [`Links::send`] and not handed to the network yet.
     taken: usize,
-    /// A frame was refused: the relay waits to hear of room.
-    refused: bool,
     /// The core has let the peer in, or dialled it: many frames may be served at once.
     admitted: bool,
 }
@@ -79,6 +82,8 @@ struct Board {
     now: Time,
     lines: BTreeMap<LinkId, Line>,
     effects: Vec<Effect>,
+    /// Links that refused a frame: the relay waits to hear of room.
+    refused: BTreeSet<LinkId>,
 }
 
 /// The links of one life of a relay.
@@ -94,13 +99,13 @@ impl SimLinks {
 impl Links for SimLinks {
     fn send(&self, link: LinkId, frame: Arc<Frame>) -> Result<(), SendError> {
         let mut board = self.board();
-        let Board { now, lines, effects } = &mut *board;
+        let Board { now, lines, effects, refused } = &mut *board;
         let line = lines.get_mut(&link).ok_or(SendError::Gone)?;
         while line.departures.front().is_some_and(|departs| departs <= now) {
             line.departures.pop_front();
         }
         if line.departures.len() + line.taken >= limits::LINK_QUEUE_FRAMES_MAX {
-            line.refused = true;
+            refused.insert(link);
             return Err(SendError::Full);
         }
         line.taken += 1;
@@ -162,7 +167,8 @@ struct Life {
     disk: RelayDisk,
     links: SimLinks,
     inlets: BTreeMap<LinkId, Inlet>,
-    started: Time,
+    /// What the disk would have done if it answered.
+    stuck: Vec<RelayEvent>,
     reads_scheduled: usize,
     poll_scheduled: bool,
     timer: Option<Time>,
@@ -181,13 +187,20 @@ pub struct RelayProcess {
     seed: Seed,
     run: u32,
     life: Option<Life>,
+    /// Its clocks.
+    pub(super) clock: Clock,
+    /// Where in its work it is hit next.
+    pub(super) traps: Traps,
+    /// What it does to its own users.
+    pub(super) mischief: Option<Box<Mischief>>,
 }
 
 impl RelayProcess {
     /// A relay that has not started.
     pub fn new(no: ProcessNo, domain: Domain, id: RelayId, disk: crate::scenario::Disk, seed: Seed) -> Self {
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
-        Self { no, domain, id, platter, seed, run: 0, life: None }
+        let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
+        Self { no, domain, id, platter, seed, run: 0, life: None, clock, traps, mischief }
     }
 
     /// Where it is and who it is.
@@ -226,7 +239,8 @@ impl RelayProcess {
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         let mut executor = Executor::new();
-        let now = wall(engine.now(), engine.now());
+        self.clock.restart(engine.now());
+        let now = self.clock.now(engine.now());
         executor.spawn(Box::pin(async move { Ended::Opened(Box::new(Relay::open(ports, config, now).await)) }));
         self.life = Some(Life {
             executor,
@@ -234,7 +248,7 @@ impl RelayProcess {
             disk,
             links,
             inlets: BTreeMap::new(),
-            started: engine.now(),
+            stuck: Vec::new(),
             reads_scheduled: 0,
             poll_scheduled: false,
             timer: None,
@@ -243,13 +257,35 @@ impl RelayProcess {
         Ok(())
     }
 
+    /// Whether a look finds what it looks for in any row its disk holds, synced or not.
+    pub fn holds(&self, look: impl Fn(&[u8]) -> bool) -> bool {
+        self.platter.holds(look)
+    }
+
     /// Dies where it stands. What the disk had not synced is partly gone.
-    pub fn crash(&mut self) -> Torn {
+    pub fn crash(&mut self, keep: Keep) -> Torn {
         if self.life.take().is_none() {
             return Torn::default();
         }
         self.run += 1;
-        self.platter.crash()
+        self.platter.crash(keep)
+    }
+
+    /// The disk below it.
+    pub const fn platter(&mut self) -> &mut Platter {
+        &mut self.platter
+    }
+
+    /// Its disk answers again: what was to be done is.
+    pub fn unstick(&mut self, engine: &mut Engine<Event>) {
+        let (no, run) = (self.no, self.run);
+        let stuck = self.life.as_mut().map(|life| std::mem::take(&mut life.stuck)).unwrap_or_default();
+        stuck.into_iter().for_each(|what| engine.at(engine.now(), Event::Relay { relay: no, run, what }));
+    }
+
+    /// How often futures of this life were polled.
+    pub fn polled(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.executor.polled())
     }
 
     /// A link stands.
@@ -316,6 +352,10 @@ impl RelayProcess {
     pub fn event(&mut self, engine: &mut Engine<Event>, event: RelayEvent) -> Result<(), String> {
         let (at, no, run) = (engine.now(), self.no, self.run);
         let Some(life) = &mut self.life else { return Ok(()) };
+        if self.platter.is_stalled() && matches!(event, RelayEvent::Apply | RelayEvent::Sync | RelayEvent::Read) {
+            life.stuck.push(event);
+            return Ok(());
+        }
         match event {
             RelayEvent::Poll => return self.poll(at),
             // One that an earlier deadline has overtaken must not plan another: they would multiply.
@@ -324,9 +364,13 @@ impl RelayProcess {
             RelayEvent::Apply => {
                 // The sync follows whether or not anything was written: conflicts are answered by it too.
                 let delay = life.disk.apply(&mut self.platter);
+                self.traps.hit(Spot::Applied);
                 engine.after(delay, Event::Relay { relay: no, run, what: RelayEvent::Sync });
             }
-            RelayEvent::Sync => life.disk.sync(&mut self.platter),
+            RelayEvent::Sync => {
+                life.disk.sync(&mut self.platter)?;
+                self.traps.hit(Spot::Synced);
+            }
             RelayEvent::Read => life.disk.answer_read(&mut life.reads_scheduled),
             RelayEvent::Drained(link) => {
                 let Some((life, relay, now)) = self.awake(at) else { return Ok(()) };
@@ -346,7 +390,11 @@ impl RelayProcess {
         let Some(life) = &mut self.life else { return Ok(()) };
         life.poll_scheduled = false;
         life.links.board().now = at;
-        for ended in life.executor.poll_ready() {
+        let most = self.traps.polls_left();
+        let before = life.executor.polled();
+        let ended = life.executor.poll_ready(most);
+        self.traps.polled(life.executor.polled() - before);
+        for ended in ended {
             let Some(life) = &mut self.life else { break };
             match ended {
                 Ended::Opened(opened) => match *opened {
@@ -388,10 +436,20 @@ impl RelayProcess {
             for effect in std::mem::take(&mut board.effects) {
                 match effect {
                     Effect::Send(link, frame) => {
-                        let departs = super::encode(&frame).and_then(|bytes| net.send(engine, link, no, bytes));
+                        let to = net.ends(link).map(|(one, other)| if one == no { other } else { one });
+                        let leave = match self.mischief.as_mut().zip(to) {
+                            Some((mischief, to)) => mischief.outgoing(link, to, frame),
+                            None => vec![(frame, Duration::ZERO)],
+                        };
                         if let Some(line) = board.lines.get_mut(&link) {
                             line.taken -= 1;
-                            line.departures.extend(departs);
+                        }
+                        for (frame, kept) in leave {
+                            let cargo = super::pack(frame).map(|cargo| Cargo { kept, ..cargo });
+                            let departs = cargo.and_then(|cargo| net.send(engine, link, no, cargo));
+                            if let Some(line) = board.lines.get_mut(&link) {
+                                line.departures.extend(departs);
+                            }
                         }
                     }
                     Effect::Close(link) => net.close(engine, link, no),
@@ -401,13 +459,12 @@ impl RelayProcess {
                     },
                 }
             }
-            for (link, line) in &mut board.lines {
-                if std::mem::take(&mut line.refused) {
-                    // Room for half a queue before the relay is bothered again.
-                    let half = line.departures.get(line.departures.len() / 2);
-                    let at = half.copied().unwrap_or(engine.now());
-                    engine.at(at, own(RelayEvent::Drained(*link)));
-                }
+            for link in std::mem::take(&mut board.refused) {
+                let Some(line) = board.lines.get(&link) else { continue };
+                // Room for half a queue before the relay is bothered again.
+                let half = line.departures.get(line.departures.len() / 2);
+                let at = half.copied().unwrap_or(engine.now());
+                engine.at(at, own(RelayEvent::Drained(link)));
             }
         }
         failed.iter().for_each(|domain| self.dial_failed(engine.now(), domain));
@@ -423,19 +480,20 @@ impl RelayProcess {
     }
 
     fn schedule(&mut self, engine: &mut Engine<Event>) {
-        let (no, run, at) = (self.no, self.run, engine.now());
+        let (no, run, at, clock) = (self.no, self.run, engine.now(), self.clock);
         if let Some((life, relay, now)) = self.awake(at)
             && let Some(deadline) = relay.poll_timeout()
             && !life.timeout_runs
         {
-            let due = Time::of_monotonic(life.started, deadline);
-            if due <= at {
+            let due = clock.when(deadline);
+            if deadline <= now.monotonic {
                 life.timeout_runs = true;
                 life.executor.spawn(Box::pin(async move {
                     relay.timeout(now).await;
                     Ended::Timeout
                 }));
             } else if life.timer.is_none_or(|timer| due < timer) {
+                let due = due.max(at.plus(std::time::Duration::from_nanos(1)));
                 life.timer = Some(due);
                 engine.at(due, Event::Relay { relay: no, run, what: RelayEvent::Timer });
             }
@@ -453,7 +511,7 @@ impl RelayProcess {
     fn awake(&mut self, at: Time) -> Option<(&mut Life, Arc<Relay<SimPorts>>, whimbrel_protocol::time::Now)> {
         let life = self.life.as_mut()?;
         let relay = Arc::clone(life.relay.as_ref()?);
-        let now = wall(at, life.started);
+        let now = self.clock.now(at);
         life.links.board().now = at;
         Some((life, relay, now))
     }

@@ -1,19 +1,28 @@
-//! The ledger: what people said, and what was shown to whom. The judge of a run.
-//! Owns: the account of every text from the moment its author's node answered for it to the last screen.
-//! Never: asks a node or a relay what it thinks; it hears what people hear, and nothing else.
+//! The ledger: what people said, and what was shown to whom. The reference model of a run.
+//! Owns: the account of every text from the moment its author's node answered for it to the last screen; who was
+//! introduced to whom; every violation found.
+//! Never: asks a node or a relay what it thinks; it hears what people hear, and what arrives at their devices.
 //!
 //! It checks promises P1 (what was acknowledged is shown, or its author is told), P2 (never twice, never under another
-//! author, text, thread or place than its author gave it) and P7 (what was acknowledged or shown is still there after a
-//! crash) of docs/threat-model.md.
+//! author, text, thread or place than its author gave it), P3 (its author is an entitled device), P5 (nobody gets into
+//! a thread or a list of contacts whom its owner did not meet) and P7 (what was acknowledged or shown is still there
+//! after a crash) of docs/threat-model.md.
+//!
+//! While nobody is hostile ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
+//! halts, and what one person says to another overtakes nothing on its way through the relays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use whimbrel_node::api::{Message, Path};
-use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
+use whimbrel_node::api::{Event, Message, Path};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, ThreadId};
+use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
-use crate::engine::Time;
+use super::canary::Canaries;
+use super::wire::Wire;
+use crate::engine::{Seed, Time};
 use crate::net::ProcessNo;
 
 /// Violations kept in full; more are only counted.
@@ -43,6 +52,15 @@ struct Said {
     message: Option<MessageId>,
     hlc: Option<Hlc>,
     shown: BTreeMap<ProcessNo, Time>,
+}
+
+/// How the parties of a run behave by design: what an honest world never shows, a hostile one may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Conduct {
+    /// A relay or a member turns on the others.
+    pub hostile: bool,
+    /// Disks fill up, and relays refuse for want of room.
+    pub scarce: bool,
 }
 
 /// Something that must never happen, or did not happen that must.
@@ -85,6 +103,103 @@ pub enum Violation {
         /// Said later.
         later: usize,
     },
+    /// P2: relays are handed a person's words in the order they were said.
+    #[error("P2: message {earlier} of process {author} reached process {to} by relays after the later {later}")]
+    Overtaken {
+        /// Who wrote both.
+        author: ProcessNo,
+        /// Who saw them.
+        to: ProcessNo,
+        /// Said first, shown last.
+        earlier: usize,
+        /// Said last, shown first.
+        later: usize,
+    },
+    /// P2.
+    #[error("P2: the relay {relay} showed process {to} at place {sequence} an envelope that has a place already")]
+    AppendedTwice {
+        /// Whose log.
+        relay: ProcessNo,
+        /// Who was shown it.
+        to: ProcessNo,
+        /// The second place.
+        sequence: u64,
+    },
+    /// P3.
+    #[error("P3: process {to} was shown a message of a device that nobody added")]
+    Unentitled {
+        /// Who saw it.
+        to: ProcessNo,
+    },
+    /// P4.
+    #[error("P4: the text of a message is in {place} of the relay {relay}")]
+    Leaked {
+        /// Whose.
+        relay: ProcessNo,
+        /// Where.
+        place: &'static str,
+    },
+    /// P4.
+    #[error("P4: the text of a message is in a log line of {target}")]
+    Logged {
+        /// The module that wrote it.
+        target: String,
+    },
+    /// P5.
+    #[error("P5: process {of} was brought together with an account that its owner never met")]
+    Intruder {
+        /// Whose node believed it.
+        of: ProcessNo,
+    },
+    /// P7.
+    #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
+    Rewritten {
+        /// Whose log.
+        relay: ProcessNo,
+        /// Who was shown it.
+        to: ProcessNo,
+        /// The place.
+        sequence: u64,
+    },
+    /// P7: a store that went back is an old copy, and none was made.
+    #[error("P7: a thread of process {of} halted: its node takes its store for an old copy")]
+    Halted {
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P1, and nobody was hostile.
+    #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
+    Unopened {
+        /// Whose node.
+        of: ProcessNo,
+        /// Its words.
+        reason: String,
+    },
+    /// P1, and nobody was hostile.
+    #[error("P1: process {of} refused an invitation ({reason}), and nobody is hostile")]
+    Uninvited {
+        /// Whose node.
+        of: ProcessNo,
+        /// Its words.
+        reason: String,
+    },
+    /// P1, and there was no reason.
+    #[error("P1: message {message} of process {author} was given up, and nobody is hostile or out of room")]
+    GivenUp {
+        /// Its number among everything said.
+        message: usize,
+        /// Who wrote it.
+        author: ProcessNo,
+    },
+    /// P8.
+    #[error("P8: the run panicked: {what}")]
+    Panicked {
+        /// Its words.
+        what: String,
+    },
+    /// P12.
+    #[error("P12: the same seed gave another run")]
+    Differs,
     /// P7.
     #[error("P7: message {message} was on the screen of process {of}, and is not in its history any more")]
     Vanished {
@@ -152,15 +267,131 @@ pub struct Ledger {
     vanished: u64,
     unreadable: u64,
     violations: Vec<Violation>,
+    /// Who was introduced to whom, both ways.
+    acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// The newest words that came by relays, by reader and author.
+    newest: BTreeMap<(ProcessNo, ProcessNo), usize>,
+    /// Where each device lives.
+    homes: BTreeMap<ProcessNo, ProcessNo>,
+    wire: Wire,
+    canaries: Canaries,
+    conduct: Conduct,
+    /// Everything that was found, counted; the first of them are kept.
+    found: u64,
     /// Test only: the screen that the judge does not look at.
     #[cfg(test)]
     pub(crate) blind: Option<u64>,
 }
 
 impl Ledger {
-    /// Nothing said.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing said; the run of this seed.
+    pub fn of(seed: Seed) -> Self {
+        Self { canaries: Canaries::of(seed), ..Self::default() }
+    }
+
+    /// The mark every text of the run must carry.
+    pub const fn canaries(&self) -> &Canaries {
+        &self.canaries
+    }
+
+    /// Some party of this run behaves so, beside what is known already.
+    pub const fn conduct(&mut self, conduct: Conduct) {
+        self.conduct.hostile |= conduct.hostile;
+        self.conduct.scarce |= conduct.scarce;
+    }
+
+    /// From now on what this relay says proves nothing about it.
+    pub fn hostile_relay(&mut self, relay: ProcessNo) {
+        self.wire.hostile(relay);
+    }
+
+    /// Two people are to get to know each other.
+    pub fn introduced(&mut self, one: ProcessNo, other: ProcessNo) {
+        self.acquainted.extend([(one, other), (other, one)]);
+    }
+
+    /// Whether two people were introduced to each other.
+    pub fn knows(&self, one: ProcessNo, other: ProcessNo) -> bool {
+        self.acquainted.contains(&(one, other))
+    }
+
+    /// Where a device lives.
+    pub fn lives(&mut self, device: ProcessNo, relay: ProcessNo) {
+        self.homes.insert(device, relay);
+    }
+
+    /// A frame arrived.
+    pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame) {
+        match frame {
+            Frame::Push(run) if self.homes.get(&to) == Some(&from) => self.pushed(to, from, run),
+            Frame::Submit(words) if self.homes.get(&from) == Some(&to) => self.wire.submitted(from, &words.envelope),
+            // Whoever opens a thread has held every device in it against its account's log.
+            Frame::OpenThread(words)
+                if self.homes.get(&from) == Some(&to)
+                    && !words.opening.devices().all(|device| self.exists(&device)) =>
+            {
+                self.violate(Violation::Intruder { of: from });
+            }
+            _ => {}
+        }
+    }
+
+    fn pushed(&mut self, to: ProcessNo, relay: ProcessNo, run: &Push) {
+        if self.wire.is_hostile(relay) {
+            return;
+        }
+        self.wire.pushed(to, relay, run).into_iter().for_each(|violation| self.violate(violation));
+        for entry in &run.entries {
+            match &entry.body {
+                EntryBody::Envelope(submitter, envelope) => {
+                    let by = self.process_of(&submitter.account);
+                    // A hostile home may say of its own users what it likes.
+                    let home = by.and_then(|by| self.homes.get(&by));
+                    let word = home.is_none_or(|home| !self.wire.is_hostile(*home));
+                    if word && (by.is_none() || self.wire.author(envelope) != by) {
+                        self.misattribute(to, "its relay says another handed in than did");
+                    }
+                }
+                EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
+            }
+        }
+    }
+
+    /// Every account of this world has the one device it was made with.
+    fn exists(&self, device: &DeviceId) -> bool {
+        device.index == DeviceIndex::FIRST && self.accounts.contains_key(&device.account)
+    }
+
+    /// The search for plain text found some.
+    pub fn leaked(&mut self, relay: ProcessNo, place: &'static str) {
+        self.violate(Violation::Leaked { relay, place });
+    }
+
+    /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
+    pub fn told(&mut self, on: ProcessNo, event: &Event) {
+        let honest = !self.conduct.hostile;
+        match event {
+            Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
+            Event::ContactAdded { account, .. } => self.met(on, account),
+            Event::ThreadHalted { .. } if honest => self.violate(Violation::Halted { of: on }),
+            Event::InvitationRefused { reason, .. } if honest => {
+                self.violate(Violation::Uninvited { of: on, reason: reason.clone() });
+            }
+            Event::Unreadable { reason, .. } => {
+                self.unreadable += 1;
+                if honest {
+                    self.violate(Violation::Unopened { of: on, reason: reason.clone() });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn met(&mut self, on: ProcessNo, account: &AccountId) {
+        let known = self.process_of(account).is_some_and(|other| self.acquainted.contains(&(on, other)));
+        if !known {
+            self.violate(Violation::Intruder { of: on });
+        }
     }
 
     /// Whose account it is.
@@ -222,6 +453,12 @@ impl Ledger {
         {
             said.word = Word::Failed;
             self.owed -= said.to.iter().filter(|to| !said.shown.contains_key(to)).count();
+            let author = said.author;
+            if self.conduct == Conduct::default()
+                && let Some(number) = self.by_message.get(message).copied()
+            {
+                self.violate(Violation::GivenUp { message: number, author });
+            }
         }
     }
 
@@ -240,8 +477,18 @@ impl Ledger {
             self.duplicates += 1;
             return self.violate(Violation::Duplicate { message: number, to: on });
         }
-        let micros = at.since(said.at).as_micros();
+        let (micros, author) = (at.since(said.at).as_micros(), said.author);
         self.appear(number, on, at);
+        // A direct link may be faster than what went before it by relays; relays keep the order of their users. Unless
+        // one was out of room for the first and had some for the second.
+        if matches!(message.path, Some(Path::Relay | Path::Federation)) && self.conduct == Conduct::default() {
+            let newest = self.newest.entry((on, author)).or_insert(number);
+            let later = *newest;
+            *newest = later.max(number);
+            if later > number {
+                self.violate(Violation::Overtaken { author, to: on, earlier: number, later });
+            }
+        }
         if let Some(path) = message.path {
             self.times.entry(path).or_default().micros.push(u64::try_from(micros).unwrap_or(u64::MAX));
         }
@@ -277,6 +524,11 @@ impl Ledger {
             self.misattribute(on, "has an author who does not exist");
             return None;
         };
+        let strange = |people: &BTreeSet<ProcessNo>| !people.contains(&author);
+        if !self.exists(&message.author) || self.threads.get(&message.thread).is_some_and(strange) {
+            self.violate(Violation::Unentitled { to: on });
+            return None;
+        }
         let number = self.by_message.get(&message.message).copied().or_else(|| {
             let unnamed = self.unnamed.get(&(author, message.text.clone()))?;
             unnamed.first().copied().inspect(|number| self.name(*number, message.message))
@@ -311,11 +563,6 @@ impl Ledger {
             self.owed -= usize::from(said.word == Word::Owed);
             self.screens.entry(on).or_default().push(number);
         }
-    }
-
-    /// A node could not open an entry.
-    pub const fn unreadable(&mut self) {
-        self.unreadable += 1;
     }
 
     /// A process could not go on.
@@ -371,8 +618,6 @@ impl Ledger {
         found.extend(
             unmet.iter().map(|(inviter, accepter)| Violation::Unmet { inviter: *inviter, accepter: *accepter }),
         );
-        let counted = self.duplicates + self.misattributed + self.vanished + self.stops();
-        let violations = found.len() as u64 + counted;
         found.into_iter().for_each(|violation| self.violate(violation));
         let sent = self.said.iter().filter(|said| said.message.is_some() && said.word != Word::Asked).count() as u64;
         Verdict {
@@ -387,14 +632,10 @@ impl Ledger {
             unconfirmed,
             unreadable: self.unreadable,
             slowest,
-            violations,
+            violations: self.found,
             examples: self.violations,
             times: self.times,
         }
-    }
-
-    fn stops(&self) -> u64 {
-        self.violations.iter().filter(|violation| matches!(violation, Violation::Stopped { .. })).count() as u64
     }
 
     fn name(&mut self, number: usize, message: MessageId) {
@@ -416,6 +657,7 @@ impl Ledger {
     }
 
     fn violate(&mut self, violation: Violation) {
+        self.found += 1;
         if self.violations.len() < VIOLATIONS_KEPT {
             self.violations.push(violation);
         }
@@ -423,7 +665,7 @@ impl Ledger {
 }
 
 /// What a run came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Messages their author's node answered for.
     pub sent: u64,
@@ -453,11 +695,25 @@ pub struct Verdict {
     pub times: BTreeMap<Path, Times>,
 }
 
+impl Verdict {
+    /// Of a run that came to nothing but this.
+    pub fn of(violation: Violation) -> Self {
+        let mut verdict = Self::default();
+        verdict.add(violation);
+        verdict
+    }
+
+    /// Adds what was found outside the world.
+    pub fn add(&mut self, violation: Violation) {
+        self.violations += 1;
+        self.examples.push(violation);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use whimbrel_protocol::id::{DeviceId, DeviceIndex};
     use whimbrel_protocol::time::Wall;
 
     const ALICE: ProcessNo = 1;
@@ -468,7 +724,7 @@ mod tests {
     }
 
     fn ledger() -> Ledger {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::of(Seed::from(1));
         for process in [ALICE, BOB] {
             ledger.account(account(process), process);
         }
@@ -533,7 +789,18 @@ mod tests {
             shown(ledger, &message(2, "there", 1));
             shown(ledger, &message(1, "hello", 2));
         });
-        assert!(matches!(reordered.examples.as_slice(), [Violation::Order { earlier: 0, later: 1, .. }]));
+        let overtaken = Violation::Overtaken { author: ALICE, to: BOB, earlier: 0, later: 1 };
+        assert_eq!(reordered.examples, [overtaken, Violation::Order { author: ALICE, earlier: 0, later: 1 }]);
+        let device = DeviceId { index: DeviceIndex::new(1), ..message(1, "", 0).author };
+        let unadded = verdict(&|ledger| shown(ledger, &Message { author: device, ..message(1, "hello", 1) }));
+        assert!(unadded.examples.contains(&Violation::Unentitled { to: BOB }));
+        let contact = |who| Event::ThreadOpened { thread: ThreadId::from_bytes([9; 32]), people: vec![account(who)] };
+        let strange = verdict(&|ledger| {
+            ledger.introduced(ALICE, BOB);
+            ledger.told(BOB, &contact(ALICE));
+            ledger.told(BOB, &contact(3));
+        });
+        assert_eq!(strange.examples.iter().filter(|one| **one == Violation::Intruder { of: BOB }).count(), 1);
     }
 
     #[test]
@@ -562,11 +829,15 @@ mod tests {
 
     #[test]
     fn a_message_whose_author_was_told_is_not_lost() {
-        let mut ledger = ledger();
-        say(&mut ledger, 1, "hello");
-        ledger.failed(&MessageId::from_bytes([1; 16]));
-        assert_eq!(ledger.owed(), 0);
-        let verdict = ledger.close(&[]);
-        assert_eq!((verdict.lost, verdict.failed, verdict.violations), (0, 1, 0));
+        // Where nobody is out of room and nobody hostile, there is no reason to give up: that is a violation.
+        for (scarce, violations) in [(true, 0), (false, 1)] {
+            let mut ledger = ledger();
+            ledger.conduct(Conduct { hostile: false, scarce });
+            say(&mut ledger, 1, "hello");
+            ledger.failed(&MessageId::from_bytes([1; 16]));
+            assert_eq!(ledger.owed(), 0);
+            let verdict = ledger.close(&[]);
+            assert_eq!((verdict.lost, verdict.failed, verdict.violations), (0, 1, violations));
+        }
     }
 }

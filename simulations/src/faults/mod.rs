@@ -1,0 +1,285 @@
+//! Faults: what goes wrong by design, as data.
+//! Owns: the kinds, their spelling in scenarios, and what is drawn from a seed (`draw`).
+//! Never: does anything; the world strikes and mends. A plan is a list that stays a plan when elements are taken out.
+
+mod draw;
+mod wire;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use whimbrel_protocol::id::Domain;
+
+pub use draw::{Profile, Shape, draw};
+
+/// Everything that goes wrong in a run. It ends with the safety phase: whatever still lasts then is mended.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The faults, in any order.
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<Fault>,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(try_from = "wire::Wire", into = "wire::Wire")]
+pub struct Fault {
+    /// When it strikes, from the beginning of the run.
+    pub at: Duration,
+    /// How long until it is mended. Zero for what has no end of its own ([`Kind::Break`], [`Kind::Heal`]).
+    pub lasts: Duration,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// A process, as scenarios name it: a relay by its domain, a node by its number among the nodes (`node 3`, from 0).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Target {
+    /// The relay of a domain.
+    Relay(Domain),
+    /// The n-th node.
+    Node(u32),
+}
+
+/// Where in its work a process is hit. Counted from the moment the fault strikes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Point {
+    /// Wherever it stands.
+    #[default]
+    Now,
+    /// When the n-th group (from 1) is applied and not yet synced.
+    Applied(u32),
+    /// When the n-th group (from 1) is synced and nothing of it was answered or sent.
+    Synced(u32),
+    /// When its futures were polled n times: between two awaits of whatever runs. Relays only.
+    Polled(u32),
+}
+
+/// What a crash leaves of what was applied and not synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Keep {
+    /// As many batches as the seed says, oldest first.
+    #[default]
+    Drawn,
+    /// None of them.
+    Nothing,
+    /// All of them.
+    Everything,
+    /// As drawn, and of the next one only some rows: it was torn.
+    Torn,
+}
+
+/// Which way nothing passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ways {
+    /// Neither.
+    #[default]
+    Both,
+    /// Not from the first to the second; the way back stands.
+    OneWay,
+}
+
+/// What a hostile relay does to its own users.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RelayTrick {
+    /// Leaves out pushes: the runs behind them do not join on.
+    Drop,
+    /// Leaves out entries and says there were none: nothing in the log shows it.
+    Hide,
+    /// Sends pushes again, as they were.
+    Repeat,
+    /// Puts entries into the log again, as if they were new.
+    Replay,
+    /// Delays what it sends.
+    Delay,
+    /// Changes the order of entries, differently for each device.
+    Reorder,
+    /// Shows half of its devices another order than the other half.
+    Fork,
+    /// Sends a corrupted copy of an entry before the genuine one.
+    Corrupt,
+    /// Hands out KeyPackages of a device that the account's owner never added, beside the genuine ones.
+    AddDevice,
+    /// Forwards to other relays what their own users are said to have written, beside what its users did.
+    Impersonate,
+}
+
+/// What a hostile member's node does beside what it should.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum MemberTrick {
+    /// Hands in its envelopes again.
+    Replay,
+    /// Hands in envelopes that nobody can open.
+    Garbage,
+    /// Hands in a corrupted copy before each envelope.
+    Corrupt,
+    /// Claims times far off.
+    Clocks,
+    /// Opens threads with people it never met.
+    Stranger,
+}
+
+/// What goes wrong.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A process is killed and starts again from its disk when the fault ends.
+    Crash {
+        /// Which.
+        target: Target,
+        /// Where in its work.
+        point: Point,
+        /// What its disk kept.
+        keep: Keep,
+    },
+    /// Nothing passes between two processes.
+    Partition {
+        /// The two; the first is the sender of what is lost when it is one way.
+        between: [Target; 2],
+        /// Which way.
+        ways: Ways,
+    },
+    /// A process has no network at all.
+    Offline {
+        /// Which.
+        target: Target,
+    },
+    /// The path between two processes fails and returns, over and over.
+    Flap {
+        /// The two.
+        between: [Target; 2],
+        /// How long it is gone each time. Shorter than the idle time of a link: frames are late and links stand.
+        down: Duration,
+        /// How long it stands each time.
+        up: Duration,
+    },
+    /// Every link of a process breaks at once, and both ends know: requests under way have nobody to answer.
+    Break {
+        /// Which.
+        target: Target,
+        /// Where in its work.
+        point: Point,
+    },
+    /// Every partition, flapping path and lost network ends.
+    Heal,
+    /// A disk takes so many times as long.
+    SlowDisk {
+        /// Whose.
+        target: Target,
+        /// How many times.
+        times: u32,
+    },
+    /// A disk answers nothing until the fault ends.
+    StallDisk {
+        /// Whose.
+        target: Target,
+    },
+    /// A disk takes no more bytes.
+    FullDisk {
+        /// Whose.
+        target: Target,
+    },
+    /// The next sync of a disk fails; the process must not go on. It is started again when the fault ends.
+    FailSync {
+        /// Whose.
+        target: Target,
+    },
+    /// A clock shows something else than the time, and runs at another speed.
+    Clock {
+        /// Whose.
+        target: Target,
+        /// By how many milliseconds its calendar is ahead; behind when negative.
+        ahead_ms: i64,
+        /// By how many parts in a million it runs too fast; too slow when negative.
+        drift_ppm: i32,
+    },
+    /// A relay turns on its own users.
+    HostileRelay {
+        /// Which.
+        relay: Domain,
+        /// What it does.
+        trick: RelayTrick,
+        /// To how many of the frames or entries it could do it to, from 0 to 1.
+        share: f64,
+    },
+    /// A member of threads turns on the others.
+    HostileMember {
+        /// The n-th node.
+        node: u32,
+        /// What it does.
+        trick: MemberTrick,
+        /// To how many of the frames it could do it to, from 0 to 1.
+        share: f64,
+    },
+}
+
+impl Kind {
+    /// Its name, as in scenarios.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Crash { .. } => "crash",
+            Self::Partition { .. } => "partition",
+            Self::Offline { .. } => "offline",
+            Self::Flap { .. } => "flap",
+            Self::Break { .. } => "break",
+            Self::Heal => "heal",
+            Self::SlowDisk { .. } => "slow-disk",
+            Self::StallDisk { .. } => "stall-disk",
+            Self::FullDisk { .. } => "full-disk",
+            Self::FailSync { .. } => "fail-sync",
+            Self::Clock { .. } => "clock",
+            Self::HostileRelay { .. } => "hostile-relay",
+            Self::HostileMember { .. } => "hostile-member",
+        }
+    }
+
+    /// The processes it names.
+    pub fn targets(&self) -> Vec<Target> {
+        match self {
+            Self::Crash { target, .. }
+            | Self::Offline { target }
+            | Self::Break { target, .. }
+            | Self::SlowDisk { target, .. }
+            | Self::StallDisk { target }
+            | Self::FullDisk { target }
+            | Self::FailSync { target }
+            | Self::Clock { target, .. } => vec![target.clone()],
+            Self::Partition { between, .. } | Self::Flap { between, .. } => between.to_vec(),
+            Self::HostileRelay { relay, .. } => vec![Target::Relay(relay.clone())],
+            Self::HostileMember { node, .. } => vec![Target::Node(*node)],
+            Self::Heal => Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// Nothing goes wrong.
+    pub const fn none() -> Self {
+        Self { faults: Vec::new() }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Relay(domain) => domain.fmt(f),
+            Self::Node(number) => write!(f, "node {number}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("node ") {
+            Some(number) => number.trim().parse().map(Self::Node).map_err(|_| format!("{text:?} names no node")),
+            None => text.parse().map(Self::Relay).map_err(|error| format!("{text:?}: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,69 @@
+use super::*;
+use crate::engine::Seed;
+
+fn shape() -> Shape {
+    let relays = ["a.example", "b.example", "c.example"].iter().map(|domain| domain.parse().unwrap()).collect();
+    Shape { relays, nodes: 30, duration: Duration::from_secs(3_600) }
+}
+
+#[test]
+fn a_drawn_plan_repeats_and_reads_back_from_its_scenario_form() {
+    let plan = draw(Seed::from(7), &Profile::storm(), &shape());
+    assert_eq!(plan, draw(Seed::from(7), &Profile::storm(), &shape()));
+    assert_ne!(plan, draw(Seed::from(8), &Profile::storm(), &shape()));
+    assert!(plan.faults.len() > 200 && plan.faults.is_sorted_by_key(|fault| fault.at));
+    let text = toml::to_string(&plan).unwrap();
+    assert!(text.starts_with("[[fault]]"), "{text}");
+    assert_eq!(toml::from_str::<Plan>(&text).unwrap(), plan);
+    let end = shape().duration;
+    assert!(plan.faults.iter().all(|fault| fault.at + fault.lasts <= end), "mended within the safety phase");
+}
+
+#[test]
+fn an_hour_of_storm_has_every_kind() {
+    let plan = draw(Seed::from(1), &Profile::storm(), &shape());
+    for kind in [
+        "crash",
+        "partition",
+        "offline",
+        "flap",
+        "break",
+        "slow-disk",
+        "stall-disk",
+        "full-disk",
+        "fail-sync",
+        "clock",
+        "hostile-relay",
+        "hostile-member",
+    ] {
+        assert!(plan.faults.iter().any(|fault| fault.kind.name() == kind), "no {kind}");
+    }
+}
+
+#[test]
+fn more_of_one_kind_leaves_the_others_as_they_are() {
+    let few = draw(Seed::from(1), &Profile::storm(), &shape());
+    let many = draw(Seed::from(1), &Profile { clocks: 100.0, ..Profile::storm() }, &shape());
+    let others = |plan: Plan| plan.faults.into_iter().filter(|fault| fault.kind.name() != "clock").collect::<Vec<_>>();
+    assert_eq!(others(few), others(many));
+}
+
+#[test]
+fn a_key_that_its_kind_does_not_use_is_refused() {
+    let refused =
+        |keys: &str| toml::from_str::<Plan>(&format!("[[fault]]\nat = '1 s'\n{keys}")).unwrap_err().to_string();
+    for (keys, why) in [
+        ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\ntimes = 3", "no use for `times`"),
+        ("kind = 'crash'\ntarget = 'a.example'", "has the key `lasts`"),
+        ("kind = 'heal'\nlasts = '1 s'", "no use for `lasts`"),
+        ("kind = 'crush'\nlasts = '1 s'", "no kind of fault"),
+        ("kind = 'crash'\nlasts = '1 s'\ntarget = 'node x'", "names no node"),
+        ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\npoint = 'applied'", "applied N"),
+        ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'drop'", "by its domain"),
+        ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'a.example'\ntrick = 'lie'", "is none of drop"),
+        ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\nuntil = '2 s'", "unknown field `until`"),
+    ] {
+        let error = refused(keys);
+        assert!(error.contains(why), "{keys}: {error}");
+    }
+}

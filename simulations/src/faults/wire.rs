@@ -1,0 +1,267 @@
+//! How a fault is spelled in a scenario: one flat table whose `kind` decides which keys it may have.
+//! Owns: the keys, and the refusal of one that its kind does not use.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Keep, Kind, MemberTrick, Point, RelayTrick, Target, Ways};
+use crate::scenario::{Share, Span};
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wire {
+    at: Span,
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lasts: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    between: Option<[String; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ways: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    point: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    down: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    up: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    times: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ahead: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    behind: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drift_ppm: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trick: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<Share>,
+}
+
+fn need<T>(value: &mut Option<T>, kind: &str, key: &str) -> Result<T, String> {
+    value.take().ok_or_else(|| format!("a fault of kind {kind:?} has the key `{key}`"))
+}
+
+/// One of the words of a table.
+fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let names = || words.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let found = words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    found.ok_or_else(|| format!("{text:?} is none of {}", names()))
+}
+
+fn name<T: PartialEq>(value: &T, words: &[(&str, T)]) -> Option<String> {
+    words.iter().find(|(_, other)| other == value).map(|(name, _)| (*name).to_owned())
+}
+
+const KEEPS: &[(&str, Keep)] =
+    &[("drawn", Keep::Drawn), ("nothing", Keep::Nothing), ("everything", Keep::Everything), ("torn", Keep::Torn)];
+const WAYS: &[(&str, Ways)] = &[("both", Ways::Both), ("one", Ways::OneWay)];
+const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
+    ("drop", RelayTrick::Drop),
+    ("hide", RelayTrick::Hide),
+    ("repeat", RelayTrick::Repeat),
+    ("replay", RelayTrick::Replay),
+    ("delay", RelayTrick::Delay),
+    ("reorder", RelayTrick::Reorder),
+    ("fork", RelayTrick::Fork),
+    ("corrupt", RelayTrick::Corrupt),
+    ("add-device", RelayTrick::AddDevice),
+    ("impersonate", RelayTrick::Impersonate),
+];
+const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
+    ("replay", MemberTrick::Replay),
+    ("garbage", MemberTrick::Garbage),
+    ("corrupt", MemberTrick::Corrupt),
+    ("clocks", MemberTrick::Clocks),
+    ("stranger", MemberTrick::Stranger),
+];
+
+/// `now`, `applied 3`, `synced 1`, `polled 20`.
+fn point(text: Option<String>) -> Result<Point, String> {
+    let Some(text) = text else { return Ok(Point::Now) };
+    let (at, number) = text.split_once(' ').map_or((text.as_str(), None), |(at, number)| (at, Some(number)));
+    let number = number.map(|number| number.trim().parse::<u32>().ok().filter(|number| *number > 0));
+    Ok(match (at, number) {
+        ("now", None) => Point::Now,
+        ("applied", Some(Some(n))) => Point::Applied(n),
+        ("synced", Some(Some(n))) => Point::Synced(n),
+        ("polled", Some(Some(n))) => Point::Polled(n),
+        _ => return Err(format!("{text:?} is none of now, applied N, synced N, polled N (from 1)")),
+    })
+}
+
+fn point_text(point: Point) -> Option<String> {
+    match point {
+        Point::Now => None,
+        Point::Applied(n) => Some(format!("applied {n}")),
+        Point::Synced(n) => Some(format!("synced {n}")),
+        Point::Polled(n) => Some(format!("polled {n}")),
+    }
+}
+
+impl TryFrom<Wire> for Fault {
+    type Error = String;
+
+    fn try_from(mut wire: Wire) -> Result<Self, String> {
+        let kind = std::mem::take(&mut wire.kind);
+        let w = &mut wire;
+        let target = |w: &mut Wire| -> Result<Target, String> { need(&mut w.target, &kind, "target")?.parse() };
+        let between = |w: &mut Wire| -> Result<[Target; 2], String> {
+            let [one, other] = need(&mut w.between, &kind, "between")?;
+            Ok([one.parse()?, other.parse()?])
+        };
+        let what = match kind.as_str() {
+            "crash" => Kind::Crash {
+                target: target(w)?,
+                point: point(w.point.take())?,
+                keep: w.keep.take().map_or(Ok(Keep::Drawn), |keep| word(&keep, KEEPS))?,
+            },
+            "partition" => {
+                let ways = w.ways.take().map_or(Ok(Ways::Both), |ways| word(&ways, WAYS))?;
+                Kind::Partition { between: between(w)?, ways }
+            }
+            "offline" => Kind::Offline { target: target(w)? },
+            "flap" => {
+                let (down, up) = (need(&mut w.down, &kind, "down")?.0, need(&mut w.up, &kind, "up")?.0);
+                if down.is_zero() || up.is_zero() {
+                    return Err("a path flaps with times `down` and `up` of more than zero".to_owned());
+                }
+                Kind::Flap { between: between(w)?, down, up }
+            }
+            "break" => Kind::Break { target: target(w)?, point: point(w.point.take())? },
+            "heal" => Kind::Heal,
+            "slow-disk" => Kind::SlowDisk { target: target(w)?, times: need(&mut w.times, &kind, "times")? },
+            "stall-disk" => Kind::StallDisk { target: target(w)? },
+            "full-disk" => Kind::FullDisk { target: target(w)? },
+            "fail-sync" => Kind::FailSync { target: target(w)? },
+            "clock" => {
+                let millis = |span: Option<Span>| span.map_or(0, |span| span.0.as_millis());
+                let ahead = i64::try_from(millis(w.ahead.take())).map_err(|error| error.to_string())?;
+                let behind = i64::try_from(millis(w.behind.take())).map_err(|error| error.to_string())?;
+                if ahead != 0 && behind != 0 {
+                    return Err("a clock is `ahead` or `behind`, not both".to_owned());
+                }
+                let drift_ppm = w.drift_ppm.take().unwrap_or_default();
+                if drift_ppm.unsigned_abs() > 100_000 {
+                    return Err("a clock drifts by 100,000 parts in a million at most".to_owned());
+                }
+                Kind::Clock { target: target(w)?, ahead_ms: ahead - behind, drift_ppm }
+            }
+            "hostile-relay" => {
+                let trick = word(&need(&mut w.trick, &kind, "trick")?, RELAY_TRICKS)?;
+                let share = w.share.take().unwrap_or(Share(1.0)).0;
+                match target(w)? {
+                    Target::Relay(relay) => Kind::HostileRelay { relay, trick, share },
+                    Target::Node(_) => return Err("a hostile relay is named by its domain".to_owned()),
+                }
+            }
+            "hostile-member" => {
+                let trick = word(&need(&mut w.trick, &kind, "trick")?, MEMBER_TRICKS)?;
+                let share = w.share.take().unwrap_or(Share(1.0)).0;
+                match target(w)? {
+                    Target::Node(node) => Kind::HostileMember { node, trick, share },
+                    Target::Relay(_) => return Err("a hostile member is named like \"node 3\"".to_owned()),
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "{kind:?} is no kind of fault: crash, partition, offline, flap, break, heal, slow-disk, \
+                     stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
+                ));
+            }
+        };
+        let lasts = match (wire.lasts.take(), endless(&what)) {
+            (Some(_), true) => return Err(format!("a fault of kind {kind:?} has no use for `lasts`")),
+            (None, false) => return Err(format!("a fault of kind {kind:?} has the key `lasts`")),
+            (lasts, _) => lasts.unwrap_or_default().0,
+        };
+        match wire.left_over() {
+            Some(key) => Err(format!("a fault of kind {kind:?} has no use for `{key}`")),
+            None => Ok(Self { at: wire.at.0, lasts, kind: what }),
+        }
+    }
+}
+
+/// What strikes and is over.
+const fn endless(kind: &Kind) -> bool {
+    matches!(kind, Kind::Break { .. } | Kind::Heal)
+}
+
+impl Wire {
+    /// A key that nothing took.
+    fn left_over(&self) -> Option<&'static str> {
+        [
+            ("target", self.target.is_some()),
+            ("between", self.between.is_some()),
+            ("ways", self.ways.is_some()),
+            ("point", self.point.is_some()),
+            ("keep", self.keep.is_some()),
+            ("down", self.down.is_some()),
+            ("up", self.up.is_some()),
+            ("times", self.times.is_some()),
+            ("ahead", self.ahead.is_some()),
+            ("behind", self.behind.is_some()),
+            ("drift_ppm", self.drift_ppm.is_some()),
+            ("trick", self.trick.is_some()),
+            ("share", self.share.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(key, there)| there.then_some(key))
+    }
+}
+
+impl From<Fault> for Wire {
+    fn from(fault: Fault) -> Self {
+        let name_of = fault.kind.name().to_owned();
+        let mut wire = Self { at: Span(fault.at), kind: name_of, ..Self::default() };
+        wire.lasts = (!endless(&fault.kind)).then_some(Span(fault.lasts));
+        match fault.kind {
+            Kind::Crash { target, point, keep } => {
+                wire.target = Some(target.to_string());
+                wire.point = point_text(point);
+                wire.keep = (keep != Keep::Drawn).then(|| name(&keep, KEEPS)).flatten();
+            }
+            Kind::Partition { between, ways } => {
+                wire.between = Some(between.map(|target| target.to_string()));
+                wire.ways = (ways != Ways::Both).then(|| name(&ways, WAYS)).flatten();
+            }
+            Kind::Flap { between, down, up } => {
+                wire.between = Some(between.map(|target| target.to_string()));
+                (wire.down, wire.up) = (Some(Span(down)), Some(Span(up)));
+            }
+            Kind::Break { target, point } => {
+                (wire.target, wire.point) = (Some(target.to_string()), point_text(point));
+            }
+            Kind::Heal => {}
+            Kind::SlowDisk { target, times } => {
+                (wire.target, wire.times) = (Some(target.to_string()), Some(times));
+            }
+            Kind::Offline { target }
+            | Kind::StallDisk { target }
+            | Kind::FullDisk { target }
+            | Kind::FailSync { target } => wire.target = Some(target.to_string()),
+            Kind::Clock { target, ahead_ms, drift_ppm } => {
+                wire.target = Some(target.to_string());
+                let span = Span(std::time::Duration::from_millis(ahead_ms.unsigned_abs()));
+                match ahead_ms.signum() {
+                    1 => wire.ahead = Some(span),
+                    -1 => wire.behind = Some(span),
+                    _ => {}
+                }
+                wire.drift_ppm = (drift_ppm != 0).then_some(drift_ppm);
+            }
+            Kind::HostileRelay { relay, trick, share } => {
+                wire.target = Some(relay.to_string());
+                (wire.trick, wire.share) = (name(&trick, RELAY_TRICKS), Some(Share(share)));
+            }
+            Kind::HostileMember { node, trick, share } => {
+                wire.target = Some(Target::Node(node).to_string());
+                (wire.trick, wire.share) = (name(&trick, MEMBER_TRICKS), Some(Share(share)));
+            }
+        }
+        wire
+    }
+}

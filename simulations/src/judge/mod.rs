@@ -1,0 +1,71 @@
+//! The judge: what ought to be shown, and whether it was.
+//! Owns: the reference model (`ledger`), what relays said (`wire`), the search for plain text (`canary`), and the list
+//! of promises with what a run can say of each.
+//! Never: asks a node or a relay what it thinks, or uses a line of the code it judges.
+
+pub mod canary;
+pub mod ledger;
+mod wire;
+
+use serde::Serialize;
+
+/// How far one of the promises of docs/threat-model.md is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Promise {
+    /// Its name there.
+    pub id: &'static str,
+    /// Whether a run that breaks it is found out.
+    pub checked: bool,
+    /// How, or why not.
+    pub how: &'static str,
+}
+
+/// What is known of the runs whose promises are listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// Threads were sealed with real cryptography.
+    pub real: bool,
+    /// A clock lied.
+    pub clocks: bool,
+    /// A run was repeated and compared.
+    pub replayed: bool,
+    /// The log lines of relays were listened to.
+    pub listened: bool,
+}
+
+const fn is(id: &'static str, checked: bool, how: &'static str) -> Promise {
+    Promise { id, checked, how }
+}
+
+/// Every promise, with what these runs say of it.
+pub const fn promises(seen: Seen) -> [Promise; 12] {
+    [
+        is("P1", true, "what was acknowledged is shown to everybody it was said to, or its author is told"),
+        is("P2", true, "never twice, never under another author, text, thread or place; no log has an envelope twice"),
+        is("P3", true, "its author is a device its account's owner added, of a person in the thread"),
+        match (seen.real, seen.listened) {
+            (true, true) => is("P4", true, "a mark in every text is in no relay's rows and in none of its log lines"),
+            (true, false) => is("P4", true, "a mark in every text is in no relay's rows; log lines were not heard"),
+            (false, true) => is("P4", true, "in log lines alone: the stand-in engine hides nothing in the rows"),
+            (false, false) => is("P4", false, "the stand-in engine hides nothing, and log lines were not heard"),
+        },
+        is("P5", true, "no thread and no contact with anybody one was not introduced to; membership cannot change yet"),
+        is("P6", false, "nothing commits after a thread was made: there is one epoch"),
+        is("P7", true, "what was acknowledged or shown is there after every crash; a log's places keep their entries"),
+        is(
+            "P8",
+            false,
+            "bounds are for the fuzzers and the system tests; a stop or a standstill is found all the same",
+        ),
+        is("P9", false, "there is no load to be fair under"),
+        is("P10", false, "there is no presence yet"),
+        match seen.clocks {
+            true => is("P11", true, "clocks drifted, jumped and lied by a year; everything above held all the same"),
+            false => is("P11", false, "no clock lied in these runs"),
+        },
+        match seen.replayed {
+            true => is("P12", true, "runs were repeated, and their traces agreed"),
+            false => is("P12", false, "no run was repeated"),
+        },
+    ]
+}

@@ -1,0 +1,376 @@
+//! The soak: worlds drawn from seeds, run under faults until enough time has passed in them.
+//! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
+//! Never: two runs at once, or a draw from anything but the seed.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::Serialize;
+
+use crate::clock::Stopwatch;
+use crate::engine::{Entity, Seed, Stream};
+use crate::faults::{Kind, Plan, Profile, Shape, draw};
+use crate::judge::canary::{Canaries, Ear};
+use crate::judge::ledger::{Verdict, Violation};
+use crate::judge::{Promise, Seen, promises};
+use crate::scenario::{Crypto, Scenario, ScenarioError};
+use crate::world::{Account, Outcome, World};
+
+/// One run in so many is repeated and compared, with an ear at the relays' log lines.
+const SAMPLE: u64 = 16;
+
+/// One run of a soak: everything about it follows from these two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Case {
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// How threads are sealed.
+    pub crypto: Crypto,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// Which promises held.
+    pub verdict: Verdict,
+    /// What happened; nothing of a run that panicked.
+    pub account: Option<Account>,
+}
+
+impl Ran {
+    /// Whether anything must not be.
+    pub const fn broke(&self) -> bool {
+        self.verdict.violations > 0
+    }
+}
+
+impl Case {
+    /// The world of this seed, as a scenario people can read and change: 3 to 5 relays, 30 to 40 nodes.
+    pub fn scenario_text(&self) -> String {
+        let mut stream = Seed::from(self.seed).stream(Entity::World, "soak");
+        let draw = &mut stream;
+        let relays = 3 + draw.below(3);
+        let mut nodes = 30 + draw.below(11);
+        let crypto = match self.crypto {
+            Crypto::Standin => "standin",
+            Crypto::Real => "real",
+        };
+        let mut text = String::new();
+        let (minutes, core, loss) = (10 + draw.below(21), 5 + draw.below(60), draw.below(20) as f64 / 10.0);
+        let _infallible = write!(
+            text,
+            "[sim]\nabout = \"soak\"\nseed = {}\nduration = \"{minutes} min\"\nsettle = \"40 min\"\ncrypto = \"{crypto}\"\n\n\
+             [network]\ncore = \"{core} ms\"\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\n",
+            self.seed,
+            1 + draw.below(10),
+        );
+        for relay in 0..relays {
+            let letter = char::from(b'a' + relay as u8);
+            let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
+            let _infallible = write!(
+                text,
+                "[[relay]]\ndomain = \"{letter}.example\"\ndisk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                1 + draw.below(20),
+            );
+        }
+        for relay in 0..relays {
+            let letter = char::from(b'a' + relay as u8);
+            let left = relays - relay;
+            let count = if left == 1 { nodes } else { (nodes / left).max(1) };
+            nodes -= count;
+            let churn = match draw.below(3) {
+                0 => String::new(),
+                _ => format!(
+                    "churn = {{ share = \"{} %\", online = \"{} s\", away = \"{} s\", kill = \"{} %\" }}\n",
+                    20 + draw.below(80),
+                    30 + draw.below(600),
+                    5 + draw.below(120),
+                    draw.below(101),
+                ),
+            };
+            let _infallible = write!(
+                text,
+                "[[population]]\nrelay = \"{letter}.example\"\ncount = {count}\naccess = [\"5 ms\", \"{} ms\"]\n\
+                 direct = {}\n{churn}\n",
+                10 + draw.below(60),
+                draw.happens(0.4),
+            );
+        }
+        let _infallible = write!(
+            text,
+            "[friends]\nring = {}\nrandom = {}\n\n[workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
+            1 + draw.below(2),
+            draw.below(20),
+            5 + draw.below(120),
+            4 + draw.below(40),
+            64 + draw.below(2_000),
+        );
+        text
+    }
+
+    /// The world of this seed.
+    ///
+    /// # Errors
+    /// Never, unless what this file writes is not what `scenario` reads.
+    pub fn scenario(&self) -> Result<Scenario, ScenarioError> {
+        Scenario::read("soak", &self.scenario_text(), &[])
+    }
+
+    /// What goes wrong in it. Half of the seeds see honest parties only, so that what only an honest world promises is
+    /// judged too; a quarter see everything; a quarter see some kinds of faults and not others, for those that strike
+    /// all the time hide what the rest would show.
+    pub fn plan(&self, scenario: &Scenario) -> Plan {
+        let seed = Seed::from(self.seed);
+        let mut stream = seed.stream(Entity::World, "storm");
+        let draw_from = &mut stream;
+        let storm = Profile::storm();
+        let profile = match draw_from.below(4) {
+            0 | 1 => swarm(storm.honest(), 0.8, draw_from),
+            2 => storm,
+            _ => swarm(storm, 0.5, draw_from),
+        };
+        draw(seed, &profile, &Shape::of(scenario))
+    }
+
+    /// Runs it under its own plan.
+    ///
+    /// # Errors
+    /// See [`Case::scenario`].
+    pub fn run(&self) -> Result<Ran, ScenarioError> {
+        let scenario = self.scenario()?;
+        let plan = self.plan(&scenario);
+        Ok(self.run_under(&scenario, &plan))
+    }
+
+    /// Runs it under another plan. A panic anywhere is a violation like others.
+    pub fn run_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
+        let run = || World::run(scenario, Seed::from(self.seed), plan);
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(Outcome { verdict, account })) => Ran { verdict, account: Some(account) },
+            Ok(Err(error)) => {
+                Ran { verdict: Verdict::of(Violation::Panicked { what: error.to_string() }), account: None }
+            }
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().map(String::as_str);
+                let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words").to_owned();
+                Ran { verdict: Verdict::of(Violation::Panicked { what }), account: None }
+            }
+        }
+    }
+
+    /// Runs it with an ear at the relays' log lines; what it heard is a violation of its own.
+    ///
+    /// # Errors
+    /// See [`Case::scenario`].
+    pub fn run_listening(&self) -> Result<Ran, ScenarioError> {
+        let ear = Ear::new(Canaries::of(Seed::from(self.seed)));
+        let mut ran = ear.listen(|| self.run())?;
+        for target in ear.heard().leaks {
+            ran.verdict.add(Violation::Logged { target });
+        }
+        Ok(ran)
+    }
+
+    /// The one command that does the same again.
+    pub fn command(&self, verb: &str) -> String {
+        let crypto = match self.crypto {
+            Crypto::Standin => "standin",
+            Crypto::Real => "real",
+        };
+        format!("whimbrel-sim {verb} {} --crypto {crypto}", self.seed)
+    }
+}
+
+/// Leaves out kinds of faults, each kept in a share of all cases.
+fn swarm(mut profile: Profile, kept: f64, stream: &mut Stream) -> Profile {
+    for rate in [
+        &mut profile.relay_crashes,
+        &mut profile.node_crashes,
+        &mut profile.partitions,
+        &mut profile.offline,
+        &mut profile.flaps,
+        &mut profile.breaks,
+        &mut profile.slow_disks,
+        &mut profile.full_disks,
+        &mut profile.failed_syncs,
+        &mut profile.clocks,
+        &mut profile.hostile_relays,
+        &mut profile.hostile_members,
+    ] {
+        if !stream.happens(kept) {
+            *rate = 0.0;
+        }
+    }
+    profile
+}
+
+/// What many runs came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sum {
+    /// Virtual hours of whole worlds of at least 3 relays and 30 nodes.
+    pub cluster_hours: f64,
+    /// Messages shown to those they were for.
+    pub delivered: u64,
+    /// Processes that died.
+    pub crashes: u64,
+    /// Partitions and paths that failed one way or both.
+    pub partitions: u64,
+    /// Applied batches that crashes took back, whole or in part.
+    pub torn_writes: u64,
+    /// Everything that must not be, counted.
+    pub violations: u64,
+    /// Events.
+    pub events: u64,
+    /// Seconds.
+    pub wall_s: f64,
+    /// Hours one core worked.
+    pub core_hours: f64,
+    /// Virtual hours to each hour one core worked.
+    pub cluster_hours_per_core_hour: f64,
+    /// Events in a second of one core's work.
+    pub events_per_core_s: f64,
+    /// Worlds.
+    pub runs: u64,
+    /// Of these, runs that were repeated and compared (P12).
+    pub repeated: u64,
+    /// The first seed.
+    pub seed: u64,
+    /// How threads were sealed.
+    pub crypto: &'static str,
+    /// Messages their author's node answered for.
+    pub sent: u64,
+    /// Messages whose author was told that they failed.
+    pub failed: u64,
+    /// Entries that could not be opened.
+    pub unreadable: u64,
+    /// Of the crashes, relays.
+    pub relay_crashes: u64,
+    /// The longest time from send to show, in milliseconds.
+    pub slowest_ms: f64,
+    /// The first violation of each seed that had one.
+    pub examples: Vec<Example>,
+    /// What these runs say of each promise.
+    pub promises: Vec<Promise>,
+}
+
+/// A broken promise, and how to see it again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Example {
+    /// The seed.
+    pub seed: u64,
+    /// Which promise, and how.
+    pub violation: String,
+    /// The one command that repeats it.
+    pub replay: String,
+}
+
+/// What a soak is to do.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Orders {
+    /// Until so many cluster-hours have passed.
+    pub hours: f64,
+    /// The first seed; each run takes the next.
+    pub seed: u64,
+    /// How threads are sealed.
+    pub crypto: Crypto,
+    /// Or until so many seeds have broken a promise.
+    pub broken_max: usize,
+    /// Repeats a sample of the runs.
+    pub sample: bool,
+}
+
+/// Runs seed after seed; `told` hears of each.
+///
+/// # Errors
+/// See [`Case::scenario`].
+pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<Sum, ScenarioError> {
+    let watch = Stopwatch::start();
+    let crypto = if orders.crypto == Crypto::Real { "real" } else { "standin" };
+    let mut sum = Sum { seed: orders.seed, crypto, ..Sum::default() };
+    let mut seen = Seen { real: orders.crypto == Crypto::Real, ..Seen::default() };
+    while sum.cluster_hours < orders.hours && sum.examples.len() < orders.broken_max {
+        let case = Case { seed: orders.seed.wrapping_add(sum.runs), crypto: orders.crypto };
+        let mut ran = case.run()?;
+        if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
+            let again = case.run_listening()?;
+            (seen.replayed, seen.listened) = (true, true);
+            sum.repeated += 1;
+            let hash = |ran: &Ran| ran.account.as_ref().map(|account| account.trace_hash.clone());
+            if hash(&again) != hash(&ran) {
+                ran.verdict.add(Violation::Differs);
+            } else if again.verdict.violations > ran.verdict.violations {
+                // The same run: what it has more is what the ear heard.
+                ran.verdict = again.verdict;
+            }
+        }
+        seen.clocks |= case.plan(&case.scenario()?).faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
+        sum.add(&case, &ran);
+        sum.time(&watch);
+        told(&case, &ran, &sum);
+    }
+    sum.promises = promises(seen).into();
+    Ok(sum)
+}
+
+impl Sum {
+    fn add(&mut self, case: &Case, ran: &Ran) {
+        self.runs += 1;
+        self.delivered += ran.verdict.shown;
+        self.sent += ran.verdict.sent;
+        self.failed += ran.verdict.failed;
+        self.unreadable += ran.verdict.unreadable;
+        self.violations += ran.verdict.violations;
+        self.slowest_ms = self.slowest_ms.max(ran.verdict.slowest.as_micros() as f64 / 1_000.0);
+        if let Some(account) = &ran.account {
+            self.cluster_hours += account.virtual_time.as_secs_f64() / 3_600.0;
+            self.events += account.events;
+            self.crashes += account.faults.crashes;
+            self.relay_crashes += account.faults.relay_crashes;
+            self.partitions += account.faults.partitions;
+            self.torn_writes += account.faults.batches_lost;
+        }
+        if let (true, Some(first)) = (ran.broke(), ran.verdict.examples.first()) {
+            let (violation, replay) = (first.to_string(), case.command("replay"));
+            self.examples.push(Example { seed: case.seed, violation, replay });
+        }
+    }
+
+    fn time(&mut self, watch: &Stopwatch) {
+        self.wall_s = watch.seconds();
+        let core_s = watch.core_seconds().max(1e-9);
+        self.core_hours = core_s / 3_600.0;
+        self.cluster_hours_per_core_hour = self.cluster_hours / self.core_hours;
+        self.events_per_core_s = self.events as f64 / core_s;
+    }
+
+    /// A few lines for people.
+    pub fn for_people(&self) -> String {
+        let mut text = format!(
+            "{:.1} cluster-hours in {} runs from seed {} ({}), {:.0} s, {:.3} core-hours: {:.0} cluster-hours a core-hour\n  \
+             delivered {}, sent {}, failed {}, slowest {:.1} s\n  \
+             crashes {} ({} of relays), partitions {}, torn writes {}, events {}, repeated {}\n  violations {}\n",
+            self.cluster_hours,
+            self.runs,
+            self.seed,
+            self.crypto,
+            self.wall_s,
+            self.core_hours,
+            self.cluster_hours_per_core_hour,
+            self.delivered,
+            self.sent,
+            self.failed,
+            self.slowest_ms / 1_000.0,
+            self.crashes,
+            self.relay_crashes,
+            self.partitions,
+            self.torn_writes,
+            self.events,
+            self.repeated,
+            self.violations,
+        );
+        for promise in self.promises.iter().filter(|promise| !promise.checked) {
+            let _infallible = writeln!(text, "  {} not checked: {}", promise.id, promise.how);
+        }
+        text
+    }
+}

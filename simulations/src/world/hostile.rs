@@ -1,0 +1,380 @@
+//! Hostile processes: what a relay does to its own users, and a member to the others of its threads.
+//! Owns: the frames they change, hold back and make up, between an honest core and the network.
+//! Never: breaks a seal or a signature: it has no keys but its own. What it does to a log it goes on telling
+//! consistently (a place once shown keeps its number), for a device would not notice a liar who contradicts itself less.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use whimbrel_protocol::direct::DirectEnvelope;
+use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, Forwarded};
+use whimbrel_protocol::id::{
+    DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
+};
+use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
+use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
+use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
+use whimbrel_protocol::{Frame, limits};
+
+use crate::engine::Stream;
+use crate::faults::{MemberTrick, RelayTrick};
+use crate::net::ProcessNo;
+
+/// Bodies of a log kept to be shown again.
+const REMEMBERED: usize = 8;
+/// What is kept back is kept no longer.
+const DELAY_MAX: Duration = Duration::from_secs(4);
+/// Requests of forged frames begin here, so that their answers can be told from the core's.
+const FORGED: u64 = 1 << 62;
+
+/// One log as one device is shown it.
+#[derive(Debug, Default)]
+struct Shift {
+    /// After which genuine places something was put in, ascending: the n-th stands at this and n + 1.
+    put_in: Vec<u64>,
+    /// The highest genuine place ever pushed: what lies below is not changed any more.
+    high: u64,
+    bodies: VecDeque<EntryBody>,
+}
+
+impl Shift {
+    /// Where the device sees a genuine place.
+    fn shown(&self, place: u64) -> u64 {
+        place + self.put_in.iter().filter(|after| **after < place).count() as u64
+    }
+
+    /// Which genuine place the device means.
+    fn meant(&self, shown: u64) -> u64 {
+        let before = self.put_in.iter().zip(1..).filter(|(after, n)| **after + n <= shown).count();
+        shown - before as u64
+    }
+
+    /// Puts something in behind a genuine place. Returns where the device sees it.
+    fn put(&mut self, after: u64) -> u64 {
+        self.put_in.push(after);
+        after + self.put_in.len() as u64
+    }
+}
+
+/// A hostile relay.
+#[derive(Debug)]
+pub(super) struct Mischief {
+    /// What it does just now, and to how much.
+    pub(super) tricks: BTreeMap<RelayTrick, f64>,
+    stream: Stream,
+    logs: BTreeMap<(ProcessNo, LogRef), Shift>,
+    held: BTreeMap<(LinkId, LogRef), Push>,
+    forwards: BTreeMap<LinkId, Forwards>,
+    /// Who wrote into a thread, as far as it passed here.
+    speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
+    /// Entries that nobody will ever see.
+    pub(super) hidden: u64,
+    /// Frames it did something to.
+    pub(super) done: u64,
+}
+
+impl Mischief {
+    pub(super) fn new(stream: Stream) -> Self {
+        let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (forwards, speakers) = (BTreeMap::new(), BTreeMap::new());
+        Self { tricks, stream, logs, held, forwards, speakers, hidden: 0, done: 0 }
+    }
+
+    fn does(&mut self, trick: RelayTrick) -> bool {
+        let share = self.tricks.get(&trick).copied().unwrap_or(0.0);
+        let does = self.stream.happens(share);
+        self.done += u64::from(does);
+        does
+    }
+
+    /// What leaves instead of a frame to a node, and how long each is kept back.
+    pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<(Arc<Frame>, Duration)> {
+        let delayed = self.does(RelayTrick::Delay);
+        let kept = if delayed { self.stream.between(Duration::ZERO, DELAY_MAX) } else { Duration::ZERO };
+        let run = match &*frame {
+            Frame::Push(run) => {
+                for entry in &run.entries {
+                    if let EntryBody::Envelope(author, envelope) = &entry.body {
+                        self.speakers.entry(envelope.thread).or_default().insert(*author);
+                    }
+                }
+                run
+            }
+            Frame::ClaimedKeyPackages(words) if self.does(RelayTrick::AddDevice) => {
+                return vec![(Arc::new(with_another_device(words.clone()).into()), kept)];
+            }
+            Frame::Forward(words) => {
+                let words = self.forwarded(link, words.clone());
+                return vec![(Arc::new(words.into()), kept)];
+            }
+            _ => return vec![(frame, kept)],
+        };
+        let Some(run) = self.reordered(link, to, run.clone()) else { return Vec::new() };
+        let run = self.retold(to, run);
+        if self.does(RelayTrick::Drop) {
+            return Vec::new();
+        }
+        let frame = Arc::new(Frame::Push(run));
+        let again = self.does(RelayTrick::Repeat).then(|| (Arc::clone(&frame), Duration::ZERO));
+        [(frame, kept)].into_iter().chain(again).collect()
+    }
+
+    /// What is forwarded to another relay: beside each envelope, if the trick says so, one that another of its thread is
+    /// said to have written.
+    fn forwarded(&mut self, link: LinkId, words: Forward) -> Forward {
+        let mut items = Vec::new();
+        for item in words.items {
+            if let ForwardBody::Envelope(author, envelope) = &item.body
+                && let Some(others) = self.speakers.get(&envelope.thread)
+                && let Some(victim) = others.iter().copied().find(|other| other != author)
+                && self.does(RelayTrick::Impersonate)
+            {
+                let forwards = self.forwards.entry(link).or_default();
+                let number = forwards.next();
+                forwards.put_in.push(number);
+                items.push(ForwardItem { number, body: ForwardBody::Envelope(victim, flipped(envelope)) });
+            }
+            let forwards = self.forwards.entry(link).or_default();
+            items.push(ForwardItem { number: forwards.next(), ..item });
+            forwards.genuine += 1;
+        }
+        Forward { items }
+    }
+
+    /// A run joined with the one before it in another order; nothing when it is kept for the next.
+    fn reordered(&mut self, link: LinkId, to: ProcessNo, mut run: Push) -> Option<Push> {
+        let key = (link, run.log);
+        if let Some(before) = self.held.remove(&key) {
+            if before.upto == run.after {
+                run = Push { after: before.after, entries: [before.entries, run.entries].concat(), ..run };
+            }
+            let mut bodies: Vec<_> = run.entries.iter().map(|entry| entry.body.clone()).collect();
+            if self.tricks.contains_key(&RelayTrick::Fork) {
+                bodies.reverse();
+            } else {
+                for n in (1..bodies.len()).rev() {
+                    bodies.swap(n, self.stream.below(n as u64 + 1) as usize);
+                }
+            }
+            run.entries.iter_mut().zip(bodies).for_each(|(entry, body)| entry.body = body);
+            return Some(run);
+        }
+        // What the device may have already keeps its place: moved, it would be hidden, not reordered.
+        let fresh = self.logs.get(&(to, run.log)).is_none_or(|shift| run.after.get() >= shift.high);
+        let small = fresh && run.entries.len() <= limits::PUSH_ENTRIES_MAX / 4 && matches!(run.log, LogRef::Thread(_));
+        // The other half of the devices is shown the log as it is.
+        let holds = small && (self.does(RelayTrick::Reorder) || to % 2 == 1 && self.does(RelayTrick::Fork));
+        if holds {
+            self.held.insert(key, run);
+            return None;
+        }
+        Some(run)
+    }
+
+    /// A run as this device is told it.
+    fn retold(&mut self, to: ProcessNo, mut run: Push) -> Push {
+        let before = run.entries.len();
+        if self.tricks.contains_key(&RelayTrick::Hide) {
+            let mut entries = std::mem::take(&mut run.entries);
+            entries.retain(|_| !self.does(RelayTrick::Hide));
+            run.entries = entries;
+            self.hidden += (before - run.entries.len()) as u64;
+        }
+        let (replays, corrupts) = (self.does(RelayTrick::Replay), self.does(RelayTrick::Corrupt));
+        let shift = self.logs.entry((to, run.log)).or_default();
+        let (after, upto) = (run.after.get(), run.upto.get());
+        let shown_after = shift.shown(after);
+        let mut made_up = Vec::new();
+        if corrupts
+            && after >= shift.high
+            && let Some(body) = run.entries.first().and_then(|entry| corrupted(&entry.body))
+        {
+            made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
+        }
+        let fresh = upto > shift.high;
+        for entry in &mut run.entries {
+            entry.sequence = Sequence::new(shift.shown(entry.sequence.get()));
+        }
+        let mut shown_upto = shift.shown(upto);
+        if replays && fresh {
+            let body =
+                self.stream.pick(shift.bodies.make_contiguous()).or(run.entries.first().map(|entry| &entry.body));
+            if let Some(body) = body.cloned() {
+                shown_upto = shift.put(upto);
+                made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
+            }
+        }
+        shift.high = shift.high.max(upto);
+        shift.bodies.extend(run.entries.iter().map(|entry| entry.body.clone()));
+        shift.bodies.drain(..shift.bodies.len().saturating_sub(REMEMBERED));
+        run.entries.extend(made_up);
+        run.entries.sort_by_key(|entry| entry.sequence);
+        (run.after, run.upto) = (Sequence::new(shown_after), Sequence::new(shown_upto));
+        run
+    }
+
+    /// What the core hears instead of a frame of a node.
+    pub(super) fn incoming(&self, link: LinkId, from: ProcessNo, frame: &mut Frame) {
+        if let (Frame::Forwarded(words), Some(forwards)) = (&mut *frame, self.forwards.get(&link)) {
+            forwards.understood(words);
+        }
+        let Frame::Acknowledge(words) = frame else { return };
+        for acked in &mut words.logs {
+            if let Some(shift) = self.logs.get(&(from, acked.log)) {
+                acked.upto = Sequence::new(shift.meant(acked.upto.get()));
+            }
+        }
+    }
+}
+
+/// What is forwarded on one link to another relay: numbers follow each other, whatever is put in between.
+#[derive(Debug, Default)]
+struct Forwards {
+    /// The numbers, as the other relay sees them, of what was put in; ascending.
+    put_in: Vec<u64>,
+    genuine: u64,
+}
+
+impl Forwards {
+    fn next(&self) -> u64 {
+        self.genuine + self.put_in.len() as u64 + 1
+    }
+
+    /// What the core hears of an answer: nothing of what was put in.
+    fn understood(&self, words: &mut Forwarded) {
+        let meant = |number: u64| number - self.put_in.iter().filter(|put_in| **put_in <= number).count() as u64;
+        words.upto = meant(words.upto);
+        words.refused.retain(|refusal| !self.put_in.contains(&refusal.number));
+        words.refused.iter_mut().for_each(|refusal| refusal.number = meant(refusal.number));
+    }
+}
+
+/// The same with a KeyPackage of a device that nobody added.
+fn with_another_device(mut words: ClaimedKeyPackages) -> ClaimedKeyPackages {
+    if let Some(last) = words.packages.last().cloned() {
+        words.packages.push(ClaimedPackage { device: DeviceIndex::new(last.device.get() + 1), ..last });
+    }
+    words
+}
+
+/// A copy with one bit changed, if there is anything sealed in it.
+fn corrupted(body: &EntryBody) -> Option<EntryBody> {
+    match body {
+        EntryBody::Envelope(from, envelope) => Some(EntryBody::Envelope(*from, flipped(envelope))),
+        EntryBody::Invitation(_) => None,
+    }
+}
+
+fn flipped(envelope: &Envelope) -> Envelope {
+    let mut copy = envelope.clone();
+    if let Some(last) = copy.body.last_mut() {
+        *last ^= 1;
+    }
+    copy
+}
+
+/// A hostile member's node.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// What it does just now, and to how much.
+    pub(super) tricks: BTreeMap<MemberTrick, f64>,
+    stream: Stream,
+    forged: BTreeSet<EnvelopeId>,
+    requests: u64,
+    /// Its owner, and somebody its owner never met.
+    stranger: Option<[Participant; 2]>,
+}
+
+impl Member {
+    pub(super) fn new(stream: Stream, stranger: Option<[Participant; 2]>) -> Self {
+        Self { tricks: BTreeMap::new(), stream, forged: BTreeSet::new(), requests: FORGED, stranger }
+    }
+
+    fn does(&mut self, trick: MemberTrick) -> bool {
+        let share = self.tricks.get(&trick).copied().unwrap_or(0.0);
+        self.stream.happens(share)
+    }
+
+    /// What leaves instead of a frame.
+    pub(super) fn outgoing(&mut self, frame: Frame) -> Vec<Frame> {
+        let (envelope, direct) = match &frame {
+            Frame::Submit(words) => (words.envelope.clone(), false),
+            Frame::DirectEnvelope(words) => (words.envelope.clone(), true),
+            _ => return vec![frame],
+        };
+        let mut before = Vec::new();
+        if self.does(MemberTrick::Corrupt) {
+            before.push(flipped(&envelope));
+        }
+        if self.does(MemberTrick::Garbage) {
+            let mut body = vec![0; envelope.body.len()];
+            self.stream.chance().fill(&mut body);
+            before.push(Envelope { body, ..envelope.clone() });
+        }
+        self.forged.extend(before.iter().map(Envelope::id));
+        let (again, strange) = (self.does(MemberTrick::Replay).then_some(envelope), self.does(MemberTrick::Stranger));
+        let mut make = |envelope| {
+            self.requests += 1;
+            if direct {
+                Frame::DirectEnvelope(DirectEnvelope { envelope })
+            } else {
+                Frame::Submit(Submit { request: RequestId::new(self.requests), envelope })
+            }
+        };
+        let mut frames: Vec<_> = before.into_iter().map(&mut make).collect();
+        frames.push(frame);
+        frames.extend(again.map(make));
+        if let (false, true, Some(two)) = (direct, strange, self.stranger.clone()) {
+            frames.push(self.opening(two));
+        }
+        frames
+    }
+
+    /// The opening of a thread with somebody who never agreed.
+    fn opening(&mut self, mut participants: [Participant; 2]) -> Frame {
+        participants.sort_by_key(|one| one.account);
+        self.requests += 1;
+        let (thread, tag) = (ThreadId::from_bytes(self.stream.chance().bytes()), self.stream.chance().bytes());
+        let [mut welcome, mut tree] = [vec![0; 300], vec![0; 300]];
+        self.stream.chance().fill(&mut welcome);
+        self.stream.chance().fill(&mut tree);
+        let opening = Opening { thread, epoch: Epoch::new(1), participants: participants.into(), welcome, tree };
+        let (request, tag) = (RequestId::new(self.requests), ParticipantsTag::from_bytes(tag));
+        OpenThread { request, opening, tag }.into()
+    }
+
+    /// What its own core hears of a frame: nothing of what it made up. Says whether anything is left.
+    pub(super) fn incoming(&self, frame: &mut Frame) -> bool {
+        match frame {
+            Frame::Push(run) => {
+                run.entries.retain(|entry| match &entry.body {
+                    EntryBody::Envelope(_, envelope) => !self.forged.contains(&envelope.id()),
+                    EntryBody::Invitation(_) => true,
+                });
+                true
+            }
+            Frame::Stored(words) => words.request.get() < FORGED,
+            Frame::Refused(words) => words.request.is_none_or(|request| request.get() < FORGED),
+            Frame::DirectStored(words) => !self.forged.contains(&words.envelope),
+            Frame::DirectRefused(words) => !self.forged.contains(&words.envelope),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_with_entries_put_in_is_told_and_understood_the_same_way() {
+        let mut shift = Shift::default();
+        // Behind 2, and twice behind 5: the device sees 1 2 * 3 4 5 * * 6.
+        assert_eq!((shift.put(2), shift.put(5), shift.put(5)), (3, 7, 8));
+        let shown: Vec<_> = (0..=7).map(|place| shift.shown(place)).collect();
+        assert_eq!(shown, [0, 1, 2, 4, 5, 6, 9, 10]);
+        let meant: Vec<_> = (0..=10).map(|place| shift.meant(place)).collect();
+        assert_eq!(meant, [0, 1, 2, 2, 3, 4, 5, 5, 5, 6, 7]);
+    }
+}
