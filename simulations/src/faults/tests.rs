@@ -54,7 +54,7 @@ fn a_key_that_its_kind_does_not_use_is_refused() {
         |keys: &str| toml::from_str::<Plan>(&format!("[[fault]]\nat = '1 s'\n{keys}")).unwrap_err().to_string();
     for (keys, why) in [
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\ntimes = 3", "no use for `times`"),
-        ("kind = 'crash'\ntarget = 'a.example'", "has the key `lasts`"),
+        ("kind = 'crash'\ntarget = 'a.example'", "needs the key `lasts`"),
         ("kind = 'heal'\nlasts = '1 s'", "no use for `lasts`"),
         ("kind = 'crush'\nlasts = '1 s'", "no kind of fault"),
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'node x'", "names no node"),

@@ -42,7 +42,7 @@ pub(super) struct Wire {
 }
 
 fn need<T>(value: &mut Option<T>, kind: &str, key: &str) -> Result<T, String> {
-    value.take().ok_or_else(|| format!("a fault of kind {kind:?} has the key `{key}`"))
+    value.take().ok_or_else(|| format!("a fault of kind {kind:?} needs the key `{key}`"))
 }
 
 /// One of the words of a table.
@@ -175,7 +175,7 @@ impl TryFrom<Wire> for Fault {
         };
         let lasts = match (wire.lasts.take(), endless(&what)) {
             (Some(_), true) => return Err(format!("a fault of kind {kind:?} has no use for `lasts`")),
-            (None, false) => return Err(format!("a fault of kind {kind:?} has the key `lasts`")),
+            (None, false) => return Err(format!("a fault of kind {kind:?} needs the key `lasts`")),
             (lasts, _) => lasts.unwrap_or_default().0,
         };
         match wire.left_over() {
