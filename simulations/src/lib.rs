@@ -21,5 +21,3 @@ pub mod shrink;
 pub mod soak;
 pub mod summary;
 pub mod world;
-
-pub use judge::ledger;

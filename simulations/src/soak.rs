@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
 use crate::faults::{Kind, Plan, Profile, Shape, draw};
 use crate::judge::canary::{Canaries, Ear};
-use crate::judge::ledger::{Verdict, Violation};
+use crate::judge::verdict::{Verdict, Violation};
 use crate::judge::{Promise, Seen, promises};
 use crate::scenario::{Crypto, Scenario, ScenarioError};
 use crate::world::{Account, Outcome, World};
@@ -98,9 +98,13 @@ impl Case {
         }
         let _infallible = write!(
             text,
-            "[friends]\nring = {}\nrandom = {}\n\n[workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
+            "[friends]\nring = {}\nrandom = {}\ngroups = {}\ngroup_size = [3, {}]\ntwins = \"{} %\"\n\n\
+             [workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
             1 + draw.below(2),
             draw.below(20),
+            draw.below(6),
+            3 + draw.below(4),
+            draw.below(101),
             5 + draw.below(120),
             4 + draw.below(40),
             64 + draw.below(2_000),

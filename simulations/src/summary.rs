@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use whimbrel_node::api::Path;
 
-use crate::ledger::{Times, Verdict};
+use crate::judge::verdict::{Times, Verdict};
 use crate::world::Account;
 
 /// What a run came to.

@@ -20,10 +20,11 @@ fn a_soak_prints_its_figures_and_the_promises_it_does_not_check() {
         let output = sim(&["soak", "--hours", hours, "--crypto", crypto, "--json"]);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let sum = json(&output);
-        for key in ["cluster_hours", "delivered", "crashes", "partitions", "events", "wall_s", "core_hours"] {
+        for key in ["cluster_hours", "delivered", "crashes", "events", "wall_s", "core_hours"] {
             assert!(sum[key].as_f64().unwrap() > 0.0, "{key}: {sum}");
         }
-        assert!(sum["torn_writes"].is_u64());
+        // A single world may be spared these.
+        assert!(sum["torn_writes"].is_u64() && sum["partitions"].is_u64());
         assert_eq!((sum["violations"].as_u64(), sum["examples"].as_array().unwrap().len()), (Some(0), 0), "{sum}");
         let promises = sum["promises"].as_array().unwrap();
         assert_eq!(promises.len(), 12);

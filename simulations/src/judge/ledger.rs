@@ -1,6 +1,6 @@
 //! The ledger: what people said, and what was shown to whom. The reference model of a run.
 //! Owns: the account of every text from the moment its author's node answered for it to the last screen; who was
-//! introduced to whom; every violation found.
+//! introduced to whom; every violation found (`verdict` has their words).
 //! Never: asks a node or a relay what it thinks; it hears what people hear, and what arrives at their devices.
 //!
 //! It checks promises P1 (what was acknowledged is shown, or its author is told), P2 (never twice, never under another
@@ -9,7 +9,7 @@
 //! after a crash) of docs/threat-model.md.
 //!
 //! While nobody is hostile ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
-//! halts, and what one person says to another overtakes nothing on its way through the relays.
+//! halts, and what one person says in a thread overtakes nothing on its way through the relays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
 use super::canary::Canaries;
+use super::verdict::{Times, Verdict, Violation};
 use super::wire::Wire;
 use crate::engine::{Seed, Time};
 use crate::net::ProcessNo;
@@ -63,190 +64,6 @@ pub struct Conduct {
     pub scarce: bool,
 }
 
-/// Something that must never happen, or did not happen that must.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Violation {
-    /// P1.
-    #[error("P1: message {message} of process {author} was not shown to process {to}, and nobody was told")]
-    Lost {
-        /// Its number among everything said.
-        message: usize,
-        /// Who wrote it.
-        author: ProcessNo,
-        /// Who did not see it.
-        to: ProcessNo,
-    },
-    /// P2.
-    #[error("P2: message {message} was shown twice to process {to}")]
-    Duplicate {
-        /// Its number among everything said.
-        message: usize,
-        /// Who saw it twice.
-        to: ProcessNo,
-    },
-    /// P2.
-    #[error("P2: process {to} was shown something that {what}")]
-    Misattributed {
-        /// Who saw it.
-        to: ProcessNo,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// P2: people read in the order of the authors' clocks.
-    #[error("P2: message {later} of process {author} stands before its earlier message {earlier}")]
-    Order {
-        /// Who wrote both.
-        author: ProcessNo,
-        /// Said first.
-        earlier: usize,
-        /// Said later.
-        later: usize,
-    },
-    /// P2: relays are handed a person's words in the order they were said.
-    #[error("P2: message {earlier} of process {author} reached process {to} by relays after the later {later}")]
-    Overtaken {
-        /// Who wrote both.
-        author: ProcessNo,
-        /// Who saw them.
-        to: ProcessNo,
-        /// Said first, shown last.
-        earlier: usize,
-        /// Said last, shown first.
-        later: usize,
-    },
-    /// P2.
-    #[error("P2: the relay {relay} showed process {to} at place {sequence} an envelope that has a place already")]
-    AppendedTwice {
-        /// Whose log.
-        relay: ProcessNo,
-        /// Who was shown it.
-        to: ProcessNo,
-        /// The second place.
-        sequence: u64,
-    },
-    /// P3.
-    #[error("P3: process {to} was shown a message of a device that nobody added")]
-    Unentitled {
-        /// Who saw it.
-        to: ProcessNo,
-    },
-    /// P4.
-    #[error("P4: the text of a message is in {place} of the relay {relay}")]
-    Leaked {
-        /// Whose.
-        relay: ProcessNo,
-        /// Where.
-        place: &'static str,
-    },
-    /// P4.
-    #[error("P4: the text of a message is in a log line of {target}")]
-    Logged {
-        /// The module that wrote it.
-        target: String,
-    },
-    /// P5.
-    #[error("P5: process {of} was brought together with an account that its owner never met")]
-    Intruder {
-        /// Whose node believed it.
-        of: ProcessNo,
-    },
-    /// P7.
-    #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
-    Rewritten {
-        /// Whose log.
-        relay: ProcessNo,
-        /// Who was shown it.
-        to: ProcessNo,
-        /// The place.
-        sequence: u64,
-    },
-    /// P7: a store that went back is an old copy, and none was made.
-    #[error("P7: a thread of process {of} halted: its node takes its store for an old copy")]
-    Halted {
-        /// Whose.
-        of: ProcessNo,
-    },
-    /// P1, and nobody was hostile.
-    #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
-    Unopened {
-        /// Whose node.
-        of: ProcessNo,
-        /// Its words.
-        reason: String,
-    },
-    /// P1, and nobody was hostile.
-    #[error("P1: process {of} refused an invitation ({reason}), and nobody is hostile")]
-    Uninvited {
-        /// Whose node.
-        of: ProcessNo,
-        /// Its words.
-        reason: String,
-    },
-    /// P1, and there was no reason.
-    #[error("P1: message {message} of process {author} was given up, and nobody is hostile or out of room")]
-    GivenUp {
-        /// Its number among everything said.
-        message: usize,
-        /// Who wrote it.
-        author: ProcessNo,
-    },
-    /// P8.
-    #[error("P8: the run panicked: {what}")]
-    Panicked {
-        /// Its words.
-        what: String,
-    },
-    /// P12.
-    #[error("P12: the same seed gave another run")]
-    Differs,
-    /// P7.
-    #[error("P7: message {message} was on the screen of process {of}, and is not in its history any more")]
-    Vanished {
-        /// Its number among everything said.
-        message: usize,
-        /// Who had it.
-        of: ProcessNo,
-    },
-    /// Two people who want to talk cannot.
-    #[error("process {accepter} never got to take up the invite of process {inviter}")]
-    Unmet {
-        /// Who invited.
-        inviter: ProcessNo,
-        /// Who was invited.
-        accepter: ProcessNo,
-    },
-    /// A process could not go on, and not because of a fault of this world.
-    #[error("process {process} stopped: {why}")]
-    Stopped {
-        /// Which.
-        process: ProcessNo,
-        /// Its words.
-        why: String,
-    },
-}
-
-/// Times of one path from send to show.
-#[derive(Clone, Debug, Default)]
-pub struct Times {
-    micros: Vec<u64>,
-}
-
-impl Times {
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.micros.len()
-    }
-
-    /// The time that a share of all does not exceed, in milliseconds (nearest rank); zero of none.
-    pub fn quantile_ms(&self, share: f64) -> f64 {
-        let mut sorted = self.micros.clone();
-        sorted.sort_unstable();
-        let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize - 1;
-        sorted.get(rank).map_or(0.0, |micros| *micros as f64 / 1_000.0)
-    }
-}
-
 /// The account of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -269,8 +86,11 @@ pub struct Ledger {
     violations: Vec<Violation>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
-    /// The newest words that came by relays, by reader and author.
-    newest: BTreeMap<(ProcessNo, ProcessNo), usize>,
+    /// Who opened a thread for exactly these people. Two openers may have two threads, shown as one: each has logs of
+    /// its own, and what one says in the first may come after what is said in the second.
+    openers: BTreeMap<BTreeSet<ProcessNo>, BTreeSet<ProcessNo>>,
+    /// The newest words that came by relays, by reader, author and thread.
+    newest: BTreeMap<(ProcessNo, ProcessNo, ThreadId), usize>,
     /// Where each device lives.
     homes: BTreeMap<ProcessNo, ProcessNo>,
     wire: Wire,
@@ -308,6 +128,17 @@ impl Ledger {
     /// Two people are to get to know each other.
     pub fn introduced(&mut self, one: ProcessNo, other: ProcessNo) {
         self.acquainted.extend([(one, other), (other, one)]);
+    }
+
+    /// Somebody writes to exactly these people, whether or not there is a thread of them.
+    pub fn opens(&mut self, opener: ProcessNo, people: &[ProcessNo]) {
+        self.openers.entry(people.iter().copied().collect()).or_default().insert(opener);
+    }
+
+    /// Whether a message is of people who may have two threads.
+    fn crossed(&self, said: &Said) -> bool {
+        let people = || said.to.iter().copied().chain([said.author]).collect::<BTreeSet<_>>();
+        !self.openers.is_empty() && self.openers.get(&people()).is_some_and(|openers| openers.len() > 1)
     }
 
     /// Whether two people were introduced to each other.
@@ -477,12 +308,13 @@ impl Ledger {
             self.duplicates += 1;
             return self.violate(Violation::Duplicate { message: number, to: on });
         }
-        let (micros, author) = (at.since(said.at).as_micros(), said.author);
+        let (micros, author, crossed) = (at.since(said.at).as_micros(), said.author, self.crossed(said));
         self.appear(number, on, at);
         // A direct link may be faster than what went before it by relays; relays keep the order of their users. Unless
         // one was out of room for the first and had some for the second.
-        if matches!(message.path, Some(Path::Relay | Path::Federation)) && self.conduct == Conduct::default() {
-            let newest = self.newest.entry((on, author)).or_insert(number);
+        let relayed = matches!(message.path, Some(Path::Relay | Path::Federation));
+        if relayed && !crossed && self.conduct == Conduct::default() {
+            let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;
             *newest = later.max(number);
             if later > number {
@@ -490,7 +322,7 @@ impl Ledger {
             }
         }
         if let Some(path) = message.path {
-            self.times.entry(path).or_default().micros.push(u64::try_from(micros).unwrap_or(u64::MAX));
+            self.times.entry(path).or_default().add(u64::try_from(micros).unwrap_or(u64::MAX));
         }
     }
 
@@ -664,180 +496,6 @@ impl Ledger {
     }
 }
 
-/// What a run came to.
-#[derive(Clone, Debug, Default)]
-pub struct Verdict {
-    /// Messages their author's node answered for.
-    pub sent: u64,
-    /// Of these, showings to people entitled to them; one for each.
-    pub shown: u64,
-    /// Of these, showings that never happened without anybody being told.
-    pub lost: u64,
-    /// Showings too many.
-    pub duplicates: u64,
-    /// Showings of what nobody said, or not so.
-    pub misattributed: u64,
-    /// Messages whose author was told that they failed.
-    pub failed: u64,
-    /// Texts that a node did not take.
-    pub declined: u64,
-    /// Showings of messages whose author never heard that they were taken: the node crashed between.
-    pub unconfirmed: u64,
-    /// From send to show, at worst.
-    pub slowest: Duration,
-    /// Entries that a node could not open and kept out of sight. What they carried is lost, or came another way.
-    pub unreadable: u64,
-    /// Everything that must not be, counted.
-    pub violations: u64,
-    /// The first of them.
-    pub examples: Vec<Violation>,
-    /// Send-to-show times by path.
-    pub times: BTreeMap<Path, Times>,
-}
-
-impl Verdict {
-    /// Of a run that came to nothing but this.
-    pub fn of(violation: Violation) -> Self {
-        let mut verdict = Self::default();
-        verdict.add(violation);
-        verdict
-    }
-
-    /// Adds what was found outside the world.
-    pub fn add(&mut self, violation: Violation) {
-        self.violations += 1;
-        self.examples.push(violation);
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, reason = "tests")]
-mod tests {
-    use super::*;
-    use whimbrel_protocol::time::Wall;
-
-    const ALICE: ProcessNo = 1;
-    const BOB: ProcessNo = 2;
-
-    fn account(process: ProcessNo) -> AccountId {
-        AccountId::from_bytes([process as u8; 32])
-    }
-
-    fn ledger() -> Ledger {
-        let mut ledger = Ledger::of(Seed::from(1));
-        for process in [ALICE, BOB] {
-            ledger.account(account(process), process);
-        }
-        ledger.thread(ThreadId::from_bytes([9; 32]), BTreeSet::from([ALICE, BOB]), ALICE);
-        ledger
-    }
-
-    fn message(id: u8, text: &str, millis: u64) -> Message {
-        Message {
-            thread: ThreadId::from_bytes([9; 32]),
-            message: MessageId::from_bytes([id; 16]),
-            author: DeviceId { account: account(ALICE), index: DeviceIndex::FIRST },
-            hlc: Hlc { millis, count: 0 },
-            received: Wall::default(),
-            path: Some(Path::Relay),
-            text: text.to_owned(),
-        }
-    }
-
-    fn say(ledger: &mut Ledger, id: u8, text: &str) {
-        let said = ledger.ask(ALICE, vec![BOB], text.to_owned(), Time::ZERO);
-        ledger.queued(said, MessageId::from_bytes([id; 16]));
-    }
-
-    #[test]
-    fn what_is_shown_once_to_whom_it_was_said_is_well() {
-        let mut ledger = ledger();
-        say(&mut ledger, 1, "hello");
-        assert_eq!(ledger.owed(), 1);
-        ledger.shown(BOB, &message(1, "hello", 1), Time::from_nanos(5_000_000));
-        assert_eq!((ledger.owed(), ledger.screen(BOB)), (0, vec!["hello"]));
-        let verdict = ledger.close(&[]);
-        assert_eq!((verdict.sent, verdict.shown, verdict.lost, verdict.violations), (1, 1, 0, 0));
-        assert!((verdict.times[&Path::Relay].quantile_ms(0.5) - 5.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn each_broken_promise_is_found() {
-        let verdict = |act: &dyn Fn(&mut Ledger)| {
-            let mut ledger = ledger();
-            say(&mut ledger, 1, "hello");
-            act(&mut ledger);
-            ledger.close(&[])
-        };
-        let shown = |ledger: &mut Ledger, message: &Message| ledger.shown(BOB, message, Time::ZERO);
-        assert_eq!(verdict(&|_| ()).lost, 1);
-        assert_eq!(verdict(&|ledger| (0..3).for_each(|_| shown(ledger, &message(1, "hello", 1)))).duplicates, 2);
-        for wrong in [
-            message(1, "hullo", 1),
-            message(2, "hullo", 1),
-            Message {
-                author: DeviceId { account: account(BOB), ..message(1, "", 0).author },
-                ..message(1, "hello", 1)
-            },
-            Message { author: DeviceId { account: account(3), ..message(1, "", 0).author }, ..message(1, "hello", 1) },
-        ] {
-            assert_eq!(verdict(&|ledger| shown(ledger, &wrong)).misattributed, 1);
-        }
-        assert_eq!(verdict(&|ledger| ledger.shown(3, &message(1, "hello", 1), Time::ZERO)).misattributed, 1);
-        let reordered = verdict(&|ledger| {
-            say(ledger, 2, "there");
-            shown(ledger, &message(2, "there", 1));
-            shown(ledger, &message(1, "hello", 2));
-        });
-        let overtaken = Violation::Overtaken { author: ALICE, to: BOB, earlier: 0, later: 1 };
-        assert_eq!(reordered.examples, [overtaken, Violation::Order { author: ALICE, earlier: 0, later: 1 }]);
-        let device = DeviceId { index: DeviceIndex::new(1), ..message(1, "", 0).author };
-        let unadded = verdict(&|ledger| shown(ledger, &Message { author: device, ..message(1, "hello", 1) }));
-        assert!(unadded.examples.contains(&Violation::Unentitled { to: BOB }));
-        let contact = |who| Event::ThreadOpened { thread: ThreadId::from_bytes([9; 32]), people: vec![account(who)] };
-        let strange = verdict(&|ledger| {
-            ledger.introduced(ALICE, BOB);
-            ledger.told(BOB, &contact(ALICE));
-            ledger.told(BOB, &contact(3));
-        });
-        assert_eq!(strange.examples.iter().filter(|one| **one == Violation::Intruder { of: BOB }).count(), 1);
-    }
-
-    #[test]
-    fn a_history_must_have_all_that_was_shown_once_and_may_have_what_a_crash_kept_silent() {
-        let mut ledger = ledger();
-        say(&mut ledger, 1, "one");
-        say(&mut ledger, 2, "two");
-        ledger.shown(BOB, &message(1, "one", 1), Time::ZERO);
-        ledger.history(BOB, &[message(1, "one", 1), message(2, "two", 2)], Some(Time::ZERO));
-        assert_eq!((ledger.owed(), ledger.screen(BOB)), (0, vec!["one", "two"]));
-        ledger.history(ALICE, &[message(1, "one", 1), message(2, "two", 2)], Some(Time::ZERO));
-        ledger.history(BOB, &[message(1, "one", 1), message(1, "one", 1)], None);
-        let verdict = ledger.close(&[]);
-        assert_eq!((verdict.duplicates, verdict.violations), (1, 2));
-        assert!(verdict.examples.contains(&Violation::Vanished { message: 1, of: BOB }));
-    }
-
-    #[test]
-    fn a_message_whose_answer_was_lost_may_be_shown_and_is_not_owed() {
-        let mut ledger = ledger();
-        ledger.ask(ALICE, vec![BOB], "hello".to_owned(), Time::ZERO);
-        ledger.shown(BOB, &message(1, "hello", 1), Time::ZERO);
-        let verdict = ledger.close(&[]);
-        assert_eq!((verdict.sent, verdict.unconfirmed, verdict.violations), (0, 1, 0));
-    }
-
-    #[test]
-    fn a_message_whose_author_was_told_is_not_lost() {
-        // Where nobody is out of room and nobody hostile, there is no reason to give up: that is a violation.
-        for (scarce, violations) in [(true, 0), (false, 1)] {
-            let mut ledger = ledger();
-            ledger.conduct(Conduct { hostile: false, scarce });
-            say(&mut ledger, 1, "hello");
-            ledger.failed(&MessageId::from_bytes([1; 16]));
-            assert_eq!(ledger.owed(), 0);
-            let verdict = ledger.close(&[]);
-            assert_eq!((verdict.lost, verdict.failed, verdict.violations), (0, 1, violations));
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,11 @@
 //! The judge: what ought to be shown, and whether it was.
-//! Owns: the reference model (`ledger`), what relays said (`wire`), the search for plain text (`canary`), and the list
-//! of promises with what a run can say of each.
+//! Owns: the reference model (`ledger`) and its words (`verdict`), what relays said (`wire`), the search for plain text
+//! (`canary`), and the list of promises with what a run can say of each.
 //! Never: asks a node or a relay what it thinks, or uses a line of the code it judges.
 
 pub mod canary;
 pub mod ledger;
+pub mod verdict;
 mod wire;
 
 use serde::Serialize;

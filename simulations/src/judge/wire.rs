@@ -11,7 +11,7 @@ use whimbrel_protocol::id::{EnvelopeId, Sequence};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 
-use super::ledger::Violation;
+use super::verdict::Violation;
 use crate::net::ProcessNo;
 
 /// A log of a relay: a thread's is one for all its readers, an inbox is its owner's.

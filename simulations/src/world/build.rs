@@ -11,7 +11,7 @@ use super::node::Birth;
 use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
 use crate::engine::{Engine, Entity, Seed, Time};
 use crate::faults::Plan;
-use crate::ledger::Ledger;
+use crate::judge::ledger::Ledger;
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
     Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,

@@ -41,7 +41,8 @@ use whimbrel_relay::{LinkPeer, PeerAddress};
 
 use crate::engine::{Engine, Seed, Time};
 use crate::faults::{Keep, Plan};
-use crate::ledger::{Ledger, Verdict};
+use crate::judge::ledger::Ledger;
+use crate::judge::verdict::Verdict;
 use crate::net::{Cargo, Net, ProcessNo, Side};
 use crate::scenario::{Crypto, Scenario, Workload};
 

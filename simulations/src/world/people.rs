@@ -10,7 +10,7 @@ use whimbrel_protocol::invite::Invite;
 
 use super::{Event, World};
 use crate::engine::Stream;
-use crate::ledger::SaidNo;
+use crate::judge::ledger::SaidNo;
 use crate::net::ProcessNo;
 use crate::scenario::{Churn, Workload};
 
@@ -221,6 +221,7 @@ impl World {
 
     /// Somebody writes to exactly these people, whether or not there is a thread of them.
     pub(super) fn write_to(&mut self, who: ProcessNo, people: &[ProcessNo], text: String) {
+        self.ledger.opens(who, people);
         for (n, one) in people.iter().enumerate() {
             people.iter().skip(n + 1).for_each(|other| self.ledger.introduced(*one, *other));
         }

@@ -1,7 +1,7 @@
 //! World-style tests: stories of Alice and Bob, and of judges that must not be fooled.
 
 use super::*;
-use crate::ledger::Violation;
+use crate::judge::verdict::Violation;
 use crate::scenario::Scenario;
 
 fn seeds() -> impl Iterator<Item = World> {

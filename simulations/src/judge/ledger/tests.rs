@@ -1,0 +1,137 @@
+use super::*;
+use whimbrel_protocol::time::Wall;
+
+const ALICE: ProcessNo = 1;
+const BOB: ProcessNo = 2;
+
+fn account(process: ProcessNo) -> AccountId {
+    AccountId::from_bytes([process as u8; 32])
+}
+
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::of(Seed::from(1));
+    for process in [ALICE, BOB] {
+        ledger.account(account(process), process);
+    }
+    ledger.thread(ThreadId::from_bytes([9; 32]), BTreeSet::from([ALICE, BOB]), ALICE);
+    ledger
+}
+
+fn message(id: u8, text: &str, millis: u64) -> Message {
+    Message {
+        thread: ThreadId::from_bytes([9; 32]),
+        message: MessageId::from_bytes([id; 16]),
+        author: DeviceId { account: account(ALICE), index: DeviceIndex::FIRST },
+        hlc: Hlc { millis, count: 0 },
+        received: Wall::default(),
+        path: Some(Path::Relay),
+        text: text.to_owned(),
+    }
+}
+
+fn say(ledger: &mut Ledger, id: u8, text: &str) {
+    let said = ledger.ask(ALICE, vec![BOB], text.to_owned(), Time::ZERO);
+    ledger.queued(said, MessageId::from_bytes([id; 16]));
+}
+
+#[test]
+fn what_is_shown_once_to_whom_it_was_said_is_well() {
+    let mut ledger = ledger();
+    say(&mut ledger, 1, "hello");
+    assert_eq!(ledger.owed(), 1);
+    ledger.shown(BOB, &message(1, "hello", 1), Time::from_nanos(5_000_000));
+    assert_eq!((ledger.owed(), ledger.screen(BOB)), (0, vec!["hello"]));
+    let verdict = ledger.close(&[]);
+    assert_eq!((verdict.sent, verdict.shown, verdict.lost, verdict.violations), (1, 1, 0, 0));
+    assert!((verdict.times[&Path::Relay].quantile_ms(0.5) - 5.0).abs() < 1e-9);
+}
+
+#[test]
+fn each_broken_promise_is_found() {
+    let verdict = |act: &dyn Fn(&mut Ledger)| {
+        let mut ledger = ledger();
+        say(&mut ledger, 1, "hello");
+        act(&mut ledger);
+        ledger.close(&[])
+    };
+    let shown = |ledger: &mut Ledger, message: &Message| ledger.shown(BOB, message, Time::ZERO);
+    assert_eq!(verdict(&|_| ()).lost, 1);
+    assert_eq!(verdict(&|ledger| (0..3).for_each(|_| shown(ledger, &message(1, "hello", 1)))).duplicates, 2);
+    for wrong in [
+        message(1, "hullo", 1),
+        message(2, "hullo", 1),
+        Message { author: DeviceId { account: account(BOB), ..message(1, "", 0).author }, ..message(1, "hello", 1) },
+        Message { author: DeviceId { account: account(3), ..message(1, "", 0).author }, ..message(1, "hello", 1) },
+    ] {
+        assert_eq!(verdict(&|ledger| shown(ledger, &wrong)).misattributed, 1);
+    }
+    assert_eq!(verdict(&|ledger| ledger.shown(3, &message(1, "hello", 1), Time::ZERO)).misattributed, 1);
+    let reordered = verdict(&|ledger| {
+        say(ledger, 2, "there");
+        shown(ledger, &message(2, "there", 1));
+        shown(ledger, &message(1, "hello", 2));
+    });
+    let overtaken = Violation::Overtaken { author: ALICE, to: BOB, earlier: 0, later: 1 };
+    assert_eq!(reordered.examples, [overtaken, Violation::Order { author: ALICE, earlier: 0, later: 1 }]);
+    let device = DeviceId { index: DeviceIndex::new(1), ..message(1, "", 0).author };
+    let unadded = verdict(&|ledger| shown(ledger, &Message { author: device, ..message(1, "hello", 1) }));
+    assert!(unadded.examples.contains(&Violation::Unentitled { to: BOB }));
+    let contact = |who| Event::ThreadOpened { thread: ThreadId::from_bytes([9; 32]), people: vec![account(who)] };
+    let strange = verdict(&|ledger| {
+        ledger.introduced(ALICE, BOB);
+        ledger.told(BOB, &contact(ALICE));
+        ledger.told(BOB, &contact(3));
+    });
+    assert_eq!(strange.examples.iter().filter(|one| **one == Violation::Intruder { of: BOB }).count(), 1);
+}
+
+#[test]
+fn a_history_must_have_all_that_was_shown_once_and_may_have_what_a_crash_kept_silent() {
+    let mut ledger = ledger();
+    say(&mut ledger, 1, "one");
+    say(&mut ledger, 2, "two");
+    ledger.shown(BOB, &message(1, "one", 1), Time::ZERO);
+    ledger.history(BOB, &[message(1, "one", 1), message(2, "two", 2)], Some(Time::ZERO));
+    assert_eq!((ledger.owed(), ledger.screen(BOB)), (0, vec!["one", "two"]));
+    ledger.history(ALICE, &[message(1, "one", 1), message(2, "two", 2)], Some(Time::ZERO));
+    ledger.history(BOB, &[message(1, "one", 1), message(1, "one", 1)], None);
+    let verdict = ledger.close(&[]);
+    assert_eq!((verdict.duplicates, verdict.violations), (1, 2));
+    assert!(verdict.examples.contains(&Violation::Vanished { message: 1, of: BOB }));
+}
+
+#[test]
+fn a_message_whose_answer_was_lost_may_be_shown_and_is_not_owed() {
+    let mut ledger = ledger();
+    ledger.ask(ALICE, vec![BOB], "hello".to_owned(), Time::ZERO);
+    ledger.shown(BOB, &message(1, "hello", 1), Time::ZERO);
+    let verdict = ledger.close(&[]);
+    assert_eq!((verdict.sent, verdict.unconfirmed, verdict.violations), (0, 1, 0));
+}
+
+#[test]
+fn a_message_whose_author_was_told_is_not_lost() {
+    // Where nobody is out of room and nobody hostile, there is no reason to give up: that is a violation.
+    for (scarce, violations) in [(true, 0), (false, 1)] {
+        let mut ledger = ledger();
+        ledger.conduct(Conduct { hostile: false, scarce });
+        say(&mut ledger, 1, "hello");
+        ledger.failed(&MessageId::from_bytes([1; 16]));
+        assert_eq!(ledger.owed(), 0);
+        let verdict = ledger.close(&[]);
+        assert_eq!((verdict.lost, verdict.failed, verdict.violations), (0, 1, violations));
+    }
+}
+
+#[test]
+fn only_a_thread_that_two_people_opened_at_once_may_show_their_words_out_of_order() {
+    for (openers, violations) in [(&[ALICE][..], 1), (&[ALICE, BOB], 0)] {
+        let mut ledger = ledger();
+        openers.iter().for_each(|opener| ledger.opens(*opener, &[ALICE, BOB]));
+        say(&mut ledger, 1, "one");
+        say(&mut ledger, 2, "two");
+        ledger.shown(BOB, &message(2, "two", 2), Time::ZERO);
+        ledger.shown(BOB, &message(1, "one", 1), Time::ZERO);
+        assert_eq!(ledger.close(&[]).violations, violations);
+    }
+}

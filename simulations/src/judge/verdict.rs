@@ -1,0 +1,245 @@
+//! The verdict: what a run came to.
+//! Owns: the words for every broken promise, the sums of a run, the times from send to show.
+//! Never: decides whether a promise is broken (`ledger`, `wire`, `canary`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use whimbrel_node::api::Path;
+
+use crate::net::ProcessNo;
+
+/// Something that must never happen, or did not happen that must.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// P1.
+    #[error("P1: message {message} of process {author} was not shown to process {to}, and nobody was told")]
+    Lost {
+        /// Its number among everything said.
+        message: usize,
+        /// Who wrote it.
+        author: ProcessNo,
+        /// Who did not see it.
+        to: ProcessNo,
+    },
+    /// P2.
+    #[error("P2: message {message} was shown twice to process {to}")]
+    Duplicate {
+        /// Its number among everything said.
+        message: usize,
+        /// Who saw it twice.
+        to: ProcessNo,
+    },
+    /// P2.
+    #[error("P2: process {to} was shown something that {what}")]
+    Misattributed {
+        /// Who saw it.
+        to: ProcessNo,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// P2: people read in the order of the authors' clocks.
+    #[error("P2: message {later} of process {author} stands before its earlier message {earlier}")]
+    Order {
+        /// Who wrote both.
+        author: ProcessNo,
+        /// Said first.
+        earlier: usize,
+        /// Said later.
+        later: usize,
+    },
+    /// P2: relays are handed a person's words in a thread in the order they were said.
+    #[error("P2: message {earlier} of process {author} reached process {to} by relays after the later {later}")]
+    Overtaken {
+        /// Who wrote both.
+        author: ProcessNo,
+        /// Who saw them.
+        to: ProcessNo,
+        /// Said first, shown last.
+        earlier: usize,
+        /// Said last, shown first.
+        later: usize,
+    },
+    /// P2.
+    #[error("P2: the relay {relay} showed process {to} at place {sequence} an envelope that has a place already")]
+    AppendedTwice {
+        /// Whose log.
+        relay: ProcessNo,
+        /// Who was shown it.
+        to: ProcessNo,
+        /// The second place.
+        sequence: u64,
+    },
+    /// P3.
+    #[error("P3: process {to} was shown a message of a device that nobody added")]
+    Unentitled {
+        /// Who saw it.
+        to: ProcessNo,
+    },
+    /// P4.
+    #[error("P4: the text of a message is in {place} of the relay {relay}")]
+    Leaked {
+        /// Whose.
+        relay: ProcessNo,
+        /// Where.
+        place: &'static str,
+    },
+    /// P4.
+    #[error("P4: the text of a message is in a log line of {target}")]
+    Logged {
+        /// The module that wrote it.
+        target: String,
+    },
+    /// P5.
+    #[error("P5: process {of} was brought together with an account that its owner never met")]
+    Intruder {
+        /// Whose node believed it.
+        of: ProcessNo,
+    },
+    /// P7.
+    #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
+    Rewritten {
+        /// Whose log.
+        relay: ProcessNo,
+        /// Who was shown it.
+        to: ProcessNo,
+        /// The place.
+        sequence: u64,
+    },
+    /// P7: a store that went back is an old copy, and none was made.
+    #[error("P7: a thread of process {of} halted: its node takes its store for an old copy")]
+    Halted {
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P1, and nobody was hostile.
+    #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
+    Unopened {
+        /// Whose node.
+        of: ProcessNo,
+        /// Its words.
+        reason: String,
+    },
+    /// P1, and nobody was hostile.
+    #[error("P1: process {of} refused an invitation ({reason}), and nobody is hostile")]
+    Uninvited {
+        /// Whose node.
+        of: ProcessNo,
+        /// Its words.
+        reason: String,
+    },
+    /// P1, and there was no reason.
+    #[error("P1: message {message} of process {author} was given up, and nobody is hostile or out of room")]
+    GivenUp {
+        /// Its number among everything said.
+        message: usize,
+        /// Who wrote it.
+        author: ProcessNo,
+    },
+    /// P8.
+    #[error("P8: the run panicked: {what}")]
+    Panicked {
+        /// Its words.
+        what: String,
+    },
+    /// P12.
+    #[error("P12: the same seed gave another run")]
+    Differs,
+    /// P7.
+    #[error("P7: message {message} was on the screen of process {of}, and is not in its history any more")]
+    Vanished {
+        /// Its number among everything said.
+        message: usize,
+        /// Who had it.
+        of: ProcessNo,
+    },
+    /// Two people who want to talk cannot.
+    #[error("process {accepter} never got to take up the invite of process {inviter}")]
+    Unmet {
+        /// Who invited.
+        inviter: ProcessNo,
+        /// Who was invited.
+        accepter: ProcessNo,
+    },
+    /// A process could not go on, and not because of a fault of this world.
+    #[error("process {process} stopped: {why}")]
+    Stopped {
+        /// Which.
+        process: ProcessNo,
+        /// Its words.
+        why: String,
+    },
+}
+
+/// Times of one path from send to show.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    micros: Vec<u64>,
+}
+
+impl Times {
+    /// One more, in microseconds.
+    pub(super) fn add(&mut self, micros: u64) {
+        self.micros.push(micros);
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.micros.len()
+    }
+
+    /// The time that a share of all does not exceed, in milliseconds (nearest rank); zero of none.
+    pub fn quantile_ms(&self, share: f64) -> f64 {
+        let mut sorted = self.micros.clone();
+        sorted.sort_unstable();
+        let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize - 1;
+        sorted.get(rank).map_or(0.0, |micros| *micros as f64 / 1_000.0)
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Messages their author's node answered for.
+    pub sent: u64,
+    /// Of these, showings to people entitled to them; one for each.
+    pub shown: u64,
+    /// Of these, showings that never happened without anybody being told.
+    pub lost: u64,
+    /// Showings too many.
+    pub duplicates: u64,
+    /// Showings of what nobody said, or not so.
+    pub misattributed: u64,
+    /// Messages whose author was told that they failed.
+    pub failed: u64,
+    /// Texts that a node did not take.
+    pub declined: u64,
+    /// Showings of messages whose author never heard that they were taken: the node crashed between.
+    pub unconfirmed: u64,
+    /// From send to show, at worst.
+    pub slowest: Duration,
+    /// Entries that a node could not open and kept out of sight. What they carried is lost, or came another way.
+    pub unreadable: u64,
+    /// Everything that must not be, counted.
+    pub violations: u64,
+    /// The first of them.
+    pub examples: Vec<Violation>,
+    /// Send-to-show times by path.
+    pub times: BTreeMap<Path, Times>,
+}
+
+impl Verdict {
+    /// Of a run that came to nothing but this.
+    pub fn of(violation: Violation) -> Self {
+        let mut verdict = Self::default();
+        verdict.add(violation);
+        verdict
+    }
+
+    /// Adds what was found outside the world.
+    pub fn add(&mut self, violation: Violation) {
+        self.violations += 1;
+        self.examples.push(violation);
+    }
+}
