@@ -80,11 +80,12 @@ impl Case {
             nodes -= count;
             let churn = match draw.below(3) {
                 0 => String::new(),
-                _ => format!(
+                // Some come back to more than an acknowledgement waits for.
+                long => format!(
                     "churn = {{ share = \"{} %\", online = \"{} s\", away = \"{} s\", kill = \"{} %\" }}\n",
                     20 + draw.below(80),
                     30 + draw.below(600),
-                    5 + draw.below(120),
+                    5 + draw.below(if long == 2 { 900 } else { 120 }),
                     draw.below(101),
                 ),
             };

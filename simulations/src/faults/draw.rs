@@ -144,7 +144,13 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         while at < shape.duration {
             let kind = make(&mut draw);
             let lasts = draw.stream.between(Duration::from_millis(least), Duration::from_millis(most));
-            plan.faults.push(Fault { at, lasts: lasts.min(shape.duration.saturating_sub(at)), kind });
+            let lasts = lasts.min(shape.duration.saturating_sub(at));
+            // The disk is slow meanwhile: what leaves too early does so while a sync takes its time.
+            if let Kind::Crash { target, point: Point::Left(_), .. } = &kind {
+                let slow = Kind::SlowDisk { target: target.clone(), times: 20 + draw.stream.below(180) as u32 };
+                plan.faults.push(Fault { at, lasts, kind: slow });
+            }
+            plan.faults.push(Fault { at, lasts, kind });
             at += draw.stream.exponential(mean).max(Duration::from_millis(1));
         }
     }
@@ -183,10 +189,11 @@ impl Draw {
 
     fn relay_crash(&mut self) -> Kind {
         let n = 1 + self.stream.below(20) as u32;
-        let point = match self.stream.below(4) {
+        let point = match self.stream.below(5) {
             0 => Point::Now,
             1 => Point::Applied(n),
             2 => Point::Synced(n),
+            3 => Point::Left(n.div_ceil(5)),
             _ => Point::Polled(n),
         };
         Kind::Crash { target: Target::Relay(self.relay()), point, keep: self.keep() }
@@ -194,9 +201,10 @@ impl Draw {
 
     fn node_crash(&mut self) -> Kind {
         let n = 1 + self.stream.below(5) as u32;
-        let point = match self.stream.below(3) {
+        let point = match self.stream.below(4) {
             0 => Point::Now,
             1 => Point::Applied(n),
+            2 => Point::Left(n),
             _ => Point::Synced(n),
         };
         Kind::Crash { target: Target::Node(self.node()), point, keep: self.keep() }

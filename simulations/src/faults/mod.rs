@@ -54,6 +54,9 @@ pub enum Point {
     Synced(u32),
     /// When its futures were polled n times: between two awaits of whatever runs. Relays only.
     Polled(u32),
+    /// When its n-th frame has left while rows were applied and not yet synced, on which it must not have depended. Of
+    /// a relay, only frames with entries count.
+    Left(u32),
 }
 
 /// What a crash leaves of what was applied and not synced.

@@ -79,7 +79,7 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("stranger", MemberTrick::Stranger),
 ];
 
-/// `now`, `applied 3`, `synced 1`, `polled 20`.
+/// `now`, `applied 3`, `synced 1`, `polled 20`, `left 2`.
 fn point(text: Option<String>) -> Result<Point, String> {
     let Some(text) = text else { return Ok(Point::Now) };
     let (at, number) = text.split_once(' ').map_or((text.as_str(), None), |(at, number)| (at, Some(number)));
@@ -89,7 +89,8 @@ fn point(text: Option<String>) -> Result<Point, String> {
         ("applied", Some(Some(n))) => Point::Applied(n),
         ("synced", Some(Some(n))) => Point::Synced(n),
         ("polled", Some(Some(n))) => Point::Polled(n),
-        _ => return Err(format!("{text:?} is none of now, applied N, synced N, polled N (from 1)")),
+        ("left", Some(Some(n))) => Point::Left(n),
+        _ => return Err(format!("{text:?} is none of now, applied N, synced N, polled N, left N (from 1)")),
     })
 }
 
@@ -99,6 +100,7 @@ fn point_text(point: Point) -> Option<String> {
         Point::Applied(n) => Some(format!("applied {n}")),
         Point::Synced(n) => Some(format!("synced {n}")),
         Point::Polled(n) => Some(format!("polled {n}")),
+        Point::Left(n) => Some(format!("left {n}")),
     }
 }
 

@@ -552,6 +552,7 @@ impl World {
                 // Whoever answers at that address must be who was meant; nobody else is in this world.
                 let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
                 relay.settle(&mut self.engine, &mut self.net, &reach);
+                self.sprung(no);
             }
             Some(Process::Node(..)) => {
                 // What leaves may come back as an input (nobody to dial), so until nothing leaves any more.
@@ -581,7 +582,10 @@ impl World {
             match output {
                 Output::Send { link, frame } => {
                     let member = match self.processes.get_mut(no as usize) {
-                        Some(Process::Node(node, _)) => node.member.as_mut(),
+                        Some(Process::Node(node, _)) => {
+                            node.leaves();
+                            node.member.as_mut()
+                        }
                         _ => None,
                     };
                     let frames = member.map_or_else(Vec::new, |member| member.outgoing(frame.clone()));

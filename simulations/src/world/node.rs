@@ -169,6 +169,13 @@ impl NodeProcess {
         self.life.is_some()
     }
 
+    /// A frame of its leaves.
+    pub(super) fn leaves(&mut self) {
+        if self.life.as_ref().is_some_and(|life| life.syncing) {
+            self.traps.hit(Spot::Left);
+        }
+    }
+
     /// The address other nodes dial.
     pub fn address(&self) -> String {
         let [_, a, b, c] = self.no.to_be_bytes();

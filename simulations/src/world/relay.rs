@@ -9,7 +9,7 @@ use std::time::Duration;
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{Frame, limits};
-use whimbrel_relay::store::KvStore;
+use whimbrel_relay::store::{Disk as _, KvStore};
 use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError};
 
 use super::Event;
@@ -430,12 +430,16 @@ impl RelayProcess {
             }
         }
         let mut failed = Vec::new();
+        let unsynced = life.disk.unsynced();
         {
             let mut board = life.links.board();
             board.now = engine.now();
             for effect in std::mem::take(&mut board.effects) {
                 match effect {
                     Effect::Send(link, frame) => {
+                        if unsynced && matches!(&*frame, Frame::Push(_) | Frame::Forward(_)) {
+                            self.traps.hit(Spot::Left);
+                        }
                         let to = net.ends(link).map(|(one, other)| if one == no { other } else { one });
                         let leave = match self.mischief.as_mut().zip(to) {
                             Some((mischief, to)) => mischief.outgoing(link, to, frame),

@@ -10,6 +10,8 @@ pub(super) enum Spot {
     Applied,
     /// A group is synced, and nobody knows.
     Synced,
+    /// A frame left while a group was applied and not synced.
+    Left,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,9 @@ impl Traps {
     /// The process came by here.
     pub(super) fn hit(&mut self, spot: Spot) {
         self.count(|point| match (point, spot) {
-            (Point::Applied(left), Spot::Applied) | (Point::Synced(left), Spot::Synced) => Some((left, 1)),
+            (Point::Applied(left), Spot::Applied)
+            | (Point::Synced(left), Spot::Synced)
+            | (Point::Left(left), Spot::Left) => Some((left, 1)),
             _ => None,
         });
     }
