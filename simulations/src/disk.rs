@@ -21,13 +21,26 @@ use whimbrel_storage::{Batch, Kv, MemoryEngine, Op, Order, OrderedKv, Reads, Row
 
 use crate::engine::Stream;
 use crate::faults::Keep;
+use crate::judge::canary::Canaries;
 use crate::scenario;
+
+/// What a process is told whose disk fails to sync.
+const SYNC_FAILED: &str = "the disk failed to sync";
 
 /// The rows of a disk: those in memory, unless there is no room for more.
 #[derive(Clone, Debug, Default)]
 pub struct Medium {
     rows: MemoryEngine,
     full: Arc<AtomicBool>,
+    /// What no row must ever hold.
+    watch: Option<Arc<Watch>>,
+}
+
+/// Looks at every row that is written, for as long as it lasts: most are gone again before anybody could look later.
+#[derive(Debug)]
+struct Watch {
+    canaries: Canaries,
+    sang: AtomicBool,
 }
 
 /// The house's store over such a disk.
@@ -43,6 +56,14 @@ impl whimbrel_storage::Engine for Medium {
     }
 
     fn apply(&self, ops: Vec<Op>) -> Result<(), StorageError> {
+        if let Some(watch) = &self.watch
+            && ops.iter().any(|op| match op {
+                Op::Put { key, value } => watch.canaries.sings_in(key) || watch.canaries.sings_in(value),
+                Op::Delete { key } => watch.canaries.sings_in(key),
+            })
+        {
+            watch.sang.store(true, Ordering::Relaxed);
+        }
         if self.full.load(Ordering::Relaxed) { Err(StorageError::Full) } else { self.rows.apply(ops) }
     }
 
@@ -130,17 +151,23 @@ impl Platter {
     /// Lets the next sync fail. The process above has to stop; what was not synced may be gone.
     pub fn fail_sync(&mut self) {
         self.failing = true;
-        self.medium.rows.fail_next_sync(StorageError::Engine("the disk failed to sync".to_owned()));
+        self.medium.rows.fail_next_sync(StorageError::Engine(SYNC_FAILED.to_owned()));
     }
 
-    /// Whether a process that stops now does so because of its disk.
-    pub fn is_at_fault(&self) -> bool {
-        self.failing || self.medium.full.load(Ordering::Relaxed)
+    /// Whether a process that stops now, with these words, does so because of its disk.
+    pub fn is_at_fault(&self, why: &str) -> bool {
+        let full = self.medium.full.load(Ordering::Relaxed) && why.contains(&StorageError::Full.to_string());
+        full || self.failing && why.contains(SYNC_FAILED)
     }
 
-    /// Whether a look finds what it looks for in any row, synced or not, as the engine holds it.
-    pub fn holds(&self, look: impl Fn(&[u8]) -> bool) -> bool {
-        self.medium.rows.tamper(|rows| rows.iter().any(|(key, value)| look(key) || look(value)))
+    /// From now on every row that is written is looked at for this mark. To be called before the first opening.
+    pub fn watch(&mut self, canaries: Canaries) {
+        self.medium.watch = Some(Arc::new(Watch { canaries, sang: AtomicBool::new(false) }));
+    }
+
+    /// Whether the mark was in any row that was ever written.
+    pub fn sang(&self) -> bool {
+        self.medium.watch.as_ref().is_some_and(|watch| watch.sang.load(Ordering::Relaxed))
     }
 
     /// A sync ended: from now on the newest batch must be found at every opening.
@@ -486,6 +513,38 @@ mod tests {
         disk.sync(&mut platter).unwrap();
         assert_eq!(executor.poll_ready(None), [0, 1, 2]);
         assert!(disk.due(&mut platter, &mut reads).is_empty());
+    }
+
+    #[test]
+    fn p4_a_mark_in_any_row_is_noticed_though_the_row_is_gone_again() {
+        let canaries = Canaries::of(Seed::from(1));
+        let mut platter = platter(1);
+        platter.watch(canaries.clone());
+        let store = NodeStore::open(&platter).unwrap();
+        let write = |value: Option<String>| {
+            let mut batch = Batch::new();
+            match value {
+                Some(value) => batch.put(vec![1], value.into_bytes()),
+                None => batch.delete(vec![1]),
+            };
+            store.apply(&batch).unwrap();
+        };
+        write(Some("sealed".to_owned()));
+        assert!(!platter.sang());
+        write(Some(format!("in plain words: {}", canaries.mark())));
+        write(None);
+        assert!(platter.sang());
+    }
+
+    #[test]
+    fn only_what_the_disk_did_excuses_a_process_that_stops() {
+        let mut platter = platter(1);
+        assert!(!platter.is_at_fault(SYNC_FAILED));
+        platter.fill(true);
+        assert!(platter.is_at_fault(&StorageError::Full.to_string()) && !platter.is_at_fault("a row is damaged"));
+        platter.fill(false);
+        platter.fail_sync();
+        assert!(platter.is_at_fault(SYNC_FAILED) && !platter.is_at_fault(&StorageError::Full.to_string()));
     }
 
     #[test]

@@ -63,14 +63,17 @@ pub struct Cargo {
     pub frame: Option<Arc<Frame>>,
     /// Bytes on the stream.
     pub bytes: usize,
+    /// A checksum over them: what the trace has of their contents.
+    pub checksum: u32,
     /// How long its sender keeps it beyond what the network takes.
     pub kept: Duration,
 }
 
 impl Cargo {
-    /// A frame of so many bytes.
-    pub const fn new(frame: Arc<Frame>, bytes: usize) -> Self {
-        Self { frame: Some(frame), bytes, kept: Duration::ZERO }
+    /// A frame, and how it is spelled.
+    pub fn new(frame: Arc<Frame>, bytes: &[u8]) -> Self {
+        let checksum = crc32fast::hash(bytes);
+        Self { frame: Some(frame), bytes: bytes.len(), checksum, kept: Duration::ZERO }
     }
 }
 

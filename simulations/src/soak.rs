@@ -2,6 +2,7 @@
 //! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
 //! Never: two runs at once, or a draw from anything but the seed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,6 +19,20 @@ use crate::world::{Account, Outcome, World};
 
 /// One run in so many is repeated and compared, with an ear at the relays' log lines.
 const SAMPLE: u64 = 16;
+
+/// Where relays and people are, in worlds on this planet: rows of the table of regions.
+const REGIONS: [&str; 8] = [
+    "eu-central-1",
+    "eu-north-1",
+    "us-east-1",
+    "us-west-2",
+    "sa-east-1",
+    "ap-northeast-1",
+    "ap-southeast-2",
+    "af-south-1",
+];
+/// How they are connected there: rows of the table of access links.
+const PROFILES: [&str; 6] = ["home", "uk_4g", "us_wifi", "germany_wifi", "japan_4g", "laggy"];
 
 /// One run of a soak: everything about it follows from these two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,16 +75,26 @@ impl Case {
         let _infallible = write!(
             text,
             "[sim]\nabout = \"soak\"\nseed = {}\nduration = \"{minutes} min\"\nsettle = \"40 min\"\ncrypto = \"{crypto}\"\n\n\
-             [network]\ncore = \"{core} ms\"\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\n",
+             [network]\ncore = \"{core} ms\"\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\
+             duplicate = \"{} %\"\nreorder = \"{} %\"\n\n",
             self.seed,
             1 + draw.below(10),
+            draw.below(20) as f64 / 10.0,
+            draw.below(20) as f64 / 10.0,
         );
+        // Half of the worlds lie on this planet, the others are round about.
+        let planet = draw.happens(0.5);
+        let region = |draw: &mut Stream| match draw.pick(&REGIONS) {
+            Some(region) if planet => format!("region = \"{region}\"\n"),
+            _ => String::new(),
+        };
         for relay in 0..relays {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\ndisk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                region(draw),
                 1 + draw.below(20),
             );
         }
@@ -89,12 +114,21 @@ impl Case {
                     draw.below(101),
                 ),
             };
+            let access = match draw.pick(&PROFILES) {
+                Some(profile) if planet => format!("profile = \"{profile}\"\n"),
+                _ => format!("access = [\"5 ms\", \"{} ms\"]\n", 10 + draw.below(60)),
+            };
+            let direct = draw.happens(0.4);
+            let nat = match (direct, planet && draw.happens(0.7)) {
+                (true, true) => {
+                    format!("nat = {{ open = \"{} %\", nodes = {} }}\n", draw.below(50), 1 + draw.below(3))
+                }
+                _ => String::new(),
+            };
             let _infallible = write!(
                 text,
-                "[[population]]\nrelay = \"{letter}.example\"\ncount = {count}\naccess = [\"5 ms\", \"{} ms\"]\n\
-                 direct = {}\n{churn}\n",
-                10 + draw.below(60),
-                draw.happens(0.4),
+                "[[population]]\nrelay = \"{letter}.example\"\ncount = {count}\n{}{access}direct = {direct}\n{nat}{churn}\n",
+                region(draw),
             );
         }
         let _infallible = write!(
@@ -163,17 +197,19 @@ impl Case {
         }
     }
 
-    /// Runs it with an ear at the relays' log lines; what it heard is a violation of its own.
+    /// Runs it with an ear at the relays' log lines; what it heard is a violation of its own. Says how many lines it
+    /// heard.
     ///
     /// # Errors
     /// See [`Case::scenario`].
-    pub fn run_listening(&self) -> Result<Ran, ScenarioError> {
+    pub fn run_listening(&self) -> Result<(Ran, u64), ScenarioError> {
         let ear = Ear::new(Canaries::of(Seed::from(self.seed)));
         let mut ran = ear.listen(|| self.run())?;
-        for target in ear.heard().leaks {
+        let heard = ear.heard();
+        for target in heard.leaks {
             ran.verdict.add(Violation::Logged { target });
         }
-        Ok(ran)
+        Ok((ran, heard.lines))
     }
 
     /// The one command that does the same again.
@@ -191,6 +227,7 @@ fn swarm(mut profile: Profile, kept: f64, stream: &mut Stream) -> Profile {
     for rate in [
         &mut profile.relay_crashes,
         &mut profile.node_crashes,
+        &mut profile.restarts,
         &mut profile.partitions,
         &mut profile.offline,
         &mut profile.flaps,
@@ -218,10 +255,12 @@ pub struct Sum {
     pub delivered: u64,
     /// Processes that died.
     pub crashes: u64,
-    /// Partitions and paths that failed one way or both.
+    /// Partitions, both ways or one.
     pub partitions: u64,
-    /// Applied batches that crashes took back, whole or in part.
+    /// Applied batches that crashes took back.
     pub torn_writes: u64,
+    /// Everything that struck, by kind: a kind that never does is a hole in the soak.
+    pub struck: BTreeMap<&'static str, u64>,
     /// Everything that must not be, counted.
     pub violations: u64,
     /// Events.
@@ -246,8 +285,12 @@ pub struct Sum {
     pub sent: u64,
     /// Messages whose author was told that they failed.
     pub failed: u64,
+    /// Texts that a node did not take.
+    pub declined: u64,
     /// Entries that could not be opened.
     pub unreadable: u64,
+    /// Log lines of relays that were listened to (P4).
+    pub lines_heard: u64,
     /// Of the crashes, relays.
     pub relay_crashes: u64,
     /// The longest time from send to show, in milliseconds.
@@ -297,11 +340,12 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
         let case = Case { seed: orders.seed.wrapping_add(sum.runs), crypto: orders.crypto };
         let mut ran = case.run()?;
         if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
-            let again = case.run_listening()?;
-            (seen.replayed, seen.listened) = (true, true);
+            let (again, lines) = case.run_listening()?;
+            (seen.replayed, seen.listened) = (true, seen.listened || lines > 0);
             sum.repeated += 1;
+            sum.lines_heard += lines;
             let hash = |ran: &Ran| ran.account.as_ref().map(|account| account.trace_hash.clone());
-            if hash(&again) != hash(&ran) {
+            if hash(&again) != hash(&ran) || !ran.verdict.counts_as(&again.verdict) {
                 ran.verdict.add(Violation::Differs);
             } else if again.verdict.violations > ran.verdict.violations {
                 // The same run: what it has more is what the ear heard.
@@ -323,6 +367,7 @@ impl Sum {
         self.delivered += ran.verdict.shown;
         self.sent += ran.verdict.sent;
         self.failed += ran.verdict.failed;
+        self.declined += ran.verdict.declined;
         self.unreadable += ran.verdict.unreadable;
         self.violations += ran.verdict.violations;
         self.slowest_ms = self.slowest_ms.max(ran.verdict.slowest.as_micros() as f64 / 1_000.0);
@@ -333,6 +378,9 @@ impl Sum {
             self.relay_crashes += account.faults.relay_crashes;
             self.partitions += account.faults.partitions;
             self.torn_writes += account.faults.batches_lost;
+            for (kind, times) in account.struck() {
+                *self.struck.entry(kind).or_default() += times;
+            }
         }
         if let (true, Some(first)) = (ran.broke(), ran.verdict.examples.first()) {
             let (violation, replay) = (first.to_string(), case.command("replay"));

@@ -56,6 +56,8 @@ pub struct Summary {
     pub disconnects: u64,
     /// Applied batches that crashes took back.
     pub batches_lost: u64,
+    /// Everything that struck, by kind.
+    pub struck: BTreeMap<&'static str, u64>,
     /// Links that stood.
     pub links: u64,
     /// Frames that arrived.
@@ -117,6 +119,7 @@ impl Summary {
             partitions: account.faults.partitions,
             disconnects: account.faults.disconnects,
             batches_lost: account.faults.batches_lost,
+            struck: account.struck().into(),
             links: account.net.links,
             frames: account.net.frames,
             bytes: account.net.bytes,

@@ -1,6 +1,6 @@
 //! The trace hash: everything that happened, in order, in 32 bytes.
-//! Owns: what is fed for an event. Never: contents; two runs agree when times, places, kinds and sizes agree, for
-//! what was said decides those.
+//! Owns: what is fed for an event: time, place, kind and a number, which of a frame is its size and a checksum of its
+//! bytes. Never: keeps what it was fed.
 
 use sha2::{Digest, Sha256};
 

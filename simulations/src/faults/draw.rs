@@ -16,6 +16,8 @@ pub struct Shape {
     pub relays: Vec<Domain>,
     /// How many nodes there are.
     pub nodes: u32,
+    /// The relay of each node, by its place in `relays`.
+    pub homes: Vec<usize>,
     /// The safety phase: everything strikes within it and is mended at its end at the latest.
     pub duration: Duration,
 }
@@ -24,7 +26,12 @@ impl Shape {
     /// The shape of a scenario.
     pub fn of(scenario: &Scenario) -> Self {
         let relays = scenario.relay.iter().map(|relay| relay.domain.clone()).collect();
-        Self { relays, nodes: scenario.nodes(), duration: scenario.sim.duration.0 }
+        let place = |domain: &Domain| scenario.relay.iter().position(|relay| relay.domain == *domain);
+        let homes = scenario.population.iter().flat_map(|group| {
+            let home = place(&group.relay).unwrap_or_default();
+            std::iter::repeat_n(home, group.count as usize)
+        });
+        Self { relays, nodes: scenario.nodes(), homes: homes.collect(), duration: scenario.sim.duration.0 }
     }
 }
 
@@ -35,6 +42,8 @@ pub struct Profile {
     pub relay_crashes: f64,
     /// Nodes that die.
     pub node_crashes: f64,
+    /// Processes that are stopped in good order.
+    pub restarts: f64,
     /// Two relays, or a node and a relay, that do not reach each other, or only one way.
     pub partitions: f64,
     /// Nodes or relays without any network.
@@ -63,6 +72,7 @@ impl Profile {
         Self {
             relay_crashes: 0.0,
             node_crashes: 0.0,
+            restarts: 0.0,
             partitions: 0.0,
             offline: 0.0,
             flaps: 0.0,
@@ -81,6 +91,7 @@ impl Profile {
         Self {
             relay_crashes: 60.0,
             node_crashes: 120.0,
+            restarts: 20.0,
             partitions: 30.0,
             offline: 60.0,
             flaps: 20.0,
@@ -119,9 +130,10 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         return plan;
     }
     type Make = fn(&mut Draw) -> Kind;
-    let kinds: [(&str, f64, Make, [u64; 2]); 12] = [
+    let kinds: [(&str, f64, Make, [u64; 2]); 13] = [
         ("relay crash", profile.relay_crashes, Draw::relay_crash, [100, 20_000]),
         ("node crash", profile.node_crashes, Draw::node_crash, [100, 60_000]),
+        ("restart", profile.restarts, Draw::restart, [500, 20_000]),
         ("partition", profile.partitions, Draw::partition, [500, 120_000]),
         ("offline", profile.offline, Draw::offline, [500, 90_000]),
         ("flap", profile.flaps, Draw::flap, [5_000, 60_000]),
@@ -210,15 +222,25 @@ impl Draw {
         Kind::Crash { target: Target::Node(self.node()), point, keep: self.keep() }
     }
 
-    /// Two relays, or a node and a relay.
+    fn restart(&mut self) -> Kind {
+        Kind::Restart { target: self.anybody(6) }
+    }
+
+    /// Two who talk: two relays, a node and its relay, or two nodes.
     fn two(&mut self) -> [Target; 2] {
         let one = self.relay();
         let others: Vec<_> = self.shape.relays.iter().filter(|other| **other != one).cloned().collect();
-        let other = match self.stream.pick(&others) {
-            Some(other) if self.stream.happens(0.6) => Target::Relay(other.clone()),
-            _ => Target::Node(self.node()),
+        let node = self.node();
+        let home = self.shape.homes.get(node as usize).and_then(|home| self.shape.relays.get(*home)).cloned();
+        let (one, other) = match (self.stream.pick(&others).cloned(), self.stream.below(10)) {
+            (Some(other), 0..5) => (Target::Relay(one), Target::Relay(other)),
+            (_, 5..7) if self.shape.nodes > 1 => {
+                let other = (node + 1 + self.stream.below(u64::from(self.shape.nodes - 1)) as u32) % self.shape.nodes;
+                (Target::Node(node), Target::Node(other))
+            }
+            _ => (Target::Relay(home.unwrap_or(one)), Target::Node(node)),
         };
-        if self.stream.happens(0.5) { [Target::Relay(one), other] } else { [other, Target::Relay(one)] }
+        if self.stream.happens(0.5) { [one, other] } else { [other, one] }
     }
 
     fn partition(&mut self) -> Kind {

@@ -69,7 +69,8 @@ pub enum Keep {
     Nothing,
     /// All of them.
     Everything,
-    /// As drawn, and of the next one only some rows: it was torn.
+    /// As drawn, and at least the newest is lost: it was half written. The engines below write a batch whole or not at
+    /// all, so what is left of it is dropped when the store opens.
     Torn,
 }
 
@@ -157,6 +158,11 @@ pub enum Kind {
         /// How long it stands each time.
         up: Duration,
     },
+    /// A process is stopped in good order, and started again when the fault ends.
+    Restart {
+        /// Which.
+        target: Target,
+    },
     /// Every link of a process breaks at once, and both ends know: requests under way have nobody to answer.
     Break {
         /// Which.
@@ -225,6 +231,7 @@ impl Kind {
             Self::Partition { .. } => "partition",
             Self::Offline { .. } => "offline",
             Self::Flap { .. } => "flap",
+            Self::Restart { .. } => "restart",
             Self::Break { .. } => "break",
             Self::Heal => "heal",
             Self::SlowDisk { .. } => "slow-disk",
@@ -242,6 +249,7 @@ impl Kind {
         match self {
             Self::Crash { target, .. }
             | Self::Offline { target }
+            | Self::Restart { target }
             | Self::Break { target, .. }
             | Self::SlowDisk { target, .. }
             | Self::StallDisk { target }

@@ -3,7 +3,8 @@ use crate::engine::Seed;
 
 fn shape() -> Shape {
     let relays = ["a.example", "b.example", "c.example"].iter().map(|domain| domain.parse().unwrap()).collect();
-    Shape { relays, nodes: 30, duration: Duration::from_secs(3_600) }
+    let homes = (0..30).map(|node| node % 3).collect();
+    Shape { relays, nodes: 30, homes, duration: Duration::from_secs(3_600) }
 }
 
 #[test]
@@ -24,6 +25,7 @@ fn an_hour_of_storm_has_every_kind() {
     let plan = draw(Seed::from(1), &Profile::storm(), &shape());
     for kind in [
         "crash",
+        "restart",
         "partition",
         "offline",
         "flap",
@@ -66,4 +68,23 @@ fn a_key_that_its_kind_does_not_use_is_refused() {
         let error = refused(keys);
         assert!(error.contains(why), "{keys}: {error}");
     }
+}
+
+#[test]
+fn paths_that_fail_are_paths_that_are_used() {
+    let plan = draw(Seed::from(1), &Profile { partitions: 300.0, ..Profile::quiet() }, &shape());
+    let (mut relays, mut homes, mut nodes) = (0, 0, 0);
+    for fault in &plan.faults {
+        let Kind::Partition { between, .. } = &fault.kind else { unreachable!("{fault:?}") };
+        match between {
+            [Target::Relay(one), Target::Relay(other)] => relays += u32::from(one != other),
+            [Target::Node(one), Target::Node(other)] => nodes += u32::from(one != other),
+            [Target::Relay(relay), Target::Node(node)] | [Target::Node(node), Target::Relay(relay)] => {
+                assert_eq!(*relay, shape().relays[*node as usize % 3]);
+                homes += 1;
+            }
+        }
+    }
+    assert_eq!((relays + homes + nodes) as usize, plan.faults.len());
+    assert!(relays > 50 && homes > 30 && nodes > 20, "{relays} {homes} {nodes}");
 }

@@ -152,6 +152,7 @@ impl TryFrom<Wire> for Fault {
                 }
                 Kind::Clock { target: target(w)?, ahead_ms: ahead - behind, drift_ppm }
             }
+            "restart" => Kind::Restart { target: target(w)? },
             "hostile-relay" => {
                 let trick = word(&need(&mut w.trick, &kind, "trick")?, RELAY_TRICKS)?;
                 let share = w.share.take().unwrap_or(Share(1.0)).0;
@@ -170,7 +171,7 @@ impl TryFrom<Wire> for Fault {
             }
             _ => {
                 return Err(format!(
-                    "{kind:?} is no kind of fault: crash, partition, offline, flap, break, heal, slow-disk, \
+                    "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, break, heal, slow-disk, \
                      stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
                 ));
             }
@@ -242,6 +243,7 @@ impl From<Fault> for Wire {
                 (wire.target, wire.times) = (Some(target.to_string()), Some(times));
             }
             Kind::Offline { target }
+            | Kind::Restart { target }
             | Kind::StallDisk { target }
             | Kind::FullDisk { target }
             | Kind::FailSync { target } => wire.target = Some(target.to_string()),

@@ -267,12 +267,23 @@ impl Ledger {
         }
     }
 
-    /// The node did not take the text.
-    pub fn declined(&mut self, SaidNo(number): SaidNo) {
+    /// The node did not take the text. `excused`: because of something that a node cannot help.
+    pub fn declined(&mut self, SaidNo(number): SaidNo, excused: bool) {
         if let Some(said) = self.said.get_mut(number)
             && said.word == Word::Asked
         {
             said.word = Word::Failed;
+            let author = said.author;
+            if !excused && self.conduct == Conduct::default() {
+                self.violate(Violation::Declined { message: number, author });
+            }
+        }
+    }
+
+    /// The run is over, and the author's node, which runs, has said nothing of the text.
+    pub fn unanswered(&mut self, SaidNo(number): SaidNo) {
+        if let Some(author) = self.said.get(number).map(|said| said.author) {
+            self.violate(Violation::Unanswered { message: number, author });
         }
     }
 
@@ -331,6 +342,13 @@ impl Ledger {
     /// its disk and had not said so. At any other time it is no excuse for a node that kept silent.
     pub fn history(&mut self, on: ProcessNo, messages: &[Message], started: Option<Time>) {
         let mut there = BTreeSet::new();
+        let sorted = |pair: &[Message]| match pair {
+            [one, next] => one.thread != next.thread || one.hlc <= next.hlc,
+            _ => true,
+        };
+        if !messages.windows(2).all(sorted) {
+            self.violate(Violation::Unsorted { of: on });
+        }
         for message in messages {
             let Some(number) = self.recognise(on, message) else { continue };
             if !there.insert(number) {

@@ -137,6 +137,28 @@ pub enum Violation {
         /// Who wrote it.
         author: ProcessNo,
     },
+    /// P1, and there was no reason.
+    #[error("P1: the node of process {author} did not take message {message}, and nobody is hostile or out of room")]
+    Declined {
+        /// Its number among everything said.
+        message: usize,
+        /// Who wrote it.
+        author: ProcessNo,
+    },
+    /// P1: an author who hears neither yes nor no.
+    #[error("P1: the node of process {author} never said what became of message {message}")]
+    Unanswered {
+        /// Its number among everything said.
+        message: usize,
+        /// Who wrote it.
+        author: ProcessNo,
+    },
+    /// P2: history stands in the order of its authors' clocks.
+    #[error("P2: the history of process {of} is out of order")]
+    Unsorted {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P8.
     #[error("P8: the run panicked: {what}")]
     Panicked {
@@ -235,6 +257,17 @@ impl Verdict {
         let mut verdict = Self::default();
         verdict.add(violation);
         verdict
+    }
+
+    /// Whether another run of the same seed came to the same, but for what an ear heard beside it.
+    pub fn counts_as(&self, other: &Self) -> bool {
+        let counts = |verdict: &Self| {
+            let Self { sent, shown, lost, duplicates, misattributed, failed, declined, .. } = verdict;
+            let Self { unconfirmed, unreadable, slowest, .. } = verdict;
+            [*sent, *shown, *lost, *duplicates, *misattributed, *failed, *declined, *unconfirmed, *unreadable]
+                .map(|count| (count, *slowest))
+        };
+        counts(self) == counts(other)
     }
 
     /// Adds what was found outside the world.

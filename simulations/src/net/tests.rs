@@ -8,7 +8,7 @@ fn access() -> Access {
 }
 
 fn cargo(n: u8, bytes: usize) -> Cargo {
-    Cargo::new(Arc::new(Frame::Unknown(n.into())), bytes)
+    Cargo::new(Arc::new(Frame::Unknown(n.into())), &vec![n; bytes])
 }
 
 fn number(cargo: &Cargo) -> u8 {

@@ -82,7 +82,6 @@ impl World {
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
         world.acquaint(&people, scenario.friends.ring, scenario.friends.random);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
-        world.judge(plan.faults.iter().map(|fault| &fault.kind));
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -104,7 +103,11 @@ impl World {
         let access = Access { latency: Duration::ZERO, up, down, loss: 0.0, region, nat: Nat::Open };
         self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
-        let process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        let mut process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        // The stand-in engine hides nothing, and says so.
+        if self.crypto == Crypto::Real {
+            process.platter().watch(self.ledger.canaries().clone());
+        }
         self.processes.push(Process::Relay(Box::new(process)));
         self.engine.at(self.engine.now(), Event::Start { process: no });
         Ok(no)

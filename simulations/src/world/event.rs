@@ -103,6 +103,13 @@ pub enum Event {
         /// Which of the scenario's.
         fault: usize,
     },
+    /// A fault whose trap has sprung does what it does.
+    Spring {
+        /// To whom.
+        process: ProcessNo,
+        /// Which of the scenario's.
+        fault: usize,
+    },
     /// A fault ends.
     Mend {
         /// Which of the scenario's.
@@ -138,6 +145,7 @@ impl Event {
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),
             Self::Strike { fault } => (0, 12, fault as u64),
+            Self::Spring { process, fault } => (process, 18, fault as u64),
             Self::Mend { fault } => (0, 13, fault as u64),
             Self::Swing { fault } => (0, 16, fault as u64),
         }

@@ -14,6 +14,9 @@ use crate::net::ProcessNo;
 /// How far ahead a hostile member's clock is when it claims extreme times: a hundred years.
 const EXTREME_MS: i64 = 100 * 365 * 24 * 3_600 * 1_000;
 
+/// A frame that left needs so long to be past its sender's own access link.
+const LEFT: Duration = Duration::from_millis(2);
+
 /// Faults of a world: all there are, and which last just now.
 #[derive(Debug, Default)]
 pub(super) struct Ailments {
@@ -40,8 +43,6 @@ impl World {
         let number = self.faults.faults.len();
         let at = self.engine.now().since(Time::ZERO);
         self.faults.faults.push(Fault { at, lasts: Duration::MAX, kind });
-        let kinds: Vec<_> = self.faults.faults.iter().map(|fault| fault.kind.clone()).collect();
-        self.judge(kinds.iter());
         self.strike(number);
         number
     }
@@ -79,9 +80,10 @@ impl World {
         if self.faults.lasting.contains_key(&number) {
             return;
         }
-        if !matches!(kind, Kind::Break { .. } | Kind::Heal) {
+        if !matches!(kind, Kind::Heal) {
             self.faults.lasting.insert(number, false);
         }
+        self.judge(&kind);
         match &kind {
             Kind::Crash { target, point, .. } | Kind::Break { target, point } => {
                 let Some(process) = self.process(target) else { return };
@@ -106,6 +108,7 @@ impl World {
                 self.net.hold(&mut self.engine, process, true);
             }
             Kind::Flap { .. } => self.swing(number),
+            Kind::Restart { target } => self.process(target).into_iter().for_each(|process| self.stop(process)),
             Kind::Heal => {
                 let network =
                     |kind: &Kind| matches!(kind, Kind::Partition { .. } | Kind::Offline { .. } | Kind::Flap { .. });
@@ -198,7 +201,9 @@ impl World {
                 let Some(process) = self.process(target) else { return };
                 self.net.hold(&mut self.engine, process, false);
             }
-            Kind::FailSync { target } => self.process(target).into_iter().for_each(|process| self.start(process)),
+            Kind::Restart { target } | Kind::FailSync { target } => {
+                self.process(target).into_iter().for_each(|process| self.start(process));
+            }
             Kind::SlowDisk { target, .. } | Kind::StallDisk { target } | Kind::FullDisk { target } => {
                 let Some(process) = self.process(target) else { return };
                 self.bear(process);
@@ -222,7 +227,14 @@ impl World {
                     self.bear_clock(process);
                 }
             }
-            Kind::Break { .. } | Kind::Heal => {}
+            Kind::Break { target, .. } => {
+                // A trap that has not sprung by then does not.
+                let Some(process) = self.process(target) else { return };
+                if let Some(traps) = self.traps(process) {
+                    traps.clear(number);
+                }
+            }
+            Kind::Heal => {}
         }
     }
 
@@ -236,8 +248,22 @@ impl World {
     /// The traps of a process have sprung, if any have: it dies, or its links break. Says whether it still runs.
     pub(super) fn sprung(&mut self, process: ProcessNo) -> bool {
         let sprung = self.traps(process).map(|traps| traps.sprung()).unwrap_or_default();
-        sprung.into_iter().for_each(|number| self.spring(process, number));
+        for fault in sprung {
+            match self.faults.faults.get(fault).map(|fault| &fault.kind) {
+                Some(Kind::Crash { point: Point::Left(_), .. } | Kind::Break { point: Point::Left(_), .. }) => {
+                    self.engine.after(LEFT, Event::Spring { process, fault });
+                }
+                _ => self.spring(process, fault),
+            }
+        }
         self.is_running(process)
+    }
+
+    /// What left is on its way by now.
+    pub(super) fn spring_late(&mut self, process: ProcessNo, fault: usize) {
+        if self.faults.lasting.contains_key(&fault) {
+            self.spring(process, fault);
+        }
     }
 
     fn spring(&mut self, process: ProcessNo, number: usize) {

@@ -83,15 +83,14 @@ impl Mischief {
 
     fn does(&mut self, trick: RelayTrick) -> bool {
         let share = self.tricks.get(&trick).copied().unwrap_or(0.0);
-        let does = self.stream.happens(share);
-        self.done += u64::from(does);
-        does
+        self.stream.happens(share)
     }
 
     /// What leaves instead of a frame to a node, and how long each is kept back.
     pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<(Arc<Frame>, Duration)> {
         let delayed = self.does(RelayTrick::Delay);
         let kept = if delayed { self.stream.between(Duration::ZERO, DELAY_MAX) } else { Duration::ZERO };
+        self.done += u64::from(delayed);
         let run = match &*frame {
             Frame::Push(run) => {
                 for entry in &run.entries {
@@ -102,6 +101,7 @@ impl Mischief {
                 run
             }
             Frame::ClaimedKeyPackages(words) if self.does(RelayTrick::AddDevice) => {
+                self.done += 1;
                 return vec![(Arc::new(with_another_device(words.clone()).into()), kept)];
             }
             Frame::Forward(words) => {
@@ -113,10 +113,12 @@ impl Mischief {
         let Some(run) = self.reordered(link, to, run.clone()) else { return Vec::new() };
         let run = self.retold(to, run);
         if self.does(RelayTrick::Drop) {
+            self.done += 1;
             return Vec::new();
         }
         let frame = Arc::new(Frame::Push(run));
         let again = self.does(RelayTrick::Repeat).then(|| (Arc::clone(&frame), Duration::ZERO));
+        self.done += u64::from(again.is_some());
         [(frame, kept)].into_iter().chain(again).collect()
     }
 
@@ -133,6 +135,7 @@ impl Mischief {
                 let forwards = self.forwards.entry(link).or_default();
                 let number = forwards.next();
                 forwards.put_in.push(number);
+                self.done += 1;
                 items.push(ForwardItem { number, body: ForwardBody::Envelope(victim, flipped(envelope)) });
             }
             let forwards = self.forwards.entry(link).or_default();
@@ -157,6 +160,8 @@ impl Mischief {
                     bodies.swap(n, self.stream.below(n as u64 + 1) as usize);
                 }
             }
+            let moved = run.entries.iter().zip(&bodies).any(|(entry, body)| entry.body != *body);
+            self.done += u64::from(moved);
             run.entries.iter_mut().zip(bodies).for_each(|(entry, body)| entry.body = body);
             return Some(run);
         }
@@ -205,6 +210,7 @@ impl Mischief {
                 made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
             }
         }
+        self.done += made_up.len() as u64;
         shift.high = shift.high.max(upto);
         shift.bodies.extend(run.entries.iter().map(|entry| entry.body.clone()));
         shift.bodies.drain(..shift.bodies.len().saturating_sub(REMEMBERED));

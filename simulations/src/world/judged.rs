@@ -6,25 +6,23 @@ use super::{Process, World};
 use crate::faults::Kind;
 use crate::judge::ledger::Conduct;
 use crate::net::ProcessNo;
-use crate::scenario::Crypto;
 use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::thread::Participant;
 
 impl World {
-    /// Tells the judge of faults that change how the parties behave, before they strike.
-    pub(super) fn judge<'k>(&mut self, kinds: impl IntoIterator<Item = &'k Kind>) {
-        for kind in kinds {
-            match kind {
-                Kind::HostileRelay { relay, .. } => {
-                    self.ledger.conduct(Conduct { hostile: true, scarce: false });
-                    if let Some(relay) = self.by_domain.get(relay.as_str()).copied() {
-                        self.ledger.hostile_relay(relay);
-                    }
+    /// Tells the judge of a fault that changes how the parties behave, when it strikes: what they did before is judged
+    /// as what honest parties do.
+    pub(super) fn judge(&mut self, kind: &Kind) {
+        match kind {
+            Kind::HostileRelay { relay, .. } => {
+                self.ledger.conduct(Conduct { hostile: true, scarce: false });
+                if let Some(relay) = self.by_domain.get(relay.as_str()).copied() {
+                    self.ledger.hostile_relay(relay);
                 }
-                Kind::HostileMember { .. } => self.ledger.conduct(Conduct { hostile: true, scarce: false }),
-                Kind::FullDisk { .. } => self.ledger.conduct(Conduct { hostile: false, scarce: true }),
-                _ => {}
             }
+            Kind::HostileMember { .. } => self.ledger.conduct(Conduct { hostile: true, scarce: false }),
+            Kind::FullDisk { .. } => self.ledger.conduct(Conduct { hostile: false, scarce: true }),
+            _ => {}
         }
     }
 
@@ -41,11 +39,10 @@ impl World {
         Some([own, others.filter_map(named).next()?])
     }
 
-    /// P4: looks for the text of a message in everything a relay's disk holds.
+    /// P4: whether the text of a message was in anything a relay's disk was ever given.
     pub(super) fn search(&mut self, no: ProcessNo) {
-        let Some(Process::Relay(relay)) = self.processes.get(no as usize) else { return };
-        // The stand-in engine hides nothing, and says so.
-        if self.crypto == Crypto::Real && relay.holds(|bytes| self.ledger.canaries().sings_in(bytes)) {
+        let Some(Process::Relay(relay)) = self.processes.get_mut(no as usize) else { return };
+        if relay.platter().sang() {
             self.ledger.leaked(no, "a row");
         }
     }

@@ -83,7 +83,7 @@ fn pack(frame: Arc<Frame>) -> Option<Cargo> {
         decoder.push(&bytes);
         assert_eq!(decoder.next_frame().ok().flatten().as_ref(), Some(&*frame), "a frame does not read back");
     }
-    Some(Cargo::new(frame, bytes.len()))
+    Some(Cargo::new(frame, &bytes))
 }
 
 /// What went wrong by design, counted.
@@ -93,6 +93,8 @@ pub struct Faults {
     pub crashes: u64,
     /// Of these, relays.
     pub relay_crashes: u64,
+    /// Times a process was stopped in good order.
+    pub restarts: u64,
     /// Partitions.
     pub partitions: u64,
     /// Of these, those one way.
@@ -109,8 +111,6 @@ pub struct Faults {
     pub clock_faults: u64,
     /// Times a relay or a member turned hostile.
     pub hostile: u64,
-    /// Crashes that took back what was applied.
-    pub torn_writes: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
     /// Applied batches that crashes took back.
@@ -212,6 +212,7 @@ impl World {
             self.search(process);
         }
         let unmet: Vec<_> = self.unmet().collect();
+        self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         let account = Account {
             trace_hash: self.engine.trace.finish(),
             events: self.engine.fired(),
@@ -266,7 +267,6 @@ impl World {
         self.net.crash(&mut self.engine, process);
         self.struck.crashes += 1;
         self.struck.batches_lost += torn.lost;
-        self.struck.torn_writes += u64::from(torn.lost > 0);
         self.struck.batches_kept += torn.kept;
         self.ask_again(process);
     }
@@ -305,6 +305,23 @@ impl World {
             }
             Err(error) => self.ledger.stopped(who, error.to_string()),
         }
+    }
+
+    /// Stops a process in good order: whoever it talked to is told, and its disk has all that was applied.
+    pub fn stop(&mut self, process: ProcessNo) {
+        if !self.is_running(process) {
+            return;
+        }
+        self.search(process);
+        self.net.break_all(&mut self.engine, process);
+        match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => drop(relay.crash(Keep::Everything)),
+            Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
+            None => return,
+        }
+        self.net.crash(&mut self.engine, process);
+        self.struck.restarts += 1;
+        self.ask_again(process);
     }
 
     /// Kills a process and starts it again a second later.
@@ -392,6 +409,7 @@ impl World {
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
             Event::Strike { fault } => self.strike(fault),
+            Event::Spring { process, fault } => self.spring_late(process, fault),
             Event::Mend { fault } => self.mend(fault),
             Event::Swing { fault } => self.swing(fault),
         }
@@ -471,7 +489,8 @@ impl World {
         }
         let kind = frame.as_ref().map_or(0, Frame::kind);
         let now = self.engine.now();
-        self.engine.trace.feed(now, process, TRACED_FRAME | kind, cargo.bytes as u64);
+        let contents = (cargo.bytes as u64) << 32 | u64::from(cargo.checksum);
+        self.engine.trace.feed(now, process, TRACED_FRAME | kind, contents);
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
@@ -532,8 +551,8 @@ impl World {
     fn go_on(&mut self, no: ProcessNo, told: Result<(), String>) {
         if let Err(why) = told {
             let at_fault = match self.processes.get_mut(no as usize) {
-                Some(Process::Relay(relay)) => relay.platter().is_at_fault(),
-                Some(Process::Node(node, _)) => node.platter().is_at_fault(),
+                Some(Process::Relay(relay)) => relay.platter().is_at_fault(&why),
+                Some(Process::Node(node, _)) => node.platter().is_at_fault(&why),
                 None => false,
             };
             if at_fault {
@@ -731,6 +750,27 @@ pub struct Account {
     pub net: crate::net::Counts,
     /// What went wrong by design.
     pub faults: Faults,
+}
+
+impl Account {
+    /// How often each kind of thing went wrong.
+    pub const fn struck(&self) -> [(&'static str, u64); 12] {
+        let faults = &self.faults;
+        [
+            ("crashes", faults.crashes),
+            ("relay_crashes", faults.relay_crashes),
+            ("restarts", faults.restarts),
+            ("partitions", faults.partitions),
+            ("partitions_one_way", faults.one_way),
+            ("flaps", faults.flaps),
+            ("breaks", faults.breaks),
+            ("disk_faults", faults.disk_faults),
+            ("disk_stops", faults.disk_stops),
+            ("clock_faults", faults.clock_faults),
+            ("hostile", faults.hostile),
+            ("disconnects", faults.disconnects),
+        ]
+    }
 }
 
 #[cfg(test)]

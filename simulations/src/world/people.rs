@@ -7,8 +7,9 @@ use std::time::Duration;
 use whimbrel_node::api::{Command, CommandError, Reply, Ticket};
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::refusal::RefusalCode;
 
-use super::{Event, World};
+use super::{Event, Process, World};
 use crate::engine::Stream;
 use crate::judge::ledger::SaidNo;
 use crate::net::ProcessNo;
@@ -42,7 +43,10 @@ pub(super) struct Person {
 pub(super) enum Asked {
     Invite(usize),
     Accept(usize),
+    /// A text into a thread that is there.
     Send(SaidNo),
+    /// A text to people there may be no thread of yet.
+    Open(SaidNo),
 }
 
 /// Two people on their way to each other.
@@ -148,8 +152,20 @@ impl World {
             tracing::debug!(who, ?asked, %error, "a command failed");
         }
         match (asked, result) {
-            (Asked::Send(said), Ok(Reply::Queued { message, .. })) => self.ledger.queued(said, message),
-            (Asked::Send(said), _) => self.ledger.declined(said),
+            (Asked::Send(said) | Asked::Open(said), Ok(Reply::Queued { message, .. })) => {
+                self.ledger.queued(said, message);
+            }
+            (Asked::Send(said), _) => self.ledger.declined(said, false),
+            // To open a thread takes relays that can be reached: one's own, and those of the others.
+            (
+                Asked::Open(said),
+                Err(
+                    CommandError::Unreachable(_)
+                    | CommandError::NotRegistered
+                    | CommandError::Refused(RefusalCode::PeerUnreachable | RefusalCode::Busy),
+                ),
+            ) => self.ledger.declined(said, true),
+            (Asked::Open(said), _) => self.ledger.declined(said, false),
             (Asked::Invite(pair), Ok(Reply::Invite(invite))) => self.met(pair, Meeting::Handed(invite), HAND_OVER),
             (Asked::Invite(pair), _) => self.met(pair, Meeting::Apart, AGAIN),
             (Asked::Accept(number), Ok(Reply::Contact { thread, .. })) => {
@@ -188,6 +204,19 @@ impl World {
         }
     }
 
+    /// Texts that nodes which run were handed and have said nothing of.
+    pub(super) fn unanswered(&self) -> Vec<SaidNo> {
+        let people = self.processes.iter().filter_map(|process| match process {
+            Process::Node(node, person) if node.is_alive() => Some(person),
+            _ => None,
+        });
+        let said = |(_, asked): &(Ticket, Asked)| match asked {
+            Asked::Send(said) | Asked::Open(said) => Some(*said),
+            Asked::Invite(_) | Asked::Accept(_) => None,
+        };
+        people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
+    }
+
     /// A node died with what it was asked: its owner asks again, except for texts, which it may or may not have.
     pub(super) fn ask_again(&mut self, who: ProcessNo) {
         let Some(person) = self.person_mut(who) else { return };
@@ -195,7 +224,7 @@ impl World {
             match asked {
                 Asked::Invite(number) => self.met(number, Meeting::Apart, AGAIN),
                 Asked::Accept(number) => self.hand_again(number),
-                Asked::Send(_) => {}
+                Asked::Send(_) | Asked::Open(_) => {}
             }
         }
     }
@@ -229,7 +258,7 @@ impl World {
         others.sort_unstable();
         let accounts = others.iter().filter_map(|other| self.node(*other)).map(|node| node.account).collect();
         let said = self.ledger.ask(who, others, text.clone(), self.engine.now());
-        self.command(who, Command::SendTo { people: accounts, text }, Asked::Send(said));
+        self.command(who, Command::SendTo { people: accounts, text }, Asked::Open(said));
     }
 
     /// Somebody writes to somebody, and plans the next time.

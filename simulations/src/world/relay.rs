@@ -257,11 +257,6 @@ impl RelayProcess {
         Ok(())
     }
 
-    /// Whether a look finds what it looks for in any row its disk holds, synced or not.
-    pub fn holds(&self, look: impl Fn(&[u8]) -> bool) -> bool {
-        self.platter.holds(look)
-    }
-
     /// Dies where it stands. What the disk had not synced is partly gone.
     pub fn crash(&mut self, keep: Keep) -> Torn {
         if self.life.take().is_none() {

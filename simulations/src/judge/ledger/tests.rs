@@ -135,3 +135,68 @@ fn only_a_thread_that_two_people_opened_at_once_may_show_their_words_out_of_orde
         assert_eq!(ledger.close(&[]).violations, violations);
     }
 }
+
+/// What was found in a run in which Alice said one thing to Bob and then this happened.
+fn found(act: impl FnOnce(&mut Ledger)) -> Vec<Violation> {
+    let mut ledger = ledger();
+    ledger.introduced(ALICE, BOB);
+    say(&mut ledger, 1, "hello");
+    ledger.shown(BOB, &message(1, "hello", 1), Time::ZERO);
+    act(&mut ledger);
+    ledger.close(&[]).examples
+}
+
+#[test]
+fn an_author_hears_what_became_of_a_text() {
+    let ask = |ledger: &mut Ledger| ledger.ask(ALICE, vec![BOB], "more".to_owned(), Time::ZERO);
+    let given_up = found(|ledger| {
+        say(ledger, 2, "more");
+        ledger.failed(&MessageId::from_bytes([2; 16]));
+    });
+    assert_eq!(given_up, [Violation::GivenUp { message: 1, author: ALICE }]);
+    let silent = found(|ledger| {
+        let said = ask(ledger);
+        ledger.unanswered(said);
+    });
+    assert_eq!(silent, [Violation::Unanswered { message: 1, author: ALICE }]);
+    let declined = |excused| {
+        found(|ledger| {
+            let said = ask(ledger);
+            ledger.declined(said, excused);
+        })
+    };
+    assert_eq!(declined(false), [Violation::Declined { message: 1, author: ALICE }]);
+    assert_eq!(declined(true), []);
+}
+
+#[test]
+fn what_only_hostile_parties_may_cause_is_a_violation_among_honest_ones() {
+    let thread = ThreadId::from_bytes([9; 32]);
+    let reason = || "for no reason".to_owned();
+    let told = [
+        (Event::ThreadHalted { thread }, Violation::Halted { of: BOB }),
+        (Event::InvitationRefused { thread, reason: reason() }, Violation::Uninvited { of: BOB, reason: reason() }),
+    ];
+    for (event, violation) in told {
+        assert_eq!(found(|ledger| ledger.told(BOB, &event)), [violation]);
+        let hostile = found(|ledger| {
+            ledger.conduct(Conduct { hostile: true, scarce: false });
+            ledger.told(BOB, &event);
+        });
+        assert_eq!(hostile, []);
+    }
+}
+
+#[test]
+fn a_history_out_of_the_order_of_its_clocks_a_stop_and_a_leak_are_found() {
+    let unsorted = found(|ledger| {
+        say(ledger, 2, "more");
+        ledger.shown(BOB, &message(2, "more", 2), Time::ZERO);
+        ledger.history(BOB, &[message(2, "more", 2), message(1, "hello", 1)], None);
+    });
+    assert_eq!(unsorted, [Violation::Unsorted { of: BOB }]);
+    let stopped = found(|ledger| ledger.stopped(BOB, "why".to_owned()));
+    assert_eq!(stopped, [Violation::Stopped { process: BOB, why: "why".to_owned() }]);
+    let leaked = found(|ledger| ledger.leaked(7, "a row"));
+    assert_eq!(leaked, [Violation::Leaked { relay: 7, place: "a row" }]);
+}
