@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 use whimbrel_node::api::{Message, State};
 use whimbrel_node::views::{self, Page};
 use whimbrel_node::{Command, Event, Reply};
-use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, MessageId};
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
@@ -152,8 +152,7 @@ impl Desk<'_> {
         let synced = self.caught_up().await;
         let (book, me) = (self.book()?, self.account()?);
         for thread in self.read(views::threads)? {
-            let wanted = usize::try_from(thread.unread).unwrap_or(LOG_MESSAGES_MAX).min(LOG_MESSAGES_MAX);
-            for message in self.newest_of_others(&thread.thread, wanted, &me)? {
+            for message in self.read(|reads| views::unread_messages(reads, &thread.thread, LOG_MESSAGES_MAX))? {
                 self.item(Item::Message(show(&message, &book, &me))).await?;
             }
         }
@@ -299,22 +298,6 @@ impl Desk<'_> {
         let threads = self.read(views::threads)?;
         let threads = threads.into_iter().map(|thread| (thread.thread, thread.people.into_iter().collect())).collect();
         Ok(Book { contacts, threads })
-    }
-
-    /// The newest messages that others wrote, oldest first.
-    fn newest_of_others(&self, thread: &ThreadId, wanted: usize, me: &AccountId) -> Result<Vec<Message>, Failure> {
-        let mut found = Vec::new();
-        let mut page = Page::Newest;
-        while found.len() < wanted {
-            let lines = self.read(|reads| views::messages(reads, thread, page, LINES_MAX))?;
-            let Some(first) = lines.first() else { break };
-            page = Page::Before(views::Place::of(&first.message));
-            let others =
-                lines.into_iter().rev().map(|line| line.message).filter(|message| message.author.account != *me);
-            found.extend(others.take(wanted - found.len()));
-        }
-        found.reverse();
-        Ok(found)
     }
 
     fn own(&self) -> Result<views::Account, Failure> {

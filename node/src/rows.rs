@@ -49,6 +49,8 @@ pub(crate) enum Space {
     Thread = b't',
     /// [`UnreadableRow`] by thread and number.
     Unreadable = b'u',
+    /// [`PlaceRow`] by thread and arrival: others' messages that are not marked read, in the order they came.
+    Unread = b'v',
     /// [`InvitationRow`] by its Welcome: added to a thread, not joined yet. Not by thread, for a forged one must not
     /// stand in the way of the genuine.
     Invitation = b'w',
@@ -57,7 +59,7 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 16] = [
+pub(crate) const SPACES: [Space; 17] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -72,6 +74,7 @@ pub(crate) const SPACES: [Space; 16] = [
     Space::Single,
     Space::Thread,
     Space::Unreadable,
+    Space::Unread,
     Space::Invitation,
     Space::Transport,
 ];
@@ -86,6 +89,8 @@ pub(crate) enum Single {
     LastResort = b'r',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
+    /// The newest [`Arrival`].
+    Arrival = b'n',
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.
@@ -250,6 +255,18 @@ pub(crate) struct PlaceRow {
     pub(crate) author: DeviceId,
 }
 
+/// When a message came to this device, or was written on it: its number among all of them, from 1. Nothing anybody
+/// signs is in it, so a message that comes late is new here, whatever its author's clock said.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+#[cbor(transparent)]
+pub(crate) struct Arrival(#[n(0)] u64);
+
+impl Arrival {
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Where a message id of an author stands.
 #[derive(Clone, Copy, Encode, Decode)]
 #[cbor(map)]
@@ -258,6 +275,8 @@ pub(crate) struct SeenRow {
     pub(crate) thread: ThreadId,
     #[n(1)]
     pub(crate) hlc: Hlc,
+    #[n(2)]
+    pub(crate) arrival: Arrival,
 }
 
 /// An entry that came before its thread was joined.
@@ -359,9 +378,9 @@ pub(crate) struct ThreadRow {
     /// Others' messages after the read mark.
     #[n(8)]
     pub(crate) unread: u64,
-    /// Everything up to here is read.
+    /// Everything that came up to here is read.
     #[n(9)]
-    pub(crate) read: Option<PlaceRow>,
+    pub(crate) read: Arrival,
     #[n(10)]
     pub(crate) tag: ParticipantsTag,
     /// Whether our relay knows the tag.
@@ -515,17 +534,25 @@ pub(crate) fn history_place(key: &[u8]) -> Option<PlaceRow> {
     })
 }
 
+pub(crate) fn unread_prefix(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Unread, &[thread.as_bytes()])
+}
+
+pub(crate) fn unread_key(thread: &ThreadId, arrival: Arrival) -> Vec<u8> {
+    key(Space::Unread, &[thread.as_bytes(), &arrival.0.to_be_bytes()])
+}
+
+/// The arrival an unread key stands for.
+pub(crate) fn unread_arrival(key: &[u8]) -> Option<Arrival> {
+    number_in_key(key).map(Arrival)
+}
+
 pub(crate) fn message_prefix(message: &MessageId) -> Vec<u8> {
     key(Space::Message, &[message.as_bytes()])
 }
 
 pub(crate) fn message_key(message: &MessageId, author: &DeviceId) -> Vec<u8> {
     key(Space::Message, &[message.as_bytes(), &device_bytes(author)])
-}
-
-/// The author a message key stands for.
-pub(crate) fn message_author(key: &[u8]) -> Option<DeviceId> {
-    device_of(key.get(1 + MessageId::LEN..)?)
 }
 
 fn device_of(bytes: &[u8]) -> Option<DeviceId> {

@@ -21,7 +21,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::Ticket;
 use crate::contacts::Person;
-use crate::rows::{self, Single, ThreadRow, ThreadState};
+use crate::rows::{self, Arrival, Single, ThreadRow, ThreadState};
 
 /// The cipher suite threads are made with: it is part of what a thread's id is the hash of.
 const SUITE: u16 = 0x004f;
@@ -121,7 +121,7 @@ pub(crate) fn fresh(
         heads: Vec::new(),
         last: None,
         unread: 0,
-        read: None,
+        read: Arrival::default(),
         tag,
         tagged: false,
         updated: now,
@@ -222,6 +222,14 @@ pub(crate) fn note_head(heads: &mut Vec<MessageId>, message: MessageId, parents:
     heads.push(message);
     let over = heads.len().saturating_sub(limits::PARENTS_MAX);
     heads.drain(..over);
+}
+
+/// The number of a message that came, or was written, now.
+pub(crate) fn arrive(rows: &mut Overlay<'_>) -> Result<Arrival, StorageError> {
+    let key = rows::single_key(Single::Arrival);
+    let arrival = rows::get::<Arrival>(rows, &key)?.unwrap_or_default().next();
+    rows::put(rows, key, &arrival);
+    Ok(arrival)
 }
 
 /// The device's clock, moved on for something that happens now.

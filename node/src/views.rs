@@ -254,6 +254,33 @@ pub fn message_state(reads: &dyn Reads, message: &MessageId) -> Result<Option<St
     Ok(row.and_then(|row| row.state).map(State::from))
 }
 
+/// The first `limit` messages of others in a conversation that are not marked read, in the order they came here. Marking
+/// one read marks those before it: so whoever shows them in this order never marks what was not shown.
+///
+/// # Errors
+/// The store could not be read.
+pub fn unread_messages(reads: &dyn Reads, id: &ThreadId, limit: usize) -> Result<Vec<Message>, StorageError> {
+    let same = aliases(reads, id)?;
+    let shown = same.first().copied().unwrap_or(*id);
+    let mut places = Vec::new();
+    for thread in same {
+        let Some(row) = rows::get::<ThreadRow>(reads, &rows::thread_key(&thread))? else { continue };
+        let from = rows::unread_key(&thread, row.read.next());
+        for (key, value) in reads.scan(&from, &rows::after(&rows::unread_prefix(&thread)), Order::Ascending, limit)? {
+            let arrival = rows::unread_arrival(&key).ok_or_else(|| rows::damaged(&key, "key"))?;
+            places.push((arrival, thread, rows::decode::<PlaceRow>(&key, &value)?));
+        }
+    }
+    places.sort();
+    places.truncate(limit);
+    let message = |(_, thread, place)| {
+        let key = rows::history_key(&thread, &place);
+        let value = reads.get(&key)?.ok_or_else(|| rows::damaged(&key, "an unread message is missing"))?;
+        line(shown, (key, value)).map(|line| line.message)
+    };
+    places.into_iter().map(message).collect()
+}
+
 /// Others' messages of a conversation that are not marked read.
 ///
 /// # Errors

@@ -197,6 +197,9 @@ pub const NODE_EVENTS_MAX: usize = 1_024;
 pub const PARKED_ENTRIES_MAX: u64 = 10_000;
 /// See [`PARKED_ENTRIES_MAX`].
 pub const PARKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Rows of the unread index dropped by one read mark; those left lie before the mark, count no more, and go with the
+/// next one: a batch of under a megabyte.
+pub const UNREAD_DROPPED_MAX: usize = 16_384;
 /// Records of unreadable entries a node keeps for a thread; beyond, they are only counted.
 pub const UNREADABLE_RECORDS_MAX: u64 = 1_024;
 /// Threads a node is joining at once: each may hold a Welcome and a tree of 4 MiB.

@@ -51,6 +51,30 @@ fn what_was_printed_is_read_and_what_was_peeked_at_is_not() {
 }
 
 #[test]
+fn a_message_that_comes_late_is_in_the_inbox_though_its_clock_is_earlier() {
+    let mut pair = Pair::new();
+    let carol = Person::new(pair.temp.path().join("carol"));
+    pair.alice.invites(&carol, "carol");
+    let together = pair.alice.json(&["send", "bob,carol", "hello"]);
+    let thread = together[0]["thread"].as_str().unwrap().to_owned();
+    for person in [&pair.bob, &carol] {
+        assert_eq!(person.json(&["inbox"])[0]["text"], "hello");
+    }
+    // Bob writes while the relay is away; Carol writes later, and is read first.
+    pair.relay.stop();
+    let queued = pair.bob.run(&["--json", "send", &thread, "written first"]);
+    assert_eq!(queued.code, 6, "{queued:?}");
+    pair.relay.run();
+    carol.json(&["send", &thread, "written later"]);
+    let texts = |lines: Vec<serde_json::Value>| lines.iter().map(|line| line["text"].clone()).collect::<Vec<_>>();
+    assert_eq!(texts(pair.alice.json(&["inbox"])), ["written later"]);
+    pair.bob.json(&["send", &thread, "now"]);
+    assert_eq!(texts(pair.alice.json(&["inbox"])), ["written first", "now"]);
+    assert_eq!(texts(pair.alice.json(&["log", &thread])), ["hello", "written first", "written later", "now"]);
+    assert!(pair.alice.json(&["inbox"]).is_empty());
+}
+
+#[test]
 fn a_text_comes_from_an_argument_or_from_standard_input() {
     let pair = Pair::new();
     for (args, input) in [

@@ -15,7 +15,7 @@ use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, PlaceRow, SeenRow};
+use crate::rows::{self, SeenRow};
 use crate::thread;
 use crate::{user, views};
 
@@ -117,30 +117,31 @@ fn status<E: Engine>(t: &Turn<'_, E>) -> Status {
     }
 }
 
-/// Moves the read mark of a conversation; never back.
+/// Moves the read mark of a conversation; never back. The mark is a moment of arrival, not a place in the history: what
+/// comes later is unread, wherever its author's clock puts it.
 fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) -> Result<(), Halt> {
     let same = views::aliases(&t.rows, &thread)?;
     let prefix = rows::message_prefix(&upto);
-    let mut place = None;
+    let mut mark = None;
     for (key, value) in t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::THREAD_DEVICES_MAX)? {
         let seen: SeenRow = rows::decode(&key, &value)?;
-        if let (true, Some(author)) = (same.contains(&seen.thread), rows::message_author(&key)) {
-            place = place.max(Some(PlaceRow { hlc: seen.hlc, message: upto, author }));
+        if same.contains(&seen.thread) {
+            mark = mark.max(Some(seen.arrival));
         }
     }
-    let place = place.ok_or(CommandError::Unknown)?;
-    let own = t.rooms.identity.id();
+    let mark = mark.ok_or(CommandError::Unknown)?;
     for thread in same {
         let Some(mut row) = thread::get(&t.rows, &thread)? else { continue };
-        if row.read.is_some_and(|read| read >= place) {
+        if row.read >= mark {
             continue;
         }
-        row.read = Some(place);
+        row.read = mark;
+        let (prefix, after) = (rows::unread_prefix(&thread), rows::unread_key(&thread, mark.next()));
+        let read = t.rows.scan(&prefix, &after, Order::Ascending, limits::UNREAD_DROPPED_MAX)?;
+        read.into_iter().for_each(|(key, _)| t.rows.delete(key));
         let mut unread = 0u64;
-        let from = rows::history_key(&thread, &place);
-        rows::each_between(&t.rows, &from, &rows::after(&rows::history_prefix(&thread)), |(key, _)| {
-            let after = rows::history_place(&key).is_some_and(|at| at > place && at.author != own);
-            unread = unread.saturating_add(u64::from(after));
+        rows::each_between(&t.rows, &after, &rows::after(&prefix), |_| {
+            unread = unread.saturating_add(1);
             Ok(())
         })?;
         row.unread = unread;

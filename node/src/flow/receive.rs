@@ -216,12 +216,15 @@ fn take_content<E: Engine>(
     }
     let place = PlaceRow { hlc, message, author };
     let line = MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None };
-    rows::put(&mut t.rows, key, &SeenRow { thread, hlc });
+    let arrival = thread::arrive(&mut t.rows)?;
+    rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival });
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     thread::note_head(&mut row.heads, message, &parents);
     row.last = row.last.max(Some(place));
     row.updated = t.now.wall;
-    if row.read.is_none_or(|read| place > read) {
+    // A sibling device's message is not news to its owner.
+    if author.account != t.rooms.identity.account() {
+        rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
         row.unread = row.unread.saturating_add(1);
     }
     thread::put(&mut t.rows, &thread, &row);

@@ -88,7 +88,8 @@ fn compose<E: Engine>(
     let Body::Text(text) = content.body else { return Ok(()) };
     let line = MessageRow { received: t.now.wall, path: None, text, counter, state: Some(StateRow::Queued) };
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
-    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc });
+    let arrival = thread::arrive(&mut t.rows)?;
+    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival });
     Ok(())
 }
 

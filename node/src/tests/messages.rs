@@ -8,7 +8,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Entry, LogRef, Push};
 use whimbrel_protocol::refusal::RefusalCode;
 
-use super::world::{ALICE, BOB, friends, world};
+use super::world::{ALICE, BOB, CAROL, friends, world};
 use crate::api::{Command, CommandError, Path, State};
 use crate::views::{self, Page, Place};
 
@@ -216,6 +216,58 @@ fn read_marks_count_what_lies_after_them() {
     let earlier = world.people[BOB].shown[0].message;
     world.ask(BOB, Command::MarkRead { thread, upto: earlier }).unwrap();
     assert_eq!(views::unread(world.store(BOB), &thread).unwrap(), 2, "never back");
+}
+
+#[test]
+fn what_comes_late_with_an_earlier_clock_is_unread_and_keeps_its_place_in_the_history() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    world.befriend(BOB, ALICE);
+    world.befriend(CAROL, ALICE);
+    let people = vec![world.people[BOB].account, world.people[CAROL].account];
+    world.ask(ALICE, Command::SendTo { people, text: "hello".to_owned() }).unwrap();
+    let thread = world.people[BOB].shown[0].thread;
+    // Bob writes while he is cut off; Carol writes later and is read first.
+    world.people[BOB].online = false;
+    world.lose_home(BOB);
+    world.settle();
+    world.say(BOB, thread, "written first");
+    world.advance(Duration::from_secs(30));
+    world.say(CAROL, thread, "written later");
+    let upto = world.people[ALICE].shown.last().unwrap().message;
+    world.ask(ALICE, Command::MarkRead { thread, upto }).unwrap();
+    assert_eq!(views::unread(world.store(ALICE), &thread).unwrap(), 0);
+    world.people[BOB].online = true;
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    for _ in ["before a restart", "after it"] {
+        assert_eq!(world.history(ALICE, thread), ["hello", "written first", "written later"]);
+        assert_eq!(views::unread(world.store(ALICE), &thread).unwrap(), 1);
+        let unread = views::unread_messages(world.store(ALICE), &thread, 10).unwrap();
+        assert_eq!(unread.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(), ["written first"]);
+        world.crash_now(ALICE);
+        world.settle();
+    }
+    let upto = views::unread_messages(world.store(ALICE), &thread, 10).unwrap()[0].message;
+    world.ask(ALICE, Command::MarkRead { thread, upto }).unwrap();
+    assert!(views::unread_messages(world.store(ALICE), &thread, 10).unwrap().is_empty());
+    assert_eq!(views::unread(world.store(ALICE), &thread).unwrap(), 0);
+}
+
+#[test]
+fn unread_messages_come_in_the_order_they_arrived_a_page_at_a_time() {
+    let (mut world, thread) = friends();
+    for n in 0..5 {
+        world.say(ALICE, thread, &n.to_string());
+    }
+    world.say(BOB, thread, "mine");
+    let page = |world: &super::world::World<_>| {
+        let page = views::unread_messages(world.store(BOB), &thread, 3).unwrap();
+        page.into_iter().map(|message| (message.text, message.message)).collect::<Vec<_>>()
+    };
+    let first = page(&world);
+    assert_eq!(first.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
+    world.ask(BOB, Command::MarkRead { thread, upto: first[2].1 }).unwrap();
+    assert_eq!(page(&world).iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(), ["3", "4"]);
+    assert_eq!(views::unread(world.store(BOB), &thread).unwrap(), 2);
 }
 
 #[test]
