@@ -112,9 +112,11 @@ impl Failure {
             R::RegistrationClosed => (Exit::Locked, "registration_closed", "ask the relay's operator for an account"),
             R::NoConsent => (Exit::Locked, "no_consent", "ask them for an invite"),
             R::NotAuthenticated => (Exit::Locked, "not_authorised", "the relay does not know this device"),
-            R::PeerUntrusted => {
-                (Exit::Trust, "relay_untrusted", "check the link with the person or operator it came from")
-            }
+            R::PeerUntrusted => (
+                Exit::Trust,
+                "relay_untrusted",
+                "the invite may be used up or expired, or name a relay that is known otherwise; ask who gave it to you",
+            ),
             R::PeerUnreachable => (Exit::Unreachable, "relay_unreachable", "try again later"),
             R::Busy | R::Internal => (Exit::Unreachable, "relay_busy", "try again later"),
             R::Version => (Exit::Unreachable, "version", "one side needs a newer version of whimbrel"),

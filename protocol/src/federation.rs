@@ -22,6 +22,26 @@ pub struct PeerHello {
     /// The domain it believes to have reached.
     #[n(2)]
     pub to: Domain,
+    /// Why the other should let it in, though it may not know it.
+    #[n(3)]
+    pub introduction: Option<Introduction>,
+}
+
+/// Proof that a live invite of the greeted relay led here. It uses nothing up: the invite is used when KeyPackages are
+/// claimed.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Introduction {
+    /// Who made the invite: an account of the relay greeted.
+    #[n(0)]
+    pub owner: AccountId,
+    /// `host:port` where the introduced relay is reached in its turn.
+    #[n(1)]
+    pub endpoint: String,
+    /// HMAC-SHA-256 under the invite's token hash: over both relays, the endpoint and this connection.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub proof: [u8; 32],
 }
 
 /// What is forwarded.
@@ -101,7 +121,13 @@ pub struct PeerClaim {
     pub token: Option<InviteToken>,
 }
 
-impl Words for PeerHello {}
+impl Words for PeerHello {
+    fn check(&self) -> Result<(), Bound> {
+        let endpoint = self.introduction.as_ref().map_or(0, |introduction| introduction.endpoint.len());
+        Bound::bytes("endpoint", endpoint, limits::ENDPOINT_BYTES_MAX)
+    }
+}
+
 impl Words for PeerClaim {}
 
 impl Words for Forward {

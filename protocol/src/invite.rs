@@ -51,17 +51,22 @@ impl Invite {
     pub fn relay_link(&self) -> RelayLink {
         RelayLink { domain: self.address.domain.clone(), endpoint: self.endpoint.clone(), relay: self.relay }
     }
+
+    /// The inviter's home relay, as a hint for one's own relay, which can introduce itself there.
+    pub fn hint(&self) -> RelayHint {
+        RelayHint { token: Some(self.token), ..self.relay_link().hint() }
+    }
 }
 
 impl RelayLink {
     /// The same, as a hint for one's own relay.
     pub fn hint(&self) -> RelayHint {
-        RelayHint { domain: self.domain.clone(), endpoint: self.endpoint.clone(), relay: self.relay }
+        RelayHint { domain: self.domain.clone(), endpoint: self.endpoint.clone(), relay: self.relay, token: None }
     }
 }
 
 /// Whether the text can be a `host:port`: printable ASCII without what delimits a link, and a port.
-fn is_endpoint(text: &str) -> bool {
+pub fn is_endpoint(text: &str) -> bool {
     let host_fits = |host: &str| {
         !host.is_empty()
             && host.len() <= 260

@@ -127,6 +127,13 @@ pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(3_600);
 pub const PEER_REQUESTS_MAX: usize = 1_024;
 /// Peer relays a relay knows.
 pub const PEERS_MAX: usize = 4_096;
+/// Peer relays a relay knows by people's links alone, hinted or introduced: half of all, so that links never take the
+/// room of what the operator lists.
+pub const PEERS_BY_LINK_MAX: usize = PEERS_MAX / 2;
+/// Of those, by the links of one account: most people's friends live at a few relays.
+pub const PEERS_PER_ACCOUNT_MAX: usize = 32;
+/// A relay's `host:port`, in bytes: a name of 253, a port, and brackets.
+pub const ENDPOINT_BYTES_MAX: usize = 300;
 
 /// A text message, in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

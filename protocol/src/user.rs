@@ -43,6 +43,9 @@ pub struct RelayHint {
     /// The identity it must show.
     #[n(2)]
     pub relay: RelayId,
+    /// The invite's token, with which the asker's relay introduces itself there; needs a look-up by account.
+    #[n(3)]
+    pub token: Option<InviteToken>,
 }
 
 /// Asks for an account log. A relay passes the question on to the other domain's relay.
@@ -169,7 +172,7 @@ impl Words for ClaimKeyPackages {}
 
 impl Words for LookUp {
     fn check(&self) -> Result<(), Bound> {
-        Bound::bytes("endpoint", self.hint.as_ref().map_or(0, |hint| hint.endpoint.len()), 300)
+        Bound::bytes("endpoint", self.hint.as_ref().map_or(0, |hint| hint.endpoint.len()), limits::ENDPOINT_BYTES_MAX)
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use whimbrel_protocol::codec::{self, Decoder, HEADER_BYTES};
 use whimbrel_protocol::direct::{DirectEnvelope, DirectRefused, DirectStored};
 use whimbrel_protocol::federation::{
-    Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded, PeerClaim, PeerHello,
+    Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerClaim, PeerHello,
 };
 use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
@@ -127,14 +127,15 @@ fn reception() -> BoxedStrategy<Frame> {
     .boxed()
 }
 
+fn endpoint() -> impl Strategy<Value = String> {
+    "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}"
+}
+
 fn user() -> BoxedStrategy<Frame> {
     let who =
         prop_oneof![address().prop_map(Who::Address), (account(), domain()).prop_map(|(a, d)| Who::Account(a, d))];
-    let hint = (domain(), "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}", relay()).prop_map(|(domain, endpoint, relay)| RelayHint {
-        domain,
-        endpoint,
-        relay,
-    });
+    let hint = (domain(), endpoint(), relay(), option::of(token()))
+        .prop_map(|(domain, endpoint, relay, token)| RelayHint { domain, endpoint, relay, token });
     let package = || bytes().prop_map(ByteVec::from);
     prop_oneof![
         (request(), who, option::of(hint)).prop_map(|(request, who, hint)| LookUp { request, who, hint }.into()),
@@ -206,6 +207,11 @@ fn delivery() -> BoxedStrategy<Frame> {
 }
 
 fn federation() -> BoxedStrategy<Frame> {
+    let introduction = (account(), endpoint(), any::<[u8; 32]>()).prop_map(|(owner, endpoint, proof)| Introduction {
+        owner,
+        endpoint,
+        proof,
+    });
     let body = prop_oneof![
         (device(), opening()).prop_map(|(device, opening)| ForwardBody::Opening(device, opening)),
         (device(), envelope()).prop_map(|(device, envelope)| ForwardBody::Envelope(device, envelope)),
@@ -217,7 +223,8 @@ fn federation() -> BoxedStrategy<Frame> {
     let refusal = (any::<u64>(), code(), option::of(any::<u32>()))
         .prop_map(|(number, code, retry_after_ms)| ForwardRefusal { number, code, retry_after_ms });
     prop_oneof![
-        (any::<u16>(), domain(), domain()).prop_map(|(version, domain, to)| PeerHello { version, domain, to }.into()),
+        (any::<u16>(), domain(), domain(), option::of(introduction))
+            .prop_map(|(version, domain, to, introduction)| PeerHello { version, domain, to, introduction }.into()),
         forward,
         (any::<u64>(), vec(refusal, 0..4)).prop_map(|(upto, refused)| Forwarded { upto, refused }.into()),
         (request(), account(), account(), option::of(token())).prop_map(|(request, account, requester, token)| {

@@ -22,6 +22,8 @@ pub struct Config {
     pub domain: Domain,
     /// Its own identity.
     pub relay: RelayId,
+    /// `host:port` where other relays reach it; without one it cannot introduce itself to those that do not know it.
+    pub endpoint: Option<String>,
     /// Who may come in.
     pub registration: Registration,
     /// Peers known beforehand: their pins come before any other.
@@ -33,7 +35,8 @@ pub struct Config {
 impl Config {
     /// A relay that takes anybody, knows no peer and keeps the usual bounds.
     pub fn new(domain: Domain, relay: RelayId) -> Self {
-        Self { domain, relay, registration: Registration::Open, peers: Vec::new(), log_bounds: LogBounds::default() }
+        let (registration, log_bounds) = (Registration::Open, LogBounds::default());
+        Self { domain, relay, endpoint: None, registration, peers: Vec::new(), log_bounds }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

@@ -10,19 +10,23 @@ mod peer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use whimbrel_protocol::federation::{Forward, ForwardItem, ForwardRefusal, Forwarded, PeerHello};
-use whimbrel_protocol::id::{Domain, LinkId, RelayId, RequestId};
-use whimbrel_protocol::time::Monotonic;
+use whimbrel_crypto::link::{self, Introducing};
+use whimbrel_protocol::federation::{Forward, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerHello};
+use whimbrel_protocol::id::{AccountId, Domain, LinkId, RelayId, RequestId};
+use whimbrel_protocol::invite::is_endpoint;
+use whimbrel_protocol::time::{Monotonic, Wall};
 use whimbrel_protocol::user::RelayHint;
 use whimbrel_protocol::{Frame, RefusalCode, VERSION, limits};
 
 use self::inbound::Inbound;
-pub(crate) use self::peer::{Asked, Known, What};
+pub(crate) use self::peer::{Asked, Known, Vouched, What};
 use self::peer::{Peer, Reach};
+use crate::config::Config;
 use crate::ports::{Links, PeerAddress};
+use crate::reception::Stranger;
 use crate::refusal::Refusal;
 use crate::store::command::{self, PinPeer};
-use crate::store::{Command, Outbound, OutboundKey, Pin, Store, StoreError};
+use crate::store::{Command, Conflict, Outbound, OutboundKey, Pin, PinnedBy, Store, StoreError};
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,6 +56,7 @@ impl State {
 pub(crate) struct Federation {
     domain: Domain,
     relay: RelayId,
+    endpoint: Option<String>,
     state: Mutex<State>,
 }
 
@@ -67,9 +72,11 @@ pub(crate) struct Due {
 }
 
 impl Federation {
-    pub(crate) fn new(domain: Domain, relay: RelayId, peers: &[PeerAddress]) -> Self {
-        let peers = peers.iter().map(|peer| (peer.domain.clone(), Peer::new(peer.clone(), Known::Static))).collect();
-        Self { domain, relay, state: Mutex::new(State { peers, ..State::default() }) }
+    pub(crate) fn new(config: &Config) -> Self {
+        let peer = |peer: &PeerAddress| (peer.domain.clone(), Peer::new(peer.clone(), Known::Static));
+        let state = State { peers: config.peers.iter().map(peer).collect(), ..State::default() };
+        let (domain, relay, endpoint) = (config.domain.clone(), config.relay, config.endpoint.clone());
+        Self { domain, relay, endpoint, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,18 +90,31 @@ impl Federation {
 
     // Who a peer is.
 
+    /// What the operator says, as it is remembered.
+    pub(crate) fn configured(&self) -> impl Iterator<Item = (Domain, Pin)> {
+        let pin = |(domain, peer): (&Domain, &Peer)| {
+            let PeerAddress { endpoint, relay, .. } = peer.address.clone();
+            (domain.clone(), Pin { relay, endpoint, by: PinnedBy::Operator })
+        };
+        let state = self.state();
+        let configured = state.peers.iter().filter(|(_, peer)| peer.known == Known::Static).map(pin);
+        configured.collect::<Vec<_>>().into_iter()
+    }
+
     /// Takes over what was remembered of a peer; what the operator says comes first.
     pub(crate) fn remembered(&self, domain: Domain, pin: Pin) {
-        let Pin { relay, endpoint } = pin;
+        let Pin { relay, endpoint, by } = pin;
         let mut state = self.state();
         match state.peers.get(&domain) {
             Some(known) if known.address.relay != relay => {
                 tracing::warn!(peer = %domain, "the configured identity of a peer is not the remembered one");
             }
             Some(_) => {}
+            // The operator took it out of the configuration: not talked to.
+            None if by == PinnedBy::Operator => {}
             None => {
                 let address = PeerAddress { domain: domain.clone(), endpoint, relay };
-                state.peers.insert(domain, Peer::new(address, Known::Stored));
+                state.peers.insert(domain, Peer::new(address, Known::Linked));
             }
         }
     }
@@ -104,23 +124,43 @@ impl Federation {
         self.state().peers.contains_key(domain)
     }
 
-    /// Makes sure that a domain's relay is known, if need be from an invite link. A hint never changes what is known.
-    pub(crate) fn resolve(&self, domain: &Domain, hint: Option<RelayHint>) -> Result<(), Refusal> {
+    /// Whether a domain's names mean something here: only the operator's word makes them. Whoever is known by a link
+    /// may have claimed the domain first, and serves account ids alone, which prove themselves.
+    pub(crate) fn has_names(&self, domain: &Domain) -> bool {
+        self.state().peers.get(domain).is_some_and(|peer| peer.known == Known::Static)
+    }
+
+    /// Makes sure that a domain's relay is known, if need be from an invite link that an own user follows. A hint never
+    /// changes what is known; the invite may be shown to the other relay, which need not know us.
+    pub(crate) fn resolve(
+        &self,
+        domain: &Domain,
+        hint: Option<RelayHint>,
+        by: AccountId,
+        vouched: Option<Vouched>,
+    ) -> Result<(), Refusal> {
         let mut state = self.state();
-        let known = state.peers.get(domain).map(|peer| peer.address.relay);
-        match (known, hint.filter(|hint| hint.domain == *domain)) {
-            (Some(relay), Some(hint)) if relay != hint.relay => {
+        let hint = hint.filter(|hint| hint.domain == *domain);
+        match (state.peers.get_mut(domain), hint) {
+            (Some(peer), Some(hint)) if peer.address.relay != hint.relay => {
                 tracing::warn!(peer = %domain, "an invite link names another identity for a known relay; refused");
                 Err(Refusal::last(RefusalCode::PeerUntrusted))
             }
-            (Some(_), _) => Ok(()),
+            (Some(peer), Some(_)) => {
+                peer.vouched = vouched.or(peer.vouched.take());
+                Ok(())
+            }
+            (Some(_), None) => Ok(()),
             (None, Some(hint)) if hint.relay != self.relay && *domain != self.domain => {
-                if state.peers.len() >= limits::PEERS_MAX {
-                    return Err(Refusal::last(RefusalCode::PeerUntrusted));
+                let same = state.peers.values().filter(|peer| peer.known == Known::Hinted(by)).count();
+                if state.peers.len() >= limits::PEERS_MAX || same >= limits::PEERS_PER_ACCOUNT_MAX {
+                    return Err(Refusal::last(RefusalCode::TooLarge));
                 }
-                let RelayHint { domain, endpoint, relay } = hint;
+                let RelayHint { domain, endpoint, relay, .. } = hint;
                 let address = PeerAddress { domain: domain.clone(), endpoint, relay };
-                state.peers.insert(domain, Peer::new(address, Known::Hinted));
+                let mut peer = Peer::new(address, Known::Hinted(by));
+                peer.vouched = vouched;
+                state.peers.insert(domain, peer);
                 Ok(())
             }
             (None, _) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
@@ -130,30 +170,83 @@ impl Federation {
     /// Whether this is the identity a domain must show. Only what the operator says or what is remembered counts.
     pub(crate) fn is_pinned(&self, domain: &Domain, relay: RelayId) -> bool {
         let state = self.state();
-        let pinned = |peer: &&Peer| peer.known != Known::Hinted && peer.address.relay == relay;
+        let pinned = |peer: &&Peer| !matches!(peer.known, Known::Hinted(_)) && peer.address.relay == relay;
         state.peers.get(domain).filter(pinned).is_some()
     }
 
-    /// Remembers a hinted peer that has now answered under its identity. False: something else is remembered.
-    pub(crate) async fn pin(&self, store: &impl Store, domain: &Domain) -> Result<bool, StoreError> {
-        let hinted = {
-            let state = self.state();
-            state.peers.get(domain).filter(|peer| peer.known == Known::Hinted).map(|peer| peer.address.clone())
+    /// Remembers a hinted peer that has now answered under its identity. A refusal: something else is remembered, or
+    /// there are too many.
+    pub(crate) async fn pin(&self, store: &impl Store, at: Wall, domain: &Domain) -> Result<(), Refusal> {
+        let hinted = match self.state().peers.get(domain) {
+            Some(Peer { known: Known::Hinted(by), address, .. }) => Some((*by, address.clone())),
+            _ => None,
         };
-        let Some(PeerAddress { relay, endpoint, .. }) = hinted else { return Ok(true) };
-        let command = PinPeer { peer: domain.clone(), pin: Pin { relay, endpoint } };
-        match store.commit(Command::PinPeer(command)).await {
-            Ok(_) => {
-                if let Some(peer) = self.state().peers.get_mut(domain) {
-                    peer.known = Known::Stored;
-                }
-                Ok(true)
+        let Some((by, PeerAddress { relay, endpoint, .. })) = hinted else { return Ok(()) };
+        let pin = Pin { relay, endpoint, by: PinnedBy::Hint(by) };
+        self.keep(store, PinPeer { peer: domain.clone(), pin, invite: None, at }).await?;
+        if let Some(peer) = self.state().peers.get_mut(domain).filter(|peer| peer.address.relay == relay) {
+            peer.known = Known::Linked;
+        }
+        Ok(())
+    }
+
+    /// A relay that is not known here shows that an own user's invite led it here: it is remembered under the identity
+    /// TLS proved. Never in the place of another; gives the requests that waited for whoever was hinted at under the
+    /// same name and has not answered yet.
+    pub(crate) async fn introduce(
+        &self,
+        store: &impl Store,
+        at: Wall,
+        stranger: &Stranger,
+        introduction: Introduction,
+    ) -> Result<Vec<Asked>, Refusal> {
+        let Stranger { relay, domain, exporter } = stranger;
+        let Introduction { owner, endpoint, proof } = introduction;
+        let untrusted = Refusal::last(RefusalCode::PeerUntrusted);
+        if *relay == self.relay || *domain == self.domain || !is_endpoint(&endpoint) {
+            return Err(untrusted);
+        }
+        if self.state().peers.get(domain).is_some_and(|peer| !matches!(peer.known, Known::Hinted(_))) {
+            tracing::warn!(peer = %domain, "a relay introduces itself under a name that is known to be another's");
+            return Err(untrusted);
+        }
+        let (from, to) = ((domain, *relay), (&self.domain, self.relay));
+        let what = Introducing { owner, endpoint: &endpoint, from, to, exporter: *exporter };
+        let live = store.live_invites(owner, at).await.map_err(Refusal::from)?;
+        // An account that is not here and an invite that is not live look alike.
+        let invite = live.into_iter().find(|token| link::verify_introduction(token, &what, &proof));
+        let invite = Some(invite.ok_or(untrusted)?);
+        let pin = Pin { relay: *relay, endpoint: endpoint.clone(), by: PinnedBy::Introduction(owner) };
+        self.keep(store, PinPeer { peer: domain.clone(), pin, invite, at }).await?;
+        tracing::info!(peer = %domain, "a relay was introduced by an invite");
+        let mut state = self.state();
+        let address = PeerAddress { domain: domain.clone(), endpoint, relay: *relay };
+        match state.peers.get_mut(domain) {
+            Some(peer) if peer.address.relay == *relay => {
+                peer.known = Known::Linked;
+                Ok(Vec::new())
             }
+            other => {
+                // What a link said of that name was somebody else's; nobody has answered under it.
+                let lost = other.map_or_else(Vec::new, Peer::take_requests);
+                state.peers.insert(domain.clone(), Peer::new(address, Known::Linked));
+                Ok(lost)
+            }
+        }
+    }
+
+    async fn keep(&self, store: &impl Store, pin: PinPeer) -> Result<(), Refusal> {
+        let domain = pin.peer.clone();
+        match store.commit(Command::PinPeer(pin)).await {
+            Ok(_) => Ok(()),
             Err(StoreError::Conflict(conflict)) => {
                 tracing::warn!(peer = %domain, %conflict, "a relay is not remembered; refused");
-                Ok(false)
+                Err(match conflict {
+                    Conflict::TooMany(_) => Refusal::last(RefusalCode::TooLarge),
+                    _ => Refusal::last(RefusalCode::PeerUntrusted),
+                })
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -173,8 +266,21 @@ impl Federation {
         true
     }
 
-    pub(crate) fn hello(&self, to: &Domain) -> Frame {
-        PeerHello { version: VERSION, domain: self.domain.clone(), to: to.clone() }.into()
+    /// The first frame on a link to a peer we reached: with an introduction, when somebody's invite led us there.
+    pub(crate) fn hello(&self, to: &Domain, exporter: [u8; 32]) -> Frame {
+        let state = self.state();
+        let peer = state.peers.get(to).and_then(|peer| peer.vouched.map(|vouched| (vouched, peer.address.relay)));
+        let introduction = peer.zip(self.endpoint.as_ref()).map(|((Vouched { owner, token }, relay), endpoint)| {
+            let (from, to) = ((&self.domain, self.relay), (to, relay));
+            let what = Introducing { owner, endpoint, from, to, exporter };
+            Introduction { owner, endpoint: endpoint.clone(), proof: link::introduce(&token, &what) }
+        });
+        PeerHello { version: VERSION, domain: self.domain.clone(), to: to.clone(), introduction }.into()
+    }
+
+    /// The answer to a peer's hello.
+    pub(crate) fn hello_back(&self, to: &Domain) -> Frame {
+        PeerHello { version: VERSION, domain: self.domain.clone(), to: to.clone(), introduction: None }.into()
     }
 
     /// Whether a hello is for us, from whom TLS says it is, in a version both speak.
@@ -200,6 +306,15 @@ impl Federation {
         }
     }
 
+    /// A peer refused us: gives the requests that will have no other answer. Its link is still to be ended.
+    pub(crate) fn refused(&self, link: LinkId) -> Vec<Asked> {
+        self.state().peer_of(link).map_or_else(Vec::new, |(_, peer)| {
+            // What was shown did not convince it.
+            peer.vouched = None;
+            peer.take_requests()
+        })
+    }
+
     /// A link to a peer is over: gives the requests nobody will answer.
     pub(crate) fn lost(&self, now: Monotonic, link: LinkId, jitter: u64) -> Vec<Asked> {
         let mut state = self.state();
@@ -220,7 +335,7 @@ impl Federation {
     fn down(&self, mut state: MutexGuard<'_, State>, now: Monotonic, domain: &Domain, jitter: u64) -> Vec<Asked> {
         let Some(peer) = state.peers.get_mut(domain) else { return Vec::new() };
         let (lost, again) = peer.down(now, jitter);
-        let forget = peer.known == Known::Hinted && again.is_none();
+        let forget = matches!(peer.known, Known::Hinted(_)) && again.is_none();
         if let Some(at) = again {
             state.wake(at, domain);
         }

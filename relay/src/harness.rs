@@ -214,6 +214,9 @@ pub(crate) struct World {
     next_request: u64,
 }
 
+/// Of links on which a test plays a relay.
+pub(crate) const TEST_EXPORTER: [u8; 32] = [250; 32];
+
 pub(crate) fn domain(site: usize) -> Domain {
     ["a.example", "b.example", "c.example"][site].parse().unwrap()
 }
@@ -231,6 +234,7 @@ impl World {
     pub(crate) fn new(sites: usize) -> Self {
         let configs = (0..sites).map(|site| {
             let mut config = Config::new(domain(site), relay_id(site));
+            config.endpoint = Some(address(site).endpoint);
             config.peers = (0..sites).filter(|other| *other != site).map(address).collect();
             config
         });
@@ -342,9 +346,24 @@ impl World {
         }
     }
 
+    /// One side ends a link: the other hears of it behind what was sent before.
+    fn close(&mut self, at: usize, link: LinkId) {
+        if let Some(End::Relay(other, theirs)) = self.ends.get(&(at, link)).copied() {
+            self.ends.remove(&(other, theirs));
+            if let Some(running) = &self.sites[other].running {
+                let mut wires = running.links.wires.lock().unwrap();
+                wires.queued.remove(&theirs);
+                wires.out.retain(|out| !matches!(out, Out::Send(sent, _) if *sent == theirs));
+            }
+            let now = self.now;
+            self.spawn(other, |relay| async move { relay.link_lost(now, theirs) });
+        }
+        self.cut(at, link);
+    }
+
     /// A test plays a relay that came in.
     pub(crate) fn come_in_as_relay(&mut self, at: usize, relay: RelayId, domain: Domain) -> LinkId {
-        self.new_link(at, End::Test, LinkPeer::Relay { relay, domain, dialled: false })
+        self.new_link(at, End::Test, LinkPeer::Relay { relay, domain, dialled: false, exporter: TEST_EXPORTER })
     }
 
     pub(crate) fn lives(&self, at: usize, link: LinkId) -> bool {
@@ -393,7 +412,7 @@ impl World {
                     }
                     None => {}
                 },
-                Out::Close(link) => self.cut(at, link),
+                Out::Close(link) => self.close(at, link),
                 Out::Dial(peer) => self.dial(at, &peer),
             }
             moved = true;
@@ -423,8 +442,9 @@ impl World {
         self.next_link += 2;
         let (ours, theirs) = (LinkId::new(self.next_link - 1), LinkId::new(self.next_link));
         let (here, there) = (&self.sites[at].config, &self.sites[other].config);
-        let to_them = LinkPeer::Relay { relay: here.relay, domain: here.domain.clone(), dialled: false };
-        let to_us = LinkPeer::Relay { relay: there.relay, domain: there.domain.clone(), dialled: true };
+        let exporter = [self.next_link as u8; 32];
+        let to_them = LinkPeer::Relay { relay: here.relay, domain: here.domain.clone(), dialled: false, exporter };
+        let to_us = LinkPeer::Relay { relay: there.relay, domain: there.domain.clone(), dialled: true, exporter };
         self.bring_up(other, theirs, End::Relay(at, ours), to_them);
         self.bring_up(at, ours, End::Relay(other, theirs), to_us);
     }

@@ -48,6 +48,8 @@ pub enum LinkPeer {
         domain: Domain,
         /// Whether we dialled (the answer to [`Links::dial`]).
         dialled: bool,
+        /// 32 bytes of this connection's TLS exporter ([`whimbrel_protocol::EXPORTER_LABEL`]).
+        exporter: [u8; 32],
     },
 }
 

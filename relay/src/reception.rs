@@ -26,6 +26,14 @@ pub(crate) struct Proved {
     pub(crate) exporter: [u8; 32],
 }
 
+/// What TLS proved about a relay that came in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stranger {
+    pub(crate) relay: RelayId,
+    pub(crate) domain: Domain,
+    pub(crate) exporter: [u8; 32],
+}
+
 /// How far a link has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -36,7 +44,9 @@ pub(crate) enum Stage {
     /// An own user's device.
     Device(Admission),
     /// A relay came in, its hello awaited.
-    Stranger { relay: RelayId, domain: Domain },
+    Stranger(Stranger),
+    /// A relay whose hello is being looked into: the next frame comes too early.
+    Vetting,
     /// A relay that came in and is who it says.
     PeerIn(Domain),
     /// A relay we reached.
@@ -55,7 +65,7 @@ impl Session {
     /// When the link ends unless something is heard.
     fn deadline(&self) -> Monotonic {
         self.heard.plus(match &self.stage {
-            Stage::Node(_) | Stage::Proving(_) | Stage::Stranger { .. } => limits::AUTHENTICATION_TIME_MAX,
+            Stage::Node(_) | Stage::Proving(_) | Stage::Stranger(_) | Stage::Vetting => limits::AUTHENTICATION_TIME_MAX,
             Stage::Device(_) | Stage::PeerOut(_) => limits::LINK_IDLE_MAX,
             // The side that dialled ends an idle link first, so that nothing is sent into one that is ending.
             Stage::PeerIn(_) => limits::LINK_IDLE_MAX.saturating_add(limits::LINK_IDLE_MAX),

@@ -1,6 +1,8 @@
 //! Relay: what a runtime drives. Dispatch only: the stage of a link and the kind of a frame choose the flow.
 //! Never: decides, waits for anything but the store, keeps anything but its rooms.
 
+use std::collections::BTreeMap;
+
 use whimbrel_protocol::id::{Domain, LinkId, RequestId};
 use whimbrel_protocol::time::{Monotonic, Now};
 use whimbrel_protocol::{Frame, RefusalCode, limits};
@@ -12,7 +14,8 @@ use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
-use crate::store::{Store, StoreError};
+use crate::store::command::PinPeer;
+use crate::store::{Command, Pin, Store, StoreError};
 
 /// Why a relay does not open.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -46,11 +49,27 @@ impl<P: Ports> Relay<P> {
         config.check()?;
         let rooms = Rooms::new(ports, config);
         let mut after = None;
+        // What the operator says is remembered like the rest: it replaces what links said, and stays a bar to anybody
+        // else under that name when the entry is gone.
+        let mut news: BTreeMap<Domain, Pin> = rooms.federation.configured().collect();
         loop {
             let page = rooms.store().pins(after, limits::THREAD_PAGE_MAX).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            page.into_iter().for_each(|(domain, pin)| rooms.federation.remembered(domain, pin));
+            for (domain, pin) in page {
+                if news.get(&domain) == Some(&pin) {
+                    news.remove(&domain);
+                }
+                rooms.federation.remembered(domain, pin);
+            }
+        }
+        if !news.is_empty() {
+            let pin = |(peer, pin)| Command::PinPeer(PinPeer { peer, pin, invite: None, at: now.wall });
+            match rooms.store().commit_all(news.into_iter().map(pin).collect()).await {
+                Ok(_) => {}
+                Err(StoreError::Full) => tracing::warn!("the store is full; configured peers are not remembered"),
+                Err(error) => return Err(error.into()),
+            }
         }
         let mut after = None;
         loop {
@@ -95,12 +114,12 @@ impl<P: Ports> Relay<P> {
             (Stage::Device(from), frame) => self.handle_device(now, link, from, frame).await,
             (Stage::Node(proved), Frame::Hello(words)) => admit::hello(rooms, now, link, proved, words).await,
             (Stage::Node(proved), Frame::Register(words)) => admit::register(rooms, now, link, proved, words).await,
-            (Stage::Stranger { relay, domain }, Frame::PeerHello(words)) => {
-                admit::vet(rooms, now, link, (relay, domain), &words);
+            (Stage::Stranger(stranger), Frame::PeerHello(words)) => {
+                admit::vet(rooms, now, link, stranger, words).await;
             }
             (Stage::PeerIn(peer), frame) => self.handle_inbound(now, link, peer, frame).await,
             (Stage::PeerOut(peer), frame) => self.handle_outbound(now, link, peer, frame).await,
-            (Stage::Node(_) | Stage::Proving(_) | Stage::Stranger { .. }, _) => {
+            (Stage::Node(_) | Stage::Proving(_) | Stage::Stranger(_) | Stage::Vetting, _) => {
                 rooms.refuse_link(now, link, Refusal::last(RefusalCode::Unexpected));
             }
         }
@@ -113,7 +132,7 @@ impl<P: Ports> Relay<P> {
             Frame::Acknowledge(words) => deliver::acknowledge(rooms, now, link, from, words).await,
             Frame::Heartbeat(words) => ask::heartbeat(rooms, now, link, from, words).await,
             Frame::OpenThread(words) => submit::open(rooms, now, link, from, words).await,
-            Frame::LookUp(words) => ask::look_up(rooms, now, link, words).await,
+            Frame::LookUp(words) => ask::look_up(rooms, now, link, from, words).await,
             Frame::ClaimKeyPackages(words) => ask::claim(rooms, now, link, from, words).await,
             Frame::StockKeyPackages(words) => ask::stock(rooms, now, link, from, words).await,
             Frame::NewInvite(words) => ask::invite(rooms, now, link, from, words).await,
@@ -128,7 +147,7 @@ impl<P: Ports> Relay<P> {
         let rooms = &self.rooms;
         match frame {
             Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,
-            Frame::LookUp(words) => ask::look_up_here(rooms, now, link, words).await,
+            Frame::LookUp(words) => ask::look_up_for(rooms, now, link, &peer, words).await,
             Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
             frame => self.unexpected(now, link, &frame),
         }

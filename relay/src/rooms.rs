@@ -35,7 +35,7 @@ impl<P: Ports> Rooms<P> {
             thread: Thread::new(config.domain.clone(), config.log_bounds),
             push: Push::default(),
             hold: Hold::default(),
-            federation: Federation::new(config.domain.clone(), config.relay, &config.peers),
+            federation: Federation::new(&config),
             ports,
             config,
         }
@@ -102,6 +102,14 @@ impl<P: Ports> Rooms<P> {
             }
             _ => {}
         }
+    }
+
+    /// A peer refused us before it greeted: those who asked for it hear why.
+    pub(crate) fn refused_by(&self, now: Now, link: LinkId, refusal: Refusal) {
+        for asked in self.federation.refused(link) {
+            self.refuse(now, asked.link, asked.request, refusal);
+        }
+        self.end(now, link);
     }
 
     /// A peer could not be reached.

@@ -16,10 +16,11 @@ use minicbor::{Decode, Encode};
 use whimbrel_protocol::federation::ForwardBody;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
-    Sequence, ThreadId,
+    Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::thread::{ListingPlace, ThreadRow};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::StorageError;
 
 pub use self::command::{Command, Conflict, Outcome};
@@ -208,6 +209,21 @@ pub struct Outbound {
     pub body: Option<ForwardBody>,
 }
 
+/// On whose word a peer is who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum PinnedBy {
+    /// The operator's, in the configuration. Kept when the entry is gone: the domain is then not talked to, and nobody
+    /// else is let in under its name.
+    #[n(0)]
+    Operator,
+    /// This own user's, who followed an invite link there.
+    #[n(1)]
+    Hint(#[n(0)] AccountId),
+    /// This own user's, whose invite led the peer here.
+    #[n(2)]
+    Introduction(#[n(0)] AccountId),
+}
+
 /// Who a peer relay must be, as first learnt.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -218,6 +234,9 @@ pub struct Pin {
     /// `host:port` of its QUIC socket.
     #[n(1)]
     pub endpoint: String,
+    /// On whose word.
+    #[n(2)]
+    pub by: PinnedBy,
 }
 
 /// What every durable backend does. Commands are durable when their future is ready, refusals included: they tell of
@@ -240,6 +259,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// The account behind a name.
     fn account_by_name(&self, name: Name) -> impl Future<Output = Result<Option<AccountId>, StoreError>> + Send;
+
+    /// The invites of an account that can be used at this time.
+    fn live_invites(
+        &self,
+        owner: AccountId,
+        at: Wall,
+    ) -> impl Future<Output = Result<Vec<TokenHash>, StoreError>> + Send;
 
     /// An account's log, as signed.
     fn account_log(&self, account: AccountId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;

@@ -144,6 +144,17 @@ impl Person {
         ended.values()
     }
 
+    /// The next message of the inbox: between relays it comes when the other one has forwarded it.
+    pub(crate) fn hears(&self) -> Value {
+        let begun = std::time::Instant::now();
+        loop {
+            if let Some(first) = self.json(&["inbox"]).into_iter().next() {
+                return first;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing comes");
+        }
+    }
+
     pub(crate) fn init(&self, name: &str, relay: &Relay) {
         let ended = self.run(&["init", "--name", name, "--relay", &relay.link]);
         assert_eq!(ended.code, 0, "{ended:?}");

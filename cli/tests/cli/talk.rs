@@ -167,6 +167,55 @@ fn people_on_two_relays_meet_and_talk() {
 }
 
 #[test]
+fn an_invite_alone_joins_two_relays_that_list_nobody() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut a = Relay::start("a.example", &temp.path().join("relay-a"));
+    let mut b = Relay::start("b.example", &temp.path().join("relay-b"));
+    let (alice, bob) = (Person::new(temp.path().join("alice")), Person::new(temp.path().join("bob")));
+    alice.init("alice", &a);
+    bob.init("bob", &b);
+    let invite = alice.run(&["invite", "new"]);
+    let join = bob.run_with(&["--json", "join", "-"], invite.out.as_bytes());
+    assert_eq!(join.code, 0, "{join:?}");
+    assert_eq!(join.values()[0]["contact"], "alice@a.example");
+    for round in ["first", "after both relays restarted"] {
+        for (from, name, to) in [(&bob, "alice", &alice), (&alice, "bob", &bob)] {
+            // Whoever is written to may have to meet the thread before it can answer.
+            let text = format!("{round}, to {name}");
+            from.json(&["send", name, &text]);
+            let heard = to.hears();
+            assert_eq!(
+                (heard["text"].as_str(), heard["path"].as_str()),
+                (Some(text.as_str()), Some("federation")),
+                "{heard}"
+            );
+        }
+        for relay in [&mut a, &mut b] {
+            relay.stop();
+        }
+        for relay in [&mut a, &mut b] {
+            relay.run();
+        }
+    }
+}
+
+#[test]
+fn a_used_up_invite_introduces_no_relay() {
+    let temp = tempfile::tempdir().unwrap();
+    let a = Relay::start("a.example", &temp.path().join("relay-a"));
+    let b = Relay::start("b.example", &temp.path().join("relay-b"));
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| Person::new(temp.path().join(name)));
+    alice.init("alice", &a);
+    let invite = alice.run(&["invite", "new"]);
+    let used = bob.run_with(&["init", "--name", "bob", "--invite", "-"], invite.out.as_bytes());
+    assert_eq!(used.code, 0, "{used:?}");
+    carol.init("carol", &b);
+    let join = carol.run_with(&["--json", "join", "-"], invite.out.as_bytes());
+    assert_eq!(join.code, 5, "{join:?}");
+    assert_eq!(join.error()["code"], "relay_untrusted");
+}
+
+#[test]
 fn an_invite_can_be_accepted_by_who_has_an_identity() {
     let pair = Pair::new();
     let carol = Person::new(pair.temp.path().join("carol"));

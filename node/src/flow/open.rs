@@ -99,7 +99,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<(), Halt> {
     }
     let home = t.rooms.identity.relay().domain;
     let hint = match &job.aim {
-        Aim::Invite(invite) if invite.address.domain != home => Some(invite.relay_link().hint()),
+        Aim::Invite(invite) if invite.address.domain != home => Some(invite.hint()),
         _ => None,
     };
     let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();

@@ -473,8 +473,8 @@ registration = "open"
 [listen]
 # UDP addresses for nodes and relays (QUIC). Port 0 takes any free port. Default ["[::]:4433"], which serves IPv4 too.
 public = ["{listen}"]
-# HOST:PORT that others dial, put into the relay's link. Default: the first address above that names a host, else the
-# domain with the first port.
+# HOST:PORT that others dial, put into the relay's link and told to relays that an invite leads to. Default: the first
+# address above that names a host, else the domain with the first port.
 {advertise}
 
 [peers]

@@ -138,7 +138,9 @@ async fn until_stopped(
     let (links, asked) = LinkTable::new();
     let links = Arc::new(links);
     let ports = Real { store: KvStore::new(disk), links: links.clone() };
-    let relay = Relay::open(ports, settings.core(identity), clock.now()).await?;
+    let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
+    let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
+    let relay = Relay::open(ports, core, clock.now()).await?;
     let connections_max = settings.connections_max;
     let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max });
 

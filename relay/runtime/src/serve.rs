@@ -112,7 +112,7 @@ async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
     let Link { peer, exporter, sender, mut receiver, .. } = link;
     let peer = match peer {
         Peer::Node { key } => LinkPeer::Node { transport: key, exporter },
-        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled },
+        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
     };
     let (id, slot) = server.links.add(sender, dialled);
     if dialled {

@@ -323,7 +323,7 @@ async fn one_relay_asks_another_that_it_was_pointed_to() {
     let bob = Person::new(2);
     come_in(&bob, &relay_b.link, "bob").await;
     let mut alice = come_in(&Person::new(1), &relay_a.link, "alice").await;
-    let who = Who::Address("bob@b.example".parse().unwrap());
+    let who = Who::Account(bob.id().account, relay_b.link.domain.clone());
     let hint = Some(relay_b.link.hint());
     let answer = ask(&mut alice, &LookUp { request: RequestId::new(2), who: who.clone(), hint }.into()).await;
     let Frame::LookedUp(found) = answer else { panic!("{answer:?}") };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use whimbrel_protocol::federation::Forwarded;
-use whimbrel_protocol::id::{AccountId, LinkId, RequestId};
+use whimbrel_protocol::id::{AccountId, LinkId, RequestId, TokenHash};
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
@@ -21,10 +21,20 @@ use crate::store::{LogId, OutboundKey};
 pub(crate) enum Known {
     /// The operator said so.
     Static,
-    /// It was remembered.
-    Stored,
-    /// An invite link said so, and nobody has answered under that identity yet: not remembered.
-    Hinted,
+    /// It is remembered, from an invite that led us there or it here. Its names mean nothing here.
+    Linked,
+    /// An invite link that this own user followed says so, and nobody has answered under that identity yet: not
+    /// remembered.
+    Hinted(AccountId),
+}
+
+/// An own user holds an invite of an account of that peer: enough to be let in there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Vouched {
+    /// Who made the invite.
+    pub(crate) owner: AccountId,
+    /// The hash of its token.
+    pub(crate) token: TokenHash,
 }
 
 /// The outbound link.
@@ -69,6 +79,8 @@ pub(crate) enum What {
 pub(super) struct Peer {
     pub(super) address: PeerAddress,
     pub(super) known: Known,
+    /// What to show it on the next link, until it has greeted.
+    pub(super) vouched: Option<Vouched>,
     pub(super) reach: Reach,
     /// Attempts since it last greeted.
     attempts: u32,
@@ -114,6 +126,7 @@ impl Peer {
         Self {
             address,
             known,
+            vouched: None,
             reach: Reach::Idle,
             attempts: 0,
             failed: None,
@@ -160,6 +173,7 @@ impl Peer {
     /// It greeted back: gives the requests that waited for that.
     pub(super) fn greeted(&mut self, link: LinkId) -> VecDeque<Frame> {
         self.reach = Reach::Up(link);
+        self.vouched = None;
         self.attempts = 0;
         self.failed = None;
         self.next_number = 1;
@@ -179,8 +193,7 @@ impl Peer {
         self.at_end = !rows;
         self.in_flight.clear();
         self.awaiting = None;
-        self.queue.clear();
-        let lost = std::mem::take(&mut self.requests).into_values().map(|(asked, _)| asked).collect();
+        let lost = self.take_requests();
         if !was_up {
             self.failed = Some(now);
         }
@@ -222,6 +235,12 @@ impl Peer {
     pub(super) fn has_room_for_request(&self, asker: LinkId) -> bool {
         let same = self.requests.values().filter(|(asked, _)| asked.link == asker).count();
         self.requests.len() < limits::PEER_REQUESTS_MAX && same < limits::LINK_REQUESTS_MAX
+    }
+
+    /// Nobody will answer what was asked so far.
+    pub(super) fn take_requests(&mut self) -> Vec<Asked> {
+        self.queue.clear();
+        std::mem::take(&mut self.requests).into_values().map(|(asked, _)| asked).collect()
     }
 
     /// An answer came: whose it is.

@@ -4,13 +4,13 @@
 
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::federation::PeerHello;
-use whimbrel_protocol::id::{Domain, LinkId, RelayId};
+use whimbrel_protocol::id::{Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 
 use super::{federate, resume};
 use crate::ports::{LinkPeer, Links, Ports};
-use crate::reception::{self, Proved, Stage};
+use crate::reception::{self, Proved, Stage, Stranger};
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::Store;
@@ -21,13 +21,13 @@ pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
         LinkPeer::Node { transport, exporter } => {
             rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter }));
         }
-        LinkPeer::Relay { relay, domain, dialled: false } => {
-            rooms.reception.link_up(now.monotonic, link, Stage::Stranger { relay, domain });
+        LinkPeer::Relay { relay, domain, dialled: false, exporter } => {
+            rooms.reception.link_up(now.monotonic, link, Stage::Stranger(Stranger { relay, domain, exporter }));
         }
-        LinkPeer::Relay { relay, domain, dialled: true } => {
+        LinkPeer::Relay { relay, domain, dialled: true, exporter } => {
             if rooms.federation.reached(now.monotonic, link, &domain, relay) {
                 rooms.reception.link_up(now.monotonic, link, Stage::PeerOut(domain.clone()));
-                rooms.answer(now, link, rooms.federation.hello(&domain));
+                rooms.answer(now, link, rooms.federation.hello(&domain, exporter));
             } else {
                 tracing::warn!(peer = %domain, "reached a relay that is not the one meant");
                 rooms.links().close(link);
@@ -94,44 +94,56 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     resume::resume(rooms, now, link, admission).await;
 }
 
-/// A relay that came in says who it is.
-pub(crate) fn vet<P: Ports>(
-    rooms: &Rooms<P>,
-    now: Now,
-    link: LinkId,
-    (relay, domain): (RelayId, Domain),
-    words: &PeerHello,
-) {
-    let refusal = match rooms.federation.vet(words, &domain) {
-        Ok(()) if rooms.federation.is_pinned(&domain, relay) => None,
-        Ok(()) => Some(RefusalCode::PeerUntrusted),
-        Err(code) => Some(code),
-    };
-    if let Some(code) = refusal {
-        tracing::warn!(peer = %domain, %code, "a relay came in and was refused");
-        return rooms.refuse_link(now, link, Refusal::last(code));
+/// A relay that came in says who it is, and if it is not known here, who led it here.
+pub(crate) async fn vet<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, stranger: Stranger, words: PeerHello) {
+    if !rooms.reception.advance(link, Stage::Vetting) {
+        return;
     }
-    let hello = rooms.federation.hello(&domain);
-    if rooms.reception.advance(link, Stage::PeerIn(domain)) {
-        rooms.answer(now, link, hello);
+    let (domain, relay) = (stranger.domain.clone(), stranger.relay);
+    let vetted = match (rooms.federation.vet(&words, &domain), words.introduction) {
+        (Err(code), _) => Err(Refusal::last(code)),
+        (Ok(()), _) if rooms.federation.is_pinned(&domain, relay) => Ok(Vec::new()),
+        (Ok(()), None) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
+        (Ok(()), Some(introduction)) => {
+            rooms.federation.introduce(rooms.store(), now.wall, &stranger, introduction).await
+        }
+    };
+    match vetted {
+        Ok(lost) => {
+            for asked in lost {
+                rooms.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
+            }
+            let hello = rooms.federation.hello_back(&domain);
+            if rooms.reception.advance(link, Stage::PeerIn(domain)) {
+                rooms.answer(now, link, hello);
+            }
+        }
+        Err(refusal) => {
+            tracing::warn!(peer = %domain, code = %refusal.code, "a relay came in and was refused");
+            rooms.refuse_link(now, link, refusal);
+        }
     }
 }
 
 /// A relay we reached says who it is: remembered if it was only hinted at, then served with what waits for it.
 pub(crate) async fn greeted<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, domain: Domain, words: PeerHello) {
     let pinned = match rooms.federation.vet(&words, &domain) {
-        Ok(()) => rooms.federation.pin(rooms.store(), &domain).await,
+        Ok(()) => rooms.federation.pin(rooms.store(), now.wall, &domain).await,
         Err(code) => {
             tracing::warn!(peer = %domain, %code, "a relay we reached is not who it should be");
-            Ok(false)
+            Err(Refusal::last(RefusalCode::PeerUntrusted))
         }
     };
     match pinned {
-        Ok(true) => {
+        Ok(()) => {
             rooms.federation.greeted(rooms.links(), link);
             federate::pump(rooms, now, &domain).await;
         }
-        Ok(false) => rooms.refuse_link(now, link, Refusal::last(RefusalCode::PeerUntrusted)),
-        Err(error) => rooms.refuse_link(now, link, error.into()),
+        Err(refusal) => {
+            for asked in rooms.federation.refused(link) {
+                rooms.refuse(now, asked.link, asked.request, refusal);
+            }
+            rooms.refuse_link(now, link, refusal);
+        }
     }
 }

@@ -3,19 +3,21 @@
 //! The trip: user or thread here; federation there and back.
 //! Rules: docs/protocol/user.md, thread.md.
 
+use std::time::Duration;
+
 use whimbrel_protocol::federation::PeerClaim;
 use whimbrel_protocol::id::{Domain, LinkId, RequestId};
 use whimbrel_protocol::reception::{Done, Heartbeat, HeartbeatAnswer, Refused};
 use whimbrel_protocol::thread::{Blob, FetchBlob, ListThreads, TagThread, ThreadPage};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{
-    ClaimKeyPackages, ClaimedKeyPackages, LookUp, LookedUp, NewInvite, StockKeyPackages, Stocked,
+    ClaimKeyPackages, ClaimedKeyPackages, LookUp, LookedUp, NewInvite, StockKeyPackages, Stocked, Who,
 };
 use whimbrel_protocol::{Frame, RefusalCode};
 
 use super::deliver;
 use crate::admission::Admission;
-use crate::federation::{Asked, What};
+use crate::federation::{Asked, Vouched, What};
 use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
@@ -30,19 +32,35 @@ fn answer<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, request: RequestId
 }
 
 /// A device asks for an account: here, or at the relay where it lives.
-pub(crate) async fn look_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: LookUp) {
+pub(crate) async fn look_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: LookUp) {
     let domain = words.who.domain().clone();
     if domain == rooms.config.domain {
         return look_up_here(rooms, now, link, words).await;
     }
     let LookUp { request, who, hint } = words;
     let asked = Asked { link, request, what: What::LookUp };
+    let passed = match &who {
+        Who::Address(_) if !rooms.federation.has_names(&domain) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
+        Who::Address(_) => rooms.federation.resolve(&domain, hint, from.device.account, None),
+        Who::Account(owner, _) => {
+            let token = hint.as_ref().and_then(|hint| hint.token);
+            let vouched = token.map(|token| Vouched { owner: *owner, token: token.hash() });
+            rooms.federation.resolve(&domain, hint, from.device.account, vouched)
+        }
+    };
     let frame = |request| LookUp { request, who, hint: None }.into();
-    let passed = rooms.federation.resolve(&domain, hint);
     let passed = passed.and_then(|()| rooms.federation.ask(rooms.links(), now.monotonic, &domain, asked, frame));
     if let Err(refusal) = passed {
         rooms.refuse(now, link, request, refusal);
     }
+}
+
+/// A peer asks for an account that lives here. One that is known by links alone learns no names.
+pub(crate) async fn look_up_for<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: &Domain, words: LookUp) {
+    if matches!(words.who, Who::Address(_)) && !rooms.federation.has_names(peer) {
+        return rooms.refuse(now, link, words.request, Refusal::last(RefusalCode::NotFound));
+    }
+    look_up_here(rooms, now, link, words).await;
 }
 
 /// Anybody asks for an account that lives here, or should.
@@ -75,7 +93,7 @@ pub(crate) async fn claim<P: Ports>(
     let what = What::Claim { owner: account, requester, token: token.is_some() };
     let asked = Asked { link, request, what };
     let frame = |request| PeerClaim { request, account, requester, token }.into();
-    let passed = rooms.federation.resolve(&domain, None);
+    let passed = rooms.federation.resolve(&domain, None, requester, None);
     let passed = passed.and_then(|()| rooms.federation.ask(rooms.links(), now.monotonic, &domain, asked, frame));
     if let Err(refusal) = passed {
         rooms.refuse(now, link, request, refusal);
@@ -137,7 +155,14 @@ pub(crate) fn refused<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
     let Refused { request, code, retry_after_ms } = words;
     let Some(request) = request else {
         tracing::warn!(%peer, %code, "a peer refuses this relay");
-        return rooms.end(now, link);
+        // Who we are to it is what those who asked can act on; anything else is between the relays.
+        return match code {
+            RefusalCode::PeerUntrusted | RefusalCode::TooLarge | RefusalCode::Version => {
+                let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
+                rooms.refused_by(now, link, Refusal { code, retry_after });
+            }
+            _ => rooms.end(now, link),
+        };
     };
     match rooms.federation.answered(link, request) {
         Some(asked) => {

@@ -1,7 +1,8 @@
 //! What a relay does, as its users and peers see it.
 
+use whimbrel_crypto::link::Introducing;
 use whimbrel_protocol::RefusalCode;
-use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, PeerHello};
+use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, Introduction, PeerClaim, PeerHello};
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::id::{BlobId, Epoch, InviteToken, ParticipantsTag, ThreadId};
 use whimbrel_protocol::limits;
@@ -91,6 +92,50 @@ impl World {
         self.devices[alice].inbox.clear();
         let heard = self.ask(bob, open);
         assert!(matches!(&heard[..], [Frame::Stored(stored)] if stored.sequence == Sequence::ZERO), "{heard:?}");
+    }
+}
+
+fn hello(from: usize, to: usize, introduction: Option<Introduction>) -> PeerHello {
+    PeerHello { version: VERSION, domain: domain(from), to: domain(to), introduction }
+}
+
+/// Relays that know nobody.
+fn strangers(sites: usize) -> World {
+    let config = |site| {
+        let mut config = Config::new(domain(site), relay_id(site));
+        config.endpoint = Some(address(site).endpoint);
+        config
+    };
+    World::with((0..sites).map(config).collect())
+}
+
+impl World {
+    /// Looks somebody up as an invite's link makes a node do it.
+    fn follow(&mut self, who: usize, owner: usize, at: usize, token: Option<InviteToken>) -> Vec<Frame> {
+        let PeerAddress { domain, endpoint, relay } = address(at);
+        let whom = Who::Account(self.devices[owner].id().account, domain.clone());
+        self.look_up(who, whom, Some(RelayHint { domain, endpoint, relay, token }))
+    }
+
+    /// A test plays a relay that shows an invite of `owner` at site 0.
+    fn introduce(
+        &mut self,
+        relay: RelayId,
+        as_domain: usize,
+        owner: usize,
+        token: InviteToken,
+    ) -> (LinkId, Vec<Frame>) {
+        let owner = self.devices[owner].id().account;
+        let link = self.come_in_as_relay(0, relay, domain(as_domain));
+        let (endpoint, exporter) = ("127.0.0.1:1007", TEST_EXPORTER);
+        let (from, to) = ((&domain(as_domain), relay), (&domain(0), relay_id(0)));
+        let what = Introducing { owner, endpoint, from, to, exporter };
+        let proof = whimbrel_crypto::link::introduce(&token.hash(), &what);
+        let introduction = Introduction { owner, endpoint: endpoint.to_owned(), proof };
+        self.heard.clear();
+        self.hand(0, link, &hello(as_domain, 0, Some(introduction)).into());
+        self.run();
+        (link, std::mem::take(&mut self.heard))
     }
 }
 
@@ -280,9 +325,9 @@ fn a_relay_is_found_by_an_invite_link_and_remembered() {
     let mut configs = vec![Config::new(domain(0), relay_id(0)), Config::new(domain(1), relay_id(1))];
     configs[0].peers = vec![address(1)];
     let mut world = World::with(configs);
-    let (_, bob) = (world.join("alice", 0), world.join("bob", 1));
-    let alice: Who = Who::Address("alice@a.example".parse().unwrap());
-    let hint = |relay| Some(RelayHint { domain: domain(0), endpoint: address(0).endpoint, relay });
+    let (alice, bob) = (world.join("alice", 0), world.join("bob", 1));
+    let alice = Who::Account(world.devices[alice].id().account, domain(0));
+    let hint = |relay| Some(RelayHint { domain: domain(0), endpoint: address(0).endpoint, relay, token: None });
     assert_eq!(refusal(&world.look_up(bob, alice.clone(), None)), Some(RefusalCode::PeerUntrusted));
     // A link with a wrong fingerprint leads nowhere, and leaves no pin behind.
     let heard = world.look_up(bob, alice.clone(), hint(relay_id(2)));
@@ -303,9 +348,134 @@ fn a_relay_is_found_by_an_invite_link_and_remembered() {
 }
 
 #[test]
+fn an_invite_introduces_two_relays_that_know_nobody() {
+    let mut world = strangers(2);
+    let (alice, bob) = (world.join("alice", 0), world.join("bob", 1));
+    world.invite(alice);
+    assert_eq!(refusal(&world.follow(bob, alice, 0, None)), Some(RefusalCode::PeerUntrusted), "not without the invite");
+    let heard = world.follow(bob, alice, 0, Some(TOKEN));
+    assert!(matches!(heard[..], [Frame::LookedUp(_)]), "{heard:?}");
+    let heard = world.claim(bob, alice, 0, Some(TOKEN));
+    assert!(matches!(&heard[..], [Frame::ClaimedKeyPackages(_)]), "{heard:?}");
+    let open = world.open_frame(&[(alice, 0), (bob, 1)]);
+    assert!(matches!(world.ask(bob, open)[..], [Frame::Stored(_)]));
+    // Alice's relay reaches Bob's in its turn, and both remember, whoever restarts.
+    for n in 0..4_u8 {
+        let who = Who::Account(world.devices[bob].id().account, domain(1));
+        let heard = world.look_up(alice, who, None);
+        assert!(matches!(heard[..], [Frame::LookedUp(_)]), "{heard:?}");
+        for (from, to) in [(alice, bob), (bob, alice)] {
+            world.devices[to].inbox.clear();
+            let submit = world.submit(from, &[n, from as u8]);
+            world.ask(from, submit);
+            world.pass(Duration::from_secs(3));
+            let heard = std::mem::take(&mut world.devices[to].inbox);
+            let told = heard.iter().any(|frame| matches!(frame, Frame::Push(push) if push.log == LOG));
+            assert!(told, "{from} to {to}, round {n}: {heard:?}");
+        }
+        for site in 0..2 {
+            if n % 2 == 0 || site == 1 {
+                world.crash(site, false);
+                world.start(site);
+            }
+        }
+        for (who, at) in [(alice, 0), (bob, 1)] {
+            if world.devices[who].link.is_none() {
+                world.come_back(who, at);
+            }
+        }
+        world.pass(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn an_introduction_is_for_its_token_relays_and_connection_alone() {
+    let mut world = strangers(2);
+    let (alice, bob) = (world.join("alice", 0), world.join("bob", 0));
+    world.invite(alice);
+    let untrusted = |heard: &[Frame]| assert_eq!(refusal(heard), Some(RefusalCode::PeerUntrusted), "{heard:?}");
+    untrusted(&world.introduce(relay_id(1), 1, alice, InviteToken::from_bytes([6; 16])).1);
+    untrusted(&world.introduce(relay_id(1), 1, bob, TOKEN).1);
+    untrusted(&world.introduce(relay_id(0), 1, alice, TOKEN).1);
+    untrusted(&world.introduce(relay_id(1), 0, alice, TOKEN).1);
+    // A proof that was made for another connection.
+    let link = world.come_in_as_relay(0, relay_id(1), domain(1));
+    let owner = world.devices[alice].id().account;
+    let introduction = Introduction { owner, endpoint: "127.0.0.1:1001".to_owned(), proof: [7; 32] };
+    world.heard.clear();
+    world.hand(0, link, &hello(1, 0, Some(introduction)).into());
+    world.run();
+    untrusted(&std::mem::take(&mut world.heard));
+    assert!(!world.lives(0, link));
+    // The right one lets in, and another identity under that name is refused from then on, across a crash.
+    assert!(matches!(world.introduce(relay_id(1), 1, alice, TOKEN).1[..], [Frame::PeerHello(_)]));
+    for _ in 0..2 {
+        untrusted(&world.introduce(relay_id(2), 1, alice, TOKEN).1);
+        world.crash(0, false);
+        world.start(0);
+        assert!(matches!(world.introduce(relay_id(1), 1, alice, TOKEN).1[..], [Frame::PeerHello(_)]));
+    }
+}
+
+#[test]
+fn an_introduced_relay_has_no_names_and_reaches_nobody_without_consent() {
+    let mut world = strangers(1);
+    let (alice, bob) = (world.join("alice", 0), world.join("bob", 0));
+    world.invite(alice);
+    let (link, heard) = world.introduce(relay_id(1), 1, alice, TOKEN);
+    assert!(matches!(heard[..], [Frame::PeerHello(_)]), "{heard:?}");
+    let ask = |world: &mut World, frame: Frame| {
+        world.heard.clear();
+        world.hand(0, link, &frame);
+        world.run();
+        std::mem::take(&mut world.heard)
+    };
+    // It learns no names, and Alice's relay takes none from it.
+    let by_name = |name: &str| Who::Address(name.parse().unwrap());
+    let request = world.request();
+    let heard = ask(&mut world, LookUp { request, who: by_name("alice@a.example"), hint: None }.into());
+    assert_eq!(refusal(&heard), Some(RefusalCode::NotFound));
+    let heard = world.look_up(alice, by_name("carol@b.example"), None);
+    assert_eq!(refusal(&heard), Some(RefusalCode::PeerUntrusted));
+    // An id proves itself.
+    let who = Who::Account(world.devices[alice].id().account, domain(0));
+    let heard = ask(&mut world, LookUp { request, who, hint: None }.into());
+    assert!(matches!(heard[..], [Frame::LookedUp(_)]), "{heard:?}");
+    // Whoever did not use the invite has nobody's consent; Bob's is nobody's to give.
+    let carol = world.person("carol");
+    let requester = world.devices[carol].id().account;
+    for (owner, token) in [(alice, None), (bob, None), (bob, Some(TOKEN))] {
+        let (request, account) = (world.request(), world.devices[owner].id().account);
+        let heard = ask(&mut world, PeerClaim { request, account, requester, token }.into());
+        assert_eq!(refusal(&heard), Some(RefusalCode::NoConsent));
+    }
+}
+
+#[test]
+fn what_the_operator_says_of_a_domain_comes_before_any_invite() {
+    let mut world = strangers(1);
+    let alice = world.join("alice", 0);
+    world.invite(alice);
+    assert!(matches!(world.introduce(relay_id(2), 1, alice, TOKEN).1[..], [Frame::PeerHello(_)]));
+    // The operator lists the genuine one: the introduced one is refused, whatever it shows, and stays so when the
+    // entry goes again.
+    for peers in [vec![address(1)], Vec::new()] {
+        world.crash(0, false);
+        world.sites[0].config.peers = peers;
+        world.start(0);
+        let heard = world.introduce(relay_id(2), 1, alice, TOKEN).1;
+        assert_eq!(refusal(&heard), Some(RefusalCode::PeerUntrusted));
+    }
+    assert!(
+        matches!(world.introduce(relay_id(1), 1, alice, TOKEN).1[..], [Frame::PeerHello(_)]),
+        "the same, by invite"
+    );
+}
+
+#[test]
 fn a_peer_must_show_its_pinned_identity_and_its_own_domain() {
     let mut world = World::new(2);
-    let hello = |from: usize, to: usize| PeerHello { version: VERSION, domain: domain(from), to: domain(to) };
+    let hello = |from: usize, to: usize| hello(from, to, None);
     for (relay, certified, said) in [
         (relay_id(2), domain(1), hello(1, 0)),
         (relay_id(1), domain(1), hello(2, 0)),
@@ -331,8 +501,7 @@ fn a_peer_speaks_for_its_own_users_only() {
     let (mut world, alice, bob) = friends(0, 0);
     let carol = world.join("carol", 1);
     let link = world.come_in_as_relay(0, relay_id(1), domain(1));
-    let hello = PeerHello { version: VERSION, domain: domain(1), to: domain(0) };
-    world.hand(0, link, &hello.into());
+    world.hand(0, link, &hello(1, 0, None).into());
     world.run();
     let mut number = 0;
     let mut forward = |world: &mut World, bodies: Vec<ForwardBody>| {

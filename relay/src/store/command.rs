@@ -50,7 +50,9 @@ pub enum Command {
     TouchThreads(TouchThreads),
     /// A peer answered for these rows: they go, and so does what nobody waits for any more.
     Forwarded(Forwarded),
-    /// Remembers who a peer is. Condition: nothing else is remembered.
+    /// Remembers who a peer is. Conditions: the operator says so; or nothing else is remembered, the account on whose
+    /// word it is done is known and has not done so too often, not too many peers are known by links, and an
+    /// introduction's invite is live. The invite is not used up.
     PinPeer(PinPeer),
     /// Moves cursors of one log and drops what every reader has.
     Trim(Trim),
@@ -277,8 +279,12 @@ pub struct Forwarded {
 pub struct PinPeer {
     /// Which peer.
     pub peer: Domain,
-    /// Who it is.
+    /// Who it is, and on whose word.
     pub pin: Pin,
+    /// The invite that an introduction was made with.
+    pub invite: Option<TokenHash>,
+    /// The present, for the invite's expiry.
+    pub at: Wall,
 }
 
 /// See [`Command::Trim`].

@@ -28,7 +28,7 @@ use super::command::{
     self, Append, Appended, ClaimKeyPackages, CursorMove, Forwarded, GiveConsent, Here, LogBounds, NewInvite,
     OpenThread, Opened, Origin, PinPeer, Register, StockKeyPackages, TagThread, TouchThreads, Trim,
 };
-use super::{Command, Conflict, LogId, MailboxId, OutboundKey, Outcome, Pin, Store, StoreError};
+use super::{Command, Conflict, LogId, MailboxId, OutboundKey, Outcome, Pin, PinnedBy, Store, StoreError};
 
 /// A backend under test.
 pub trait Fixture {
@@ -59,6 +59,8 @@ pub fn check(fixture: &mut impl Fixture) {
     a_trim_keeps_what_a_peer_waits_for(fixture);
     threads_are_listed_by_updated_time(fixture);
     a_pin_never_changes(fixture);
+    an_introduction_needs_a_live_invite_and_leaves_it_as_it_was(fixture);
+    links_pin_a_bounded_number_of_peers_and_the_operator_any(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }
 
@@ -585,16 +587,77 @@ fn threads_are_listed_by_updated_time(fixture: &mut impl Fixture) {
 
 fn a_pin_never_changes(fixture: &mut impl Fixture) {
     let store = fixture.fresh();
-    let pin = |relay: u8| {
-        let pin = Pin { relay: RelayId::from_bytes([relay; 32]), endpoint: "127.0.0.1:1".to_owned() };
-        Command::PinPeer(PinPeer { peer: there(), pin })
-    };
+    let pin = |relay: u8| pin_peer(&there(), relay, "127.0.0.1:1", PinnedBy::Hint(account(ALICE)), None);
+    assert_eq!(run(&store, pin(1)), Err(Conflict::NoConsent), "nobody's word");
+    done(&store, vec![register(ALICE, "alice")]);
     let outcomes = run_all(&store, vec![pin(1), pin(2), pin(1)]);
     assert_eq!(outcomes, [Ok(Outcome::Done), Err(Conflict::Differs), Ok(Outcome::Done)]);
     let store = fixture.restart(store);
     let pins = wait(store.pins(None, 9)).unwrap();
     assert_eq!((pins.len(), pins[0].1.relay), (1, RelayId::from_bytes([1; 32])));
     assert!(wait(store.pins(Some(there()), 9)).unwrap().is_empty());
+}
+
+fn pin_peer(peer: &Domain, relay: u8, endpoint: &str, by: PinnedBy, invite: Option<u8>) -> Command {
+    let pin = Pin { relay: RelayId::from_bytes([relay; 32]), endpoint: endpoint.to_owned(), by };
+    let invite = invite.map(|byte| InviteToken::from_bytes([byte; 16]).hash());
+    Command::PinPeer(PinPeer { peer: peer.clone(), pin, invite, at: at(1_000) })
+}
+
+fn an_introduction_needs_a_live_invite_and_leaves_it_as_it_was(fixture: &mut impl Fixture) {
+    let store = fixture.fresh();
+    let introduce = |owner, relay, endpoint, invite| {
+        pin_peer(&there(), relay, endpoint, PinnedBy::Introduction(account(owner)), invite)
+    };
+    done(&store, vec![register(ALICE, "alice"), register(BOB, "bob"), stock(ALICE, &[], Some(9))]);
+    done(&store, vec![invite(ALICE, 5, 1, 2_000), invite(ALICE, 6, 1, 1_000)]);
+    assert_eq!(wait(store.live_invites(account(ALICE), at(1_000))).unwrap().len(), 1);
+    for (owner, token) in [(ALICE, None), (ALICE, Some(6)), (ALICE, Some(7)), (BOB, Some(5)), (CAROL, Some(5))] {
+        assert_eq!(run(&store, introduce(owner, 1, "b:1", token)), Err(Conflict::NoConsent), "{owner} {token:?}");
+    }
+    done(&store, vec![introduce(ALICE, 1, "b:1", Some(5))]);
+    // Another identity never takes its place; the same may have moved.
+    assert_eq!(run(&store, introduce(ALICE, 2, "b:1", Some(5))), Err(Conflict::Differs));
+    done(&store, vec![introduce(ALICE, 1, "b:2", Some(5))]);
+    let store = fixture.restart(store);
+    let known = wait(store.pins(None, 9)).unwrap();
+    assert_eq!((known.len(), known[0].1.endpoint.as_str()), (1, "b:2"));
+    assert_eq!(known[0].1.by, PinnedBy::Introduction(account(ALICE)));
+    // The invite's one use is still there, and once it is gone it introduces nobody.
+    assert!(run(&store, claim(ALICE, CAROL, there(), Some(5))).is_ok());
+    assert_eq!(run(&store, introduce(ALICE, 1, "b:3", Some(5))), Err(Conflict::NoConsent));
+    assert!(wait(store.live_invites(account(ALICE), at(1_000))).unwrap().is_empty());
+}
+
+fn links_pin_a_bounded_number_of_peers_and_the_operator_any(fixture: &mut impl Fixture) {
+    let store = fixture.fresh();
+    done(&store, vec![register(ALICE, "alice"), register(BOB, "bob"), invite(BOB, 5, 1, 2_000)]);
+    let peer = |n: usize| -> Domain { format!("peer{n}.example").parse().unwrap() };
+    let hint = |n, person| pin_peer(&peer(n), 1, "b:1", PinnedBy::Hint(account(person)), None);
+    let most = limits::PEERS_PER_ACCOUNT_MAX;
+    let outcomes = run_all(&store, (0..=most).map(|n| hint(n, ALICE)).collect());
+    assert!(outcomes[..most].iter().all(Result::is_ok));
+    assert!(matches!(outcomes[most], Err(Conflict::TooMany(_))), "{:?}", outcomes[most]);
+    // What is known already costs nothing; another account has room of its own.
+    done(&store, vec![hint(0, ALICE), hint(most, BOB)]);
+    done(&store, vec![pin_peer(&peer(99), 1, "b:1", PinnedBy::Introduction(account(BOB)), Some(5))]);
+    // The operator's word replaces any other, and is not replaced.
+    let operator = |relay| pin_peer(&peer(0), relay, "c:1", PinnedBy::Operator, None);
+    done(&store, vec![operator(7)]);
+    assert_eq!(run(&store, hint(0, BOB)), Err(Conflict::Differs));
+    let pins = wait(store.pins(None, 999)).unwrap();
+    let first = pins.iter().find(|(domain, _)| *domain == peer(0)).unwrap();
+    assert_eq!((first.1.relay, first.1.by), (RelayId::from_bytes([7; 32]), PinnedBy::Operator));
+    // All accounts together have a bound, too.
+    let everybody = limits::PEERS_BY_LINK_MAX / most + 2;
+    let mut last = Ok(Outcome::Done);
+    for person in 10..10 + u8::try_from(everybody).unwrap() {
+        done(&store, vec![register(person, &format!("person{person}"))]);
+        let fill = (0..most).map(|n| hint(usize::from(person) * 1_000 + n, person)).collect();
+        last = run_all(&store, fill).pop().unwrap();
+    }
+    assert_eq!(last, Err(Conflict::TooMany("peers known by links")));
+    assert_eq!(run(&store, pin_peer(&peer(1), 1, "b:1", PinnedBy::Operator, None)), Ok(Outcome::Done));
 }
 
 /// Everything that can be seen of the small world of these checks.

@@ -6,8 +6,11 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+};
 use whimbrel_protocol::thread::ListingPlace;
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
@@ -144,6 +147,10 @@ impl<D: Disk> Store for KvStore<D> {
 
     async fn waiting_peers(&self, after: Option<Domain>, limit: usize) -> Result<Vec<Domain>, StoreError> {
         self.0.read(move |reads| kv::waiting_peers(reads, after.as_ref(), limit)).await
+    }
+
+    async fn live_invites(&self, owner: AccountId, at: Wall) -> Result<Vec<TokenHash>, StoreError> {
+        self.0.read(move |reads| kv::live_invites(reads, owner, at)).await
     }
 
     async fn pins(&self, after: Option<Domain>, limit: usize) -> Result<Vec<(Domain, Pin)>, StoreError> {

@@ -18,8 +18,8 @@ use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
 
 pub use self::reads::{
-    account, account_by_name, account_log, blob, device_logs, log_page, outbound, package_count, pins, thread_by_tag,
-    thread_rows, waiting_peers,
+    account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
+    thread_by_tag, thread_rows, waiting_peers,
 };
 pub use self::recent::Recent;
 use super::{Command, Conflict, Outcome, StoreError};

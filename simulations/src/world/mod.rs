@@ -453,7 +453,7 @@ impl World {
         };
         match (self.processes.get_mut(process as usize), peer) {
             (Some(Process::Relay(relay)), Ok((id, domain))) => {
-                let peer = LinkPeer::Relay { relay: id, domain, dialled: side == Side::Dialler };
+                let peer = LinkPeer::Relay { relay: id, domain, dialled: side == Side::Dialler, exporter };
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {

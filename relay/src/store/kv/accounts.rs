@@ -1,18 +1,19 @@
 //! Accounts: names, KeyPackages, consent, invites and peers' pins, as rows.
 //! Owns: the conditions of the commands about them.
-//! Limits: `limits::KEY_PACKAGES_MAX`, `limits::INVITES_MAX`, `limits::PEERS_MAX`. Rules: docs/protocol/user.md.
+//! Limits: `limits::KEY_PACKAGES_MAX`, `limits::INVITES_MAX`, `limits::PEERS_BY_LINK_MAX`,
+//! `limits::PEERS_PER_ACCOUNT_MAX`. Rules: docs/protocol/user.md, federation.md.
 
 use whimbrel_protocol::id::{AccountId, DeviceId, Domain};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Order, Overlay, Reads, StorageError};
+use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::rows::{self, CursorRow, Home, InviteRow, LogRow, Member, OwnerRow, StockRow, space};
 use super::{Decided, Fault};
 use crate::store::command::{ClaimKeyPackages, GiveConsent, NewInvite, PinPeer, Register, StockKeyPackages};
-use crate::store::{Account, Conflict, Epochs, Outcome, Pin};
+use crate::store::{Account, Conflict, Epochs, Outcome, Pin, PinnedBy};
 use whimbrel_protocol::id::Sequence;
 use whimbrel_protocol::push::LogRef;
 
@@ -98,7 +99,7 @@ fn use_invite(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Result<(), Fa
     let token = claim.token.ok_or(Conflict::NoConsent)?;
     let key = rows::invite(claim.owner, token.hash());
     let mut invite: InviteRow = rows::get(rows, &key)?.ok_or(Conflict::NoConsent)?;
-    if invite.left == 0 || invite.expires <= claim.at {
+    if !invite.is_live(claim.at) {
         return Err(Conflict::NoConsent.into());
     }
     invite.left -= 1;
@@ -166,15 +167,48 @@ pub(super) fn invite(rows: &mut Overlay<'_>, invite: &NewInvite) -> Decided {
 }
 
 pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
-    let key = rows::of_peer(space::PIN, &command.peer);
+    let PinPeer { peer, pin, invite, at } = command;
+    let key = rows::of_peer(space::PIN, peer);
+    let account = match pin.by {
+        PinnedBy::Operator => {
+            rows::put(rows, key, pin);
+            return Ok(Outcome::Done);
+        }
+        PinnedBy::Hint(account) | PinnedBy::Introduction(account) => account,
+    };
+    known_account(rows, account)?.ok_or(Conflict::NoConsent)?;
+    let introduced = matches!(pin.by, PinnedBy::Introduction(_));
+    if introduced {
+        let token = invite.ok_or(Conflict::NoConsent)?;
+        let invite: Option<InviteRow> = rows::get(rows, &rows::invite(account, token))?;
+        invite.filter(|invite| invite.is_live(*at)).ok_or(Conflict::NoConsent)?;
+    }
     if let Some(known) = rows::get::<Pin>(rows, &key)? {
-        return if known.relay == command.pin.relay { Ok(Outcome::Done) } else { Err(Conflict::Differs.into()) };
+        if known.relay != pin.relay {
+            return Err(Conflict::Differs.into());
+        }
+        if known.by != PinnedBy::Operator {
+            // An introduction is the peer's own word, under its proved identity: it knows best where it is.
+            if introduced && known.endpoint != pin.endpoint {
+                rows::put(rows, key, &Pin { endpoint: pin.endpoint.clone(), ..known });
+            }
+            return Ok(Outcome::Done);
+        }
     }
-    let all = [space::PIN];
-    if rows.scan(&all, &rows::end(&all), Order::Ascending, limits::PEERS_MAX)?.len() >= limits::PEERS_MAX {
-        return Err(Conflict::TooMany("peers").into());
+    let mut by_links = 0;
+    for (key, value) in rows::scan(rows, &[space::PIN], 2 * limits::PEERS_MAX)? {
+        by_links += usize::from(rows::read::<Pin>(&key, &value)?.by != PinnedBy::Operator);
     }
-    rows::put(rows, key, &command.pin);
+    if by_links >= limits::PEERS_BY_LINK_MAX {
+        return Err(Conflict::TooMany("peers known by links").into());
+    }
+    let mut owner = owner_row(rows, account)?;
+    if owner.peers as usize >= limits::PEERS_PER_ACCOUNT_MAX {
+        return Err(Conflict::TooMany("peers known by one account's links").into());
+    }
+    owner.peers += 1;
+    rows::put(rows, rows::of_account(space::OWNER, account), &owner);
+    rows::put(rows, key, pin);
     Ok(Outcome::Done)
 }
 

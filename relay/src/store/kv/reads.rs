@@ -2,13 +2,16 @@
 //! Owns: paging and its bounds. Never: changes a row.
 
 use whimbrel_protocol::federation::ForwardBody;
-use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::id::{
+    AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Entry, EntryBody, Invitation};
 use whimbrel_protocol::thread::{ListingPlace, Opening, ThreadRow};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
-use super::rows::{self, CursorRow, EntryRow, LogRow, OwnRow, StockRow, space};
+use super::rows::{self, CursorRow, EntryRow, InviteRow, LogRow, OwnRow, StockRow, space};
 use crate::store::{Account, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Pin};
 
 /// Entries read from the rows at once: a page of largest entries stays below 5 MiB whatever its bound.
@@ -36,6 +39,21 @@ pub fn account_by_name(reads: &dyn Reads, name: &Name) -> Result<Option<AccountI
 /// See [`account`].
 pub fn account_log(reads: &dyn Reads, account: AccountId) -> Result<Option<Vec<u8>>, StorageError> {
     reads.get(&rows::of_account(space::ACCOUNT_LOG, account))
+}
+
+/// The invites of an account that can be used at this time.
+///
+/// # Errors
+/// See [`account`].
+pub fn live_invites(reads: &dyn Reads, owner: AccountId, at: Wall) -> Result<Vec<TokenHash>, StorageError> {
+    let prefix = rows::of_account(space::INVITE, owner);
+    let mut live = Vec::new();
+    for (key, value) in rows::scan(reads, &prefix, limits::INVITES_MAX)? {
+        if rows::read::<InviteRow>(&key, &value)?.is_live(at) {
+            live.push(TokenHash::from_bytes(rows::rest(&key, prefix.len())?));
+        }
+    }
+    Ok(live)
 }
 
 /// One-time KeyPackages left of a device.

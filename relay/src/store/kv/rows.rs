@@ -68,6 +68,9 @@ pub(super) struct OwnerRow {
     pub(super) threads: u32,
     #[n(1)]
     pub(super) invites: u32,
+    /// Peers pinned on the account's word.
+    #[n(2)]
+    pub(super) peers: u32,
 }
 
 /// Which numbers of one-time KeyPackages are there: `first <= number < next`.
@@ -93,6 +96,12 @@ pub(super) struct InviteRow {
     pub(super) left: u32,
     #[n(1)]
     pub(super) expires: Wall,
+}
+
+impl InviteRow {
+    pub(super) fn is_live(&self, at: Wall) -> bool {
+        self.left > 0 && self.expires > at
+    }
 }
 
 /// What holds for a thread at this relay.
