@@ -21,7 +21,7 @@ use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::words::{
     Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, RelayShown, Request, Sent, Shown, StatusShown, expiry,
-    path_name,
+    path_name, state_name,
 };
 
 /// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
@@ -105,7 +105,7 @@ impl Desk<'_> {
                 match self.state(&message)? {
                     Some(State::Stored) if wait != Some(Wait::Delivered) => return Ok("stored"),
                     Some(State::Delivered) => return Ok("delivered"),
-                    Some(State::Failed(code)) => return Err(Failure::refused(code)),
+                    Some(State::Failed(code) | State::Partial { code, .. }) => return Err(Failure::refused(code)),
                     _ => {}
                 }
                 let failure = home_failure(&home.borrow_and_update());
@@ -122,9 +122,9 @@ impl Desk<'_> {
         match outcome {
             Ok(Ok(state)) => self.item(sent(state)).await,
             Ok(Err(failure)) => {
-                let failed = matches!(self.state(&message)?, Some(State::Failed(_)));
-                self.item(sent(if failed { "failed" } else { "queued" })).await?;
-                Err(if failed { failure } else { still_queued(failure) })
+                let state = self.state(&message)?.unwrap_or(State::Queued);
+                self.item(sent(state_name(&state))).await?;
+                Err(if state == State::Queued { still_queued(failure) } else { failure })
             }
             Err(_) => {
                 // It may have come further than before, though not as far as was asked for.
@@ -153,7 +153,7 @@ impl Desk<'_> {
         let (book, me) = (self.book()?, self.account()?);
         for thread in self.read(views::threads)? {
             for message in self.read(|reads| views::unread_messages(reads, &thread.thread, LOG_MESSAGES_MAX))? {
-                self.item(Item::Message(show(&message, &book, &me))).await?;
+                self.item(Item::Message(show(&message, None, &book, &me))).await?;
             }
         }
         synced
@@ -178,7 +178,7 @@ impl Desk<'_> {
             for line in lines {
                 printed.insert(line.message.message);
                 if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(show(&line.message, &book, &me))).await?;
+                    self.item(Item::Message(show(&line.message, line.state.as_ref(), &book, &me))).await?;
                 }
             }
         }
@@ -186,13 +186,13 @@ impl Desk<'_> {
             return Ok(());
         }
         loop {
-            let message = match events.next().await {
-                Heard::Event(Event::Shown(message)) => message,
+            let (message, state) = match events.next().await {
+                Heard::Event(Event::Shown(message)) => (message, None),
                 // A message of ours is only named.
-                Heard::Event(Event::State { thread, message, .. }) => {
+                Heard::Event(Event::State { thread, message, state }) => {
                     let newest = self.read(|reads| views::messages(reads, &thread, Page::Newest, LINES_MAX))?;
                     match newest.into_iter().find(|line| line.message.message == message) {
-                        Some(line) => line.message,
+                        Some(line) => (line.message, Some(state)),
                         None => continue,
                     }
                 }
@@ -207,8 +207,10 @@ impl Desk<'_> {
             book = self.book()?;
             let thread =
                 self.read(|reads| views::thread(reads, &message.thread))?.map_or(message.thread, |known| known.thread);
-            if book.threads_of(&target).contains(&thread) && printed.insert(message.message) {
-                self.item(Item::Message(show(&message, &book, &me))).await?;
+            // That it did not arrive is news of a message that was printed before.
+            let lost = matches!(state, Some(State::Failed(_) | State::Partial { .. }));
+            if book.threads_of(&target).contains(&thread) && (printed.insert(message.message) || lost) {
+                self.item(Item::Message(show(&message, state.as_ref(), &book, &me))).await?;
             }
             if printed.len() > LOG_MESSAGES_MAX {
                 printed.pop_first();
@@ -352,8 +354,13 @@ impl Desk<'_> {
     }
 }
 
-fn show(message: &Message, book: &Book, me: &AccountId) -> Shown {
+fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -> Shown {
     let own = message.author.account == *me;
+    let (code, missing) = match state {
+        Some(State::Failed(code)) => (Some(code), &[][..]),
+        Some(State::Partial { code, missing }) => (Some(code), missing.as_slice()),
+        _ => (None, &[][..]),
+    };
     Shown {
         message: message.message,
         thread: message.thread,
@@ -365,6 +372,9 @@ fn show(message: &Message, book: &Book, me: &AccountId) -> Shown {
         received_at: clock::rfc3339(message.received),
         path: message.path.map(|path| path_name(path).to_owned()),
         own,
+        state: state.map(|state| state_name(state).to_owned()),
+        reason: code.map(ToString::to_string),
+        missing: missing.iter().map(|account| book.name_of(account)).collect(),
     }
 }
 

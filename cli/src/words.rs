@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use whimbrel_node::Path;
+use whimbrel_node::api::State;
 use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
 use whimbrel_protocol::time::Wall;
 
@@ -14,7 +15,7 @@ use crate::output::Show;
 use crate::sanitize;
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 1;
+pub(crate) const SOCKET_VERSION: u32 = 2;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -120,7 +121,7 @@ pub(crate) struct Met {
 pub(crate) struct Sent {
     pub(crate) message: MessageId,
     pub(crate) thread: ThreadId,
-    /// `queued`, `stored` or `delivered`.
+    /// See [`state_name`].
     pub(crate) state: String,
 }
 
@@ -141,6 +142,12 @@ pub(crate) struct Shown {
     pub(crate) path: Option<String>,
     /// Whether it is ours.
     pub(crate) own: bool,
+    /// How far it has come, of our own: see [`state_name`].
+    pub(crate) state: Option<String>,
+    /// Why it is `failed` or `partial`.
+    pub(crate) reason: Option<String>,
+    /// Who does not have it, when it is `partial`.
+    pub(crate) missing: Vec<String>,
 }
 
 /// How things are.
@@ -193,6 +200,18 @@ pub(crate) fn path_name(path: Path) -> &'static str {
     }
 }
 
+/// The name of a state, everywhere: `queued` here, `stored` at the relay, `delivered` to every device; `failed`, nobody
+/// else has it; `partial`, the relay of some of the others will not have it.
+pub(crate) fn state_name(state: &State) -> &'static str {
+    match state {
+        State::Queued => "queued",
+        State::Stored => "stored",
+        State::Delivered => "delivered",
+        State::Failed(_) => "failed",
+        State::Partial { .. } => "partial",
+    }
+}
+
 impl Show for InviteMade {
     fn text(&self) -> String {
         self.link.clone()
@@ -216,7 +235,16 @@ impl Shown {
     pub(crate) fn said(&self) -> String {
         let path = self.path.as_ref().map(|path| format!(", {path}")).unwrap_or_default();
         let time = self.sent_at.replacen('T', " ", 1);
-        format!("{}  ({time}{path})", sanitize::block(&self.text, "    "))
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let fate = match self.state.as_deref() {
+            Some("queued") => ", queued".to_owned(),
+            Some("failed") => format!(", failed: {}", sanitize::line(reason)),
+            Some("partial") => {
+                format!(", not delivered to {}: {}", sanitize::line(&self.missing.join(", ")), sanitize::line(reason))
+            }
+            _ => String::new(),
+        };
+        format!("{}  ({time}{path}{fate})", sanitize::block(&self.text, "    "))
     }
 }
 

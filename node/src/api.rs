@@ -242,8 +242,15 @@ pub enum State {
     Stored,
     /// On the disk of every other device of the thread, by the direct path.
     Delivered,
-    /// Given up, and why.
+    /// Given up, or not taken by any relay of the others: nobody else has it, and why.
     Failed(RefusalCode),
+    /// On the home relay's disk, and refused for good by the relay of some of the others.
+    Partial {
+        /// Why.
+        code: RefusalCode,
+        /// Who does not have it.
+        missing: Vec<AccountId>,
+    },
 }
 
 /// Something the owner may want to know. Released only when durable.
@@ -304,6 +311,15 @@ pub enum Event {
     ThreadHalted {
         /// Which.
         thread: ThreadId,
+    },
+    /// The relay of these people will not have the thread: they are not in it. Without anybody else it is at its end.
+    ThreadRefused {
+        /// Which.
+        thread: ThreadId,
+        /// Who is not in it.
+        people: Vec<AccountId>,
+        /// Why.
+        code: RefusalCode,
     },
     /// An entry could not be opened; it is kept out of sight and counted.
     Unreadable {

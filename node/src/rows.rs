@@ -6,8 +6,8 @@
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::{
-    AccountId, Address, BlobId, DeviceId, DeviceIndex, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag, PublicKey,
-    RelayId, ThreadId,
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag,
+    PublicKey, RelayId, ThreadId,
 };
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -169,6 +169,9 @@ pub(crate) struct EnvelopeRow {
     pub(crate) own: bool,
     #[n(1)]
     pub(crate) at: Wall,
+    /// The message in it, when it is our own and carries one.
+    #[n(2)]
+    pub(crate) message: Option<MessageId>,
 }
 
 /// A message of the history; clock, id and author are in its key.
@@ -187,6 +190,19 @@ pub(crate) struct MessageRow {
     /// Present for our own.
     #[n(4)]
     pub(crate) state: Option<StateRow>,
+    /// The relays that will not have it, by our relay's word.
+    #[n(5)]
+    pub(crate) refused: Vec<RefusedRow>,
+}
+
+/// Nobody who lives there has it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct RefusedRow {
+    #[n(0)]
+    pub(crate) domain: Domain,
+    #[n(1)]
+    pub(crate) code: RefusalCode,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -19,9 +19,9 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::api::Ticket;
+use crate::api::{State, Ticket};
 use crate::contacts::Person;
-use crate::rows::{self, Arrival, Single, ThreadRow, ThreadState};
+use crate::rows::{self, Arrival, MessageRow, Single, StateRow, ThreadRow, ThreadState};
 
 /// The cipher suite threads are made with: it is part of what a thread's id is the hash of.
 const SUITE: u16 = 0x004f;
@@ -134,6 +134,20 @@ pub(crate) fn leaves(row: &ThreadRow) -> impl Iterator<Item = DeviceId> + '_ {
     row.participants
         .iter()
         .flat_map(|one| one.devices.iter().map(|index| DeviceId { account: one.account, index: *index }))
+}
+
+/// How far a message of ours has come, with what other relays refused. What reached every device by the direct path is
+/// delivered, whatever a relay says.
+pub(crate) fn state(line: &MessageRow, thread: Option<&ThreadRow>, own: &AccountId) -> Option<State> {
+    let state = line.state?;
+    let Some(first) = line.refused.first().filter(|_| state != StateRow::Delivered) else { return Some(state.into()) };
+    let others = thread.iter().flat_map(|row| &row.participants).filter(|one| one.account != *own);
+    let refused = |one: &&Participant| line.refused.iter().any(|refused| refused.domain == one.domain);
+    let (missing, have): (Vec<&Participant>, Vec<&Participant>) = others.partition(refused);
+    Some(match have.is_empty() {
+        true => State::Failed(first.code),
+        false => State::Partial { code: first.code, missing: missing.iter().map(|one| one.account).collect() },
+    })
 }
 
 /// Where a member's home is.

@@ -12,6 +12,7 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{self, ContactRow, MessageRow, PlaceRow, SeenRow, Space, ThreadRow, ThreadState};
+use crate::thread;
 
 /// The own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +215,7 @@ pub fn find_thread(reads: &dyn Reads, people: &[AccountId]) -> Result<Option<Thr
 pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) -> Result<Vec<Line>, StorageError> {
     let same = aliases(reads, thread)?;
     let shown = same.first().copied().unwrap_or(*thread);
+    let own = own_account(reads)?;
     let mut lines = Vec::new();
     let order = match page {
         Page::Oldest | Page::After(_) => Order::Ascending,
@@ -230,8 +232,9 @@ pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) 
             }
             Page::Oldest | Page::Newest => {}
         }
+        let thread: Option<ThreadRow> = rows::get(reads, &rows::thread_key(&id))?;
         for row in reads.scan(&from, &to, order, limit)? {
-            lines.push(line(shown, row)?);
+            lines.push(line(shown, row, own.map(|own| (own, thread.as_ref())))?);
         }
     }
     lines.sort_by_key(|line| Place::of(&line.message));
@@ -251,7 +254,8 @@ pub fn message_state(reads: &dyn Reads, message: &MessageId) -> Result<Option<St
     let Some(seen) = rows::get::<SeenRow>(reads, &rows::message_key(message, &own))? else { return Ok(None) };
     let place = PlaceRow { hlc: seen.hlc, message: *message, author: own };
     let row: Option<MessageRow> = rows::get(reads, &rows::history_key(&seen.thread, &place))?;
-    Ok(row.and_then(|row| row.state).map(State::from))
+    let thread: Option<ThreadRow> = rows::get(reads, &rows::thread_key(&seen.thread))?;
+    Ok(row.and_then(|row| thread::state(&row, thread.as_ref(), &own.account)))
 }
 
 /// The first `limit` messages of others in a conversation that are not marked read, in the order they came here. Marking
@@ -276,7 +280,7 @@ pub fn unread_messages(reads: &dyn Reads, id: &ThreadId, limit: usize) -> Result
     let message = |(_, thread, place)| {
         let key = rows::history_key(&thread, &place);
         let value = reads.get(&key)?.ok_or_else(|| rows::damaged(&key, "an unread message is missing"))?;
-        line(shown, (key, value)).map(|line| line.message)
+        line(shown, (key, value), None).map(|line| line.message)
     };
     places.into_iter().map(message).collect()
 }
@@ -340,7 +344,7 @@ fn joined(
     let last = match last {
         Some((place, thread)) => {
             let key = rows::history_key(&thread, &place);
-            reads.get(&key)?.map(|value| line(*id, (key, value))).transpose()?.map(|line| line.message)
+            reads.get(&key)?.map(|value| line(*id, (key, value), None)).transpose()?.map(|line| line.message)
         }
         None => None,
     };
@@ -355,9 +359,15 @@ fn joined(
     }))
 }
 
-fn line(thread: ThreadId, (key, value): Row) -> Result<Line, StorageError> {
+/// `of`: whose display it is and the row of the thread the message lies in; without it no state is told.
+fn line(
+    thread: ThreadId,
+    (key, value): Row,
+    of: Option<(AccountId, Option<&ThreadRow>)>,
+) -> Result<Line, StorageError> {
     let place = rows::history_place(&key).ok_or_else(|| rows::damaged(&key, "key"))?;
     let row: MessageRow = rows::decode(&key, &value)?;
+    let state = of.and_then(|(own, thread)| thread::state(&row, thread, &own));
     let message = Message {
         thread,
         message: place.message,
@@ -367,5 +377,5 @@ fn line(thread: ThreadId, (key, value): Row) -> Result<Line, StorageError> {
         path: row.path.map(Into::into),
         text: row.text,
     };
-    Ok(Line { message, state: row.state.map(State::from) })
+    Ok(Line { message, state })
 }

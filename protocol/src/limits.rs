@@ -123,6 +123,8 @@ pub const PEER_QUEUE_ROWS_MAX: u64 = 262_144;
 pub const PEER_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// See [`PEER_BACKOFF_MIN`].
 pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(3_600);
+/// Envelopes named by one notice that they were not delivered.
+pub const UNDELIVERED_MAX: usize = 256;
 /// Requests waiting for one peer relay's answer.
 pub const PEER_REQUESTS_MAX: usize = 1_024;
 /// Peer relays a relay knows.

@@ -4,8 +4,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{BlobId, DeviceId, Epoch, Sequence, ThreadId};
+use crate::id::{BlobId, DeviceId, Domain, EnvelopeId, Epoch, Sequence, ThreadId};
 use crate::limits;
+use crate::refusal::RefusalCode;
 use crate::thread::{Envelope, Participant};
 
 /// Which log of a relay, as seen by one device.
@@ -55,6 +56,27 @@ pub enum EntryBody {
     /// The account was added to a thread.
     #[n(1)]
     Invitation(#[n(0)] Invitation),
+    /// Another relay will not have what a device of the account handed in.
+    #[n(2)]
+    Undelivered(#[n(0)] Undelivered),
+}
+
+/// Nobody who lives at that relay gets these, and nothing tries again.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Undelivered {
+    /// The thread.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// The domain of the relay that refused, or was not reached before the log was full.
+    #[n(1)]
+    pub domain: Domain,
+    /// Why.
+    #[n(2)]
+    pub code: RefusalCode,
+    /// Which envelopes; none: the opening of the thread itself.
+    #[n(3)]
+    pub envelopes: Vec<EnvelopeId>,
 }
 
 /// Names the thread an account was added to and where its Welcome is.
@@ -132,6 +154,9 @@ impl Words for Push {
                 invitation.participants.iter().map(|participant| participant.devices.len()).sum(),
                 limits::THREAD_DEVICES_MAX,
             ),
+            EntryBody::Undelivered(undelivered) => {
+                Bound::items("envelopes", undelivered.envelopes.len(), limits::UNDELIVERED_MAX)
+            }
         })
     }
 }

@@ -15,7 +15,7 @@ use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::message::{Body, Candidates, Content};
-use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
+use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{
@@ -105,7 +105,11 @@ fn entry_body() -> impl Strategy<Value = EntryBody> {
             EntryBody::Invitation(Invitation { thread, epoch, inviter, participants, welcome, tree })
         },
     );
-    prop_oneof![(device(), envelope()).prop_map(|(device, envelope)| EntryBody::Envelope(device, envelope)), invitation]
+    let undelivered = (thread(), domain(), code(), vec(bytes().prop_map(|body| EnvelopeId::of(&body)), 0..4)).prop_map(
+        |(thread, domain, code, envelopes)| EntryBody::Undelivered(Undelivered { thread, domain, code, envelopes }),
+    );
+    let envelope = (device(), envelope()).prop_map(|(device, envelope)| EntryBody::Envelope(device, envelope));
+    prop_oneof![envelope, invitation, undelivered]
 }
 
 fn reception() -> BoxedStrategy<Frame> {

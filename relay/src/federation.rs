@@ -14,7 +14,7 @@ use whimbrel_crypto::link::{self, Introducing};
 use whimbrel_protocol::federation::{Forward, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerHello};
 use whimbrel_protocol::id::{AccountId, Domain, LinkId, RelayId, RequestId};
 use whimbrel_protocol::invite::is_endpoint;
-use whimbrel_protocol::time::{Monotonic, Wall};
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
 use whimbrel_protocol::user::RelayHint;
 use whimbrel_protocol::{Frame, RefusalCode, VERSION, limits};
 
@@ -25,8 +25,8 @@ use crate::config::Config;
 use crate::ports::{Links, PeerAddress};
 use crate::reception::Stranger;
 use crate::refusal::Refusal;
-use crate::store::command::{self, PinPeer};
-use crate::store::{Command, Conflict, Outbound, OutboundKey, Pin, PinnedBy, Store, StoreError};
+use crate::store::command::{self, LogBounds, PinPeer};
+use crate::store::{Command, Conflict, LogId, Outbound, OutboundKey, Outcome, Pin, PinnedBy, Store, StoreError};
 
 #[derive(Debug, Default)]
 struct State {
@@ -417,7 +417,10 @@ impl Federation {
             let rows = self.send(links, now, domain, after, page)?;
             if !rows.is_empty() {
                 tracing::warn!(peer = %domain, rows = rows.len(), "entries left a full log before they were forwarded");
-                store.commit(Command::Forwarded(command::Forwarded { peer: domain.clone(), rows })).await?;
+                // Their authors were told when the entries went.
+                let (peer, refused, bounds) = (domain.clone(), Vec::new(), LogBounds::default());
+                let command = command::Forwarded { peer, rows, refused, at: Wall::default(), bounds };
+                store.commit(Command::Forwarded(command)).await?;
             }
         }
         Ok(())
@@ -475,14 +478,17 @@ impl Federation {
         self.state().peers.get_mut(domain)?.begin()
     }
 
-    /// A peer answered for items: what it has or will never take is dropped, and the next may go.
+    /// A peer answered for items: what it has is dropped, and so is what it will never take, once its author's inbox says
+    /// so; the next may go. Gives the peer, and the inboxes that got a notice.
     pub(crate) async fn forwarded(
         &self,
         store: &impl Store,
-        now: Monotonic,
+        (now, bounds): (Now, LogBounds),
         link: LinkId,
         words: &Forwarded,
-    ) -> Result<Option<Domain>, StoreError> {
+    ) -> Result<Option<(Domain, Vec<LogId>)>, StoreError> {
+        let at = now.wall;
+        let now = now.monotonic;
         let (domain, settled) = {
             let mut state = self.state();
             let Some((domain, peer)) = state.peer_of(link) else { return Ok(None) };
@@ -496,17 +502,30 @@ impl Federation {
         for refusal in words.refused.iter().filter(|refusal| refusal.retry_after_ms.is_some()) {
             tracing::warn!(peer = %domain, code = %refusal.code, "a peer does not take a forwarded item yet; it waits");
         }
-        for code in &settled.refused {
-            tracing::warn!(peer = %domain, %code, "a peer refused a forwarded item for good");
+        for (_, code) in &settled.refused {
+            tracing::warn!(peer = %domain, %code, "a peer refused a forwarded item for good; its author is told");
         }
-        if !settled.rows.is_empty() {
-            let command = command::Forwarded { peer: domain.clone(), rows: settled.rows };
-            store.commit(Command::Forwarded(command)).await?;
-            if let Some((_, peer)) = self.state().peer_of(link) {
-                peer.release(&settled.numbers);
+        let peer::Settled { numbers, rows, refused } = settled;
+        if numbers.is_empty() {
+            return Ok(Some((domain, Vec::new())));
+        }
+        let command = command::Forwarded { peer: domain.clone(), rows, refused, at, bounds };
+        let Outcome::Forwarded { inboxes, kept } = store.commit(Command::Forwarded(command)).await? else {
+            return Ok(Some((domain, Vec::new())));
+        };
+        let mut state = self.state();
+        if let Some((_, peer)) = state.peer_of(link) {
+            peer.release(&numbers);
+            let until = now.plus(limits::FULL_RETRY_AFTER);
+            for row in &kept {
+                tracing::warn!(peer = %domain, "an author's inbox has no room for a notice; the refused item stays");
+                peer.keep(*row, until);
+            }
+            if !kept.is_empty() {
+                state.wake(until, &domain);
             }
         }
-        Ok(Some(domain))
+        Ok(Some((domain, inboxes)))
     }
 
     /// The link's queue has room again: the peer, if it is one we reached.

@@ -200,6 +200,43 @@ fn an_invite_alone_joins_two_relays_that_list_nobody() {
 }
 
 #[test]
+fn a_message_that_another_relay_will_not_have_is_failed_in_the_log() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut a = Relay::init("a.example", &temp.path().join("relay-a"));
+    let mut b = Relay::init("b.example", &temp.path().join("relay-b"));
+    a.pin("b.example", &b);
+    b.pin("a.example", &a);
+    a.run();
+    b.run();
+    let (alice, bob) = (Person::new(temp.path().join("alice")), Person::new(temp.path().join("bob")));
+    alice.init("alice", &a);
+    bob.init("bob", &b);
+    let invite = alice.run(&["invite", "new"]);
+    assert_eq!(bob.run_with(&["join", "-"], invite.out.as_bytes()).code, 0);
+    bob.json(&["send", "alice", "hello"]);
+    assert_eq!(alice.hears()["text"], "hello");
+    // Bob's relay comes back with nothing of what it knew.
+    b.stop();
+    std::fs::remove_dir_all(b.config.parent().unwrap().join("data/store")).unwrap();
+    b.run();
+    assert_eq!(alice.json(&["send", "bob", "lost"])[0]["state"], "stored");
+    let mut rounds = 0..super::stage::ROUNDS_MAX;
+    let lost = loop {
+        alice.json(&["inbox"]);
+        let last = alice.json(&["log", "bob"]).pop().unwrap();
+        if last["state"] == "failed" {
+            break last;
+        }
+        rounds.next().unwrap_or_else(|| panic!("never told: {last}"));
+    };
+    assert_eq!((lost["text"].as_str(), lost["reason"].as_str()), (Some("lost"), Some("not found")));
+    a.stop();
+    a.run();
+    let text = alice.run(&["log", "bob", "-n", "1"]).out;
+    assert!(text.starts_with("me: lost  (") && text.contains(", failed: not found)"), "{text}");
+}
+
+#[test]
 fn a_used_up_invite_introduces_no_relay() {
     let temp = tempfile::tempdir().unwrap();
     let a = Relay::start("a.example", &temp.path().join("relay-a"));

@@ -370,6 +370,40 @@ pub(crate) fn refused<E: Engine>(
     Ok(())
 }
 
+/// Our relay has the opening, and the relay of some of the others will not take it: those are not in the thread. When they
+/// are all of the others, it is at its end, and a new one can be opened.
+pub(crate) fn refused_there<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    domain: &Domain,
+    code: RefusalCode,
+) -> Result<(), StorageError> {
+    if t.rooms.threads.openings.contains_key(&thread) {
+        // The answer that our relay has it got lost.
+        opened(t, thread)?;
+    }
+    let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    if row.state != ThreadState::Open {
+        return Ok(());
+    }
+    let own = t.rooms.identity.account();
+    let others = row.participants.iter().filter(|one| one.account != own);
+    let (there, elsewhere): (Vec<_>, Vec<_>) = others.partition(|one| one.domain == *domain);
+    let people: Vec<AccountId> = there.iter().map(|one| one.account).collect();
+    let alone = elsewhere.is_empty();
+    if people.is_empty() {
+        return Ok(());
+    }
+    t.event(Event::ThreadRefused { thread, people, code });
+    if alone {
+        row.state = ThreadState::Failed(code);
+        thread::put(&mut t.rows, &thread, &row);
+        thread::tag_out(&mut t.rows, &row.tag, &thread)?;
+        send::divert(t, thread, Err(code))?;
+    }
+    Ok(())
+}
+
 /// Whose invite led to an opening, and who waits for it.
 type Settled = (Option<AccountId>, Vec<Ticket>);
 

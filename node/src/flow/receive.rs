@@ -86,6 +86,7 @@ pub(crate) fn acknowledge<E: Engine>(t: &mut Turn<'_, E>) {
 fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> Result<bool, StorageError> {
     match (log, body) {
         (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, invitation).map(|()| true),
+        (LogRef::Inbox, EntryBody::Undelivered(words)) => send::undelivered(t, words).map(|()| true),
         (LogRef::Thread(thread), EntryBody::Envelope(submitter, envelope)) => {
             if envelope.thread != thread {
                 unreadable(t, thread, envelope.id(), "of another thread")?;
@@ -100,6 +101,8 @@ fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> R
             unreadable(t, thread, EnvelopeId::from_bytes(*invitation.welcome.as_bytes()), "in the wrong log")
                 .map(|()| true)
         }
+        // It names nothing that could be opened.
+        (LogRef::Thread(_), EntryBody::Undelivered(_)) => Ok(true),
     }
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn open<E: Engine>(
         return Ok(Fate::UnknownOwn);
     }
     if !planted::active(Bug::ForgetDedup) {
-        rows::put(&mut t.rows, rows::envelope_key(&id), &EnvelopeRow { own: false, at: t.now.wall });
+        rows::put(&mut t.rows, rows::envelope_key(&id), &EnvelopeRow { own: false, at: t.now.wall, message: None });
     }
     let path = path.unwrap_or_else(|| {
         // The relay's word on who handed it in is good enough to tell by which way it came.
@@ -215,7 +218,8 @@ fn take_content<E: Engine>(
         return Ok(Fate::Taken);
     }
     let place = PlaceRow { hlc, message, author };
-    let line = MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None };
+    let line =
+        MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused: Vec::new() };
     let arrival = thread::arrive(&mut t.rows)?;
     rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival });
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);

@@ -12,19 +12,22 @@ use whimbrel_protocol::frame::encode_words;
 use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::push::Undelivered;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Class, Envelope, Submit};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::direct;
+use super::{direct, open};
 use crate::api::{CommandError, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, SeenRow, StateRow, ThreadRow, ThreadState};
+use crate::rows::{
+    self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, RefusedRow, SeenRow, StateRow, ThreadRow, ThreadState,
+};
 use crate::thread;
 use crate::timers::Timer;
 
@@ -86,7 +89,8 @@ fn compose<E: Engine>(
     let place = PlaceRow { hlc, message, author };
     row.last = row.last.max(Some(place));
     let Body::Text(text) = content.body else { return Ok(()) };
-    let line = MessageRow { received: t.now.wall, path: None, text, counter, state: Some(StateRow::Queued) };
+    let state = Some(StateRow::Queued);
+    let line = MessageRow { received: t.now.wall, path: None, text, counter, state, refused: Vec::new() };
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     let arrival = thread::arrive(&mut t.rows)?;
     rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival });
@@ -107,7 +111,7 @@ pub(crate) fn seal<E: Engine>(
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     let sealed = t.engine.seal(&mut cx, &own, thread, &encode_words(content))?;
     let envelope = Envelope { thread, epoch: sealed.epoch, class, body: sealed.body };
-    let seen = EnvelopeRow { own: true, at: t.now.wall };
+    let seen = EnvelopeRow { own: true, at: t.now.wall, message };
     rows::put(&mut t.rows, rows::envelope_key(&envelope.id()), &seen);
     if !(planted::active(Bug::ReuseOrder) && row.queued > 0) {
         row.sealed = row.sealed.saturating_add(1);
@@ -317,9 +321,48 @@ pub(crate) fn set_state<E: Engine>(
     if line.state.is_some_and(|before| rank(before) >= rank(state)) {
         return Ok(());
     }
-    rows::put(&mut t.rows, key, &MessageRow { state: Some(state), ..line });
-    let thread = thread::canonical(&t.rows, &seen.thread)?.map_or(seen.thread, |(thread, _)| thread);
-    t.event(Event::State { thread, message, state: state.into() });
+    let line = MessageRow { state: Some(state), ..line };
+    rows::put(&mut t.rows, key, &line);
+    tell_state(t, seen.thread, message, &line)
+}
+
+fn tell_state<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    message: MessageId,
+    line: &MessageRow,
+) -> Result<(), StorageError> {
+    let row = thread::get(&t.rows, &thread)?;
+    let state = thread::state(line, row.as_ref(), &t.rooms.identity.account());
+    let thread = thread::canonical(&t.rows, &thread)?.map_or(thread, |(thread, _)| thread);
+    if let Some(state) = state {
+        t.event(Event::State { thread, message, state });
+    }
+    Ok(())
+}
+
+/// Another relay will not have what was handed in here, by our relay's word: whoever lives there does not get it.
+pub(crate) fn undelivered<E: Engine>(t: &mut Turn<'_, E>, words: Undelivered) -> Result<(), StorageError> {
+    let Undelivered { thread, domain, code, envelopes } = words;
+    if envelopes.is_empty() {
+        return open::refused_there(t, thread, &domain, code);
+    }
+    let author = t.rooms.identity.id();
+    for envelope in envelopes {
+        let sealed = rows::get::<EnvelopeRow>(&t.rows, &rows::envelope_key(&envelope))?.filter(|row| row.own);
+        // Another device's of this account, or nothing that was to be shown.
+        let Some(message) = sealed.and_then(|row| row.message) else { continue };
+        let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
+        let Some(seen) = seen.filter(|seen| seen.thread == thread) else { continue };
+        let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message, author });
+        let Some(mut line) = rows::get::<MessageRow>(&t.rows, &key)? else { continue };
+        if line.refused.iter().any(|refused| refused.domain == domain) {
+            continue;
+        }
+        line.refused.push(RefusedRow { domain: domain.clone(), code });
+        rows::put(&mut t.rows, key, &line);
+        tell_state(t, thread, message, &line)?;
+    }
     Ok(())
 }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use whimbrel_crypto::StandInEngine;
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::Sequence;
+use whimbrel_protocol::id::{EnvelopeId, Sequence};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::{Entry, LogRef, Push};
+use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push, Undelivered};
 use whimbrel_protocol::refusal::RefusalCode;
 
-use super::world::{ALICE, BOB, CAROL, friends, world};
-use crate::api::{Command, CommandError, Path, State};
+use super::world::{ALICE, BOB, CAROL, World, friends, world};
+use crate::api::{Command, CommandError, Event, Path, Reply, State};
 use crate::views::{self, Page, Place};
 
 #[test]
@@ -185,6 +186,73 @@ fn a_refusal_for_now_is_tried_again_and_one_for_good_is_told() {
     let message = world.say(ALICE, thread, "second");
     assert_eq!(world.state(ALICE, message), Some(State::Failed(RefusalCode::TooLarge)));
     assert_eq!(views::outbox_len(world.store(ALICE)).unwrap(), 0);
+}
+
+/// The relay says that another one will not have something.
+fn tell_undelivered(world: &mut World<StandInEngine>, who: usize, words: Undelivered) {
+    let account = world.people[who].account;
+    world.relay.accounts.get_mut(&account).unwrap().inbox.push(EntryBody::Undelivered(words));
+    world.push_all();
+    world.settle();
+}
+
+#[test]
+fn what_another_relay_refused_is_failed_and_stays_so() {
+    let mut world = world(&["a.example", "b.example"]);
+    let thread = world.befriend(BOB, ALICE);
+    let (message, other) = (world.say(ALICE, thread, "lost"), world.say(ALICE, thread, "arrived"));
+    let envelopes = vec![world.submits(ALICE)[0].id(), EnvelopeId::from_bytes([9; 32])];
+    let (domain, code) = ("b.example".parse().unwrap(), RefusalCode::NotFound);
+    let words = Undelivered { thread, domain, code, envelopes };
+    for _ in ["once", "told again"] {
+        tell_undelivered(&mut world, ALICE, words.clone());
+        for _ in ["before a restart", "after it"] {
+            assert_eq!(world.state(ALICE, message), Some(State::Failed(code)));
+            assert_eq!(world.state(ALICE, other), Some(State::Stored));
+            world.crash_now(ALICE);
+            world.settle();
+        }
+    }
+    let failed = Event::State { thread, message, state: State::Failed(code) };
+    assert_eq!(world.events(ALICE, |event| *event == failed), 1, "told once");
+    let line = views::messages(world.store(ALICE), &thread, Page::Oldest, 1).unwrap().remove(0);
+    assert_eq!((line.message.text.as_str(), line.state), ("lost", Some(State::Failed(code))));
+}
+
+#[test]
+fn in_a_group_it_is_told_who_does_not_have_a_message() {
+    let mut world = world(&["a.example", "a.example", "c.example"]);
+    world.befriend(BOB, ALICE);
+    world.befriend(CAROL, ALICE);
+    let people = vec![world.people[BOB].account, world.people[CAROL].account];
+    let reply = world.ask(ALICE, Command::SendTo { people, text: "hello".to_owned() }).unwrap();
+    let Reply::Queued { thread, message } = reply else { panic!("{reply:?}") };
+    let envelopes = vec![world.submits(ALICE)[0].id()];
+    let (domain, code) = ("c.example".parse().unwrap(), RefusalCode::NoConsent);
+    tell_undelivered(&mut world, ALICE, Undelivered { thread, domain, code, envelopes: envelopes.clone() });
+    let missing = vec![world.people[CAROL].account];
+    assert_eq!(world.state(ALICE, message), Some(State::Partial { code, missing }));
+    // Bob's copy went his way; when no relay has it, nobody has it.
+    assert_eq!(world.shown(BOB), ["hello"]);
+    let domain = "a.example".parse().unwrap();
+    tell_undelivered(&mut world, ALICE, Undelivered { thread, domain, code, envelopes });
+    assert_eq!(world.state(ALICE, message), Some(State::Failed(code)));
+}
+
+#[test]
+fn a_thread_the_other_relay_will_not_have_is_at_its_end_and_another_can_be_made() {
+    let mut world = world(&["a.example", "b.example"]);
+    let thread = world.befriend(BOB, ALICE);
+    let (domain, code) = ("a.example".parse().unwrap(), RefusalCode::NoConsent);
+    tell_undelivered(&mut world, BOB, Undelivered { thread, domain, code, envelopes: Vec::new() });
+    let people = vec![world.people[ALICE].account];
+    let refused = Event::ThreadRefused { thread, people: people.clone(), code };
+    assert_eq!(world.events(BOB, |event| *event == refused), 1);
+    let ended = world.ask(BOB, Command::Send { thread, text: "anybody?".to_owned() }).unwrap_err();
+    assert_eq!(ended, CommandError::Refused(code));
+    let reply = world.ask(BOB, Command::SendTo { people, text: "anew".to_owned() }).unwrap();
+    assert!(matches!(reply, Reply::Queued { thread: new, .. } if new != thread), "{reply:?}");
+    assert_eq!(world.shown(ALICE), ["anew"]);
 }
 
 #[test]

@@ -115,10 +115,10 @@ pub(super) struct Peer {
 pub(super) struct Settled {
     /// Their numbers, to be released once the store has dropped the rows.
     pub(super) numbers: Vec<u64>,
-    /// The rows to drop.
+    /// The rows the peer has: to drop.
     pub(super) rows: Vec<OutboundKey>,
-    /// How many of them were refused for good, by reason.
-    pub(super) refused: Vec<RefusalCode>,
+    /// The rows it refused for good, and why: to drop once their author is told.
+    pub(super) refused: Vec<(OutboundKey, RefusalCode)>,
 }
 
 impl Peer {
@@ -360,14 +360,23 @@ impl Peer {
                     *until = now.plus(after).max(*until);
                     self.in_flight.remove(&number);
                 }
-                refusal => {
-                    settled.refused.extend(refusal.map(|refusal| refusal.code));
+                Some(refusal) => {
+                    settled.numbers.push(number);
+                    settled.refused.push((key, refusal.code));
+                }
+                None => {
                     settled.numbers.push(number);
                     settled.rows.push(key);
                 }
             }
         }
         settled
+    }
+
+    /// A row stays though it was answered for: it is sent again later, and what follows in its thread after it.
+    pub(super) fn keep(&mut self, key: OutboundKey, until: Monotonic) {
+        let at = self.blocked.entry(key.log).or_insert(until);
+        *at = until.max(*at);
     }
 
     /// The store has dropped these rows.
@@ -487,12 +496,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_refused_for_good_is_dropped_and_counted() {
+    fn a_row_refused_for_good_is_told_apart() {
         let mut peer = peer();
         peer.number(row(1, 1));
         let refused = vec![ForwardRefusal { number: 1, code: RefusalCode::NoConsent, retry_after_ms: None }];
         let settled = peer.settle(Monotonic::default(), &Forwarded { upto: 1, refused });
-        assert_eq!((settled.rows, settled.refused), (vec![row(1, 1)], vec![RefusalCode::NoConsent]));
+        assert_eq!((settled.rows, settled.refused), (Vec::new(), vec![(row(1, 1), RefusalCode::NoConsent)]));
     }
 
     #[test]

@@ -21,13 +21,18 @@ pub(crate) async fn deliver<P: Ports>(rooms: &Rooms<P>, log: LogId, sequence: Se
     }
 }
 
-/// A thread was opened: invitations go out, then devices that are there are subscribed at once.
-pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, opened: &Opened, thread: ThreadId, epoch: Epoch) {
-    for inbox in &opened.inboxes {
+/// Inboxes got an entry.
+pub(crate) async fn notices<P: Ports>(rooms: &Rooms<P>, inboxes: &[LogId]) {
+    for inbox in inboxes {
         for link in rooms.push.channel(*inbox) {
             advance(rooms, link, *inbox).await;
         }
     }
+}
+
+/// A thread was opened: invitations go out, then devices that are there are subscribed at once.
+pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, opened: &Opened, thread: ThreadId, epoch: Epoch) {
+    notices(rooms, &opened.inboxes).await;
     let log = DeviceLog {
         log: opened.log,
         which: LogRef::Thread(thread),

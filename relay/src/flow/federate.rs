@@ -37,8 +37,12 @@ pub(crate) async fn pump<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain) {
 
 /// A peer answered for forwarded items.
 pub(crate) async fn forwarded<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: Forwarded) {
-    match rooms.federation.forwarded(rooms.store(), now.monotonic, link, &words).await {
-        Ok(Some(peer)) => pump(rooms, now, &peer).await,
+    let bounds = rooms.config.log_bounds;
+    match rooms.federation.forwarded(rooms.store(), (now, bounds), link, &words).await {
+        Ok(Some((peer, inboxes))) => {
+            deliver::notices(rooms, &inboxes).await;
+            pump(rooms, now, &peer).await;
+        }
         Ok(None) => {}
         // The rows stay; the link's end sends them again.
         Err(error) => rooms.refuse_link(now, link, error.into()),
@@ -78,6 +82,7 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
             (Plan::Envelope(author, envelope), Outcome::Appended(appended)) if appended.new => {
                 let body = EntryBody::Envelope(author, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
+                deliver::notices(rooms, &appended.inboxes).await;
             }
             (Plan::Opening(thread, epoch), Outcome::Opened(opened)) => {
                 deliver::opened(rooms, &opened, thread, epoch).await;

@@ -29,6 +29,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
             if appended.new {
                 let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
+                deliver::notices(rooms, &appended.inboxes).await;
                 let key = OutboundKey { log: appended.log, sequence: appended.sequence };
                 federate::forward(rooms, now, &appended.peers, key).await;
             }

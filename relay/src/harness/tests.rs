@@ -30,7 +30,7 @@ fn refusal(heard: &[Frame]) -> Option<RefusalCode> {
 fn bodies(entries: &[Entry]) -> Vec<Vec<u8>> {
     let body = |entry: &Entry| match &entry.body {
         EntryBody::Envelope(_, envelope) => envelope.body.clone(),
-        EntryBody::Invitation(_) => panic!("an invitation"),
+        other => panic!("no envelope: {other:?}"),
     };
     entries.iter().map(body).collect()
 }
@@ -834,4 +834,104 @@ fn malformed_and_unknown_frames_are_answered() {
     world.run();
     assert_eq!(refusal(&world.devices[alice].inbox), Some(RefusalCode::Malformed));
     assert_eq!(world.devices[alice].link, None);
+}
+
+/// What a device was told is not delivered: by which relay, why, and how much.
+fn undelivered(heard: &[Frame]) -> Vec<(Domain, RefusalCode, usize)> {
+    let pushes = heard.iter().filter_map(|frame| match frame {
+        Frame::Push(push) if push.log == LogRef::Inbox => Some(&push.entries),
+        _ => None,
+    });
+    let notice = |entry: &Entry| match &entry.body {
+        EntryBody::Undelivered(words) => Some((words.domain.clone(), words.code, words.envelopes.len())),
+        _ => None,
+    };
+    pushes.flatten().filter_map(notice).collect()
+}
+
+#[test]
+fn what_another_relay_refuses_for_good_is_told_to_its_author_across_crashes() {
+    let mut world = World::new(2);
+    let (alice, bob, dave) = (world.join("alice", 0), world.join("bob", 1), world.join("dave", 1));
+    // Dave lets Bob reach him, Alice does not: her relay will not have the thread.
+    world.invite(dave);
+    world.claim(bob, dave, 1, Some(TOKEN));
+    let open = world.open_frame(&[(alice, 0), (bob, 1), (dave, 1)]);
+    let mut heard = world.ask(bob, open);
+    assert!(matches!(heard[0], Frame::Stored(_)), "{heard:?}");
+    for n in 0..3_u8 {
+        let submit = world.submit(bob, &[n]);
+        heard.extend(world.ask(bob, submit));
+    }
+    world.pass(Duration::from_secs(3));
+    heard.extend(std::mem::take(&mut world.devices[bob].inbox));
+    let told = undelivered(&heard);
+    assert_eq!(told[0], (domain(0), RefusalCode::NoConsent, 0), "{told:?}");
+    let after = &told[1..];
+    assert!(after.iter().all(|(by, code, _)| (by, *code) == (&domain(0), RefusalCode::NotFound)), "{told:?}");
+    assert_eq!(after.iter().map(|(.., envelopes)| envelopes).sum::<usize>(), 3);
+    // Dave, whose relay has it, got everything; and the news waits for Bob like mail.
+    assert!(undelivered(&world.devices[dave].inbox).is_empty());
+    assert_eq!(entries(&world.devices[dave].inbox, LOG, Sequence::ZERO).len(), 3);
+    for _ in 0..2 {
+        for site in 0..2 {
+            world.crash(site, false);
+            world.start(site);
+        }
+        assert_eq!(undelivered(&world.come_back(bob, 1)), told);
+    }
+    // Nothing is left to be sent, and nothing is told twice.
+    world.pass(Duration::from_secs(60));
+    assert!(undelivered(&world.devices[bob].inbox[..]).len() <= told.len());
+}
+
+#[test]
+fn a_thread_with_a_relay_unknown_to_the_peer_waits_until_it_is_known() {
+    // Bob's relay does not know Carol's; Alice's knows both.
+    let configs = (0..3).map(|site| {
+        let mut config = Config::new(domain(site), relay_id(site));
+        let known = (0..3).filter(|other| *other != site && (site, *other) != (1, 2));
+        config.peers = known.map(address).collect();
+        config
+    });
+    let mut world = World::with(configs.collect());
+    let (alice, bob, carol) = (world.join("alice", 0), world.join("bob", 1), world.join("carol", 2));
+    for (friend, at) in [(bob, 1), (carol, 2)] {
+        world.invite(friend);
+        let heard = world.claim(alice, friend, at, Some(TOKEN));
+        assert!(matches!(&heard[..], [Frame::ClaimedKeyPackages(_)]), "{heard:?}");
+    }
+    world.devices[carol].inbox.clear();
+    let open = world.open_frame(&[(alice, 0), (bob, 1), (carol, 2)]);
+    assert!(matches!(world.ask(alice, open)[0], Frame::Stored(_)));
+    for n in 0..5_u8 {
+        let submit = world.submit(alice, &[n]);
+        world.ask(alice, submit);
+    }
+    world.pass(Duration::from_secs(60));
+    let expected: Vec<Vec<u8>> = (0..5_u8).map(|n| vec![n]).collect();
+    assert_eq!(bodies(&entries(&world.devices[carol].inbox, LOG, Sequence::ZERO)), expected, "Carol's relay took it");
+    world.leave(bob);
+    let heard = world.come_back(bob, 1);
+    assert!(entries(&heard, LogRef::Inbox, Sequence::ZERO).is_empty());
+    // Alice's relay may restart; Bob's operator lists Carol's relay at last.
+    world.crash(0, false);
+    world.start(0);
+    world.crash(1, false);
+    world.sites[1].config.peers.push(address(2));
+    world.start(1);
+    world.come_back(bob, 1);
+    world.devices[bob].inbox.clear();
+    world.pass(limits::UNKNOWN_DOMAIN_RETRY_AFTER.saturating_mul(2));
+    let late = world.submit(alice, b"late");
+    world.come_back(alice, 0);
+    world.ask(alice, late);
+    world.pass(Duration::from_secs(3));
+    world.leave(bob);
+    let heard = world.come_back(bob, 1);
+    assert_eq!(entries(&heard, LogRef::Inbox, Sequence::ZERO).len(), 1, "{heard:?}");
+    let got = bodies(&entries(&heard, LOG, Sequence::ZERO));
+    assert_eq!(got[..5], expected);
+    assert_eq!(got.last().map(Vec::as_slice), Some(&b"late"[..]));
+    assert_eq!(world.relay(0).forwards_dropped(), 0);
 }

@@ -268,6 +268,7 @@ fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
             };
             invitation.inviter != device && invitation.participants.iter().any(added)
         }
+        EntryBody::Undelivered(_) => true,
     }
 }
 

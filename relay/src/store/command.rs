@@ -48,7 +48,9 @@ pub enum Command {
     MoveCursors(Vec<CursorMove>),
     /// Moves threads up in their owner's listing: as a maximum.
     TouchThreads(TouchThreads),
-    /// A peer answered for these rows: they go, and so does what nobody waits for any more.
+    /// A peer answered for these rows: they go, and so does what nobody waits for any more. A row that was refused for
+    /// good goes together with a notice to its author, in the author's inbox. Condition, row by row: the inbox has room;
+    /// otherwise the row stays.
     Forwarded(Forwarded),
     /// Remembers who a peer is. Conditions: the operator says so; or nothing else is remembered, the account on whose
     /// word it is done is known and has not done so too often, not too many peers are known by links, and an
@@ -270,8 +272,14 @@ pub struct TouchThreads {
 pub struct Forwarded {
     /// The peer that answered.
     pub peer: Domain,
-    /// What it answered for.
+    /// What it has.
     pub rows: Vec<OutboundKey>,
+    /// What it will never take, and why.
+    pub refused: Vec<(OutboundKey, RefusalCode)>,
+    /// The present.
+    pub at: Wall,
+    /// Bounds of an inbox.
+    pub bounds: LogBounds,
 }
 
 /// See [`Command::PinPeer`].
@@ -319,6 +327,13 @@ pub enum Outcome {
     Exists(ThreadId),
     /// To [`Command::Append`].
     Appended(Appended),
+    /// To [`Command::Forwarded`].
+    Forwarded {
+        /// The inboxes that got a notice.
+        inboxes: Vec<LogId>,
+        /// Refused rows that stay, because there was no room for a notice.
+        kept: Vec<OutboundKey>,
+    },
     /// To [`Command::Trim`].
     Trimmed {
         /// Everything up to here is gone.
@@ -352,6 +367,8 @@ pub struct Appended {
     pub new: bool,
     /// The peers a row was written for.
     pub peers: Vec<Domain>,
+    /// The inboxes that got a notice: to make room, what a peer still waited for had to go.
+    pub inboxes: Vec<LogId>,
 }
 
 /// Why a command was not done. Nothing of it was written.

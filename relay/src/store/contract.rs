@@ -19,10 +19,10 @@ use whimbrel_protocol::id::{
     AccountId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, InviteToken, LogHash, ParticipantsTag, PublicKey,
     RelayId, Sequence, ThreadId,
 };
-use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, LogRef};
 use whimbrel_protocol::thread::{Class, Envelope, ListingPlace, Opening, Participant};
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::{RefusalCode, limits};
 
 use super::command::{
     self, Append, Appended, ClaimKeyPackages, CursorMove, Forwarded, GiveConsent, Here, LogBounds, NewInvite,
@@ -57,6 +57,9 @@ pub fn check(fixture: &mut impl Fixture) {
     pages_follow_each_other_without_gap(fixture);
     cursors_only_move_forward_and_never_beyond_the_head(fixture);
     a_trim_keeps_what_a_peer_waits_for(fixture);
+    what_a_peer_refuses_goes_with_a_notice_to_its_author(fixture);
+    a_refused_opening_lets_its_creator_open_another(fixture);
+    what_leaves_a_full_log_before_a_peer_had_it_is_told(fixture);
     threads_are_listed_by_updated_time(fixture);
     a_pin_never_changes(fixture);
     an_introduction_needs_a_live_invite_and_leaves_it_as_it_was(fixture);
@@ -449,8 +452,8 @@ fn a_full_log_of_two_refuses_and_a_larger_one_forgets(fixture: &mut impl Fixture
     assert_eq!(placed(run(&store, bounded(2, 5))).0, 5);
     assert_eq!((page(&store, log(1), 0, 9), page(&store, log(2), 0, 9)), (vec![1, 2, 3, 4], vec![2, 3, 4, 5]));
     let rows = wait(store.outbound(there(), None, 9, usize::MAX)).unwrap();
-    let gone: Vec<u64> = rows.iter().filter(|row| row.body.is_none()).map(|row| row.key.sequence.get()).collect();
-    assert_eq!(gone, [1], "the row of an entry that is gone says so");
+    let there: Vec<u64> = rows.iter().filter(|row| row.body.is_some()).map(|row| row.key.sequence.get()).collect();
+    assert_eq!((there, rows.len()), (vec![0, 2, 3, 4, 5], 5), "no row is left of an entry that is gone");
     // Once somebody has read, there is room again.
     done(&store, vec![trim(1, &[(ALICE, 4), (BOB, 1)])]);
     assert_eq!(placed(run(&store, bounded(1, 5))).0, 5);
@@ -491,7 +494,7 @@ fn pages_follow_each_other_without_gap(fixture: &mut impl Fixture) {
     assert_eq!(logs.len(), 4);
     assert!(logs.contains(&LogRef::Inbox));
     assert_eq!(wait(store.waiting_peers(None, 9)).unwrap(), [there()]);
-    done(&store, vec![Command::Forwarded(Forwarded { peer: there(), rows })]);
+    done(&store, vec![taken(rows)]);
     assert_eq!(wait(store.waiting_peers(None, 9)).unwrap(), []);
 }
 
@@ -526,7 +529,7 @@ fn a_trim_keeps_what_a_peer_waits_for(fixture: &mut impl Fixture) {
     assert_eq!(cursor(&store, ALICE, log(1)), 5, "the cursors it relies on are written with it");
     let forwarded = |rows: &[u64]| {
         let key = |n: &u64| OutboundKey { log: log(1), sequence: Sequence::new(*n) };
-        Command::Forwarded(Forwarded { peer: there(), rows: rows.iter().map(key).collect() })
+        taken(rows.iter().map(key).collect())
     };
     done(&store, vec![forwarded(&[0, 1, 2])]);
     assert_eq!(page(&store, log(1), 0, 9), [3, 4, 5]);
@@ -536,6 +539,98 @@ fn a_trim_keeps_what_a_peer_waits_for(fixture: &mut impl Fixture) {
     assert_eq!(page(&store, log(1), 0, 9), [0; 0]);
     let store = fixture.restart(store);
     assert_eq!(placed(run(&store, append(1, ALICE, b"six"))), (6, true));
+}
+
+fn taken(rows: Vec<OutboundKey>) -> Command {
+    let (refused, bounds) = (Vec::new(), LogBounds::default());
+    Command::Forwarded(Forwarded { peer: there(), rows, refused, at: at(3_000), bounds })
+}
+
+fn refused(thread: u8, rows: &[(u64, RefusalCode)], bounds: LogBounds) -> Command {
+    let row = |(n, code): &(u64, RefusalCode)| (OutboundKey { log: log(thread), sequence: Sequence::new(*n) }, *code);
+    let refused = rows.iter().map(row).collect();
+    Command::Forwarded(Forwarded { peer: there(), rows: Vec::new(), refused, at: at(3_000), bounds })
+}
+
+fn inbox(person: u8) -> LogId {
+    LogId::from_bytes([person; 16])
+}
+
+/// What somebody was told is not delivered.
+fn undelivered(store: &impl Store, person: u8) -> Vec<(u8, RefusalCode, Vec<EnvelopeId>)> {
+    let page = wait(store.log_page(inbox(person), Sequence::ZERO, 99, usize::MAX)).unwrap();
+    let notice = |entry: whimbrel_protocol::push::Entry| match entry.body {
+        EntryBody::Undelivered(words) => {
+            assert_eq!(words.domain, there());
+            Some((words.thread.as_bytes()[0], words.code, words.envelopes))
+        }
+        _ => None,
+    };
+    page.entries.into_iter().filter_map(notice).collect()
+}
+
+fn waiting(store: &impl Store) -> Vec<u64> {
+    let rows = wait(store.outbound(there(), None, 99, usize::MAX)).unwrap();
+    rows.iter().map(|row| row.key.sequence.get()).collect()
+}
+
+fn what_a_peer_refuses_goes_with_a_notice_to_its_author(fixture: &mut impl Fixture) {
+    let mut store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &all()), append(1, ALICE, b"one"), append(1, ALICE, b"two")]);
+    done(&store, vec![append(1, BOB, b"three"), append(1, ALICE, b"four")]);
+    done(&store, vec![taken(vec![OutboundKey { log: log(1), sequence: Sequence::ZERO }])]);
+    let gone = RefusalCode::NotFound;
+    let news = run(&store, refused(1, &[(1, gone), (2, gone), (3, gone)], LogBounds::default()));
+    assert_eq!(news, Ok(Outcome::Forwarded { inboxes: vec![inbox(ALICE), inbox(BOB)], kept: Vec::new() }));
+    let ids = |bodies: &[&[u8]]| bodies.iter().map(|body| EnvelopeId::of(body)).collect::<Vec<_>>();
+    for _ in ["before a crash", "after it"] {
+        assert_eq!(undelivered(&store, ALICE), [(1, gone, ids(&[b"one", b"two"]))]);
+        assert_eq!(undelivered(&store, BOB), [(1, gone, ids(&[b"three"]))]);
+        assert_eq!(waiting(&store), [4]);
+        store = fixture.restart(store);
+    }
+    // The same answer again says nothing anew, and without room for a notice the row stays.
+    let nothing = Ok(Outcome::Forwarded { inboxes: Vec::new(), kept: Vec::new() });
+    assert_eq!(run(&store, refused(1, &[(1, gone), (2, gone)], LogBounds::default())), nothing);
+    let tight = LogBounds { entries_max: 1, bytes_max: 1 << 20 };
+    let kept = vec![OutboundKey { log: log(1), sequence: Sequence::new(4) }];
+    assert_eq!(run(&store, refused(1, &[(4, gone)], tight)), Ok(Outcome::Forwarded { inboxes: Vec::new(), kept }));
+    assert_eq!(waiting(&store), [4]);
+    assert_eq!(undelivered(&store, ALICE).len(), 1);
+    done(&store, vec![refused(1, &[(4, gone)], LogBounds::default())]);
+    assert!(waiting(&store).is_empty());
+    assert!(wait(store.waiting_peers(None, 9)).unwrap().is_empty());
+}
+
+fn a_refused_opening_lets_its_creator_open_another(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    let tag = Some(ParticipantsTag::from_bytes([9; 32]));
+    let open = |thread, people: &[(u8, Domain)]| open_of(thread, ALICE, Origin::Local, tag, people);
+    done(&store, vec![open(1, &across())]);
+    assert_eq!(run(&store, open(2, &across())), Ok(Outcome::Exists(ThreadId::from_bytes([1; 32]))));
+    done(&store, vec![refused(1, &[(0, RefusalCode::NoConsent)], LogBounds::default())]);
+    assert_eq!(undelivered(&store, ALICE), [(1, RefusalCode::NoConsent, Vec::new())]);
+    assert!(matches!(run(&store, open(2, &across())), Ok(Outcome::Opened(_))));
+    // With others in it who have it, it stays their thread.
+    let tag = Some(ParticipantsTag::from_bytes([8; 32]));
+    let open = |thread| open_of(thread, ALICE, Origin::Local, tag, &all());
+    done(&store, vec![open(3), refused(3, &[(0, RefusalCode::NoConsent)], LogBounds::default())]);
+    assert_eq!(run(&store, open(4)), Ok(Outcome::Exists(ThreadId::from_bytes([3; 32]))));
+}
+
+fn what_leaves_a_full_log_before_a_peer_had_it_is_told(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &all())]);
+    let append = |n: u8| append_of(ALICE, Origin::Local, envelope(1, &[n]), bounds(), 2_000);
+    done(&store, (1..=4).map(append).collect());
+    let Ok(Outcome::Appended(appended)) = run(&store, append(5)) else { panic!("no append") };
+    assert_eq!(appended.inboxes, [inbox(ALICE)]);
+    assert_eq!(undelivered(&store, ALICE), [(1, RefusalCode::Full, vec![EnvelopeId::of(&[1])])]);
+    assert_eq!(waiting(&store), [0, 2, 3, 4, 5]);
+    // Once her inbox has no room for the news, nothing more is pushed out.
+    done(&store, (6..=8).map(append).collect());
+    assert_eq!(run(&store, append(9)), Err(Conflict::Full));
+    assert_eq!(waiting(&store), [0, 5, 6, 7, 8]);
 }
 
 fn threads_are_listed_by_updated_time(fixture: &mut impl Fixture) {
@@ -690,10 +785,8 @@ fn a_crash_after_any_command_loses_nothing_answered(fixture: &mut impl Fixture) 
         append(2, BOB, b"two"),
         append(1, BOB, &[4; 100_000]),
         trim(2, &[(ALICE, 1), (BOB, 1)]),
-        Command::Forwarded(Forwarded {
-            peer: there(),
-            rows: vec![OutboundKey { log: log(1), sequence: Sequence::ZERO }],
-        }),
+        taken(vec![OutboundKey { log: log(1), sequence: Sequence::ZERO }]),
+        refused(1, &[(1, RefusalCode::NotFound)], LogBounds::default()),
         trim(1, &[(ALICE, 1)]),
         append(2, ALICE, b"three"),
     ]);

@@ -184,6 +184,7 @@ impl Ledger {
                     }
                 }
                 EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
+                EntryBody::Undelivered(_) => {}
             }
         }
     }

@@ -64,6 +64,10 @@ impl Wire {
             let (id, envelope) = match &entry.body {
                 EntryBody::Envelope(_, envelope) => (*envelope.id().as_bytes(), true),
                 EntryBody::Invitation(invitation) => (*invitation.welcome.as_bytes(), false),
+                EntryBody::Undelivered(undelivered) => match undelivered.envelopes.first() {
+                    Some(first) => (*first.as_bytes(), false),
+                    None => (*undelivered.thread.as_bytes(), false),
+                },
             };
             if *shown.at.entry(entry.sequence).or_insert(id) != id {
                 found.push(Violation::Rewritten { relay, to, sequence: entry.sequence.get() });

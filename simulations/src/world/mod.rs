@@ -657,7 +657,10 @@ impl World {
                 self.engine.trace.feed(now, no, TRACED_SHOWN, words);
                 self.ledger.shown(no, &message, now);
             }
-            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(&message),
+            // Told to its author is told, of everybody or of some.
+            api::Event::State { message, state: api::State::Failed(_) | api::State::Partial { .. }, .. } => {
+                self.ledger.failed(&message);
+            }
             api::Event::ThreadOpened { thread, people } => {
                 let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
                 let everybody: BTreeSet<_> = others.iter().copied().chain([no]).collect();

@@ -231,7 +231,7 @@ fn entry(reads: &dyn Reads, log: LogId, sequence: Sequence) -> Result<Option<For
     let row: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, log, sequence))?;
     Ok(match row.map(|row| row.body) {
         Some(EntryBody::Envelope(author, envelope)) => Some(ForwardBody::Envelope(author, envelope)),
-        Some(EntryBody::Invitation(_)) | None => None,
+        Some(EntryBody::Invitation(_) | EntryBody::Undelivered(_)) | None => None,
     })
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use whimbrel_protocol::canonical;
-use whimbrel_protocol::id::{DeviceId, Domain, Sequence};
+use whimbrel_protocol::id::{DeviceId, Domain, EnvelopeId, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::thread::{Class, Participant};
@@ -86,7 +86,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         own_row(rows, open, participant, creator)?;
         // The creating device needs no Welcome; its siblings in the group do.
         if !creator || participant.devices.len() > 1 {
-            notify(rows, account, &invitation, open)?;
+            notify(rows, account, EntryBody::Invitation(invitation.clone()), open.bounds, open.at)?;
             inboxes.push(account.inbox);
         }
     }
@@ -142,15 +142,20 @@ fn own_row(rows: &mut Overlay<'_>, open: &OpenThread, participant: &Participant,
     Ok(())
 }
 
-/// Puts the invitation in an account's inbox.
-fn notify(rows: &mut Overlay<'_>, account: &Account, invitation: &Invitation, open: &OpenThread) -> Result<(), Fault> {
+/// Puts something in an account's inbox.
+pub(super) fn notify(
+    rows: &mut Overlay<'_>,
+    account: &Account,
+    body: EntryBody,
+    bounds: LogBounds,
+    at: Wall,
+) -> Result<(), Fault> {
     let key = rows::log(account.inbox);
     let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "an inbox is missing"))?;
-    let body = EntryBody::Invitation(invitation.clone());
-    if !fits(&log, size(&body), open.bounds) {
+    if !fits(&log, size(&body), bounds) {
         return Err(Conflict::Full.into());
     }
-    push(rows, account.inbox, &mut log, body, open.at);
+    push(rows, account.inbox, &mut log, body, at);
     rows::put(rows, key, &log);
     Ok(())
 }
@@ -169,7 +174,8 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         return Err(Conflict::NotMember.into());
     }
     if let Some(sequence) = recent.find(rows, thread.log, append.id)? {
-        return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers: Vec::new() }));
+        let (peers, inboxes) = (Vec::new(), Vec::new());
+        return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers, inboxes }));
     }
     if envelope.epoch != thread.epoch || !member.epochs.contain(envelope.epoch) {
         return Err(Conflict::StaleEpoch.into());
@@ -177,7 +183,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     let log_key = rows::log(thread.log);
     let mut log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
     let body = EntryBody::Envelope(append.author, Arc::unwrap_or_clone(Arc::clone(envelope)));
-    make_room(rows, thread.log, &mut log, &thread, size(&body), append.bounds)?;
+    let inboxes = make_room(rows, &mut log, &thread, size(&body), append)?;
     let sequence = push(rows, thread.log, &mut log, body, append.at);
     rows::put(rows, log_key, &log);
 
@@ -196,32 +202,29 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         enqueue(rows, peer, thread.log, sequence, Vec::new())?;
     }
     recent.add(thread.log, append.id, sequence, dropped);
-    Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers }))
+    Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers, inboxes }))
 }
 
 /// Between two, the oldest mail stays and the author is told; in a larger thread one who is away must not stop the
-/// others, so the oldest goes.
+/// others, so the oldest goes, and the author of what a peer still waited for is told. Gives the inboxes it was told in.
 fn make_room(
     rows: &mut Overlay<'_>,
-    id: LogId,
     log: &mut LogRow,
     thread: &ThreadMeta,
     bytes: u64,
-    bounds: LogBounds,
-) -> Result<(), Fault> {
-    if fits(log, bytes, bounds) {
-        return Ok(());
-    }
-    if thread.people <= 2 {
-        return Err(Conflict::Full.into());
-    }
+    append: &Append,
+) -> Result<Vec<LogId>, Fault> {
+    let (id, bounds) = (thread.log, append.bounds);
+    let mut inboxes = Vec::new();
     while !fits(log, bytes, bounds) {
-        if log.trimmed >= log.head {
+        if thread.people <= 2 || log.trimmed >= log.head {
             return Err(Conflict::Full.into());
         }
-        trim::drop_upto(rows, id, log, log.trimmed.next())?;
+        let upto = log.trimmed.next();
+        let told = trim::push_out(rows, id, log, upto, (&thread.others, bounds, append.at))?;
+        inboxes.extend(told.ok_or(Conflict::Full)?);
     }
-    Ok(())
+    Ok(inboxes)
 }
 
 fn fits(log: &LogRow, bytes: u64, bounds: LogBounds) -> bool {
@@ -234,6 +237,7 @@ fn size(body: &EntryBody) -> u64 {
     let bytes = match body {
         EntryBody::Envelope(_, envelope) => envelope.body.len(),
         EntryBody::Invitation(invitation) => invitation.participants.len() * 64,
+        EntryBody::Undelivered(undelivered) => undelivered.envelopes.len() * EnvelopeId::LEN,
     };
     (bytes + ROWS) as u64
 }
@@ -241,7 +245,7 @@ fn size(body: &EntryBody) -> u64 {
 fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at: Wall) -> Sequence {
     let message = match &body {
         EntryBody::Envelope(_, envelope) => envelope.class == Class::Message,
-        EntryBody::Invitation(_) => false,
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) => false,
     };
     log.head = log.head.next();
     log.updated = log.updated.max(at);

@@ -1,20 +1,22 @@
 //! Trim: cursors move, peers answer, and what every reader has goes.
-//! Owns: cursor rows, the deletion of entries and outbound rows.
+//! Owns: cursor rows, the deletion of entries and outbound rows, and the notice to the author of what a peer never got.
 //! Never: drops an entry that a local device or a peer still waits for; the bound of a full log does that (`threads`).
 //! Limits: `limits::TRIM_ENTRIES_MAX`. Rules: docs/protocol/hold.md.
 
 use std::collections::BTreeSet;
 
-use whimbrel_protocol::id::{Domain, Sequence};
-use whimbrel_protocol::limits;
-use whimbrel_protocol::push::LogRef;
+use whimbrel_protocol::id::{AccountId, DeviceId, Domain, EnvelopeId, Sequence, ThreadId};
+use whimbrel_protocol::push::{EntryBody, Invitation, LogRef, Undelivered};
+use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::{RefusalCode, limits};
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Overlay, Reads, StorageError};
+use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::Decided;
-use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, ThreadMeta, space};
-use crate::store::command::{CursorMove, Forwarded, Trim};
-use crate::store::{LogId, MailboxId, Outcome};
+use super::accounts::known_account;
+use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, space};
+use super::{Decided, Fault, threads};
+use crate::store::command::{CursorMove, Forwarded, LogBounds, Trim};
+use crate::store::{LogId, MailboxId, OutboundKey, Outcome};
 
 /// Members read at once: of a thread, at most a thousand.
 const MEMBERS_MAX: usize = limits::THREAD_DEVICES_MAX;
@@ -116,22 +118,38 @@ pub(super) fn drop_upto(
 }
 
 pub(super) fn forwarded(rows: &mut Overlay<'_>, command: &Forwarded) -> Decided {
+    let Forwarded { peer, rows: taken, refused, at, bounds } = command;
     let mut logs = BTreeSet::new();
-    let mut gone = 0;
-    for row in &command.rows {
-        let key = rows::outbound(&command.peer, row.log, row.sequence);
-        if rows.get(&key)?.is_some() {
-            rows.delete(key);
+    for row in taken {
+        if drop_outbound(rows, peer, *row)?.is_some() {
             logs.insert(row.log);
-            gone += 1;
         }
     }
-    if gone > 0 {
-        let key = rows::of_peer(space::WAITING, &command.peer);
-        let waiting: u64 = rows::get(rows, &key)?.unwrap_or(0);
-        match waiting.saturating_sub(gone) {
-            0 => rows.delete(key),
-            left => rows::put(rows, key, &left),
+    let mut notices = Notices::default();
+    for (row, code) in refused {
+        let key = rows::outbound(peer, row.log, row.sequence);
+        if let Some(value) = rows.get(&key)?
+            && let Some(lost) = lost(rows, *row, (&key, &value))?
+        {
+            notices.add(peer, *code, *row, lost);
+        }
+    }
+    let (mut inboxes, mut kept) = (Vec::new(), Vec::new());
+    for notice in notices.0 {
+        match notify_author(rows, notice.author.account, &notice.body, *bounds, *at)? {
+            Told::NoRoom => {
+                kept.extend(notice.rows);
+                continue;
+            }
+            Told::In(inbox) => inboxes.push(inbox),
+            Told::Nobody => {}
+        }
+        if notice.body.envelopes.is_empty() {
+            forget_tag(rows, peer, &notice)?;
+        }
+        for row in notice.rows {
+            drop_outbound(rows, peer, row)?;
+            logs.insert(row.log);
         }
     }
     for id in logs {
@@ -139,5 +157,154 @@ pub(super) fn forwarded(rows: &mut Overlay<'_>, command: &Forwarded) -> Decided 
             trim_log(rows, id, &mut log)?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(Outcome::Forwarded { inboxes, kept })
+}
+
+/// Takes a row for a peer away, if it is there: gives what it held.
+fn drop_outbound(rows: &mut Overlay<'_>, peer: &Domain, row: OutboundKey) -> Result<Option<Vec<u8>>, StorageError> {
+    let key = rows::outbound(peer, row.log, row.sequence);
+    let value = rows.get(&key)?;
+    if value.is_some() {
+        rows.delete(key);
+        let key = rows::of_peer(space::WAITING, peer);
+        let waiting: u64 = rows::get(rows, &key)?.unwrap_or(0);
+        match waiting.saturating_sub(1) {
+            0 => rows.delete(key),
+            left => rows::put(rows, key, &left),
+        }
+    }
+    Ok(value)
+}
+
+/// What a peer will not have.
+struct Lost {
+    author: DeviceId,
+    thread: ThreadId,
+    /// Nothing: the opening.
+    envelope: Option<EnvelopeId>,
+    /// Whether everybody but its creator would have been there.
+    only_there: Option<Domain>,
+}
+
+/// What an outbound row stands for; nothing when its entry is gone.
+fn lost(reads: &dyn Reads, row: OutboundKey, (key, value): (&[u8], &[u8])) -> Result<Option<Lost>, StorageError> {
+    if !value.is_empty() {
+        let Invitation { thread, inviter: author, participants, .. } = rows::read(key, value)?;
+        let mut others = participants.into_iter().filter(|one| one.account != author.account).map(|one| one.domain);
+        let only_there = others.next().filter(|first| others.all(|other| other == *first));
+        return Ok(Some(Lost { author, thread, envelope: None, only_there }));
+    }
+    let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, row.log, row.sequence))?;
+    Ok(match entry.map(|entry| entry.body) {
+        Some(EntryBody::Envelope(author, envelope)) => {
+            Some(Lost { author, thread: envelope.thread, envelope: Some(envelope.id()), only_there: None })
+        }
+        _ => None,
+    })
+}
+
+/// A notice to an author, with the rows that go when it is written.
+struct Notice {
+    author: DeviceId,
+    body: Undelivered,
+    rows: Vec<OutboundKey>,
+    only_there: Option<Domain>,
+}
+
+/// Notices under way: what one author lost in one thread for one reason is one notice.
+#[derive(Default)]
+struct Notices(Vec<Notice>);
+
+impl Notices {
+    fn add(&mut self, peer: &Domain, code: RefusalCode, row: OutboundKey, lost: Lost) {
+        let Lost { author, thread, envelope, only_there } = lost;
+        let same = |notice: &&mut Notice| {
+            let Undelivered { thread: of, domain, code: why, envelopes } = &notice.body;
+            let room = !envelopes.is_empty() && envelopes.len() < limits::UNDELIVERED_MAX;
+            notice.author == author && *of == thread && *domain == *peer && *why == code && room
+        };
+        match (envelope, self.0.iter_mut().find(same)) {
+            (Some(envelope), Some(notice)) => {
+                notice.body.envelopes.push(envelope);
+                notice.rows.push(row);
+            }
+            (envelope, _) => {
+                let envelopes = envelope.into_iter().collect();
+                let body = Undelivered { thread, domain: peer.clone(), code, envelopes };
+                self.0.push(Notice { author, body, rows: vec![row], only_there });
+            }
+        }
+    }
+}
+
+/// What became of a notice.
+enum Told {
+    In(LogId),
+    /// The author does not live here.
+    Nobody,
+    NoRoom,
+}
+
+fn notify_author(
+    rows: &mut Overlay<'_>,
+    author: AccountId,
+    body: &Undelivered,
+    bounds: LogBounds,
+    at: Wall,
+) -> Result<Told, StorageError> {
+    let Some(account) = known_account(rows, author)? else { return Ok(Told::Nobody) };
+    match threads::notify(rows, &account, EntryBody::Undelivered(body.clone()), bounds, at) {
+        Ok(()) => Ok(Told::In(account.inbox)),
+        Err(Fault::Conflict(_)) => Ok(Told::NoRoom),
+        Err(Fault::Storage(error)) => Err(error),
+    }
+}
+
+/// The only other relay of a thread will not have it: the creator may open another with these people.
+fn forget_tag(rows: &mut Overlay<'_>, peer: &Domain, notice: &Notice) -> Result<(), StorageError> {
+    let owner = notice.author.account;
+    let key = rows::row(owner, notice.body.thread);
+    if notice.only_there.as_ref() == Some(peer)
+        && let Some(mut row) = rows::get::<OwnRow>(rows, &key)?
+        && let Some(tag) = row.tag.take()
+    {
+        rows.delete(rows::tag(owner, tag));
+        rows::put(rows, key, &row);
+    }
+    Ok(())
+}
+
+/// Drops the oldest entries of a log to make room; a local author is told of each that a peer still waited for. Gives
+/// the inboxes that got a notice, or nothing when one has no room: then nothing may be dropped.
+pub(super) fn push_out(
+    rows: &mut Overlay<'_>,
+    id: LogId,
+    log: &mut LogRow,
+    upto: Sequence,
+    (peers, bounds, at): (&[Domain], LogBounds, Wall),
+) -> Result<Option<Vec<LogId>>, StorageError> {
+    let mut notices = Notices::default();
+    for peer in peers {
+        let from = rows::outbound(peer, id, log.trimmed.next());
+        let end = rows::after(&rows::outbound(peer, id, upto));
+        for (key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+            let row = OutboundKey { log: id, sequence: rows::sequence_of(&key)? };
+            if let Some(lost) = lost(rows, row, (&key, &value))? {
+                notices.add(peer, RefusalCode::Full, row, lost);
+            }
+        }
+    }
+    let mut inboxes = Vec::new();
+    for notice in notices.0 {
+        match notify_author(rows, notice.author.account, &notice.body, bounds, at)? {
+            Told::NoRoom => return Ok(None),
+            Told::In(inbox) => inboxes.push(inbox),
+            Told::Nobody => {}
+        }
+        for row in notice.rows {
+            drop_outbound(rows, &notice.body.domain, row)?;
+        }
+    }
+    drop_upto(rows, id, log, upto)?;
+    Ok(Some(inboxes))
 }
