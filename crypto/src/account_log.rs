@@ -12,7 +12,7 @@ mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel_protocol::id::{AccountId, DeviceIndex, LogHash, PublicKey};
+use whimbrel_protocol::id::{AccountId, DeviceIndex, LogHash, PublicKey, Signature};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Hlc;
 
@@ -20,6 +20,8 @@ use self::entry::{Body, Operation};
 use crate::chance::Chance;
 use crate::keys::{self, KeyPair};
 use crate::recovery::RecoveryHash;
+
+const TRANSPORT_CONTEXT: &str = "whimbrel transport key 1";
 
 /// Why a log, or an entry for it, is refused. All are the author's fault and final, except [`LogError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +72,12 @@ pub enum LogError {
         /// The place in the log.
         seq: u64,
     },
+    /// The transport key has not agreed to be this device's: it may be another person's.
+    #[error("account log entry {seq} names a transport key without that key's word")]
+    Transport {
+        /// The place in the log.
+        seq: u64,
+    },
     /// Too long a label, or control characters in it.
     #[error("account log entry {seq} has a bad label")]
     Label {
@@ -108,6 +116,27 @@ pub enum Relation {
     Shorter,
     /// They part: two entries stand for one number (or the accounts differ). Show it; only the recovery key settles it.
     Fork,
+}
+
+/// A transport key's own word that it is a device's. Whoever signs a log can write any key into it; without this, a log
+/// could name somebody else's, and who is at the other end of a direct link would be anybody's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransportProof {
+    key: PublicKey,
+    proof: Signature,
+}
+
+impl TransportProof {
+    /// The word of this transport key for one device of one account.
+    pub fn make(transport: &KeyPair, account: AccountId, index: DeviceIndex, device: &PublicKey) -> Self {
+        let proof = transport.sign(TRANSPORT_CONTEXT, &entry::transport_words(&account, index, device));
+        Self { key: transport.public(), proof }
+    }
+
+    fn verify(&self, account: &AccountId, index: DeviceIndex, device: &PublicKey, seq: u64) -> Result<(), LogError> {
+        let words = entry::transport_words(account, index, device);
+        keys::verify(&self.key, TRANSPORT_CONTEXT, &words, &self.proof).map_err(|_| LogError::Transport { seq })
+    }
 }
 
 /// A log as it was sent: nothing in it is believed.
@@ -172,12 +201,13 @@ impl AccountLog {
         identity: &KeyPair,
         index: DeviceIndex,
         device: PublicKey,
-        transport: PublicKey,
+        transport: TransportProof,
         label: &str,
         hlc: Hlc,
     ) -> Result<(), LogError> {
         let (head, prev) = self.head();
-        let operation = Operation::AddDevice { index, device, transport, label: label.to_owned() };
+        let TransportProof { key: transport, proof } = transport;
+        let operation = Operation::AddDevice { index, device, transport, label: label.to_owned(), proof };
         self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
     }
 
@@ -281,15 +311,16 @@ impl AccountLog {
         }
         match body.operation {
             Operation::Genesis { .. } => return Err(LogError::Genesis { seq }),
-            Operation::AddDevice { index, device, transport, label } => {
-                self.take_device(seq, Device { index, device_key: device, transport_key: transport, label })?;
+            Operation::AddDevice { index, device, transport, label, proof } => {
+                let device = Device { index, device_key: device, transport_key: transport, label };
+                self.take_device(seq, device, TransportProof { key: transport, proof })?;
             }
         }
         self.entries.push((entry::hash(&entry), entry));
         Ok(())
     }
 
-    fn take_device(&mut self, seq: u64, device: Device) -> Result<(), LogError> {
+    fn take_device(&mut self, seq: u64, device: Device, transport: TransportProof) -> Result<(), LogError> {
         let in_order = match self.devices.keys().next_back() {
             None => device.index == DeviceIndex::FIRST,
             Some(last) => device.index > *last,
@@ -307,6 +338,7 @@ impl AccountLog {
         if device.device_key == device.transport_key || !fresh(&device.device_key) || !fresh(&device.transport_key) {
             return Err(LogError::Key { seq });
         }
+        transport.verify(&self.account, device.index, &device.device_key, seq)?;
         self.keys.extend([device.device_key, device.transport_key]);
         self.devices.insert(device.index, device);
         Ok(())

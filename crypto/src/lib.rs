@@ -18,7 +18,7 @@ pub mod recovery;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 
-pub use account_log::{AccountLog, Device, LogError, Relation, UnverifiedLog};
+pub use account_log::{AccountLog, Device, LogError, Relation, TransportProof, UnverifiedLog};
 pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};
 pub use chance::{Chance, Seed};
 pub use engine::{

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, UnverifiedLog, link};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof, UnverifiedLog, link};
 use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::time::Hlc;
 
@@ -25,11 +25,14 @@ fn made() -> Value {
     let hlc = Hlc { millis: 1_790_000_000_000, count: 7 };
     let mut chance = Chance::from_seed(Seed::from_bytes([4; 32]));
     let mut log = AccountLog::genesis(&identity, phrase.recovery_hash(), hlc, &mut chance);
-    log.add_device(&identity, DeviceIndex::FIRST, device.public(), transport.public(), "laptop", hlc).unwrap();
+    let first = DeviceIndex::FIRST;
+    let proof = TransportProof::make(&transport, log.account(), first, &device.public());
+    log.add_device(&identity, first, device.public(), proof, "laptop", hlc).unwrap();
     let exporter = [5; 32];
     json!({
         "identity_seed": hex([1; 32]),
         "device_seed": hex([2; 32]),
+        "transport_seed": hex([3; 32]),
         "transport_key": hex(transport.public().as_bytes()),
         "recovery_words": words,
         "account": log.account().to_string(),

@@ -78,7 +78,12 @@ pub(crate) fn keep(rows: &mut Overlay<'_>, person: &Person, contact: bool) -> Re
         let id = DeviceId { account, index: device.index };
         let row = DeviceRow { device_key: device.device_key, transport_key: device.transport_key };
         rows::put(rows, rows::device_key(&id), &row);
-        rows::put(rows, rows::transport_key(&device.transport_key), &id);
+        // A verified log names no transport key without that key's word. Whoever lets two accounts have it is found under
+        // the first: nobody takes a key over.
+        let key = rows::transport_key(&device.transport_key);
+        if rows::get::<DeviceId>(rows, &key)?.is_none() {
+            rows::put(rows, key, &id);
+        }
     }
     let row = ContactRow { address: person.address.clone(), log: person.log.bytes(), contact };
     rows::put(rows, rows::contact_key(&account), &row);

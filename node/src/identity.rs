@@ -3,7 +3,9 @@
 //! Never: shows a secret; keeps the recovery phrase (only its hash is in the account log).
 //! Rules: docs/protocol/identity.md.
 
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, LogError, Own, ParticipantsKey, RecoveryPhrase, UnverifiedLog};
+use whimbrel_crypto::{
+    AccountLog, Chance, KeyPair, LogError, Own, ParticipantsKey, RecoveryPhrase, TransportProof, UnverifiedLog,
+};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Name};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Now};
@@ -65,8 +67,9 @@ pub fn create(
     let hlc = Hlc::default().tick(now.wall);
     let mut log = AccountLog::genesis(&identity, recovery.recovery_hash(), hlc, &mut keys);
     let later = hlc.tick(now.wall);
-    log.add_device(&identity, DeviceIndex::FIRST, device.public(), transport.public(), label, later)
-        .map_err(CreateError::Label)?;
+    let first = DeviceIndex::FIRST;
+    let proof = TransportProof::make(&transport, log.account(), first, &device.public());
+    log.add_device(&identity, first, device.public(), proof, label, later).map_err(CreateError::Label)?;
     let row = AccountRow {
         device: DeviceId { account: log.account(), index: DeviceIndex::FIRST },
         name,

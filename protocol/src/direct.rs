@@ -1,5 +1,5 @@
 //! Direct path: an envelope from node to node, without a relay.
-//! The link's peer identity is the device's transport key; there is no hello.
+//! The link's peer identity is the device's transport key, which only one account's log can name; there is no hello.
 //! Rules: docs/protocol/direct.md.
 
 use minicbor::{Decode, Encode};

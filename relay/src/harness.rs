@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, link};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof, link};
 use whimbrel_protocol::id::{DeviceId, DeviceIndex, Domain, LinkId, RelayId, RequestId, Sequence};
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::reception::{Hello, Register};
@@ -490,8 +490,9 @@ impl World {
         let (key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
         let recovery = RecoveryPhrase::generate(&mut chance).recovery_hash();
         let mut log = AccountLog::genesis(&identity, recovery, Hlc::default(), &mut chance);
-        log.add_device(&identity, DeviceIndex::FIRST, key.public(), transport.public(), "phone", Hlc::default())
-            .unwrap();
+        let first = DeviceIndex::FIRST;
+        let proof = TransportProof::make(&transport, log.account(), first, &key.public());
+        log.add_device(&identity, first, key.public(), proof, "phone", Hlc::default()).unwrap();
         let (name, inbox) = (name.to_owned(), Vec::new());
         self.devices.push(Device { log, key, transport, name, link: None, slow: false, inbox });
         usize::from(at)

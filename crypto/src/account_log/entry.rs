@@ -5,7 +5,7 @@
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::canonical;
-use whimbrel_protocol::id::{DeviceIndex, LogHash, PublicKey, Signature};
+use whimbrel_protocol::id::{AccountId, DeviceIndex, LogHash, PublicKey, Signature};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Hlc;
 
@@ -59,7 +59,15 @@ pub(super) enum Operation {
         transport: PublicKey,
         #[n(3)]
         label: String,
+        /// The transport key's signature over [`transport_words`].
+        #[n(4)]
+        proof: Signature,
     },
+}
+
+/// What a transport key says of itself: the device, and whose.
+pub(super) fn transport_words(account: &AccountId, index: DeviceIndex, device: &PublicKey) -> Vec<u8> {
+    canonical::encode(&(account, index, device))
 }
 
 /// Body and signature, as sent.

@@ -16,15 +16,10 @@ fn alice() -> AccountLog {
 }
 
 fn add(log: &mut AccountLog, index: u32, device: u8) -> Result<(), LogError> {
-    let (device, transport) = (key(device).public(), key(device + 100).public());
-    log.add_device(
-        &key(1),
-        DeviceIndex::new(index),
-        device,
-        transport,
-        "Alice's phone",
-        Hlc { millis: 2_000, count: 3 },
-    )
+    let (index, transport) = (DeviceIndex::new(index), key(device + 100));
+    let device = key(device).public();
+    let transport = TransportProof::make(&transport, log.account(), index, &device);
+    log.add_device(&key(1), index, device, transport, "Alice's phone", Hlc { millis: 2_000, count: 3 })
 }
 
 fn alice_with_devices(count: u8) -> AccountLog {
@@ -40,6 +35,11 @@ fn forged(log: &AccountLog, seq: u64, prev: Option<LogHash>, operation: Operatio
     let entry = entry::sign(&key(1), &Body { seq, prev, hlc: Hlc::default(), operation });
     let entries: Vec<Vec<u8>> = log.entries.iter().map(|(_, bytes)| bytes.clone()).chain([entry]).collect();
     UnverifiedLog(entry::join(entries.iter().map(Vec::as_slice)))
+}
+
+/// The word of key 31 for device key 30.
+fn proof(log: &AccountLog, index: DeviceIndex) -> Signature {
+    TransportProof::make(&key(31), log.account(), index, &key(30).public()).proof
 }
 
 #[test]
@@ -84,8 +84,10 @@ fn a_longer_log_takes_the_place_of_a_shorter_and_a_fork_of_neither() {
 fn a_strangers_key_adds_no_device() {
     let mut log = alice();
     let before = log.clone();
-    let added =
-        log.add_device(&key(9), DeviceIndex::FIRST, key(2).public(), key(3).public(), "x", Hlc { millis: 1, count: 0 });
+    let device = key(2).public();
+    let transport = TransportProof::make(&key(3), log.account(), DeviceIndex::FIRST, &device);
+    let hlc = Hlc { millis: 1, count: 0 };
+    let added = log.add_device(&key(9), DeviceIndex::FIRST, device, transport, "x", hlc);
     assert_eq!(added, Err(LogError::Signature { seq: 1 }));
     assert_eq!(log, before);
 }
@@ -108,29 +110,63 @@ fn an_account_has_a_bounded_number_of_devices() {
 
 #[test]
 fn one_key_never_does_two_jobs() {
-    let mut log = alice_with_devices(1);
-    let add = |device: PublicKey, transport: PublicKey| {
-        log.clone().add_device(&key(1), DeviceIndex::new(1), device, transport, "", Hlc::default())
+    let log = alice_with_devices(1);
+    let index = DeviceIndex::new(1);
+    let add = |device: u8, transport: u8| {
+        let device = key(device).public();
+        let transport = TransportProof::make(&key(transport), log.account(), index, &device);
+        log.clone().add_device(&key(1), index, device, transport, "", Hlc::default())
     };
-    let (old_device, old_transport, identity) = (key(2).public(), key(102).public(), key(1).public());
-    let (new, other) = (key(3).public(), key(4).public());
+    let (old_device, old_transport, identity) = (2, 102, 1);
+    let (new, other) = (3, 4);
     for (device, transport) in
         [(new, new), (old_device, new), (old_transport, new), (new, old_device), (new, old_transport), (identity, new)]
     {
         assert_eq!(add(device, transport), Err(LogError::Key { seq: 2 }));
     }
     // A key of small order would let anybody sign.
-    assert_eq!(add(new, PublicKey::from_bytes([0; 32])), Err(LogError::Key { seq: 2 }));
+    let device = key(new).public();
+    let mut transport = TransportProof::make(&key(other), log.account(), index, &device);
+    transport.key = PublicKey::from_bytes([0; 32]);
+    let added = log.clone().add_device(&key(1), index, device, transport, "", Hlc::default());
+    assert_eq!(added, Err(LogError::Key { seq: 2 }));
     add(new, other).unwrap();
-    log.add_device(&key(1), DeviceIndex::new(1), new, other, "", Hlc::default()).unwrap();
+}
+
+#[test]
+fn no_log_names_a_transport_key_without_that_key_s_word() {
+    let bob = alice_with_devices(1);
+    let bobs = bob.device(DeviceIndex::FIRST).unwrap().clone();
+    // Mallory signs her own log, and copies all that Bob published of his device.
+    let mut chance = Chance::from_seed(Seed::from_bytes([66; 32]));
+    let phrase = crate::RecoveryPhrase::generate(&mut chance);
+    let mut mallory = AccountLog::genesis(&key(66), phrase.recovery_hash(), Hlc::default(), &mut chance);
+    let copied = TransportProof::make(&key(102), bob.account(), DeviceIndex::FIRST, &bobs.device_key);
+    let own = TransportProof::make(&key(67), mallory.account(), DeviceIndex::FIRST, &bobs.device_key);
+    let taken = TransportProof { key: bobs.transport_key, proof: own.proof };
+    for (device, transport) in [(bobs.device_key, copied), (key(68).public(), copied), (bobs.device_key, taken)] {
+        let added = mallory.add_device(&key(66), DeviceIndex::FIRST, device, transport, "", Hlc::default());
+        assert_eq!(added, Err(LogError::Transport { seq: 1 }));
+    }
+    // A proof is for one place of one log.
+    let (first, second) = (DeviceIndex::FIRST, DeviceIndex::new(1));
+    let device = key(68).public();
+    let elsewhere = TransportProof::make(&key(67), mallory.account(), second, &device);
+    assert_eq!(
+        mallory.add_device(&key(66), first, device, elsewhere, "", Hlc::default()),
+        Err(LogError::Transport { seq: 1 })
+    );
+    let here = TransportProof::make(&key(67), mallory.account(), first, &device);
+    mallory.add_device(&key(66), first, device, here, "", Hlc::default()).unwrap();
 }
 
 #[test]
 fn labels_are_short_and_printable() {
     let mut log = alice();
     for label in ["x".repeat(limits::DEVICE_LABEL_BYTES_MAX + 1), "a\nb".to_owned(), "\u{1b}[2J".to_owned()] {
-        let added =
-            log.add_device(&key(1), DeviceIndex::FIRST, key(2).public(), key(3).public(), &label, Hlc::default());
+        let device = key(2).public();
+        let transport = TransportProof::make(&key(3), log.account(), DeviceIndex::FIRST, &device);
+        let added = log.add_device(&key(1), DeviceIndex::FIRST, device, transport, &label, Hlc::default());
         assert_eq!(added, Err(LogError::Label { seq: 1 }));
     }
 }
@@ -144,6 +180,7 @@ fn an_owner_cannot_break_the_chain() {
         device: key(30).public(),
         transport: key(31).public(),
         label: String::new(),
+        proof: proof(&log, DeviceIndex::new(1)),
     };
     forged(&log, head + 1, Some(hash), add()).verify().unwrap();
     assert_eq!(forged(&log, head, Some(hash), add()).verify(), Err(LogError::Chain { seq: 2 }));
@@ -163,10 +200,11 @@ fn an_entry_of_a_later_kind_is_told_from_a_broken_one() {
         device: key(30).public(),
         transport: key(31).public(),
         label: "marker".to_owned(),
+        proof: proof(&log, DeviceIndex::FIRST),
     };
     let UnverifiedLog(mut bytes) = forged(&log, head + 1, Some(hash), operation);
     // The operation is [1, {0: index, ..}]; kind 9 is none of ours.
-    let at = bytes.windows(4).rposition(|window| window == [0x82, 0x01, 0xa4, 0x00]).unwrap();
+    let at = bytes.windows(4).rposition(|window| window == [0x82, 0x01, 0xa5, 0x00]).unwrap();
     bytes[at + 1] = 9;
     assert_eq!(UnverifiedLog(bytes).verify(), Err(LogError::Unknown { seq: 1 }));
 }
@@ -180,6 +218,7 @@ fn a_key_of_a_later_version_is_skipped_and_covered_by_the_signature() {
         device: key(30).public(),
         transport: key(31).public(),
         label: String::new(),
+        proof: proof(&log, DeviceIndex::FIRST),
     };
     let mut body =
         whimbrel_protocol::canonical::encode(&Body { seq: head + 1, prev: Some(hash), hlc: Hlc::default(), operation });

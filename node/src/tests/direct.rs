@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof};
 use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::thread::Class;
+use whimbrel_protocol::time::Hlc;
+use whimbrel_storage::{OrderedKv, Overlay};
 
 use super::world::{ALICE, BOB, CAROL, World, friends, world};
 use crate::api::{Command, Event, Input, Path, Peer, State};
+use crate::{contacts, identity};
 
 type Engine = whimbrel_crypto::StandInEngine;
 
@@ -202,6 +207,37 @@ fn strangers_are_not_let_in() {
     world.input(ALICE, Input::LinkUp { link, peer: Peer::Node { transport } });
     world.settle();
     assert_eq!(world.events(ALICE, |event| matches!(event, Event::DirectUp(_))), 0);
+}
+
+#[test]
+fn nobody_takes_over_the_transport_key_of_somebody_else() {
+    let (mut world, thread) = friends();
+    // Mallory, a contact of Alice's, got Bob's own key to stand for her device; without its word no log verifies.
+    let key = identity::transport_key(world.store(BOB)).unwrap();
+    let identity = KeyPair::from_seed_bytes([66; 32]);
+    let mut chance = Chance::from_seed(Seed::from_bytes([66; 32]));
+    let recovery = RecoveryPhrase::generate(&mut chance).recovery_hash();
+    let mut log = AccountLog::genesis(&identity, recovery, Hlc::default(), &mut chance);
+    let device = KeyPair::from_seed_bytes([67; 32]).public();
+    let proof = TransportProof::make(&key, log.account(), DeviceIndex::FIRST, &device);
+    log.add_device(&identity, DeviceIndex::FIRST, device, proof, "x", Hlc::default()).unwrap();
+    let mallory = log.account();
+    let mut rows = Overlay::new(world.store(ALICE));
+    let person = contacts::Person { address: "mallory@a.example".parse().unwrap(), log };
+    contacts::keep(&mut rows, &person, true).unwrap();
+    let batch = rows.into_batch();
+    world.store(ALICE).apply(&batch).unwrap();
+    world.link(BOB, ALICE);
+    world.settle();
+    assert!(world.is_linked(BOB, ALICE));
+    let bob = world.id(BOB);
+    assert_eq!(world.events(ALICE, |event| *event == Event::DirectUp(bob)), 1);
+    let of_mallory = |event: &Event| matches!(event, Event::DirectUp(device) if device.account == mallory);
+    assert_eq!(world.events(ALICE, of_mallory), 0);
+    let message = world.say(ALICE, thread, "to Bob");
+    assert_eq!((world.shown(BOB), world.state(ALICE, message)), (vec!["to Bob"], Some(State::Delivered)));
+    world.say(BOB, thread, "from Bob");
+    assert_eq!((world.people[ALICE].shown[0].author, world.people[ALICE].shown[0].path), (bob, Some(Path::Direct)));
 }
 
 #[test]

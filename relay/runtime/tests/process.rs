@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, link};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof, link};
 use whimbrel_protocol::id::{DeviceId, DeviceIndex, RequestId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::push::CaughtUp;
@@ -127,8 +127,9 @@ impl Person {
             (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
         let recovery = RecoveryPhrase::generate(&mut chance);
         let mut log = AccountLog::genesis(&identity, recovery.recovery_hash(), Hlc::default(), &mut chance);
-        let (first, second) = (device.public(), transport.public());
-        log.add_device(&identity, DeviceIndex::FIRST, first, second, "test", Hlc::default()).unwrap();
+        let first = DeviceIndex::FIRST;
+        let proof = TransportProof::make(&transport, log.account(), first, &device.public());
+        log.add_device(&identity, first, device.public(), proof, "test", Hlc::default()).unwrap();
         Self { device, transport, log }
     }
 
