@@ -1,7 +1,8 @@
 //! Direct: links from node to node.
 //! Owns: which devices have one, whom we dial, whose answers an envelope still needs, when addresses were offered.
 //! Never: opens an envelope; dials what is not a contact's own fresh, sealed candidate.
-//! Limits: `limits::DIRECT_LINKS_MAX`, `limits::CANDIDATE_AGE_MAX`, `limits::CANDIDATE_EVERY`.
+//! Limits: `limits::DIRECT_LINKS_MAX`, `limits::DIRECT_ANSWERS_MAX`, `limits::CANDIDATE_AGE_MAX`,
+//! `limits::CANDIDATE_EVERY`.
 //! Rules: docs/protocol/direct.md.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,12 +66,15 @@ impl Direct {
         self.links.len().saturating_add(self.dialing.len()) >= limits::DIRECT_LINKS_MAX
     }
 
-    /// Takes note of an envelope sent directly; the oldest make room.
-    pub(crate) fn await_answers(&mut self, envelope: EnvelopeId, answers: Answers) {
-        if self.answers.len() >= limits::DIRECT_ANSWERS_MAX {
-            self.answers.pop_first();
+    /// Takes note of an envelope about to be sent directly. False: too many are unanswered, and it is not to be sent
+    /// that way; none of those that wait gives up its place.
+    #[must_use]
+    pub(crate) fn await_answers(&mut self, envelope: EnvelopeId, answers: Answers) -> bool {
+        let room = self.answers.len() < limits::DIRECT_ANSWERS_MAX || self.answers.contains_key(&envelope);
+        if room {
+            self.answers.insert(envelope, answers);
         }
-        self.answers.insert(envelope, answers);
+        room
     }
 
     /// A device answered; gives what was awaited when it was the last.
@@ -107,6 +111,19 @@ pub(crate) fn offer(listening: &[String], at: Wall, answer: bool) -> Candidates 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_envelope_too_many_goes_another_way_and_takes_nobody_s_place() {
+        let mut direct = Direct::default();
+        let id = |n: usize| EnvelopeId::of(&n.to_be_bytes());
+        let answers = || Answers { thread: ThreadId::from_bytes([1; 32]), message: None, missing: BTreeSet::new() };
+        assert!((0..limits::DIRECT_ANSWERS_MAX).all(|n| direct.await_answers(id(n), answers())));
+        assert!(!direct.await_answers(id(limits::DIRECT_ANSWERS_MAX), answers()));
+        assert!((0..limits::DIRECT_ANSWERS_MAX).all(|n| direct.answers.contains_key(&id(n))));
+        assert!(direct.await_answers(id(7), answers()), "the same again is not one more");
+        direct.answers.remove(&id(0));
+        assert!(direct.await_answers(id(limits::DIRECT_ANSWERS_MAX), answers()));
+    }
 
     #[test]
     fn candidates_are_dialled_within_a_minute_of_our_clock_either_way() {

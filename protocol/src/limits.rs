@@ -100,6 +100,9 @@ pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 pub const CURSORS_DIRTY_MAX: usize = 4_096;
 /// Commands of one group of a relay's store: where sends per sync stop growing (measured at 256 senders).
 pub const GROUP_COMMANDS_MAX: usize = 256;
+/// A commit that has not come back for so long will not: a disk may stall for ten seconds, and one that is busy for
+/// several times as long; a relay whose commits hang answers nobody and must end.
+pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(60);
 /// Calls waiting for a store's writer: several groups, so that it never runs dry.
 pub const COMMITS_WAITING_MAX: usize = 4 * GROUP_COMMANDS_MAX;
 /// Bytes written by one batch of a relay's store, from the second command on.
@@ -225,7 +228,7 @@ pub const LAST_RESORT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const ENVELOPE_IDS_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);
 /// Frames of one link that could not be read before a node ends it.
 pub const MALFORMED_FRAMES_MAX: u32 = 16;
-/// Envelopes a node awaits direct answers for: sixteen author windows.
+/// Envelopes a node awaits direct answers for: sixteen author windows. Beyond, envelopes go by the relay.
 pub const DIRECT_ANSWERS_MAX: usize = 4_096;
 /// Entries taken from a log before they are acknowledged without waiting for [`ACK_DELAY`].
 pub const ACK_ENTRIES: usize = 64;

@@ -206,10 +206,13 @@ fn first_path<E: Engine>(
     let small = others.len() < limits::DIRECT_LEAVES_MAX && !others.is_empty();
     let (Class::Message, true, Some(links)) = (waiting.class, small, links) else { return Ok(Phase::Ready) };
     let Some(outbox) = outbox::row(&t.rows, &thread, order)? else { return Ok(Phase::Ready) };
+    let answers = Answers { thread, message: waiting.message, missing: others };
+    if !t.rooms.direct.await_answers(waiting.envelope, answers) {
+        return Ok(Phase::Ready);
+    }
     for link in links {
         t.send(link, DirectEnvelope { envelope: outbox.envelope.clone() });
     }
-    t.rooms.direct.await_answers(waiting.envelope, Answers { thread, message: waiting.message, missing: others });
     let copy_anyway = t.config.always_relay_copy;
     Ok(if copy_anyway { Phase::Ready } else { Phase::Racing(t.now.monotonic.plus(limits::DIRECT_RACE)) })
 }
