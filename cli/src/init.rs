@@ -1,8 +1,8 @@
 //! Init: a new identity, registered, and its first contact.
 //! Owns: the order of steps, and what is left when one of them fails. Never: keeps the recovery words anywhere.
 //!
-//! Until the relay has taken the account in, nothing of it is worth keeping, and a refusal leaves an empty folder behind.
-//! A process killed in between leaves an identity that may be registered already: the next run goes on with it.
+//! Until the account is handed to the relay nothing of it is worth keeping, and a refusal leaves an empty folder behind.
+//! From then on it may be registered though no answer came, or the process was killed: the next run goes on with it.
 
 use serde::Serialize;
 use whimbrel_node_runtime::DirectOptions;
@@ -76,7 +76,7 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
     }
     let recovery = match local::look(settings).await? {
         Found::Registered { address } => return registered(settings, screen, &address, name, invite).await,
-        Found::Unfinished { name: before, relay: there }
+        Found::Unfinished { name: before, relay: there, .. }
             if there == relay && name.as_ref().is_none_or(|name| *name == before) =>
         {
             screen.hint("going on with the identity of an interrupted run; its recovery words are not shown again");
@@ -91,20 +91,20 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
     let local = Local::open(settings, DirectOptions::Off).await?;
     let registered = tokio::select! {
         registered = local.registered(clock::now() + settings.timeout) => registered,
-        () = signal::stop() => Err(local::NotRegistered::Unknown(Failure::interrupted())),
+        () = signal::stop() => Err(Failure::interrupted()),
     };
     let (address, account) = match registered {
         Ok(registered) => registered,
-        Err(local::NotRegistered::Surely(failure)) => {
+        Err(failure) => {
             local.close().await?;
-            // Nothing half written: the next run starts from nothing.
-            if words.is_some() {
-                local::clear(&settings.home)?;
+            // Only now is it certain whether the account was ever handed in.
+            if matches!(local::look(settings).await?, Found::Nothing | Found::Unfinished { asked: false, .. }) {
+                // Nothing half written: the next run starts from nothing.
+                if words.is_some() {
+                    local::clear(&settings.home)?;
+                }
+                return Err(failure);
             }
-            return Err(failure);
-        }
-        Err(local::NotRegistered::Unknown(failure)) => {
-            local.close().await?;
             if let Some(words) = &words {
                 screen.print(&format!(
                     "Recovery words of the identity that is not registered yet:\n{}",

@@ -64,18 +64,10 @@ pub(crate) enum Heard {
 pub(crate) enum Found {
     /// No identity.
     Nothing,
-    /// One that no relay is known to have taken in.
-    Unfinished { name: Name, relay: RelayLink },
+    /// One that no relay is known to have taken in; `asked`: one may have, for it was handed in and its answer is missing.
+    Unfinished { name: Name, relay: RelayLink, asked: bool },
     /// One in use.
     Registered { address: Address },
-}
-
-/// Why an account is not registered.
-pub(crate) enum NotRegistered {
-    /// The relay said no, or was never reached.
-    Surely(Failure),
-    /// Its answer is missing.
-    Unknown(Failure),
 }
 
 impl Local {
@@ -131,8 +123,9 @@ impl Local {
         }
     }
 
-    /// Waits until the account is registered.
-    pub(crate) async fn registered(&self, deadline: Instant) -> Result<(Address, AccountId), NotRegistered> {
+    /// Waits until the account is registered. Whether it may be all the same is in the store once this is closed
+    /// ([`look`]).
+    pub(crate) async fn registered(&self, deadline: Instant) -> Result<(Address, AccountId), Failure> {
         let mut home = self.home();
         let settled = home.wait_for(|home| !matches!(home, Home::Trying));
         let outcome = timeout_at(deadline.into(), settled).await.map(|home| home.map(|home| home.clone()));
@@ -143,17 +136,13 @@ impl Local {
                     return Ok((address, own.account));
                 }
             }
-            Err(error) => return Err(NotRegistered::Unknown(Failure::internal(error))),
+            Err(error) => return Err(Failure::internal(error)),
         }
         match outcome {
-            Ok(Ok(home)) => match home_failure(&home) {
-                Some(failure) => Err(NotRegistered::Surely(failure)),
-                None => {
-                    Err(NotRegistered::Unknown(Failure::internal("the relay admitted an account without an address")))
-                }
-            },
-            Ok(Err(_)) => Err(NotRegistered::Unknown(self.ended().await)),
-            Err(_) => Err(NotRegistered::Unknown(late())),
+            Ok(Ok(home)) => Err(home_failure(&home)
+                .unwrap_or_else(|| Failure::internal("the relay admitted an account without an address"))),
+            Ok(Err(_)) => Err(self.ended().await),
+            Err(_) => Err(late()),
         }
     }
 
@@ -239,7 +228,9 @@ pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
         store.close().map_err(|error| store_failure(&error))?;
         match account {
             Ok(views::Account { address: Some(address), .. }) => Ok(Found::Registered { address }),
-            Ok(views::Account { name, relay, .. }) => Ok(Found::Unfinished { name, relay }),
+            Ok(views::Account { name, relay, registering, .. }) => {
+                Ok(Found::Unfinished { name, relay, asked: registering })
+            }
             Err(LoadError::NoAccount) => Ok(Found::Nothing),
             Err(LoadError::Rows(error)) => Err(store_failure(&error)),
             Err(error) => Err(Failure::internal(error)),

@@ -143,8 +143,19 @@ impl Identity {
         Own { id: self.row.device, device: &self.device }
     }
 
+    /// The account is about to be handed to the relay: from then on it may be taken in there, answer or not.
+    pub(crate) fn registering(rows: &mut Overlay<'_>) {
+        rows.put(rows::single_key(rows::Single::Registering), Vec::new());
+    }
+
+    /// The relay does not take the account in.
+    pub(crate) fn rejected(rows: &mut Overlay<'_>) {
+        rows.delete(rows::single_key(rows::Single::Registering));
+    }
+
     /// The relay took the account in.
     pub(crate) fn registered(&mut self, rows: &mut Overlay<'_>, address: Address) {
+        Self::rejected(rows);
         self.row.address = Some(address);
         rows::put(rows, rows::account_key(), &self.row);
     }

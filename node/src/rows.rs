@@ -91,6 +91,8 @@ pub(crate) enum Single {
     Parked = b'k',
     /// The newest [`Arrival`].
     Arrival = b'n',
+    /// There while the account was handed to its relay and the answer is not known: empty.
+    Registering = b'g',
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

@@ -25,6 +25,8 @@ pub struct Account {
     pub name: Name,
     /// Where it is found, once registered.
     pub address: Option<Address>,
+    /// Whether it was handed to its relay and the answer is not known: it may be registered.
+    pub registering: bool,
     /// The home relay.
     pub relay: RelayLink,
     /// The public half of the transport key.
@@ -130,6 +132,7 @@ pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
         device: identity.id(),
         name: identity.name().clone(),
         address: identity.address().cloned(),
+        registering: reads.get(&rows::single_key(rows::Single::Registering))?.is_some(),
         relay: identity.relay(),
         transport: identity.transport.public(),
         identity: identity.log.identity_key(),

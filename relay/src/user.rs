@@ -12,7 +12,7 @@ use whimbrel_protocol::user::{ClaimedPackage, NewInvite, StockKeyPackages, Who};
 use crate::config::Registration;
 use crate::refusal::Refusal;
 use crate::store::command::{self, ClaimKeyPackages, GiveConsent, Register};
-use crate::store::{Command, LogId, MailboxId, Outcome, Store};
+use crate::store::{Account, Command, LogId, MailboxId, Outcome, Store};
 
 /// KeyPackages handed out.
 pub(crate) struct Claimed {
@@ -42,7 +42,12 @@ impl User {
         mut chosen: impl FnMut() -> [u8; 16],
     ) -> Result<Address, Refusal> {
         if self.registration == Registration::Closed {
-            return Err(Refusal::last(RefusalCode::RegistrationClosed));
+            // Whoever was taken in and did not hear the answer is here already, and stays.
+            let known = store.account(log.account()).await?;
+            let same = |known: &Account| known.name == name && (known.log_seq, known.log_hash) == log.head();
+            if !known.is_some_and(|known| same(&known)) {
+                return Err(Refusal::last(RefusalCode::RegistrationClosed));
+            }
         }
         let devices = log.devices().map(|device| {
             let mailbox = MailboxId::from_bytes(chosen());

@@ -134,6 +134,20 @@ fn an_unreachable_relay_at_the_start_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_relay_that_says_nothing_leaves_nothing_behind_however_short_the_wait() {
+    let (_temp, person) = alone();
+    // It takes every packet and answers none.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let link = format!("whimbrel-relay:a.example?at={}#{}", silent.local_addr().unwrap(), "ab".repeat(32));
+    for timeout in ["1ms", "300ms"] {
+        let ended = person.run(&["--json", "--timeout", timeout, "init", "--name", "alice", "--relay", &link]);
+        assert_eq!(ended.code, 6, "{ended:?}");
+        assert_eq!(ended.out, "", "no words of an identity that is not");
+        assert!(!person.home.join("data/store").exists());
+    }
+}
+
+#[test]
 fn a_taken_name_is_said_and_another_one_works() {
     let pair = Pair::new();
     let carol = Person::new(pair.temp.path().join("carol"));
@@ -165,7 +179,7 @@ fn links_and_names_that_are_none_are_found_before_anything_is_made() {
 }
 
 #[test]
-fn a_used_invite_is_not_found() {
+fn a_used_invite_gives_no_consent() {
     let pair = Pair::new();
     let invite = pair.alice.run(&["invite", "new"]).out;
     let carol = Person::new(pair.temp.path().join("carol"));
@@ -173,7 +187,7 @@ fn a_used_invite_is_not_found() {
     assert_eq!(first.code, 0, "{first:?}");
     let dave = Person::new(pair.temp.path().join("dave"));
     let second = dave.run_with(&["--json", "init", "--name", "dave", "--invite", "-"], invite.as_bytes());
-    assert!([3, 4].contains(&second.code), "{second:?}");
+    assert_eq!((second.code, second.error()["code"].as_str()), (4, Some("no_consent")), "{second:?}");
     assert_eq!(second.values()[0]["address"], "dave@a.example", "the identity is made all the same");
 }
 

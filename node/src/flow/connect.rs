@@ -15,6 +15,7 @@ use whimbrel_storage::StorageError;
 
 use super::{answers, commands, direct, join, open, receive, send};
 use crate::api::{CommandError, Event, Output};
+use crate::identity::Identity;
 use crate::outbox::Phase;
 use crate::reception::{Home, backoff};
 use crate::requests::Purpose;
@@ -58,6 +59,8 @@ pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u
     let identity = &t.rooms.identity;
     let (name, log, device) = (identity.name().clone(), identity.log.bytes(), identity.id());
     let proof = link::prove(&identity.device, &exporter);
+    // Before it leaves: whoever finds the store later knows that the relay may have it.
+    Identity::registering(&mut t.rows);
     t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof });
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn registered<E: Engine>(t: &mut Turn<'_, E>, address: Address) -> Re
 /// The relay does not take the account, and asking again would change nothing.
 pub(crate) fn rejected<E: Engine>(t: &mut Turn<'_, E>, code: RefusalCode) -> Result<(), StorageError> {
     abandon(t, "the relay refused the registration")?;
+    Identity::rejected(&mut t.rows);
     t.rooms.timers.clear(Timer::Connect);
     t.rooms.reception.home = Home::Rejected(code);
     t.event(Event::RegistrationRefused(code));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use whimbrel_crypto::MlsEngine;
-use whimbrel_protocol::Frame;
+use whimbrel_crypto::{MlsEngine, StandInEngine};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::{Frame, limits};
 
 use super::world::{ALICE, BOB, CAROL, Relay, World, friends, world};
 use crate::api::{Command, CommandError, Event, Reply};
@@ -265,4 +265,33 @@ fn everything_is_here_once_a_held_invitation_is_followed_up_and_its_thread_read(
     assert!(place(&|event| matches!(event, Event::ThreadOpened { .. })) < caught_up);
     assert!(place(&|event| matches!(event, Event::Shown(_))) < caught_up);
     assert_eq!(events.iter().filter(|event| **event == Event::CaughtUp).count(), 1);
+}
+
+#[test]
+fn an_account_whose_registration_was_not_answered_is_registered_again_under_the_same_name() {
+    let relay = Relay { mute: ["Register"].into(), ..Relay::default() };
+    let mut world = World::around(relay, &["a.example"], StandInEngine::new);
+    let registering = |world: &World<StandInEngine>| {
+        let account = views::account(world.store(ALICE)).unwrap();
+        (account.address.is_some(), account.registering)
+    };
+    assert_eq!(registering(&world), (false, true), "handed in, and not answered");
+    // The link breaks, and the process dies: it is not forgotten that the relay may have it.
+    world.lose_home(ALICE);
+    world.settle();
+    world.crash_now(ALICE);
+    world.settle();
+    assert_eq!(registering(&world), (false, true));
+    world.relay.mute.clear();
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    assert_eq!(registering(&world), (true, false));
+}
+
+#[test]
+fn an_account_that_was_refused_is_known_not_to_be_registered() {
+    let mut relay = Relay::default();
+    relay.refuse.insert("Register", (RefusalCode::NameTaken, None));
+    let world = World::around(relay, &["a.example"], StandInEngine::new);
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::RegistrationRefused(_))), 1);
+    assert!(!views::account(world.store(ALICE)).unwrap().registering);
 }

@@ -223,6 +223,39 @@ fn a_name_is_given_once_and_a_closed_relay_takes_nobody() {
 }
 
 #[test]
+fn a_registration_whose_answer_got_lost_is_answered_again_also_by_a_relay_that_closed() {
+    let mut world = World::new(1);
+    let alice = world.person("alice");
+    for closed in [false, true] {
+        let link = world.link(alice, 0);
+        let register = world.register_frame(alice, link);
+        world.say(alice, register);
+        world.turn();
+        world.turn();
+        world.leave(alice);
+        world.run();
+        if closed {
+            world.crash(0, true);
+            world.sites[0].config.registration = Registration::Closed;
+            world.start(0);
+        }
+        let link = world.link(alice, 0);
+        let register = world.register_frame(alice, link);
+        let heard = world.ask(alice, register);
+        assert!(
+            matches!(&heard[..], [Frame::Registered(words)] if words.address.name.as_str() == "alice"),
+            "{heard:?}"
+        );
+        world.leave(alice);
+        world.run();
+    }
+    let bob = world.person("bob");
+    let link = world.link(bob, 0);
+    let register = world.register_frame(bob, link);
+    assert_eq!(refusal(&world.ask(bob, register)), Some(RefusalCode::RegistrationClosed));
+}
+
+#[test]
 fn a_silent_stranger_and_a_silent_device_lose_their_links() {
     let mut world = World::new(1);
     let alice = world.join("alice", 0);
