@@ -42,6 +42,12 @@ impl Show for Ready {
 /// Runs until a signal comes or the store fails.
 pub(crate) async fn run(settings: &Settings, screen: Screen) -> Result<(), Failure> {
     settings.check_socket()?;
+    // Half a daemon is worse than none: whoever started it starts it again, and the store proves itself at the open.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     // Before the store: who asks for a second daemon is told of the first, not of a lock.
     if let Ok(Some(_)) = socket::connect(&settings.socket).await {
         return Err(Failure::new(Exit::Locked, "in_use", "a daemon runs already").hint("ask it: whimbrel status"));

@@ -2,11 +2,13 @@
 //! Owns: the queue to it, the gathering of waiting commands into one batch and one sync, the end of the store.
 //! Never: decides a command (`whimbrel_relay::store::kv`). Answers before the sync; refusals wait for it too, since they
 //! tell of state that a crash could still take back.
-//! Limits: `limits::COMMITS_WAITING_MAX`, `limits::GROUP_COMMANDS_MAX`, `limits::GROUP_BYTES_MAX`.
+//! The watch over it ends the process when a commit hangs: nothing else could, since whoever waits waits for the disk.
+//! Limits: `limits::COMMIT_TIME_MAX`, `limits::COMMITS_WAITING_MAX`, `limits::GROUP_COMMANDS_MAX`, `limits::GROUP_BYTES_MAX`.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,6 +50,48 @@ pub struct Writer<K> {
     kv: Arc<K>,
     thread: JoinHandle<()>,
     failure: watch::Receiver<Option<String>>,
+    progress: Arc<Progress>,
+}
+
+/// How many groups the writer has begun and ended: it is at work while they differ.
+#[derive(Debug, Default)]
+struct Progress {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Progress {
+    /// The number of the group under way.
+    fn under_way(&self) -> Option<u64> {
+        // The end first: a group that ends in between is then taken for one under way, and not seen at the next look.
+        let ended = self.ended.load(Ordering::SeqCst);
+        let begun = self.begun.load(Ordering::SeqCst);
+        (begun > ended).then_some(begun)
+    }
+}
+
+/// Looks at the writer from time to time.
+#[derive(Debug)]
+struct Watch {
+    progress: Arc<Progress>,
+    seen: Option<u64>,
+}
+
+impl Watch {
+    /// Whether the group under way is the one that was under way at the look before.
+    fn hangs(&mut self) -> bool {
+        let seen = self.progress.under_way();
+        let hangs = seen.is_some() && seen == self.seen;
+        self.seen = seen;
+        hangs
+    }
+}
+
+/// A thread that ends the process when a commit takes longer than [`limits::COMMIT_TIME_MAX`], at the latest after twice
+/// that. It ends with its handle.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    _over: blocking::Sender<()>,
 }
 
 impl<K: OrderedKv + 'static> ThreadDisk<K> {
@@ -61,12 +105,14 @@ impl<K: OrderedKv + 'static> ThreadDisk<K> {
         let (failure, failed) = watch::channel(None);
         let committer = Committer::new(kv.clone());
         let (fails, unsynced) = (failure.clone(), committer.unsynced());
+        let progress = Arc::new(Progress::default());
+        let work = progress.clone();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            if let Err(error) = write(committer, waiting) {
+            if let Err(error) = write(committer, waiting, &work) {
                 fails.send_replace(Some(error.to_string()));
             }
         })?;
-        Ok((Self { kv: kv.clone(), calls, failure, unsynced }, Writer { kv, thread, failure: failed }))
+        Ok((Self { kv: kv.clone(), calls, failure, unsynced }, Writer { kv, thread, failure: failed, progress }))
     }
 }
 
@@ -106,12 +152,32 @@ impl<K> Writer<K> {
         }
     }
 
+    /// Watches over the writer.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn guard(&self) -> io::Result<Guard> {
+        let mut watch = Watch { progress: self.progress.clone(), seen: None };
+        let (over, ended) = blocking::channel();
+        std::thread::Builder::new().name("store watch".to_owned()).spawn(move || {
+            while ended.recv_timeout(limits::COMMIT_TIME_MAX) == Err(blocking::RecvTimeoutError::Timeout) {
+                if watch.hangs() {
+                    let seconds = limits::COMMIT_TIME_MAX.as_secs();
+                    tracing::error!(seconds, "a commit does not come back from the disk; the process ends");
+                    // The writer cannot be interrupted, and an orderly end would wait for it.
+                    std::process::abort();
+                }
+            }
+        })?;
+        Ok(Guard { _over: over })
+    }
+
     /// Waits for the writer to end, once its [`ThreadDisk`] is dropped, and gives the store back.
     ///
     /// # Errors
     /// The store failed.
     pub fn end(self) -> Result<K, StorageError> {
-        let Self { kv, thread, failure } = self;
+        let Self { kv, thread, failure, .. } = self;
         if thread.join().is_err() {
             return Err(StorageError::Engine("the writer died".to_owned()));
         }
@@ -203,11 +269,18 @@ fn answer(asker: oneshot::Sender<Decided>, decided: Decided) {
 }
 
 /// Serves calls until all senders are gone, or the store fails.
-fn write<K: OrderedKv>(mut committer: Committer<Arc<K>>, mut waiting: mpsc::Receiver<Call>) -> Result<(), StoreError> {
+fn write<K: OrderedKv>(
+    mut committer: Committer<Arc<K>>,
+    mut waiting: mpsc::Receiver<Call>,
+    progress: &Progress,
+) -> Result<(), StoreError> {
     let mut carried = None;
     while let Some(first) = carried.take().or_else(|| waiting.blocking_recv()) {
+        progress.begun.fetch_add(1, Ordering::SeqCst);
         // On failure the receiver is dropped: whoever waits, or comes later, is told that the store has stopped.
-        Group::gather(first, &mut waiting, &mut carried).commit(&mut committer)?;
+        let committed = Group::gather(first, &mut waiting, &mut carried).commit(&mut committer);
+        progress.ended.fetch_add(1, Ordering::SeqCst);
+        committed?;
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ pub async fn run(
         }
     };
     let (disk, mut writer) = SledDisk::start(store)?;
+    let _guard = writer.guard()?;
     let outcome = until_stopped(settings, identity, &sockets, (disk, &mut writer), clock, stop, ready).await;
     // Everything that held the store is gone: it is closed whatever came before.
     let closed = tokio::task::spawn_blocking(|| writer.end()?.close()).await.map_err(std::io::Error::other)?;

@@ -173,6 +173,32 @@ fn nothing_is_answered_before_its_sync_refusals_included() {
     }
 }
 
+#[test]
+fn a_commit_hangs_when_it_is_under_way_at_two_looks_in_a_row_and_one_that_goes_on_does_not() {
+    let (store, writer) = gated();
+    let mut watch = Watch { progress: writer.progress.clone(), seen: None };
+    assert!(!watch.hangs() && !watch.hangs(), "nothing to do is no hanging");
+    for turn in 1..=3 {
+        let person = u8::try_from(turn).unwrap();
+        let mut commit = Box::pin(store.commit(register(person, &format!("name{turn}"))));
+        begin(&mut commit);
+        writer.kv.wait_until_begun(turn);
+        assert!(!watch.hangs(), "another one than at the look before");
+        if turn == 3 {
+            assert!(watch.hangs() && watch.hangs());
+        }
+        writer.kv.allow(turn);
+        assert!(wait(commit).is_ok());
+    }
+    // The answer leaves before the writer has counted the end; once it begins anew it has.
+    let mut commit = Box::pin(store.commit(register(9, "name9")));
+    begin(&mut commit);
+    writer.kv.wait_until_begun(4);
+    assert!(!watch.hangs());
+    writer.kv.allow(4);
+    assert!(wait(commit).is_ok());
+}
+
 #[tokio::test]
 async fn after_a_failure_everybody_is_told_and_nothing_more_is_written() {
     let (store, mut writer) = gated();
