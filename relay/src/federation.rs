@@ -21,9 +21,9 @@ use whimbrel_protocol::{Frame, RefusalCode, VERSION, limits};
 use self::inbound::Inbound;
 pub(crate) use self::peer::{Asked, Known, Vouched, What};
 use self::peer::{Peer, Reach};
+use crate::admission::Stranger;
 use crate::config::Config;
 use crate::ports::{Links, PeerAddress};
-use crate::reception::Stranger;
 use crate::refusal::Refusal;
 use crate::store::command::{self, LogBounds, PinPeer};
 use crate::store::{Command, Conflict, LogId, Outbound, OutboundKey, Outcome, Pin, PinnedBy, Store, StoreError};
@@ -174,6 +174,13 @@ impl Federation {
         state.peers.get(domain).filter(pinned).is_some()
     }
 
+    /// Whether a peer that is known by a link says that it is reached elsewhere now.
+    pub(crate) fn has_moved(&self, domain: &Domain, introduction: Option<&Introduction>) -> bool {
+        let state = self.state();
+        let known = state.peers.get(domain).filter(|peer| peer.known == Known::Linked);
+        known.zip(introduction).is_some_and(|(peer, introduction)| peer.address.endpoint != introduction.endpoint)
+    }
+
     /// Remembers a hinted peer that has now answered under its identity. A refusal: something else is remembered, or
     /// there are too many.
     pub(crate) async fn pin(&self, store: &impl Store, at: Wall, domain: &Domain) -> Result<(), Refusal> {
@@ -206,7 +213,8 @@ impl Federation {
         if *relay == self.relay || *domain == self.domain || !is_endpoint(&endpoint) {
             return Err(untrusted);
         }
-        if self.state().peers.get(domain).is_some_and(|peer| !matches!(peer.known, Known::Hinted(_))) {
+        let another = |peer: &Peer| !matches!(peer.known, Known::Hinted(_)) && peer.address.relay != *relay;
+        if self.state().peers.get(domain).is_some_and(another) {
             tracing::warn!(peer = %domain, "a relay introduces itself under a name that is known to be another's");
             return Err(untrusted);
         }
@@ -224,6 +232,7 @@ impl Federation {
         match state.peers.get_mut(domain) {
             Some(peer) if peer.address.relay == *relay => {
                 peer.known = Known::Linked;
+                peer.address = address;
                 Ok(Vec::new())
             }
             other => {

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_crypto::account_log::UnverifiedLog;
 use whimbrel_crypto::{AccountLog, link};
-use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
+use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey};
 use whimbrel_protocol::reception::{Hello, Register};
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Stranger};
 use crate::ports::{Links, SendError};
 use crate::store::Account;
 
@@ -23,14 +23,6 @@ use crate::store::Account;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Proved {
     pub(crate) transport: PublicKey,
-    pub(crate) exporter: [u8; 32],
-}
-
-/// What TLS proved about a relay that came in.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Stranger {
-    pub(crate) relay: RelayId,
-    pub(crate) domain: Domain,
     pub(crate) exporter: [u8; 32],
 }
 

@@ -9,8 +9,9 @@ use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 
 use super::{federate, resume};
+use crate::admission::Stranger;
 use crate::ports::{LinkPeer, Links, Ports};
-use crate::reception::{self, Proved, Stage, Stranger};
+use crate::reception::{self, Proved, Stage};
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::Store;
@@ -100,13 +101,17 @@ pub(crate) async fn vet<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, stra
         return;
     }
     let (domain, relay) = (stranger.domain.clone(), stranger.relay);
+    let pinned = rooms.federation.is_pinned(&domain, relay);
+    let moved = rooms.federation.has_moved(&domain, words.introduction.as_ref());
     let vetted = match (rooms.federation.vet(&words, &domain), words.introduction) {
         (Err(code), _) => Err(Refusal::last(code)),
-        (Ok(()), _) if rooms.federation.is_pinned(&domain, relay) => Ok(Vec::new()),
-        (Ok(()), None) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
-        (Ok(()), Some(introduction)) => {
-            rooms.federation.introduce(rooms.store(), now.wall, &stranger, introduction).await
+        (Ok(()), Some(introduction)) if !pinned || moved => {
+            let introduced = rooms.federation.introduce(rooms.store(), now.wall, &stranger, introduction).await;
+            // Whoever is known is let in, whatever became of its invite.
+            if pinned { introduced.or_else(|_| Ok(Vec::new())) } else { introduced }
         }
+        (Ok(()), _) if pinned => Ok(Vec::new()),
+        (Ok(()), _) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
     };
     match vetted {
         Ok(lost) => {
