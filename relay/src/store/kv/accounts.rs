@@ -169,8 +169,14 @@ pub(super) fn invite(rows: &mut Overlay<'_>, invite: &NewInvite) -> Decided {
 pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
     let PinPeer { peer, pin, invite, at } = command;
     let key = rows::of_peer(space::PIN, peer);
+    let known: Option<Pin> = rows::get(rows, &key)?;
+    let linked_key = vec![space::LINKED];
+    let linked: u32 = rows::get(rows, &linked_key)?.unwrap_or(0);
     let account = match pin.by {
         PinnedBy::Operator => {
+            if known.is_some_and(|known| known.by != PinnedBy::Operator) {
+                rows::put(rows, linked_key, &linked.saturating_sub(1));
+            }
             rows::put(rows, key, pin);
             return Ok(Outcome::Done);
         }
@@ -183,7 +189,7 @@ pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
         let invite: Option<InviteRow> = rows::get(rows, &rows::invite(account, token))?;
         invite.filter(|invite| invite.is_live(*at)).ok_or(Conflict::NoConsent)?;
     }
-    if let Some(known) = rows::get::<Pin>(rows, &key)? {
+    if let Some(known) = known {
         if known.relay != pin.relay {
             return Err(Conflict::Differs.into());
         }
@@ -195,11 +201,7 @@ pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
             return Ok(Outcome::Done);
         }
     }
-    let mut by_links = 0;
-    for (key, value) in rows::scan(rows, &[space::PIN], 2 * limits::PEERS_MAX)? {
-        by_links += usize::from(rows::read::<Pin>(&key, &value)?.by != PinnedBy::Operator);
-    }
-    if by_links >= limits::PEERS_BY_LINK_MAX {
+    if linked as usize >= limits::PEERS_BY_LINK_MAX {
         return Err(Conflict::TooMany("peers known by links").into());
     }
     let mut owner = owner_row(rows, account)?;
@@ -207,6 +209,7 @@ pub(super) fn pin_peer(rows: &mut Overlay<'_>, command: &PinPeer) -> Decided {
         return Err(Conflict::TooMany("peers known by one account's links").into());
     }
     owner.peers += 1;
+    rows::put(rows, linked_key, &(linked + 1));
     rows::put(rows, rows::of_account(space::OWNER, account), &owner);
     rows::put(rows, key, pin);
     Ok(Outcome::Done)

@@ -58,6 +58,8 @@ pub(super) mod space {
     pub(crate) const WAITING: u8 = 20;
     /// peer -> [`crate::store::Pin`].
     pub(crate) const PIN: u8 = 21;
+    /// One row: how many peers are pinned by people's links.
+    pub(crate) const LINKED: u8 = 22;
 }
 
 /// Counts of what an account owns.
