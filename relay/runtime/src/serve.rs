@@ -114,6 +114,7 @@ async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
         Peer::Node { key } => LinkPeer::Node { transport: key, exporter },
         Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
     };
+    let between_relays = matches!(peer, LinkPeer::Relay { .. });
     let (id, slot) = server.links.add(sender, dialled);
     if dialled {
         receiver.authenticated();
@@ -157,8 +158,14 @@ async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
         }
     };
     if stop.borrow().is_some() {
+        let quiet = requests.is_empty();
         // The answers still belong on the link.
         finish(&mut requests).await;
+        if between_relays && quiet {
+            // What a peer does not hear now it asks for or sends again: both have it in their stores. So nobody waits for
+            // an acknowledgement, which a peer that died without a word would not give.
+            slot.sender.abort(code);
+        }
         lost(server, id, &slot, code);
     } else {
         lost(server, id, &slot, code);
