@@ -88,12 +88,15 @@ impl Case {
             Some(region) if planet => format!("region = \"{region}\"\n"),
             _ => String::new(),
         };
+        // In a quarter of the worlds relays know each other by the invites of their users alone. A group may have two
+        // relays that no invite brought together, so such worlds have none.
+        let listed = draw.happens(0.75);
         for relay in 0..relays {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
                 region(draw),
                 1 + draw.below(20),
             );
@@ -137,7 +140,7 @@ impl Case {
              [workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
             1 + draw.below(2),
             draw.below(20),
-            draw.below(6),
+            if listed { draw.below(6) } else { 0 },
             3 + draw.below(4),
             draw.below(101),
             5 + draw.below(120),

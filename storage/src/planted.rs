@@ -78,7 +78,7 @@ mod switch {
 
     use super::Bug;
 
-    std::thread_local! {
+    thread_local! {
         // Of the thread, not of the process: a world lives on one thread, and tests run side by side.
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }

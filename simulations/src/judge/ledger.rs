@@ -53,6 +53,8 @@ struct Said {
     message: Option<MessageId>,
     hlc: Option<Hlc>,
     shown: BTreeMap<ProcessNo, Time>,
+    /// Of whom its author was told that they do not get it.
+    given_up: BTreeSet<ProcessNo>,
 }
 
 /// How the parties of a run behave by design: what an honest world never shows, a hostile one may.
@@ -247,8 +249,9 @@ impl Ledger {
     pub fn ask(&mut self, author: ProcessNo, to: Vec<ProcessNo>, text: String, at: Time) -> SaidNo {
         let number = self.said.len();
         self.unnamed.entry((author, text.clone())).or_default().insert(number);
-        let (word, message, hlc, shown) = (Word::Asked, None, None, BTreeMap::new());
-        self.said.push(Said { author, to, text, at, word, message, hlc, shown });
+        let (word, message, hlc) = (Word::Asked, None, None);
+        let (shown, given_up) = (BTreeMap::new(), BTreeSet::new());
+        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up });
         SaidNo(number)
     }
 
@@ -295,13 +298,31 @@ impl Ledger {
             && said.word == Word::Owed
         {
             said.word = Word::Failed;
-            self.owed -= said.to.iter().filter(|to| !said.shown.contains_key(to)).count();
+            let owed = |to: &&ProcessNo| !said.shown.contains_key(to) && !said.given_up.contains(to);
+            self.owed -= said.to.iter().filter(owed).count();
             let author = said.author;
             if self.conduct == Conduct::default()
                 && let Some(number) = self.by_message.get(message).copied()
             {
                 self.violate(Violation::GivenUp { message: number, author });
             }
+        }
+    }
+
+    /// The author was told of some that they do not get a message. The others are still owed it.
+    pub fn failed_for(&mut self, message: &MessageId, missing: &[AccountId]) {
+        let missing: BTreeSet<_> = missing.iter().filter_map(|account| self.process_of(account)).collect();
+        let Some(number) = self.by_message.get(message).copied() else { return };
+        let Some(said) = self.said.get_mut(number) else { return };
+        if said.word != Word::Owed {
+            return;
+        }
+        let fresh: BTreeSet<_> = missing.difference(&said.given_up).copied().collect();
+        self.owed -= said.to.iter().filter(|to| fresh.contains(to) && !said.shown.contains_key(to)).count();
+        said.given_up.extend(&fresh);
+        let author = said.author;
+        if !fresh.is_empty() && self.conduct == Conduct::default() {
+            self.violate(Violation::GivenUp { message: number, author });
         }
     }
 
@@ -411,7 +432,7 @@ impl Ledger {
         self.kept.entry(on).or_default().insert(number);
         // One's own words on one's own screen owe nothing.
         if on != said.author {
-            self.owed -= usize::from(said.word == Word::Owed);
+            self.owed -= usize::from(said.word == Word::Owed && !said.given_up.contains(&on));
             self.screens.entry(on).or_default().push(number);
         }
     }
@@ -449,7 +470,7 @@ impl Ledger {
                         shown += 1;
                         slowest = slowest.max(at.since(said.at));
                     }
-                    (None, Word::Owed) => {
+                    (None, Word::Owed) if !said.given_up.contains(to) => {
                         lost += 1;
                         found.push(Violation::Lost { message: number, author: said.author, to: *to });
                     }

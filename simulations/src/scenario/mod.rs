@@ -151,6 +151,9 @@ impl Default for Disk {
 pub struct Relay {
     /// The domain it serves.
     pub domain: Domain,
+    /// Whether the operators of the others have listed it. If not, they know it by the invites of its users alone.
+    #[serde(default = "yes")]
+    pub listed: bool,
     /// Where it is: a name of one of the tables of regions. Between two regions the table's time counts, not `core`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -286,7 +289,15 @@ impl Relay {
     /// A relay with every default.
     pub fn with_defaults(domain: Domain) -> Self {
         let (uplink, downlink) = (default_relay_uplink(), default_relay_uplink());
-        Self { domain, region: None, access: default_relay_access(), uplink, downlink, disk: Disk::default() }
+        Self {
+            domain,
+            listed: true,
+            region: None,
+            access: default_relay_access(),
+            uplink,
+            downlink,
+            disk: Disk::default(),
+        }
     }
 }
 
@@ -339,6 +350,10 @@ const fn default_uplink() -> Rate {
 const fn default_downlink() -> Rate {
     // The same.
     Rate { bits: 83_000_000 }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn default_relay_access() -> Range {

@@ -104,6 +104,7 @@ impl World {
         self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
         let mut process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        process.listed = relay.listed;
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {
             process.platter().watch(self.ledger.canaries().clone());

@@ -276,9 +276,12 @@ impl World {
         if self.is_running(process) {
             return;
         }
-        // Whom a relay can reach without being told; nodes know their own relay alone.
+        // Whom a relay's operator has listed; nodes know their own relay alone.
         let peers = match self.processes.get(process as usize) {
-            Some(Process::Relay(_)) => self.relays().filter(|relay| relay.no != process).map(address_of).collect(),
+            Some(Process::Relay(_)) => {
+                let listed = self.relays().filter(|relay| relay.no != process && relay.listed);
+                listed.map(address_of).collect()
+            }
             _ => Vec::new(),
         };
         let started = match self.processes.get_mut(process as usize) {
@@ -657,9 +660,9 @@ impl World {
                 self.engine.trace.feed(now, no, TRACED_SHOWN, words);
                 self.ledger.shown(no, &message, now);
             }
-            // Told to its author is told, of everybody or of some.
-            api::Event::State { message, state: api::State::Failed(_) | api::State::Partial { .. }, .. } => {
-                self.ledger.failed(&message);
+            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(&message),
+            api::Event::State { message, state: api::State::Partial { missing, .. }, .. } => {
+                self.ledger.failed_for(&message, &missing);
             }
             api::Event::ThreadOpened { thread, people } => {
                 let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();

@@ -183,6 +183,8 @@ pub struct RelayProcess {
     pub domain: Domain,
     /// Who it is.
     pub id: RelayId,
+    /// Whether the operators of the others have listed it.
+    pub listed: bool,
     platter: Platter,
     seed: Seed,
     run: u32,
@@ -200,7 +202,7 @@ impl RelayProcess {
     pub fn new(no: ProcessNo, domain: Domain, id: RelayId, disk: crate::scenario::Disk, seed: Seed) -> Self {
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
-        Self { no, domain, id, platter, seed, run: 0, life: None, clock, traps, mischief }
+        Self { no, domain, id, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
     }
 
     /// Where it is and who it is.
@@ -238,6 +240,7 @@ impl RelayProcess {
             SimPorts { store: KvStore::new(disk.clone()), links: links.clone(), chance: Mutex::new(stream("chance")) };
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
+        config.endpoint = Some(self.link().endpoint);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
         let now = self.clock.now(engine.now());

@@ -384,3 +384,23 @@ fn two_people_who_open_the_same_group_at_once_end_up_in_one_conversation() {
         well(world);
     }
 }
+
+#[test]
+fn relays_that_no_operator_listed_get_to_know_each_other_by_an_invite_and_remember_it_after_a_crash() {
+    for mut world in seeds() {
+        world.lively = false;
+        let unlisted = |domain: &str| crate::scenario::Relay {
+            listed: false,
+            ..crate::scenario::Relay::with_defaults(domain.parse().unwrap())
+        };
+        let [a, b] = ["a.example", "b.example"].map(|domain| world.add_relay(&unlisted(domain)).unwrap());
+        let (alice, bob) = (world.test_node(a).unwrap(), world.test_node(b).unwrap());
+        world.befriend(alice, bob);
+        chat(&mut world, alice, bob, 2);
+        world.crash(a);
+        world.crash(b);
+        world.run_for(secs(5));
+        chat(&mut world, alice, bob, 2);
+        assert_eq!(well(world).shown, 8);
+    }
+}

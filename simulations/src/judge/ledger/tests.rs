@@ -200,3 +200,18 @@ fn a_history_out_of_the_order_of_its_clocks_a_stop_and_a_leak_are_found() {
     let leaked = found(|ledger| ledger.leaked(7, "a row"));
     assert_eq!(leaked, [Violation::Leaked { relay: 7, place: "a row" }]);
 }
+
+#[test]
+fn only_those_of_whom_the_author_was_told_are_not_owed_a_message() {
+    const CAROL: ProcessNo = 3;
+    let mut ledger = Ledger::of(Seed::from(1));
+    ledger.conduct(Conduct { hostile: false, scarce: true });
+    [ALICE, BOB, CAROL].into_iter().for_each(|process| ledger.account(account(process), process));
+    let said = ledger.ask(ALICE, vec![BOB, CAROL], "hello".to_owned(), Time::ZERO);
+    ledger.queued(said, MessageId::from_bytes([1; 16]));
+    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)]);
+    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)]);
+    assert_eq!(ledger.owed(), 1);
+    let verdict = ledger.close(&[]);
+    assert_eq!((verdict.lost, verdict.examples), (1, vec![Violation::Lost { message: 0, author: ALICE, to: BOB }]));
+}
