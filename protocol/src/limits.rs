@@ -247,3 +247,10 @@ pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 pub const PAST_EPOCHS_MAX: usize = 512;
 /// A thread with a relay that the peer does not know is offered to it again after this: an operator has to act first.
 pub const UNKNOWN_DOMAIN_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// An envelope of a thread that the receiving relay does not know is offered to it again after this: the opening comes
+/// from the creator's relay, and need not be the first to arrive.
+pub const UNKNOWN_THREAD_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How long the opening may take before the authors are told: longer than two relays may be apart and still catch up.
+pub const UNKNOWN_THREAD_WAIT_MAX: Duration = Duration::from_secs(4 * 24 * 3_600);
+/// Threads a relay remembers a peer not to know. Beyond, one begins to wait anew.
+pub const UNKNOWN_THREADS_MAX: usize = 16_384;

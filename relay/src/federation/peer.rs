@@ -3,13 +3,13 @@
 //! for an answer.
 //! Never: reads rows, sends, reads a clock.
 //! Limits: `limits::PEER_BACKOFF_MIN`, `limits::PEER_BACKOFF_MAX`, `limits::FORWARD_ITEMS_MAX`,
-//! `limits::ANSWER_TIME_MAX`, `limits::PEER_REQUESTS_MAX`.
+//! `limits::ANSWER_TIME_MAX`, `limits::PEER_REQUESTS_MAX`, `limits::UNKNOWN_THREADS_MAX`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use whimbrel_protocol::federation::Forwarded;
-use whimbrel_protocol::id::{AccountId, LinkId, RequestId, TokenHash};
+use whimbrel_protocol::id::{AccountId, LinkId, RequestId, Sequence, TokenHash};
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
@@ -97,6 +97,8 @@ pub(super) struct Peer {
     restart: bool,
     /// Threads of which a row was refused for now.
     blocked: BTreeMap<LogId, Monotonic>,
+    /// Threads the peer says it does not know, and when that is final: at once when it refused their opening.
+    unknown: BTreeMap<LogId, Monotonic>,
     /// Somebody reads rows for it; set again: rows were added after they may have looked.
     pub(super) reading: bool,
     pub(super) again: bool,
@@ -136,6 +138,7 @@ impl Peer {
             position: None,
             restart: false,
             blocked: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             reading: false,
             again: false,
             stalled: false,
@@ -352,7 +355,10 @@ impl Peer {
         for (number, key) in answered {
             match refused.get(&number) {
                 // A peer that did not take an opening knows nothing of the thread: that is no reason to drop the rest.
-                Some(refusal) if refusal.retry_after_ms.is_some() || self.blocked.contains_key(&key.log) => {
+                Some(refusal)
+                    if (refusal.retry_after_ms.is_some() || self.blocked.contains_key(&key.log))
+                        && !(refusal.code == RefusalCode::NotFound && self.never_known(now, key.log)) =>
+                {
                     let after = refusal.retry_after_ms.map_or(limits::FULL_RETRY_AFTER, |ms| {
                         Duration::from_millis(u64::from(ms)).clamp(limits::PEER_BACKOFF_MIN, limits::PEER_BACKOFF_MAX)
                     });
@@ -361,16 +367,38 @@ impl Peer {
                     self.in_flight.remove(&number);
                 }
                 Some(refusal) => {
+                    if key.sequence == Sequence::ZERO {
+                        self.note_unknown(key.log, now);
+                    }
                     settled.numbers.push(number);
                     settled.refused.push((key, refusal.code));
                 }
                 None => {
+                    self.unknown.remove(&key.log);
                     settled.numbers.push(number);
                     settled.rows.push(key);
                 }
             }
         }
         settled
+    }
+
+    /// Whether a thread that the peer does not know has had its time to become known. It begins with the first call.
+    fn never_known(&mut self, now: Monotonic, log: LogId) -> bool {
+        match self.unknown.get(&log) {
+            Some(until) => *until <= now,
+            None => {
+                self.note_unknown(log, now.plus(limits::UNKNOWN_THREAD_WAIT_MAX));
+                false
+            }
+        }
+    }
+
+    fn note_unknown(&mut self, log: LogId, until: Monotonic) {
+        if self.unknown.len() >= limits::UNKNOWN_THREADS_MAX {
+            self.unknown.pop_first();
+        }
+        self.unknown.insert(log, until);
     }
 
     /// A row stays though it was answered for: it is sent again later, and what follows in its thread after it.
@@ -421,7 +449,6 @@ fn backoff(attempts: u32, jitter: u64) -> Duration {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use whimbrel_protocol::federation::ForwardRefusal;
-    use whimbrel_protocol::id::Sequence;
 
     use super::*;
 
@@ -493,6 +520,40 @@ mod tests {
         assert!(peer.may_send(row(1, 0)));
         peer.wrap();
         assert_eq!((peer.position, peer.at_end), (None, false));
+    }
+
+    #[test]
+    fn a_thread_the_peer_does_not_know_yet_waits_for_its_opening_but_not_for_ever() {
+        let refusal = |number, code, retry_after_ms| ForwardRefusal { number, code, retry_after_ms };
+        let not_found =
+            |number| Forwarded { upto: number, refused: vec![refusal(number, RefusalCode::NotFound, Some(1))] };
+        let mut peer = peer();
+        let now = Monotonic::default();
+        let mut number = peer.number(row(1, 1));
+        assert_eq!(peer.settle(now, &not_found(number)).refused, []);
+        // Known now, and unknown again: the wait begins anew.
+        let later = now.plus(limits::UNKNOWN_THREAD_WAIT_MAX);
+        for at in [later, later.plus(limits::UNKNOWN_THREAD_RETRY_AFTER)] {
+            peer.unblock(at);
+            number = peer.number(row(1, 1));
+            let taken = peer.settle(at, &Forwarded { upto: number, refused: Vec::new() });
+            peer.release(&taken.numbers);
+            number = peer.number(row(1, 2));
+            assert_eq!(peer.settle(at, &not_found(number)).refused, []);
+        }
+        let last = later.plus(limits::UNKNOWN_THREAD_RETRY_AFTER).plus(limits::UNKNOWN_THREAD_WAIT_MAX);
+        peer.unblock(last);
+        number = peer.number(row(1, 2));
+        let refused = peer.settle(last, &not_found(number));
+        assert_eq!(refused.refused, [(row(1, 2), RefusalCode::NotFound)]);
+        peer.release(&refused.numbers);
+        // Whoever refused the opening for good will never know the thread.
+        number = peer.number(row(2, 0));
+        let refused =
+            vec![refusal(number, RefusalCode::NoConsent, None), refusal(number + 1, RefusalCode::NotFound, Some(1))];
+        peer.number(row(2, 1));
+        let settled = peer.settle(now, &Forwarded { upto: number + 1, refused });
+        assert_eq!(settled.refused, [(row(2, 0), RefusalCode::NoConsent), (row(2, 1), RefusalCode::NotFound)]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
-use crate::store::{Command, LogId, OutboundKey, Outcome, Store, StoreError};
+use crate::store::{Command, Conflict, LogId, OutboundKey, Outcome, Store, StoreError};
 
 /// Rows were written for peers: they are sent, or their peer is dialled. Waits for the store only.
 pub(crate) async fn forward<P: Ports>(rooms: &Rooms<P>, now: Now, peers: &[Domain], key: OutboundKey) {
@@ -124,7 +124,7 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
 /// Parts what was taken from what was not. What follows an item that must wait, in its thread, waits with it.
 fn sort(
     plans: Vec<(u64, Plan)>,
-    outcomes: Result<Vec<Result<Outcome, crate::store::Conflict>>, StoreError>,
+    outcomes: Result<Vec<Result<Outcome, Conflict>>, StoreError>,
 ) -> (Vec<(Plan, Outcome)>, Vec<ForwardRefusal>) {
     let (mut outcomes, failed) = match outcomes {
         Ok(outcomes) => (outcomes.into_iter(), None),
@@ -143,6 +143,11 @@ fn sort(
                 Some(Ok(outcome)) => {
                     taken.push((plan, outcome));
                     continue;
+                }
+                // Its opening comes from the creator's relay, and may still be on its way. Whether there is no such thread
+                // or the author is not in it is nobody's business.
+                Some(Err(Conflict::NotMember)) if matches!(plan, Plan::Envelope(..)) => {
+                    Refusal::later(RefusalCode::NotFound, limits::UNKNOWN_THREAD_RETRY_AFTER)
                 }
                 Some(Err(conflict)) => Refusal::from(StoreError::Conflict(conflict)),
                 None => failed.unwrap_or(Refusal::INTERNAL),

@@ -404,3 +404,35 @@ fn relays_that_no_operator_listed_get_to_know_each_other_by_an_invite_and_rememb
         assert_eq!(well(world).shown, 8);
     }
 }
+
+#[test]
+fn t53_what_is_said_in_a_group_before_its_opening_reached_every_relay_waits_for_it() {
+    let mut overtaken = 0;
+    for millis in (10..400).step_by(10) {
+        let mut world = World::new(Seed::from(millis));
+        world.lively = false;
+        let [a, b, c] = ["a.example", "b.example", "c.example"].map(|domain| world.test_relay(domain).unwrap());
+        let [alice, bob, carol] = [a, b, c].map(|relay| world.test_node(relay).unwrap());
+        for (one, other) in [(alice, bob), (alice, carol), (bob, carol)] {
+            world.befriend(one, other);
+        }
+        world.run_until_quiet();
+        // Alice's relay loses Carol's somewhere between asking for her keys and handing her the opening.
+        world.write_to(alice, &[alice, bob, carol], "alice opens".to_owned());
+        world.run_for(Duration::from_millis(millis));
+        world.cut(a, c);
+        world.run_for(secs(20));
+        let seen = |world: &World, who| world.shown_to(who).contains(&"alice opens");
+        if !seen(&world, bob) || seen(&world, carol) {
+            continue;
+        }
+        overtaken += 1;
+        world.say_to(bob, &[alice, carol], "bob answers");
+        world.run_for(secs(60));
+        world.heal(a, c);
+        world.run_for(secs(600));
+        assert!(seen(&world, carol) && world.shown_to(carol).contains(&"bob answers"));
+        well(world);
+    }
+    assert!(overtaken > 0, "the opening was never overtaken");
+}
