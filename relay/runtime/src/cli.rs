@@ -15,14 +15,14 @@ use tracing_subscriber::EnvFilter;
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::Domain;
 use whimbrel_protocol::limits;
-use whimbrel_storage::StorageError;
+use whimbrel_storage::{MemoryKv, StorageError};
 use whimbrel_storage_runtime::{Options, ProbeCommand, SledKv, open_probe};
 use whimbrel_transport::BindError;
 
 use crate::config::LogFormat;
 use crate::failure::EXIT_CODES;
 use crate::init::{self, Init};
-use crate::{Exit, Failure, Ready, RunError, Settings, clock, config, identity};
+use crate::{Exit, Failure, Ready, RelayKv, RunError, Settings, clock, config, identity};
 
 /// What a signal that ends a process without its consent comes to.
 const INTERRUPTED: i32 = 130;
@@ -345,7 +345,12 @@ fn run(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     } else if days_left(&identity)? < RENEW_BEFORE_DAYS {
         tracing::warn!(days = days_left(&identity)?, "the online certificate ends soon; see `whimbrel-relay renew`");
     }
-    let store = open_store(&settings, prefix)?;
+    let store = if settings.in_memory {
+        tracing::warn!("the store is in memory: nothing outlives this process");
+        RelayKv::Memory(MemoryKv::in_memory().map_err(|error| store_failure(&settings, &error))?)
+    } else {
+        RelayKv::Disk(Box::new(open_store(&settings, prefix)?))
+    };
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, |cores| cores.get().max(WORKERS_MIN));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

@@ -157,6 +157,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// Peer relays that are pinned here.
     pub peers: Vec<RelayLink>,
+    /// Whether the store is in memory alone, to measure and to try things: all of it is gone with the process.
+    pub in_memory: bool,
     /// The store's page cache.
     pub cache_bytes: u64,
     /// Links at once.
@@ -327,11 +329,14 @@ impl Reader {
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
         let peers = self.peers(&parsed.peers, domain.as_ref());
-        if let Some(url) = &parsed.store.url {
-            let known =
-                |text: &str| if text == "sled:" { Ok(()) } else { Err("unknown store, expected `sled:`".to_owned()) };
-            let _noted = self.text(url, known);
-        }
+        let in_memory = parsed.store.url.as_ref().and_then(|url| {
+            self.text(url, |text| match text {
+                "sled:" => Ok(false),
+                // Not offered to whoever mistypes: nobody is to lose a relay's data by a guess.
+                "memory:" => Ok(true),
+                _ => Err("unknown store, expected `sled:`".to_owned()),
+            })
+        });
         let cache_bytes = self.size(parsed.store.cache, CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN);
         let log_bounds = LogBounds {
             entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
@@ -351,6 +356,7 @@ impl Reader {
             listen,
             advertise,
             peers,
+            in_memory: in_memory.unwrap_or_default(),
             cache_bytes,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,

@@ -16,7 +16,8 @@ use whimbrel_protocol::limits;
 use whimbrel_relay::store::kv::Committer;
 use whimbrel_relay::store::{Command, Conflict, Disk, Outcome, StoreError};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
-use whimbrel_storage_runtime::SledKv;
+
+use crate::RelayKv;
 
 type Decided = Result<Vec<Result<Outcome, Conflict>>, StoreError>;
 
@@ -42,7 +43,7 @@ pub struct ThreadDisk<K> {
 }
 
 /// The disk of a real relay.
-pub type SledDisk = ThreadDisk<SledKv>;
+pub type RelayDisk = ThreadDisk<RelayKv>;
 
 /// The writer's thread; ends when its [`ThreadDisk`] is dropped, or with the store's first failure.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! Owns: sockets, the disk's one writer, tasks, signals, the configuration file, the identity's files.
 //! Never: decides what a relay does with a frame (`whimbrel-relay`).
 //! Map: `cli` (commands), `config` (the file), `init` and `identity` (keys on disk), `run` (one process from open to
-//! close), `serve` (links), `links` and `disk` (ports), `clock` (the only file that reads one).
+//! close), `serve` (links), `links`, `disk` and `kv` (ports), `clock` (the only file that reads one).
 //! Rules: docs/operate/.
 
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod disk;
 mod failure;
 pub mod identity;
 mod init;
+mod kv;
 mod links;
 pub mod run;
 mod serve;
@@ -19,4 +20,5 @@ mod timers;
 
 pub use config::Settings;
 pub use failure::{Exit, Failure};
+pub use kv::RelayKv;
 pub use run::{Ready, RunError, run};

@@ -14,15 +14,14 @@ use whimbrel_protocol::limits;
 use whimbrel_relay::store::KvStore;
 use whimbrel_relay::{OpenError, Ports, Relay};
 use whimbrel_storage::StorageError;
-use whimbrel_storage_runtime::SledKv;
 use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError};
 
-use crate::Settings;
 use crate::clock::{self, Clock};
-use crate::disk::{SledDisk, Writer};
+use crate::disk::{RelayDisk, Writer};
 use crate::links::LinkTable;
 use crate::serve::{self, Server};
 use crate::timers::Timers;
+use crate::{RelayKv, Settings};
 
 /// Why a relay did not start, or ended otherwise than it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +47,12 @@ pub enum RunError {
 /// The ports of a real relay.
 #[derive(Debug)]
 pub(crate) struct Real {
-    store: KvStore<SledDisk>,
+    store: KvStore<RelayDisk>,
     links: Arc<LinkTable>,
 }
 
 impl Ports for Real {
-    type Store = KvStore<SledDisk>;
+    type Store = KvStore<RelayDisk>;
     type Links = LinkTable;
 
     fn store(&self) -> &Self::Store {
@@ -86,7 +85,7 @@ pub struct Ready {
 pub async fn run(
     settings: &Settings,
     identity: &RelayIdentity,
-    store: SledKv,
+    store: RelayKv,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(Ready),
 ) -> Result<(), RunError> {
@@ -98,7 +97,7 @@ pub async fn run(
             return Err(error);
         }
     };
-    let (disk, mut writer) = SledDisk::start(store)?;
+    let (disk, mut writer) = RelayDisk::start(store)?;
     let _guard = writer.guard()?;
     let outcome = until_stopped(settings, identity, &sockets, (disk, &mut writer), clock, stop, ready).await;
     // Everything that held the store is gone: it is closed whatever came before.
@@ -131,7 +130,7 @@ async fn until_stopped(
     settings: &Settings,
     identity: &RelayIdentity,
     sockets: &Sockets,
-    (disk, writer): (SledDisk, &mut Writer<SledKv>),
+    (disk, writer): (RelayDisk, &mut Writer<RelayKv>),
     clock: Clock,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(Ready),

@@ -199,3 +199,12 @@ fn no_text_makes_the_reader_panic() {
         assert!(parse(odd).is_err());
     }
 }
+
+#[test]
+fn a_store_in_memory_is_asked_for_by_name_only() {
+    let store = |url: &str| parse(&format!("[relay]\ndomain = \"a.example\"\n[store]\nurl = \"{url}\"\n"));
+    assert!(store("memory:").unwrap().in_memory);
+    assert!(!store("sled:").unwrap().in_memory);
+    assert!(!parse("[relay]\ndomain = \"a.example\"\n").unwrap().in_memory);
+    assert!(!store("mem:").unwrap_err().text().contains("memory:`"), "it is not offered");
+}

@@ -20,15 +20,15 @@ struct OnSled {
 }
 
 impl OnSled {
-    fn open(&mut self) -> KvStore<SledDisk> {
-        let (disk, writer) = SledDisk::start(SledKv::open(self.dir.path(), Options::default()).unwrap()).unwrap();
+    fn open(&mut self) -> KvStore<ThreadDisk<SledKv>> {
+        let (disk, writer) = ThreadDisk::start(SledKv::open(self.dir.path(), Options::default()).unwrap()).unwrap();
         self.writers.push(writer);
         KvStore::new(disk)
     }
 }
 
 impl Fixture for OnSled {
-    type Store = KvStore<SledDisk>;
+    type Store = KvStore<ThreadDisk<SledKv>>;
 
     fn fresh(&mut self) -> Self::Store {
         self.dir = TempDir::new().unwrap();
