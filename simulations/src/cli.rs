@@ -1,7 +1,9 @@
 //! The command line: run a scenario, check it, list what there is; soak, replay, shrink; judge the judge.
 //! Owns: arguments, what is printed, exit codes: 0 well, 1 a promise was broken, 2 the scenario or the call is wrong.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -67,6 +69,13 @@ enum Verb {
         /// The folder they are in.
         #[arg(default_value = SCENARIOS)]
         folder: PathBuf,
+    },
+    /// Measures a real relay under load; its own arguments: `whimbrel-sim load --help`.
+    #[command(disable_help_flag = true)]
+    Load {
+        /// As `whimbrel-load` takes them: a row, and what to do with it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ROW")]
+        args: Vec<OsString>,
     },
 }
 
@@ -182,6 +191,7 @@ impl Args {
                 Ok(WELL)
             }
             Verb::List { folder } => list(&folder),
+            Verb::Load { args } => load(&args),
         }
     }
 }
@@ -397,6 +407,15 @@ fn list(folder: &Path) -> anyhow::Result<u8> {
         say(&format!("{}  {about}\n", file.display()))?;
     }
     Ok(WELL)
+}
+
+/// Hands over to the load generator, a program of its own: sockets and clocks have no place in the simulator's.
+fn load(args: &[OsString]) -> anyhow::Result<u8> {
+    let program = std::env::current_exe().context("cannot find the running program")?.with_file_name("whimbrel-load");
+    let missing = || format!("{} is not there; build it with `cargo build --release`", program.display());
+    let status = Command::new(&program).args(args).status().with_context(missing)?;
+    // Ended by a signal, it has measured nothing.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(USAGE))
 }
 
 fn say(text: &str) -> anyhow::Result<()> {

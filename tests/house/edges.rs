@@ -53,6 +53,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             "whimbrel-sim",
             &["whimbrel-protocol", "whimbrel-storage", "whimbrel-crypto", "whimbrel-node", "whimbrel-relay"],
         ),
+        // It measures relays from outside, as processes: it knows their words, their TLS, and nothing of what is in them.
+        ("whimbrel-load", &["whimbrel-protocol", "whimbrel-crypto", "whimbrel-transport"]),
         ("whimbrel-tests", &[]),
     ])
 }

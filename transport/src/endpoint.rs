@@ -25,7 +25,7 @@ use crate::{Clock, CloseCode, CloseReason, Identity, Link, Peer, config, provide
 /// Asked for per socket; the system grants what it allows. The default of 208 KiB drops bursts even on loopback.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 /// TLS wants a name; it is never sent and never judged (RFC 2606 §2).
-const NO_NAME: &str = "relay.invalid";
+pub(crate) const NO_NAME: &str = "relay.invalid";
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +175,11 @@ impl Endpoint {
         Ok(Self { quic, identity, provider, clock, handshakes: Arc::default() })
     }
 
+    /// The same socket on behalf of somebody else: dials by this handle show `identity`. What is accepted stays as it was.
+    pub fn showing(&self, identity: Identity) -> Self {
+        Self { identity, ..self.clone() }
+    }
+
     /// The address the socket is bound to.
     ///
     /// # Errors
@@ -301,7 +306,7 @@ fn refusal(to: &RelayLink, mistrust: Option<&Mistrust>, reason: CloseReason) -> 
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+pub(crate) fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {

@@ -2,8 +2,9 @@
 //! Owns: sockets, TLS 1.3 with pinned relay identities, one stream of frames per link, its queue and its bounds.
 //! Never: reads a clock (validity is judged by the one handed in), knows what a frame is for, keeps a link alive: the
 //! heartbeat does. Map: `identity` (who we are), `verify` (who they are), `config`, `endpoint` (dial, accept), `link`,
-//! `send`, `receive`. Rules: docs/protocol/links.md.
+//! `send`, `receive`; `bare` is the library without us, to measure ourselves by. Rules: docs/protocol/links.md.
 
+pub mod bare;
 mod config;
 mod endpoint;
 mod identity;
