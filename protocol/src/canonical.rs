@@ -41,11 +41,16 @@ pub enum CanonicalError {
 /// holds them to it.
 pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let Ok(()) = minicbor::encode(value, &mut bytes).map_err(|error| {
+    encode_onto(value, &mut bytes);
+    bytes
+}
+
+/// Encodes a value behind what is there.
+pub(crate) fn encode_onto<T: Encode<()>>(value: &T, bytes: &mut Vec<u8>) {
+    let Ok(()) = minicbor::encode(value, bytes).map_err(|error| {
         // Writing to a vector cannot fail and no encoder here makes errors of its own.
         unreachable_encoding(&error.to_string())
     });
-    bytes
 }
 
 fn unreachable_encoding(what: &str) -> std::convert::Infallible {

@@ -8,22 +8,27 @@ use crate::frame::{Frame, FrameError};
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 6;
 
+/// Room for a text message's frames, so that encoding one allocates once.
+const FRAME_BYTES_USUAL: usize = 512;
+
 /// The frame as it goes on a stream.
 ///
 /// # Errors
 /// [`FrameError::Oversize`] when the body is over its kind's bound: the peer would refuse it.
 pub fn encode(frame: &Frame) -> Result<Vec<u8>, FrameError> {
-    let body = frame.encode_body();
     let (kind, max) = (frame.kind(), Frame::body_bytes_max(frame.kind()));
-    match u32::try_from(body.len()) {
-        Ok(length) if body.len() <= max => {
-            let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-            bytes.extend_from_slice(&kind.to_be_bytes());
-            bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(&body);
+    // The length is not known before the body: its place is kept, so that nothing is written or copied twice.
+    let mut bytes = Vec::with_capacity(FRAME_BYTES_USUAL);
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    frame.encode_body(&mut bytes);
+    let found = bytes.len() - HEADER_BYTES;
+    match (u32::try_from(found), bytes.get_mut(2..HEADER_BYTES)) {
+        (Ok(length), Some(place)) if found <= max => {
+            place.copy_from_slice(&length.to_be_bytes());
             Ok(bytes)
         }
-        _ => Err(FrameError::Oversize { kind, found: body.len(), max }),
+        _ => Err(FrameError::Oversize { kind, found, max }),
     }
 }
 

@@ -131,10 +131,11 @@ macro_rules! frames {
                 }
             }
 
-            pub(crate) fn encode_body(&self) -> Vec<u8> {
+            /// Encodes the body behind what is there.
+            pub(crate) fn encode_body(&self, bytes: &mut Vec<u8>) {
                 match self {
-                    $(Self::$name(words) => canonical::encode(words),)*
-                    Self::Unknown(_) => Vec::new(),
+                    $(Self::$name(words) => canonical::encode_onto(words, bytes),)*
+                    Self::Unknown(_) => {}
                 }
             }
 

@@ -26,8 +26,6 @@ use crate::{Exit, Failure, Ready, RelayKv, RunError, Settings, clock, config, id
 
 /// What a signal that ends a process without its consent comes to.
 const INTERRUPTED: i32 = 130;
-/// Threads for links: sockets must not stand still because two of them wait for the disk.
-const WORKERS_MIN: usize = 4;
 const DAY_SECS: u64 = 24 * 3_600;
 /// From here on `check` warns that the online certificate should be renewed.
 const RENEW_BEFORE_DAYS: u64 = 21;
@@ -351,7 +349,9 @@ fn run(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     } else {
         RelayKv::Disk(Box::new(open_store(&settings, prefix)?))
     };
-    let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, |cores| cores.get().max(WORKERS_MIN));
+    // One a core: more of them wake each other for every message (docs/adr/0016). Whatever waits for the disk longer
+    // than a read has the store's thread.
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()

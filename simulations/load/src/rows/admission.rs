@@ -98,6 +98,8 @@ async fn stored(line: &mut Line) -> anyhow::Result<()> {
         match line.next().await? {
             Frame::Stored(_) => return Ok(()),
             Frame::Push(push) => line.take(&push),
+            // Left over from a claim.
+            Frame::Stocked(_) => {}
             other => bail!("a message was answered with {other:?}"),
         }
     }
