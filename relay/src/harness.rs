@@ -80,8 +80,8 @@ impl Disk for SlowDisk {
         .await
     }
 
-    fn unsynced(&self) -> bool {
-        self.state.lock().unwrap().committer.unsynced().load(std::sync::atomic::Ordering::SeqCst)
+    fn unsynced(&self) -> Arc<crate::store::kv::Unsynced> {
+        self.state.lock().unwrap().committer.unsynced()
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use whimbrel_relay::store::command::{Command, Conflict, Outcome};
-use whimbrel_relay::store::kv::Committer;
+use whimbrel_relay::store::kv::{Committer, Unsynced};
 use whimbrel_relay::store::{Disk, StoreError};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Batch, Kv, MemoryEngine, Op, Order, OrderedKv, Reads, Row, StorageError};
@@ -416,8 +416,8 @@ impl Disk for RelayDisk {
         Slot::wait(slot).await
     }
 
-    fn unsynced(&self) -> bool {
-        lock(&self.desk).committer.unsynced().load(Ordering::SeqCst)
+    fn unsynced(&self) -> Arc<Unsynced> {
+        lock(&self.desk).committer.unsynced()
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

@@ -7,13 +7,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use whimbrel_protocol::limits;
-use whimbrel_relay::store::kv::Committer;
+use whimbrel_relay::store::kv::{Committer, Unsynced};
 use whimbrel_relay::store::{Command, Conflict, Disk, Outcome, StoreError};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
@@ -39,7 +39,7 @@ pub struct ThreadDisk<K> {
     kv: Arc<K>,
     calls: mpsc::Sender<Call>,
     failure: watch::Sender<Option<String>>,
-    unsynced: Arc<AtomicBool>,
+    unsynced: Arc<Unsynced>,
 }
 
 /// The disk of a real relay.
@@ -125,8 +125,8 @@ impl<K: OrderedKv + 'static> Disk for ThreadDisk<K> {
         decided.await.map_err(|_| stopped())?
     }
 
-    fn unsynced(&self) -> bool {
-        self.unsynced.load(Ordering::SeqCst)
+    fn unsynced(&self) -> Arc<Unsynced> {
+        Arc::clone(&self.unsynced)
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

@@ -3,7 +3,6 @@
 //! Never: decides a command (`kv`).
 
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use whimbrel_protocol::id::{
@@ -14,7 +13,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
-use super::kv::{self, Committer};
+use super::kv::{self, Committer, Unsynced};
 use super::{
     Account, Command, Conflict, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Outcome, Pin,
     Store, StoreError,
@@ -29,8 +28,8 @@ pub trait Disk: Send + Sync + 'static {
         commands: Vec<Command>,
     ) -> impl Future<Output = Result<Vec<Result<Outcome, Conflict>>, StoreError>> + Send;
 
-    /// Whether rows can be read that a crash could still take back: applied, and not synced yet.
-    fn unsynced(&self) -> bool;
+    /// What can be read that a crash could still take back: applied, and not synced yet.
+    fn unsynced(&self) -> Arc<Unsynced>;
 
     /// Runs a query on the rows as they are now: every command answered so far is seen, and some that are not.
     fn read<T, Q>(&self, query: Q) -> impl Future<Output = Result<T, StoreError>> + Send
@@ -56,8 +55,10 @@ impl<D: Disk> KvStore<D> {
 
     /// What is to leave this relay, once it is durable: an entry that was shown at its place and then lost would leave
     /// the place to another, and whoever saw the first would take the second for it.
-    async fn durable<T>(&self, found: T) -> Result<T, StoreError> {
-        if self.0.unsynced() && !planted::active(Bug::ReadUnsynced) {
+    ///
+    /// To be asked after it was read: `may_vanish` tells whether any of it could still be taken back.
+    async fn durable<T>(&self, found: T, may_vanish: impl FnOnce(&T, &Unsynced) -> bool) -> Result<T, StoreError> {
+        if may_vanish(&found, &self.0.unsynced()) && !planted::active(Bug::ReadUnsynced) {
             // Answered after a sync, and after all that was applied before.
             self.0.commit(Vec::new()).await?;
         }
@@ -109,7 +110,10 @@ impl<D: Disk> Store for KvStore<D> {
         limit: usize,
         bytes_max: usize,
     ) -> Result<LogPage, StoreError> {
-        self.durable(self.0.read(move |reads| kv::log_page(reads, log, after, limit, bytes_max)).await?).await
+        let page = self.0.read(move |reads| kv::log_page(reads, log, after, limit, bytes_max)).await?;
+        // Under load something is unsynced nearly always, and a device that comes in reads all its logs: it waits for
+        // those alone that just got something.
+        self.durable(page, |page, unsynced| page.upto > after && unsynced.has(log)).await
     }
 
     async fn device_logs(
@@ -142,7 +146,8 @@ impl<D: Disk> Store for KvStore<D> {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Vec<Outbound>, StoreError> {
-        self.durable(self.0.read(move |reads| kv::outbound(reads, &peer, after, limit, bytes_max)).await?).await
+        let rows = self.0.read(move |reads| kv::outbound(reads, &peer, after, limit, bytes_max)).await?;
+        self.durable(rows, |rows, unsynced| rows.iter().any(|row| unsynced.has(row.key.log))).await
     }
 
     async fn waiting_peers(&self, after: Option<Domain>, limit: usize) -> Result<Vec<Domain>, StoreError> {
@@ -189,9 +194,9 @@ impl<K: OrderedKv + 'static> Disk for InlineDisk<K> {
         Ok(outcomes)
     }
 
-    fn unsynced(&self) -> bool {
+    fn unsynced(&self) -> Arc<Unsynced> {
         // Whoever applies holds the lock until it has synced, unless that failed.
-        self.committer.lock().unwrap_or_else(PoisonError::into_inner).unsynced().load(Ordering::SeqCst)
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).unsynced()
     }
 
     async fn read<T, Q>(&self, query: Q) -> Result<T, StoreError>

@@ -10,9 +10,9 @@ mod rows;
 mod threads;
 mod trim;
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
@@ -22,7 +22,7 @@ pub use self::reads::{
     thread_by_tag, thread_rows, waiting_peers,
 };
 pub use self::recent::Recent;
-use super::{Command, Conflict, Outcome, StoreError};
+use super::{Command, Conflict, LogId, Outcome, StoreError};
 
 /// Why one command was not done.
 enum Fault {
@@ -104,7 +104,47 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
 pub struct Committer<K> {
     kv: K,
     recent: Recent,
-    unsynced: Arc<AtomicBool>,
+    unsynced: Arc<Unsynced>,
+}
+
+/// The logs with entries that can be read and that a crash could still take back.
+#[derive(Debug, Default)]
+pub struct Unsynced {
+    logs: Mutex<BTreeSet<LogId>>,
+}
+
+impl Unsynced {
+    /// Whether this log has such entries. Asked after a read, it speaks for all that was read: a log is noted before
+    /// anybody can read what is new in it, and forgotten after the sync.
+    pub fn has(&self, log: LogId) -> bool {
+        self.logs().contains(&log)
+    }
+
+    fn note(&self, outcomes: &[Result<Outcome, Conflict>]) {
+        let mut logs = self.logs();
+        for outcome in outcomes.iter().flatten() {
+            match outcome {
+                Outcome::Appended(appended) => {
+                    logs.insert(appended.log);
+                }
+                Outcome::Opened(opened) => {
+                    // Its outbound row names the thread's log.
+                    logs.insert(opened.log);
+                    logs.extend(&opened.inboxes);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn forget(&self) {
+        self.logs().clear();
+    }
+
+    fn logs(&self) -> MutexGuard<'_, BTreeSet<LogId>> {
+        // Each change is one call of the set.
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
@@ -113,8 +153,8 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
         Self { kv, recent: Recent::new(limits::RECENT_IDS_CACHED), unsynced: Arc::default() }
     }
 
-    /// Set while rows can be read that a crash could still take back ([`super::Disk::unsynced`]).
-    pub fn unsynced(&self) -> Arc<AtomicBool> {
+    /// What can be read that a crash could still take back ([`super::Disk::unsynced`]).
+    pub fn unsynced(&self) -> Arc<Unsynced> {
         Arc::clone(&self.unsynced)
     }
 
@@ -131,7 +171,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
             let decided = decide(&*self.kv, group, &mut self.recent).and_then(|(batch, decided)| {
                 if !batch.is_empty() {
                     // Before anybody can read it.
-                    self.unsynced.store(true, Ordering::SeqCst);
+                    self.unsynced.note(&decided);
                     self.kv.apply(&batch)?;
                 }
                 Ok(decided)
@@ -154,7 +194,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
     /// Always fatal.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.kv.sync().map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.unsynced.store(false, Ordering::SeqCst);
+        self.unsynced.forget();
         Ok(())
     }
 }
