@@ -92,6 +92,8 @@ pub const AUTHOR_WINDOW: usize = 256;
 pub const LOG_IDS_REMEMBERED: usize = 4_096;
 /// Envelope ids a relay keeps at hand over all logs, beside those on its disk: 16 MiB of them.
 pub const RECENT_IDS_CACHED: usize = 262_144;
+/// Rows a relay's writer keeps at hand, in bytes: what every message asks for of some 30,000 threads.
+pub const HOT_BYTES_CACHED: usize = 16 * 1024 * 1024;
 /// Entries dropped by one trim; what is more goes with the next.
 pub const TRIM_ENTRIES_MAX: u64 = 1_024;
 /// Cursors move in a relay's memory and are written so much later, many at once; a crash costs a redelivery.

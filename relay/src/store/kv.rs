@@ -1,9 +1,10 @@
 //! Ordered keys: the one mapping of the store's commands and reads to ordered rows, as pure functions.
-//! Owns: the group decision, the ids it keeps at hand, the writer that applies a group.
+//! Owns: the group decision, the ids and rows it keeps at hand, the writer that applies a group.
 //! Never: waits, starts a thread, reads a clock. The rows are in `rows`, the rules in `accounts` and `threads`.
 //! Limits: `limits::GROUP_BYTES_MAX`, `limits::LOG_IDS_REMEMBERED`, `limits::RECENT_IDS_CACHED`.
 
 mod accounts;
+mod hot;
 mod reads;
 mod recent;
 mod rows;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
 
+use self::hot::Hot;
 pub use self::reads::{
     account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
     thread_by_tag, thread_rows, waiting_peers,
@@ -104,6 +106,7 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
 pub struct Committer<K> {
     kv: K,
     recent: Recent,
+    hot: Hot,
     unsynced: Arc<Unsynced>,
 }
 
@@ -150,7 +153,8 @@ impl Unsynced {
 impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
     /// The writer of these rows; there must be no other.
     pub fn new(kv: K) -> Self {
-        Self { kv, recent: Recent::new(limits::RECENT_IDS_CACHED), unsynced: Arc::default() }
+        let recent = Recent::new(limits::RECENT_IDS_CACHED);
+        Self { kv, recent, hot: Hot::default(), unsynced: Arc::default() }
     }
 
     /// What can be read that a crash could still take back ([`super::Disk::unsynced`]).
@@ -168,11 +172,12 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
         let mut rest = commands;
         while !rest.is_empty() {
             let (group, others) = rest.split_at(group_len(rest));
-            let decided = decide(&*self.kv, group, &mut self.recent).and_then(|(batch, decided)| {
+            let decided = decide(&self.hot.over(&*self.kv), group, &mut self.recent).and_then(|(batch, decided)| {
                 if !batch.is_empty() {
                     // Before anybody can read it.
                     self.unsynced.note(&decided);
                     self.kv.apply(&batch)?;
+                    self.hot.applied(&batch);
                 }
                 Ok(decided)
             });
@@ -180,6 +185,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
                 Ok(decided) => outcomes.extend(decided),
                 Err(error) => {
                     self.recent.forget();
+                    self.hot.forget();
                     return Err(error.into());
                 }
             }

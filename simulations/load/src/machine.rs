@@ -64,8 +64,18 @@ impl Process {
 
     /// Seconds its threads, also those that ended, had a core, in both modes.
     pub(crate) fn cpu_s(self) -> anyhow::Result<f64> {
-        let ticks = cpu_ticks(&self.read("stat")?).context("/proc/PID/stat has another form")?;
-        Ok(ticks as f64 / clock_ticks_per_second() as f64)
+        self.ticks().map(|(own, _)| own)
+    }
+
+    /// The same, with its children that have ended: opening a store may take a trial in one.
+    pub(crate) fn cpu_s_with_children(self) -> anyhow::Result<f64> {
+        self.ticks().map(|(own, children)| own + children)
+    }
+
+    fn ticks(self) -> anyhow::Result<(f64, f64)> {
+        let (own, children) = cpu_ticks(&self.read("stat")?).context("/proc/PID/stat has another form")?;
+        let second = clock_ticks_per_second() as f64;
+        Ok((own as f64 / second, children as f64 / second))
     }
 
     /// Bytes of its memory that are in the machine's.
@@ -83,13 +93,13 @@ impl Process {
     }
 }
 
-/// User and system time, fields 14 and 15. The second field is a name that may hold anything but ends with the last
-/// parenthesis.
-fn cpu_ticks(stat: &str) -> Option<u64> {
+/// User and system time, fields 14 and 15, and that of children waited for, fields 16 and 17. The second field is a name
+/// that may hold anything but ends with the last parenthesis.
+fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11);
-    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
-    Some(user + system)
+    let mut fields = fields.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
+    let mut both = || Some(fields.next()?? + fields.next()??);
+    Some((both()?, both()?))
 }
 
 /// Bytes that the files of a folder take on the disk.
@@ -125,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_move_the_fields() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 120 0 0 0 250 31 0 0 20 0 5 0 1 1 1";
-        assert_eq!(cpu_ticks(stat), Some(281));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 120 0 0 0 250 31 4 2 20 0 5 0 1 1 1";
+        assert_eq!(cpu_ticks(stat), Some((281, 6)));
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
     }
 

@@ -133,11 +133,13 @@ impl Measured {
         }
     }
 
-    /// Ends and starts it again, if it is ours: what came before leaves nothing in its memory.
-    pub(crate) fn restart(&mut self, machine: &Machine) -> anyhow::Result<()> {
+    /// Ends and starts it again, if it is ours and keeps something: what came before leaves nothing in its memory.
+    pub(crate) fn restart(&mut self, stage: &Stage) -> anyhow::Result<()> {
         match self {
-            Self::Own { relay, .. } => relay.stop().and_then(|()| relay.start(machine)),
-            Self::Other { .. } => Ok(()),
+            Self::Own { relay, .. } if stage.store != "memory" => {
+                relay.stop().and_then(|()| relay.start(&stage.machine))
+            }
+            _ => Ok(()),
         }
     }
 

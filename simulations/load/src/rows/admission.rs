@@ -34,7 +34,7 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     let mut people = crowd::people(PEOPLE + 1)?;
     let friend = people.pop().context("nobody")?;
     befriended(&way, &people, &friend).await?;
-    relay.restart(&stage.machine)?;
+    relay.restart(stage)?;
 
     let way = Way::open(relay.link())?;
     let counters = Arc::new(Counters::default());

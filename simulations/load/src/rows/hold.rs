@@ -53,15 +53,18 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     } else {
         None
     };
-    let sled = stage.store == "sled";
     let lost = got.iter().map(|got| got.lost_of(each)).sum();
     let store = per_100k(end.cpu_s - begin.cpu_s, stored);
     let drain = per_100k(drained.cpu_s - before.cpu_s, pushed);
-    let budget = if stage.store == "fjall" { Budget::most(5.0) } else { Budget::most(6.0) };
+    let (store_budget, disk_budget) = match stage.store.as_str() {
+        "sled" => (Budget::most(6.0), Budget::most(4.0)),
+        "fjall" => (Budget::most(5.0), Budget::most(1.5)),
+        _ => (Budget::default(), Budget::default()),
+    };
     let mut figures = vec![
         Figure::new("R5.store", "hold: store, relay CPU s per 100k", store, "CPU s/100k")
             .over(&stage.store)
-            .judged(floor, budget)
+            .judged(floor, store_budget)
             .lost(lost)
             .with("messages", stored)
             .with_number("messages_per_s", stored as f64 / took.as_secs_f64())
@@ -80,7 +83,7 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
         figures.push(
             Figure::new("R5.disk", "hold: disk of a held message, times its payload", times, "x payload")
                 .over(&stage.store)
-                .judged(None, Budget::most(if sled { 4.0 } else { 1.5 }))
+                .judged(None, disk_budget)
                 .with("payload_bytes", ENTRY_BYTES)
                 .with("store_bytes", full)
                 .with("store_bytes_after_trimming", trimmed),

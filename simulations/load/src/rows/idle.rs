@@ -28,7 +28,7 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
         drop(line?);
     }
     drop(registering);
-    relay.restart(&stage.machine)?;
+    relay.restart(stage)?;
 
     let way = Way::open(relay.link())?;
     let process = relay.process()?;

@@ -55,7 +55,7 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     // It serves when it takes somebody in.
     let stranger = crowd::people(2 * PAIRS + 1)?.pop().context("nobody")?;
     drop(way.register(&stranger).await?);
-    let (cpu_s, took) = (relay.process()?.cpu_s()?, clock::now() - began);
+    let (cpu_s, took) = (relay.process()?.cpu_s_with_children()?, clock::now() - began);
     let got = read_all(&way, &readers).await?;
     let pushed: u64 = got.iter().map(|got| got.messages).sum();
     let lost = got.iter().zip(&stored).map(|(got, stored)| got.lost_of(stored.load(Ordering::Relaxed))).sum();

@@ -27,8 +27,8 @@ use crate::figure::{Budget, Figure, Latencies};
 
 /// Between two messages.
 const EVERY: Duration = Duration::from_millis(1);
-/// Syncs of the floor.
-const SYNCS: u32 = 1_000;
+/// Syncs of the floor, before and again after.
+const SYNCS: u32 = 500;
 
 pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     let relay = stage.relay(2 * stage.pairs + 64, 100_000)?;
@@ -39,6 +39,11 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
         let (say, said) = mpsc::channel(1_024);
         alices.push((say, tokio::spawn(alice_of(alice, Mouth::new(thread), said, stored.clone()))));
         bobs.push(tokio::spawn(bob_of(bob)));
+    }
+    // Half of the floor's syncs before and half after: a disk that others use is not the same for long.
+    let mut syncs = Latencies::default();
+    if stage.floor {
+        sync(relay.folder(stage), &mut syncs)?;
     }
     let messages = u64::try_from(stage.time.as_millis() / EVERY.as_millis())?;
     let process = relay.process()?;
@@ -68,9 +73,9 @@ pub(crate) async fn measure(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     }
     let p50 = latencies.quantile_ms(0.5).context("nothing arrived")?;
     let floor = if stage.floor {
-        let echo = echo_floor(stage).await?;
-        let sync = sync_floor(relay.folder(stage))?;
-        Some((echo, if stage.store == "memory" { 0.0 } else { sync }))
+        sync(relay.folder(stage), &mut syncs)?;
+        let sync = syncs.quantile_ms(0.5).context("no sync")?;
+        Some((echo_floor(stage).await?, if stage.store == "memory" { 0.0 } else { sync }))
     } else {
         None
     };
@@ -186,19 +191,17 @@ async fn echo_floor(stage: &Stage) -> anyhow::Result<f64> {
     latencies.quantile_ms(0.5).context("no echo")
 }
 
-/// One sync of a message's bytes in a file that has its size already, as an engine's log has: p50 in milliseconds.
-fn sync_floor(folder: &Path) -> anyhow::Result<f64> {
+/// Syncs of a message's bytes in a file that has its size already, as an engine's log has.
+fn sync(folder: &Path, latencies: &mut Latencies) -> anyhow::Result<()> {
     let path = folder.join("sync");
     let mut file = File::create(&path)?;
     file.write_all(&vec![0; ENTRY_BYTES * SYNCS as usize])?;
     file.sync_all()?;
-    let mut latencies = Latencies::default();
     for turn in 0..SYNCS {
         let begin = clock::now();
         file.write_all_at(&[7; ENTRY_BYTES], u64::from(turn) * ENTRY_BYTES as u64)?;
         file.sync_data()?;
         latencies.add(clock::now() - begin);
     }
-    std::fs::remove_file(&path)?;
-    latencies.quantile_ms(0.5).context("no sync")
+    Ok(std::fs::remove_file(&path)?)
 }
