@@ -349,8 +349,8 @@ fn run(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     } else {
         RelayKv::Disk(Box::new(open_store(&settings, prefix)?))
     };
-    // One a core: more of them wake each other for every message (docs/adr/0016). Whatever waits for the disk longer
-    // than a read has the store's thread.
+    // One a core: more of them wake each other for every message (docs/adr/0016-the-hot-path-by-its-profile.md). Whatever
+    // waits for the disk longer than a read has the store's thread.
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

@@ -39,7 +39,10 @@ impl Running {
 
     /// The next line it prints.
     pub(crate) fn line(&self, wait_max: Duration) -> anyhow::Result<String> {
-        self.lines.recv_timeout(wait_max).context("the process said nothing in time")
+        self.lines.recv_timeout(wait_max).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => anyhow::anyhow!("it said nothing in time"),
+            mpsc::RecvTimeoutError::Disconnected => anyhow::anyhow!("it ended"),
+        })
     }
 
     pub(crate) fn process(&self) -> Process {
