@@ -128,6 +128,11 @@ impl Platter {
         Torn { lost: unsynced - kept, kept }
     }
 
+    /// Whether a crash could take anything back.
+    pub fn unsynced(&self) -> bool {
+        self.medium.rows.unsynced() > 0
+    }
+
     /// From now on everything takes so many times as long.
     pub fn slow(&mut self, times: u32) {
         self.slow = times.max(1);

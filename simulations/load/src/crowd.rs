@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::timeout;
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryHash, Seed, link};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryHash, Seed, TransportProof, link};
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::id::{
     AccountId, DeviceId, DeviceIndex, Epoch, InviteToken, LogHash, Name, ParticipantsTag, RequestId, Sequence, ThreadId,
@@ -57,8 +57,8 @@ impl Person {
         let (device_key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
         let recovery = RecoveryHash::from_bytes(chance.bytes());
         let mut log = AccountLog::genesis(&identity, recovery, Hlc::default(), &mut chance);
-        let (first, second) = (device_key.public(), transport.public());
-        log.add_device(&identity, DeviceIndex::FIRST, first, second, "load", Hlc::default())?;
+        let proof = TransportProof::make(&transport, log.account(), DeviceIndex::FIRST, &device_key.public());
+        log.add_device(&identity, DeviceIndex::FIRST, device_key.public(), proof, "load", Hlc::default())?;
         Ok(Self {
             name: format!("p{number}").parse()?,
             device: DeviceId { account: log.account(), index: DeviceIndex::FIRST },
@@ -226,6 +226,8 @@ impl Line {
                     self.got.upto = self.got.upto.max(entry.sequence.get());
                 }
                 EntryBody::Invitation(_) => self.got.invitations += 1,
+                // Another relay refused something, and there is no other relay.
+                EntryBody::Undelivered(_) => {}
             }
         }
     }

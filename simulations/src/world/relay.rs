@@ -9,7 +9,7 @@ use std::time::Duration;
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{Frame, limits};
-use whimbrel_relay::store::{Disk as _, KvStore};
+use whimbrel_relay::store::KvStore;
 use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError};
 
 use super::Event;
@@ -428,7 +428,7 @@ impl RelayProcess {
             }
         }
         let mut failed = Vec::new();
-        let unsynced = life.disk.unsynced();
+        let unsynced = self.platter.unsynced();
         {
             let mut board = life.links.board();
             board.now = engine.now();
