@@ -10,11 +10,11 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::Stopwatch;
 use crate::engine::Seed;
-use crate::scenario::{Crypto, Scenario};
+use crate::ran::Ran;
+use crate::scenario::{Crypto, SEED_MAX, Scenario};
 use crate::shrink::shrink;
-use crate::soak::{self, Case, Orders, Ran};
+use crate::soak::{self, Case, Orders};
 use crate::summary::Summary;
-use crate::world::World;
 
 /// Every promise held.
 pub const WELL: u8 = 0;
@@ -23,8 +23,10 @@ pub const BROKEN: u8 = 1;
 /// The scenario or the call is wrong.
 pub const USAGE: u8 = 2;
 
-/// Where scenarios are when nobody says.
+/// Where scenarios are when nobody says: in the repository, whose top is where most commands are given.
 const SCENARIOS: &str = "simulations/scenarios";
+/// So many broken promises of one world of a soak are told in words; the rest are counted.
+const WORDS_MAX: usize = 8;
 
 /// Runs Whimbrel's nodes and relays under virtual time.
 #[derive(Debug, Parser)]
@@ -48,7 +50,7 @@ enum Verb {
         #[command(flatten)]
         case: CaseArgs,
         /// Runs it may take.
-        #[arg(long, default_value_t = 300)]
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
         /// Writes the whole scenario to this file, for `whimbrel-sim run`.
         #[arg(long, value_name = "FILE")]
@@ -66,7 +68,7 @@ enum Verb {
     },
     /// Lists scenarios.
     List {
-        /// The folder they are in.
+        /// The folder they are in, from where this is run.
         #[arg(default_value = SCENARIOS)]
         folder: PathBuf,
     },
@@ -84,11 +86,14 @@ struct Run {
     /// The scenario.
     file: PathBuf,
     /// What everything is drawn from, instead of the scenario's seed.
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     seed: Option<u64>,
     /// Overrides a key, like `--set network.loss=0.01`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Plants a bug; a build with the feature `planted` only.
+    #[arg(long)]
+    bug: Option<String>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -100,6 +105,7 @@ struct Run {
 #[derive(Debug, clap::Args)]
 struct CaseArgs {
     /// The seed, as a soak printed it.
+    #[arg(value_parser = seed())]
     seed: u64,
     /// How threads are sealed: `standin` or `real`.
     #[arg(long, default_value = "standin", value_parser = crypto)]
@@ -112,17 +118,17 @@ struct CaseArgs {
 #[derive(Debug, clap::Args)]
 struct Soak {
     /// Cluster-hours to run: virtual hours of whole worlds of 3 relays and 30 nodes or more.
-    #[arg(long)]
+    #[arg(long, value_parser = hours, allow_negative_numbers = true)]
     hours: f64,
     /// The first seed; each world takes the next.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = seed())]
     seed: u64,
     /// How threads are sealed: `standin` or `real`.
     #[arg(long, default_value = "standin", value_parser = crypto)]
     crypto: Crypto,
     /// Stops when so many seeds have broken a promise.
-    #[arg(long, default_value_t = 3)]
-    violations: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    violations: u32,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -136,6 +142,9 @@ struct Replay {
     /// Prints the world and its faults as a scenario instead of running it.
     #[arg(long)]
     show: bool,
+    /// Runs it twice and compares, the second time with an ear at the relays' log lines.
+    #[arg(long, conflicts_with = "show")]
+    twice: bool,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -144,13 +153,13 @@ struct Replay {
 #[derive(Debug, clap::Args)]
 struct Planted {
     /// The cluster-hours each bug may survive.
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 500.0, value_parser = hours, allow_negative_numbers = true)]
     hours_max: f64,
     /// This bug alone; may be given more than once.
     #[arg(long)]
     bug: Vec<String>,
     /// The first seed for each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = seed())]
     seed: u64,
     /// How threads are sealed: `standin` or `real`.
     #[arg(long, default_value = "standin", value_parser = crypto)]
@@ -166,6 +175,40 @@ fn crypto(text: &str) -> Result<Crypto, String> {
         "real" => Ok(Crypto::Real),
         _ => Err("standin or real".to_owned()),
     }
+}
+
+/// Seeds that a scenario's file can hold: TOML has no larger numbers.
+fn seed() -> impl clap::builder::IntoResettable<clap::builder::ValueParser> {
+    clap::value_parser!(u64).range(0..=SEED_MAX)
+}
+
+/// A soak of no time at all would find nothing, and look well.
+fn hours(text: &str) -> Result<f64, String> {
+    let hours = text.parse().ok().filter(|hours: &f64| hours.is_finite() && *hours > 0.0);
+    hours.ok_or_else(|| "a number of hours is more than zero".to_owned())
+}
+
+/// Runs something with a bug planted, if one is named; `arguments` is how the call began.
+#[cfg(feature = "planted")]
+fn with_bug<T>(name: Option<&str>, _arguments: &str, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+    match name {
+        None => Ok(run()),
+        Some(name) => Ok(crate::planted::with(bug(name)?, run)),
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn with_bug<T>(name: Option<&str>, arguments: &str, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+    match name {
+        None => Ok(run()),
+        Some(name) => anyhow::bail!(without_bugs(&format!("{arguments} --bug {name}"))),
+    }
+}
+
+#[cfg(feature = "planted")]
+fn bug(name: &str) -> anyhow::Result<crate::planted::Bug> {
+    use crate::planted::{named, names};
+    named(name).with_context(|| format!("{name} is no planted bug; there are {}", names()))
 }
 
 impl Args {
@@ -204,29 +247,29 @@ impl Run {
         }
         let seed = scenario.sim.seed;
         let watch = Stopwatch::start();
-        let mut world = World::from_scenario(&scenario, Seed::from(seed))?;
-        world.run_scenario(scenario.sim.duration.0, scenario.sim.settle.0);
-        let (verdict, account) = world.close();
-        // The name alone: where the file lies on this machine is nobody's business and no part of the result.
-        let file = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy();
-        let summary = Summary::of(&file, seed, &verdict, &account, watch.seconds());
-        if let Some(folder) = &self.out {
-            write_out(folder, &summary, &scenario)?;
+        let file = self.file.display();
+        let (ran, command) = with_bug(self.bug.as_deref(), &format!("run {file}"), || {
+            let ran = Ran::of(&scenario, Seed::from(seed), &scenario.plan());
+            ran.map(|ran| {
+                let command = ran.again(&self.command(seed));
+                (ran, command)
+            })
+        })??;
+        if let Some(account) = &ran.account {
+            // The name alone: where the file lies on this machine is nobody's business and no part of the result.
+            let file = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy();
+            let summary = Summary::of(&file, seed, &ran.verdict, account, watch.seconds());
+            if let Some(folder) = &self.out {
+                write_out(folder, &summary, &scenario)?;
+            }
+            say(&if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() })?;
         }
-        let text = if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() };
-        say(&text)?;
-        if verdict.violations == 0 {
-            return Ok(WELL);
-        }
-        for violation in &verdict.examples {
-            complain(&violation.to_string());
-        }
-        complain(&format!("{} broken promises; replay with: {}", verdict.violations, self.replay(seed)));
-        Ok(BROKEN)
+        broke(&ran, usize::MAX, &command);
+        Ok(if ran.broke() { BROKEN } else { WELL })
     }
 
-    /// The one command that does the same again.
-    fn replay(&self, seed: u64) -> String {
+    /// The command that runs the same world.
+    fn command(&self, seed: u64) -> String {
         // Quoted as shells read it; a quote inside ends the quoted part, stands escaped, and begins another.
         let quoted = |set: &String| format!(" --set '{}'", set.replace('\'', r"'\''"));
         let sets: String = self.sets.iter().map(quoted).collect();
@@ -239,48 +282,37 @@ impl CaseArgs {
         Case { seed: self.seed, crypto: self.crypto }
     }
 
-    /// Runs something on this case, with its bug planted if it has one.
-    #[cfg(feature = "planted")]
-    fn with_bug<T>(&self, run: impl FnOnce(Case) -> T) -> anyhow::Result<T> {
-        let case = self.case();
-        match &self.bug {
-            None => Ok(run(case)),
-            Some(name) => {
-                let bug = crate::planted::named(name).with_context(|| format!("{name} is no planted bug"))?;
-                Ok(crate::planted::with(bug, || run(case)))
-            }
-        }
-    }
-
-    #[cfg(not(feature = "planted"))]
-    fn with_bug<T>(&self, run: impl FnOnce(Case) -> T) -> anyhow::Result<T> {
-        match &self.bug {
-            None => Ok(run(self.case())),
-            Some(name) => anyhow::bail!(without_bugs(&format!("replay {} --bug {name}", self.seed))),
-        }
+    /// Runs something, with this case's bug planted if it has one.
+    fn with_bug<T>(&self, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+        with_bug(self.bug.as_deref(), &format!("replay {}", self.seed), run)
     }
 
     fn shrink(&self, runs_max: u32, out: Option<&Path>) -> anyhow::Result<u8> {
         let case = self.case();
         let scenario = case.scenario()?;
         let plan = case.plan(&scenario);
-        let first = self.with_bug(|case| case.run_under(&scenario, &plan))?;
+        let first = self.with_bug(|| case.run_under(&scenario, &plan))?;
         let Some(violation) = first.verdict.examples.first().filter(|_| first.broke()) else {
             say(&format!("seed {} breaks nothing\n", case.seed))?;
             return Ok(WELL);
         };
         complain(&format!("{} faults; {violation}", plan.faults.len()));
-        let (small, runs) = self.with_bug(|case| {
+        let (small, runs) = self.with_bug(|| {
             shrink(&plan, runs_max, |part| {
-                let broke = case.run_under(&scenario, part).broke();
+                // Another promise that happens to break is another failure: what is left is to show the first one.
+                let broke = case.run_under(&scenario, part).like(violation).is_some();
                 if broke {
                     complain(&format!("{} faults still break it", part.faults.len()));
                 }
                 broke
             })
         })?;
-        let last = self.with_bug(|case| case.run_under(&scenario, &small))?;
-        if let Some(violation) = last.verdict.examples.first() {
+        let (last, again) = self.with_bug(|| {
+            let last = case.run_under(&scenario, &small);
+            let again = out.map(|file| last.again(&format!("whimbrel-sim run {}", file.display())));
+            (last, again)
+        })?;
+        if let Some(violation) = last.like(violation) {
             complain(&format!("{} faults after {runs} runs: {violation}", small.faults.len()));
         }
         let whole = Scenario { fault: small.faults.clone(), ..scenario };
@@ -288,14 +320,15 @@ impl CaseArgs {
             std::fs::write(file, toml::to_string(&whole)?)
                 .with_context(|| format!("{} cannot be written", file.display()))?;
         }
+        again.into_iter().for_each(|command| complain(&format!("replay with: {command}")));
         say(&toml::to_string(&small)?)?;
         Ok(BROKEN)
     }
 }
 
-/// What broke, each with its words, and the command that shows it.
-fn broke(ran: &Ran, command: &str) {
-    for violation in ran.verdict.examples.iter().take(8) {
+/// What broke, so many with their words, and the command that shows it.
+fn broke(ran: &Ran, words_max: usize, command: &str) {
+    for violation in ran.verdict.examples.iter().take(words_max) {
         complain(&violation.to_string());
     }
     if ran.broke() {
@@ -306,9 +339,9 @@ fn broke(ran: &Ran, command: &str) {
 impl Soak {
     fn act(self) -> anyhow::Result<u8> {
         let Self { hours, seed, crypto, violations, json } = self;
-        let orders = Orders { hours, seed, crypto, broken_max: violations, sample: true };
+        let orders = Orders { hours, seed, crypto, broken_max: violations as usize, sample: true };
         let sum = soak::soak(orders, |case, ran, sum| {
-            broke(ran, &case.command("replay"));
+            broke(ran, WORDS_MAX, &case.command(ran));
             if sum.runs.is_multiple_of(20) {
                 complain(&format!(
                     "{:.1} of {hours} cluster-hours, {:.0} a core-hour, {} broken promises",
@@ -331,12 +364,17 @@ impl Replay {
             return Ok(WELL);
         }
         let watch = Stopwatch::start();
-        let ran = self.case.with_bug(|case| case.run_under(&scenario, &plan))?;
-        broke(&ran, &case.command("replay"));
+        let (ran, command) = self.case.with_bug(|| {
+            let run = if self.twice { Case::run_twice_under } else { Case::run_under };
+            let ran = run(&case, &scenario, &plan);
+            let command = case.command(&ran);
+            (ran, command)
+        })?;
         if let Some(account) = &ran.account {
             let summary = Summary::of("soak", case.seed, &ran.verdict, account, watch.seconds());
             say(&if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() })?;
         }
+        broke(&ran, WORDS_MAX, &command);
         Ok(if ran.broke() { BROKEN } else { WELL })
     }
 }
@@ -358,9 +396,8 @@ impl Planted {
 #[cfg(feature = "planted")]
 impl Planted {
     fn act(self) -> anyhow::Result<u8> {
-        use crate::planted::{Bug, named, run};
-        let bugs = self.bug.iter().map(|name| named(name).with_context(|| format!("{name} is no planted bug")));
-        let mut bugs = bugs.collect::<anyhow::Result<Vec<_>>>()?;
+        use crate::planted::{Bug, run};
+        let mut bugs = self.bug.iter().map(|name| bug(name)).collect::<anyhow::Result<Vec<_>>>()?;
         if bugs.is_empty() {
             bugs = Bug::ALL.to_vec();
         }
@@ -395,6 +432,10 @@ fn write_out(folder: &Path, summary: &Summary, scenario: &Scenario) -> anyhow::R
 }
 
 fn list(folder: &Path) -> anyhow::Result<u8> {
+    if !folder.is_dir() {
+        let folder = folder.display();
+        anyhow::bail!("there is no folder {folder} here: run this at the top of the repository, or name a folder");
+    }
     let entries = std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut files = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));

@@ -58,6 +58,11 @@ pub fn named(name: &str) -> Option<Bug> {
     Bug::ALL.iter().copied().find(|bug| bug.name() == name)
 }
 
+/// The names of all.
+pub fn names() -> String {
+    Bug::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ")
+}
+
 /// Runs the soak against each of these bugs, each for so many cluster-hours at most. It is caught by a seed that breaks
 /// a promise with it and none without it.
 ///
@@ -77,11 +82,12 @@ pub fn run(
         while by.is_none() && cluster_hours < hours_max {
             let orders = Orders { hours: hours_max - cluster_hours, seed: from, crypto, broken_max: 1, sample: false };
             let sum = with(*bug, || soak::soak(orders, |_, _, _| ()))?;
-            (cluster_hours, from) = (cluster_hours + sum.cluster_hours, from.wrapping_add(sum.runs));
+            (cluster_hours, from) =
+                (cluster_hours + sum.cluster_hours, Case { seed: from, crypto }.after(sum.runs).seed);
             // A seed that breaks without the bug says nothing about the bug; it is a finding of its own, for the soak.
             for example in sum.examples {
                 let clean = !Case { seed: example.seed, crypto }.run()?.broke();
-                by = clean.then(|| (example.violation, format!("{} --bug {}", example.replay, bug.name())));
+                by = clean.then_some((example.violation, example.replay));
             }
         }
         let fate = Fate { bug: bug.name(), caught: by.is_some(), cluster_hours, wall_s: watch.seconds(), by };

@@ -4,18 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 
 use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
 use crate::faults::{Kind, Plan, Profile, Shape, draw};
-use crate::judge::canary::{Canaries, Ear};
-use crate::judge::verdict::{Verdict, Violation};
+use crate::judge::verdict::Violation;
 use crate::judge::{Promise, Seen, promises};
-use crate::scenario::{Crypto, Scenario, ScenarioError};
-use crate::world::{Account, Outcome, World};
+use crate::ran::{Ran, twice};
+use crate::scenario::{Crypto, SEED_MAX, Scenario, ScenarioError};
 
 /// One run in so many is repeated and compared, with an ear at the relays' log lines.
 const SAMPLE: u64 = 16;
@@ -41,22 +39,6 @@ pub struct Case {
     pub seed: u64,
     /// How threads are sealed.
     pub crypto: Crypto,
-}
-
-/// What came of a run.
-#[derive(Debug)]
-pub struct Ran {
-    /// Which promises held.
-    pub verdict: Verdict,
-    /// What happened; nothing of a run that panicked.
-    pub account: Option<Account>,
-}
-
-impl Ran {
-    /// Whether anything must not be.
-    pub const fn broke(&self) -> bool {
-        self.verdict.violations > 0
-    }
 }
 
 impl Case {
@@ -184,44 +166,30 @@ impl Case {
         Ok(self.run_under(&scenario, &plan))
     }
 
-    /// Runs it under another plan. A panic anywhere is a violation like others.
+    /// Runs it under another plan. A panic anywhere, and a world that does not come to be, are violations like others.
     pub fn run_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
-        let run = || World::run(scenario, Seed::from(self.seed), plan);
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(Outcome { verdict, account })) => Ran { verdict, account: Some(account) },
-            Ok(Err(error)) => {
-                Ran { verdict: Verdict::of(Violation::Panicked { what: error.to_string() }), account: None }
-            }
-            Err(payload) => {
-                let text = payload.downcast_ref::<String>().map(String::as_str);
-                let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words").to_owned();
-                Ran { verdict: Verdict::of(Violation::Panicked { what }), account: None }
-            }
-        }
+        let ran = Ran::of(scenario, Seed::from(self.seed), plan);
+        ran.unwrap_or_else(|error| Ran::broken(Violation::Panicked { what: error.to_string() }))
     }
 
-    /// Runs it with an ear at the relays' log lines; what it heard is a violation of its own. Says how many lines it
-    /// heard.
-    ///
-    /// # Errors
-    /// See [`Case::scenario`].
-    pub fn run_listening(&self) -> Result<(Ran, u64), ScenarioError> {
-        let ear = Ear::new(Canaries::of(Seed::from(self.seed)));
-        let mut ran = ear.listen(|| self.run())?;
-        let heard = ear.heard();
-        for target in heard.leaks {
-            ran.verdict.add(Violation::Logged { target });
-        }
-        Ok((ran, heard.lines))
+    /// Runs it twice under a plan and compares, the second time with an ear at the relays' log lines.
+    pub fn run_twice_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
+        twice(Seed::from(self.seed), || self.run_under(scenario, plan))
     }
 
-    /// The one command that does the same again.
-    pub fn command(&self, verb: &str) -> String {
+    /// The one command that shows again what came of it.
+    pub fn command(&self, ran: &Ran) -> String {
         let crypto = match self.crypto {
             Crypto::Standin => "standin",
             Crypto::Real => "real",
         };
-        format!("whimbrel-sim {verb} {} --crypto {crypto}", self.seed)
+        ran.again(&format!("whimbrel-sim replay {} --crypto {crypto}", self.seed))
+    }
+
+    /// The case of the n-th seed after this one's; after the last seed comes the first.
+    #[must_use]
+    pub const fn after(self, n: u64) -> Self {
+        Self { seed: self.seed.wrapping_add(n) & SEED_MAX, ..self }
     }
 }
 
@@ -340,27 +308,24 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
     let mut sum = Sum { seed: orders.seed, crypto, ..Sum::default() };
     let mut seen = Seen { real: orders.crypto == Crypto::Real, ..Seen::default() };
     while sum.cluster_hours < orders.hours && sum.examples.len() < orders.broken_max {
-        let case = Case { seed: orders.seed.wrapping_add(sum.runs), crypto: orders.crypto };
-        let mut ran = case.run()?;
-        if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
-            let (again, lines) = case.run_listening()?;
-            (seen.replayed, seen.listened) = (true, seen.listened || lines > 0);
+        let case = Case { seed: orders.seed, crypto: orders.crypto }.after(sum.runs);
+        let scenario = case.scenario()?;
+        let plan = case.plan(&scenario);
+        let ran = if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
+            (seen.replayed, seen.listened) = (true, true);
             sum.repeated += 1;
-            sum.lines_heard += lines;
-            let hash = |ran: &Ran| ran.account.as_ref().map(|account| account.trace_hash.clone());
-            if hash(&again) != hash(&ran) || !ran.verdict.counts_as(&again.verdict) {
-                ran.verdict.add(Violation::Differs);
-            } else if again.verdict.violations > ran.verdict.violations {
-                // The same run: what it has more is what the ear heard.
-                ran.verdict = again.verdict;
-            }
-        }
-        seen.clocks |= case.plan(&case.scenario()?).faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
+            case.run_twice_under(&scenario, &plan)
+        } else {
+            case.run_under(&scenario, &plan)
+        };
+        seen.clocks |= plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
         sum.add(&case, &ran);
         sum.time(&watch);
         told(&case, &ran, &sum);
     }
-    sum.promises = promises(seen).into();
+    // Of nothing, nothing can be said.
+    let none = |promise| Promise { checked: false, how: "there was no run", ..promise };
+    sum.promises = promises(seen).map(|promise| if sum.runs == 0 { none(promise) } else { promise }).into();
     Ok(sum)
 }
 
@@ -386,7 +351,7 @@ impl Sum {
             }
         }
         if let (true, Some(first)) = (ran.broke(), ran.verdict.examples.first()) {
-            let (violation, replay) = (first.to_string(), case.command("replay"));
+            let (violation, replay) = (first.to_string(), case.command(ran));
             self.examples.push(Example { seed: case.seed, violation, replay });
         }
     }
@@ -428,5 +393,27 @@ impl Sum {
             let _infallible = writeln!(text, "  {} not checked: {}", promise.id, promise.how);
         }
         text
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soak_of_nothing_checks_no_promise() {
+        for (hours, broken_max) in [(f64::NAN, 1), (0.0, 1), (1.0, 0)] {
+            let sum = soak(Orders { hours, seed: 1, crypto: Crypto::Standin, broken_max, sample: true }, |_, _, _| ());
+            let sum = sum.unwrap();
+            assert_eq!((sum.runs, sum.promises.len()), (0, 12));
+            assert!(sum.promises.iter().all(|promise| !promise.checked), "{:?}", sum.promises);
+        }
+    }
+
+    #[test]
+    fn after_the_last_seed_comes_the_first() {
+        let last = Case { seed: SEED_MAX, crypto: Crypto::Standin };
+        assert_eq!((last.after(0).seed, last.after(1).seed, last.after(3).seed), (SEED_MAX, 0, 2));
     }
 }

@@ -16,6 +16,8 @@ pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
 pub const NODES_MAX: u32 = 1_000_000;
+/// The greatest seed: the greatest number TOML has.
+pub const SEED_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// A whole scenario.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
@@ -48,8 +50,8 @@ pub struct Sim {
     /// One line for people.
     #[serde(default)]
     pub about: String,
-    /// What everything is drawn from.
-    #[serde(default)]
+    /// What everything is drawn from; at most [`SEED_MAX`].
+    #[serde(default, deserialize_with = "units::seed")]
     pub seed: u64,
     /// How long people write and faults strike.
     pub duration: Span,

@@ -196,6 +196,16 @@ impl Serialize for Range {
     }
 }
 
+/// A seed, or words that say what one is: whatever else stands there is a slip.
+pub(super) fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    use serde::de::Error;
+    let value = toml::Value::deserialize(deserializer)?;
+    let seed = value.as_integer().and_then(|seed| u64::try_from(seed).ok());
+    let found = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let what = || format!("{found} is no seed: a whole number from 0 to {}", super::SEED_MAX);
+    seed.ok_or_else(|| D::Error::custom(what()))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
