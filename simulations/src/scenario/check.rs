@@ -1,0 +1,101 @@
+//! Checks of a scenario that need more than one key.
+//! Owns: what is refused, each with the key at fault. Never: knows lines; `read` finds them by the key.
+
+use whimbrel_protocol::id::Domain;
+
+use super::{NODES_MAX, Region, Scenario, facts};
+use crate::faults::{Kind, Target};
+
+impl Scenario {
+    /// What no single key can know: the key at fault and why.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |path: String, what: &str| Err((path, what.to_owned()));
+        let known = |domain: &Domain| self.relay.iter().any(|relay| relay.domain == *domain);
+        if self.relay.is_empty() {
+            return wrong("relay".to_owned(), "a world has a relay or more");
+        }
+        for (n, relay) in self.relay.iter().enumerate() {
+            if self.relay.iter().take(n).any(|other| other.domain == relay.domain) {
+                return wrong(format!("relay.{n}.domain"), "another relay serves this domain");
+            }
+        }
+        for (n, population) in self.population.iter().enumerate() {
+            if !known(&population.relay) {
+                return wrong(format!("population.{n}.relay"), "no relay serves this domain");
+            }
+            if population.count == 0 {
+                return wrong(format!("population.{n}.count"), "a population has a node or more");
+            }
+            if let Some(churn) = &population.churn
+                && (churn.online.0.is_zero() || churn.away.0.is_zero())
+            {
+                return wrong(format!("population.{n}.churn"), "times online and away are more than zero");
+            }
+        }
+        let regions = (self.relay.iter().enumerate())
+            .map(|(n, relay)| (format!("relay.{n}.region"), &relay.region))
+            .chain((self.population.iter().enumerate()).map(|(n, of)| (format!("population.{n}.region"), &of.region)));
+        let mut known_regions: Vec<Region> = Vec::new();
+        for (path, name) in regions.filter_map(|(path, name)| Some((path, name.as_deref()?))) {
+            let Some(region) = Region::named(name) else { return wrong(path, "no table has such a region") };
+            if known_regions.iter().any(|other| other.one_way(region).is_none()) {
+                return wrong(path, "is in another table than the regions before it");
+            }
+            known_regions.push(region);
+        }
+        for (n, population) in self.population.iter().enumerate() {
+            if population.profile.as_deref().is_some_and(|name| facts::access(name).is_none()) {
+                return wrong(format!("population.{n}.profile"), "no such access profile");
+            }
+            if let Some(churn) = &population.churn
+                && !(0.2..=10.0).contains(&churn.shape)
+            {
+                return wrong(format!("population.{n}.churn.shape"), "a Weibull shape lies between 0.2 and 10");
+            }
+            if let Some(nat) = &population.nat
+                && (nat.open.0 + nat.hard.0 > 1.0 || nat.nodes == 0)
+            {
+                return wrong(format!("population.{n}.nat"), "shares of one whole, and a node or more in a network");
+            }
+        }
+        if self.nodes() > NODES_MAX {
+            return wrong("population".to_owned(), "more than a million nodes");
+        }
+        if self.friends.ring > 0 && self.friends.ring >= self.nodes() {
+            return wrong("friends.ring".to_owned(), "there are not so many others");
+        }
+        let [least, most] = self.friends.group_size;
+        if least < 3 || most < least || (self.friends.groups > 0 && most > self.nodes()) {
+            return wrong("friends.group_size".to_owned(), "a group has three people or more, least first");
+        }
+        if self.workload.every.0.is_zero() {
+            return wrong("workload.every".to_owned(), "the time between messages is more than zero");
+        }
+        let [least, most] = self.workload.text;
+        if least < 32 || most < least || most as usize > whimbrel_protocol::limits::TEXT_BYTES_MAX {
+            return wrong(
+                "workload.text".to_owned(),
+                "texts have 32 bytes (their serial number) to 65536, least first",
+            );
+        }
+        for (n, fault) in self.fault.iter().enumerate() {
+            if fault.at > self.sim.duration.0 {
+                return wrong(format!("fault.{n}.at"), "after the end of the run: nothing would come of it");
+            }
+            let there = |target: &Target| match target {
+                Target::Relay(domain) => known(domain),
+                Target::Node(number) => *number < self.nodes(),
+            };
+            let targets = fault.kind.targets();
+            let key = match &fault.kind {
+                Kind::Partition { .. } | Kind::Flap { .. } => "between",
+                _ => "target",
+            };
+            let same = targets.iter().skip(1).any(|target| targets.first() == Some(target));
+            if same || !targets.iter().all(there) {
+                return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario");
+            }
+        }
+        Ok(())
+    }
+}
