@@ -299,6 +299,8 @@ impl Draw {
             _ => 0,
         };
         let drift_ppm = self.stream.below(1_001) as i32 - 500;
+        // A clock that is right is no fault.
+        let drift_ppm = if (ahead_ms, drift_ppm) == (0, 0) { 1 } else { drift_ppm };
         Kind::Clock { target: self.anybody(4), ahead_ms, drift_ppm }
     }
 
@@ -328,6 +330,7 @@ impl Draw {
             MemberTrick::Stranger,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
-        Kind::HostileMember { node: self.node(), trick, share: 0.1 + 0.9 * self.stream.unit() }
+        let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());
+        Kind::HostileMember { node, trick, share: if trick == MemberTrick::Clocks { 1.0 } else { share } }
     }
 }

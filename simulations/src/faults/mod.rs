@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_protocol::id::Domain;
 
 pub use draw::{Profile, Shape, draw};
+pub(crate) use wire::wrong_key;
 
 /// Everything that goes wrong in a run. It ends with the safety phase: whatever still lasts then is mended.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]

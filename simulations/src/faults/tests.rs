@@ -21,6 +21,17 @@ fn a_drawn_plan_repeats_and_reads_back_from_its_scenario_form() {
 }
 
 #[test]
+fn every_plan_that_is_drawn_reads_back() {
+    // So many that the rare ones are among them, like a clock that would be right.
+    let profile = Profile { clocks: 2_000.0, hostile_members: 500.0, ..Profile::quiet() };
+    for seed in 0..20 {
+        let plan = draw(Seed::from(seed), &profile, &shape());
+        let read = toml::from_str::<Plan>(&toml::to_string(&plan).unwrap());
+        assert_eq!(read.unwrap(), plan, "seed {seed}");
+    }
+}
+
+#[test]
 fn an_hour_of_storm_has_every_kind() {
     let plan = draw(Seed::from(1), &Profile::storm(), &shape());
     for kind in [
@@ -63,6 +74,17 @@ fn a_key_that_its_kind_does_not_use_is_refused() {
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\npoint = 'applied'", "applied N"),
         ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'drop'", "by its domain"),
         ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'a.example'\ntrick = 'lie'", "is none of drop"),
+        ("kind = 'crash'\nlasts = '1 s'\ntarget = 'node 1'\npoint = 'polled 2'", "`polled N` is for relays"),
+        ("kind = 'break'\ntarget = 'node 1'\npoint = 'polled 2'", "`polled N` is for relays"),
+        ("kind = 'crash'\nlasts = '0 s'\ntarget = 'a.example'", "lasts no time"),
+        ("kind = 'slow-disk'\nlasts = '1 s'\ntarget = 'a.example'\ntimes = 0", "two `times`"),
+        ("kind = 'slow-disk'\nlasts = '1 s'\ntarget = 'a.example'\ntimes = 1", "two `times`"),
+        ("kind = 'clock'\nlasts = '1 s'\ntarget = 'a.example'", "this clock is right"),
+        ("kind = 'clock'\nlasts = '1 s'\ntarget = 'a.example'\nahead = '0 s'\ndrift_ppm = 0", "this clock is right"),
+        (
+            "kind = 'hostile-member'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'clocks'\nshare = 0.5",
+            "no use for `share`",
+        ),
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\nuntil = '2 s'", "unknown field `until`"),
     ] {
         let error = refused(keys);

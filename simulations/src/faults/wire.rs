@@ -1,10 +1,12 @@
 //! How a fault is spelled in a scenario: one flat table whose `kind` decides which keys it may have.
 //! Owns: the keys, and the refusal of one that its kind does not use.
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Fault, Keep, Kind, MemberTrick, Point, RelayTrick, Target, Ways};
-use crate::scenario::{Share, Span};
+use crate::scenario::{AGAIN_MIN, AGAIN_WORDS, Share, Span};
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -12,7 +14,7 @@ pub(super) struct Wire {
     at: Span,
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    lasts: Option<Span>,
+    lasts: Option<Lasts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,8 +43,69 @@ pub(super) struct Wire {
     share: Option<Share>,
 }
 
-fn need<T>(value: &mut Option<T>, kind: &str, key: &str) -> Result<T, String> {
-    value.take().ok_or_else(|| format!("a fault of kind {kind:?} needs the key `{key}`"))
+/// How long a fault lasts, when something ends it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lasts {
+    For(Duration),
+    /// Until the safety phase is over, and everything is mended.
+    ToTheEnd,
+}
+
+const TO_THE_END: &str = "to the end";
+
+impl<'de> Deserialize<'de> for Lasts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = String::deserialize(deserializer)?;
+        if text.trim() == TO_THE_END {
+            return Ok(Self::ToTheEnd);
+        }
+        match text.parse::<Span>() {
+            Ok(Span(time)) if time.is_zero() => {
+                Err(D::Error::custom(format!("a fault that lasts no time strikes nobody; {TO_THE_END:?} has no end")))
+            }
+            Ok(Span(time)) => Ok(Self::For(time)),
+            Err(what) => Err(D::Error::custom(format!("{what}, or {TO_THE_END:?}"))),
+        }
+    }
+}
+
+impl Serialize for Lasts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::For(time) => Span(*time).serialize(serializer),
+            Self::ToTheEnd => serializer.serialize_str(TO_THE_END),
+        }
+    }
+}
+
+/// What is wrong with a fault, and with which of its keys.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}")]
+pub(super) struct Wrong {
+    key: &'static str,
+    what: String,
+}
+
+/// What is wrong with a key.
+fn wrong(key: &'static str) -> impl Fn(String) -> Wrong {
+    move |what| Wrong { key, what }
+}
+
+/// The first fault of a scenario's text that is refused for one of its keys: the key's path, and why.
+pub(crate) fn wrong_key(text: &str) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Faults {
+        #[serde(default)]
+        fault: Vec<Wire>,
+    }
+    let Faults { fault } = toml::from_str(text).ok()?;
+    let refused = |(n, wire)| Fault::try_from(wire).err().map(|Wrong { key, what }| (format!("fault.{n}.{key}"), what));
+    fault.into_iter().enumerate().find_map(refused)
+}
+
+fn need<T>(value: &mut Option<T>, kind: &str, key: &'static str) -> Result<T, Wrong> {
+    value.take().ok_or_else(|| wrong(key)(format!("a fault of kind {kind:?} needs the key `{key}`")))
 }
 
 /// One of the words of a table.
@@ -104,88 +167,137 @@ fn point_text(point: Point) -> Option<String> {
     }
 }
 
-impl TryFrom<Wire> for Fault {
-    type Error = String;
+/// A target and where in its work it is hit.
+fn spot(wire: &mut Wire, target: Target) -> Result<(Target, Point), Wrong> {
+    let point = point(wire.point.take()).map_err(wrong("point"))?;
+    match (&target, point) {
+        (Target::Node(_), Point::Polled(_)) => {
+            Err(wrong("point")("a node has no futures to poll: `polled N` is for relays".to_owned()))
+        }
+        _ => Ok((target, point)),
+    }
+}
 
-    fn try_from(mut wire: Wire) -> Result<Self, String> {
+impl TryFrom<Wire> for Fault {
+    type Error = Wrong;
+
+    fn try_from(mut wire: Wire) -> Result<Self, Wrong> {
         let kind = std::mem::take(&mut wire.kind);
         let w = &mut wire;
-        let target = |w: &mut Wire| -> Result<Target, String> { need(&mut w.target, &kind, "target")?.parse() };
-        let between = |w: &mut Wire| -> Result<[Target; 2], String> {
+        let target = |w: &mut Wire| -> Result<Target, Wrong> {
+            need(&mut w.target, &kind, "target")?.parse().map_err(wrong("target"))
+        };
+        let between = |w: &mut Wire| -> Result<[Target; 2], Wrong> {
             let [one, other] = need(&mut w.between, &kind, "between")?;
-            Ok([one.parse()?, other.parse()?])
+            let parse = |text: String| text.parse().map_err(wrong("between"));
+            Ok([parse(one)?, parse(other)?])
         };
         let what = match kind.as_str() {
-            "crash" => Kind::Crash {
-                target: target(w)?,
-                point: point(w.point.take())?,
-                keep: w.keep.take().map_or(Ok(Keep::Drawn), |keep| word(&keep, KEEPS))?,
-            },
+            "crash" => {
+                let whom = target(w)?;
+                let (target, point) = spot(w, whom)?;
+                let keep = w.keep.take().map_or(Ok(Keep::Drawn), |keep| word(&keep, KEEPS));
+                Kind::Crash { target, point, keep: keep.map_err(wrong("keep"))? }
+            }
             "partition" => {
-                let ways = w.ways.take().map_or(Ok(Ways::Both), |ways| word(&ways, WAYS))?;
-                Kind::Partition { between: between(w)?, ways }
+                let ways = w.ways.take().map_or(Ok(Ways::Both), |ways| word(&ways, WAYS));
+                Kind::Partition { between: between(w)?, ways: ways.map_err(wrong("ways"))? }
             }
             "offline" => Kind::Offline { target: target(w)? },
             "flap" => {
                 let (down, up) = (need(&mut w.down, &kind, "down")?.0, need(&mut w.up, &kind, "up")?.0);
-                if down.is_zero() || up.is_zero() {
-                    return Err("a path flaps with times `down` and `up` of more than zero".to_owned());
+                for (key, time) in [("down", down), ("up", up)] {
+                    if time < AGAIN_MIN {
+                        return Err(wrong(key)(format!("`{key}`: {AGAIN_WORDS}")));
+                    }
                 }
                 Kind::Flap { between: between(w)?, down, up }
             }
-            "break" => Kind::Break { target: target(w)?, point: point(w.point.take())? },
+            "break" => {
+                let whom = target(w)?;
+                let (target, point) = spot(w, whom)?;
+                Kind::Break { target, point }
+            }
             "heal" => Kind::Heal,
-            "slow-disk" => Kind::SlowDisk { target: target(w)?, times: need(&mut w.times, &kind, "times")? },
+            "slow-disk" => match need(&mut w.times, &kind, "times")? {
+                0 | 1 => return Err(wrong("times")("a slow disk takes two `times` as long or more".to_owned())),
+                times => Kind::SlowDisk { target: target(w)?, times },
+            },
             "stall-disk" => Kind::StallDisk { target: target(w)? },
             "full-disk" => Kind::FullDisk { target: target(w)? },
             "fail-sync" => Kind::FailSync { target: target(w)? },
             "clock" => {
-                let millis = |span: Option<Span>| span.map_or(0, |span| span.0.as_millis());
-                let ahead = i64::try_from(millis(w.ahead.take())).map_err(|error| error.to_string())?;
-                let behind = i64::try_from(millis(w.behind.take())).map_err(|error| error.to_string())?;
+                let millis = |key, span: Option<Span>| {
+                    let millis = span.map_or(0, |span| span.0.as_millis());
+                    i64::try_from(millis).map_err(|error| wrong(key)(error.to_string()))
+                };
+                let (ahead, behind) = (millis("ahead", w.ahead.take())?, millis("behind", w.behind.take())?);
                 if ahead != 0 && behind != 0 {
-                    return Err("a clock is `ahead` or `behind`, not both".to_owned());
+                    return Err(wrong("behind")("a clock is `ahead` or `behind`, not both".to_owned()));
                 }
                 let drift_ppm = w.drift_ppm.take().unwrap_or_default();
                 if drift_ppm.unsigned_abs() > 100_000 {
-                    return Err("a clock drifts by 100,000 parts in a million at most".to_owned());
+                    let what = "a clock drifts by 100,000 parts in a million at most".to_owned();
+                    return Err(wrong("drift_ppm")(what));
+                }
+                if ahead == 0 && behind == 0 && drift_ppm == 0 {
+                    let what = "this clock is right: it needs a millisecond `ahead` or `behind`, or a `drift_ppm`";
+                    return Err(wrong("kind")(what.to_owned()));
                 }
                 Kind::Clock { target: target(w)?, ahead_ms: ahead - behind, drift_ppm }
             }
             "restart" => Kind::Restart { target: target(w)? },
             "hostile-relay" => {
-                let trick = word(&need(&mut w.trick, &kind, "trick")?, RELAY_TRICKS)?;
+                let trick = word(&need(&mut w.trick, &kind, "trick")?, RELAY_TRICKS).map_err(wrong("trick"))?;
                 let share = w.share.take().unwrap_or(Share(1.0)).0;
                 match target(w)? {
                     Target::Relay(relay) => Kind::HostileRelay { relay, trick, share },
-                    Target::Node(_) => return Err("a hostile relay is named by its domain".to_owned()),
+                    Target::Node(_) => {
+                        return Err(wrong("target")("a hostile relay is named by its domain".to_owned()));
+                    }
                 }
             }
             "hostile-member" => {
-                let trick = word(&need(&mut w.trick, &kind, "trick")?, MEMBER_TRICKS)?;
+                let trick = word(&need(&mut w.trick, &kind, "trick")?, MEMBER_TRICKS).map_err(wrong("trick"))?;
+                if w.share.is_some() && !shares(trick) {
+                    return Err(wrong("share")(
+                        "this trick has no use for `share`: it is played all the time".to_owned(),
+                    ));
+                }
                 let share = w.share.take().unwrap_or(Share(1.0)).0;
                 match target(w)? {
                     Target::Node(node) => Kind::HostileMember { node, trick, share },
-                    Target::Relay(_) => return Err("a hostile member is named like \"node 3\"".to_owned()),
+                    Target::Relay(_) => {
+                        return Err(wrong("target")("a hostile member is named like \"node 3\"".to_owned()));
+                    }
                 }
             }
             _ => {
-                return Err(format!(
+                return Err(wrong("kind")(format!(
                     "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, break, heal, slow-disk, \
                      stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
-                ));
+                )));
             }
         };
         let lasts = match (wire.lasts.take(), endless(&what)) {
-            (Some(_), true) => return Err(format!("a fault of kind {kind:?} has no use for `lasts`")),
-            (None, false) => return Err(format!("a fault of kind {kind:?} needs the key `lasts`")),
-            (lasts, _) => lasts.unwrap_or_default().0,
+            (Some(_), true) => return Err(wrong("lasts")(format!("a fault of kind {kind:?} has no use for `lasts`"))),
+            (None, false) => {
+                let what = format!("a fault of kind {kind:?} needs the key `lasts`: a time, or {TO_THE_END:?}");
+                return Err(wrong("lasts")(what));
+            }
+            (Some(Lasts::For(time)), false) => time,
+            (Some(Lasts::ToTheEnd), false) | (None, true) => Duration::ZERO,
         };
         match wire.left_over() {
-            Some(key) => Err(format!("a fault of kind {kind:?} has no use for `{key}`")),
+            Some(key) => Err(wrong(key)(format!("a fault of kind {kind:?} has no use for `{key}`"))),
             None => Ok(Self { at: wire.at.0, lasts, kind: what }),
         }
     }
+}
+
+/// Whether a trick can be played on a share of what passes. A clock that lies does so in all it says.
+fn shares(trick: MemberTrick) -> bool {
+    trick != MemberTrick::Clocks
 }
 
 /// What strikes and is over.
@@ -220,7 +332,8 @@ impl From<Fault> for Wire {
     fn from(fault: Fault) -> Self {
         let name_of = fault.kind.name().to_owned();
         let mut wire = Self { at: Span(fault.at), kind: name_of, ..Self::default() };
-        wire.lasts = (!endless(&fault.kind)).then_some(Span(fault.lasts));
+        let lasts = if fault.lasts.is_zero() { Lasts::ToTheEnd } else { Lasts::For(fault.lasts) };
+        wire.lasts = (!endless(&fault.kind)).then_some(lasts);
         match fault.kind {
             Kind::Crash { target, point, keep } => {
                 wire.target = Some(target.to_string());
@@ -263,7 +376,7 @@ impl From<Fault> for Wire {
             }
             Kind::HostileMember { node, trick, share } => {
                 wire.target = Some(Target::Node(node).to_string());
-                (wire.trick, wire.share) = (name(&trick, MEMBER_TRICKS), Some(Share(share)));
+                (wire.trick, wire.share) = (name(&trick, MEMBER_TRICKS), shares(trick).then_some(Share(share)));
             }
         }
         wire

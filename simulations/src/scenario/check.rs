@@ -1,10 +1,17 @@
 //! Checks of a scenario that need more than one key.
 //! Owns: what is refused, each with the key at fault. Never: knows lines; `read` finds them by the key.
 
+use std::time::Duration;
+
 use whimbrel_protocol::id::Domain;
 
-use super::{NODES_MAX, Region, Scenario, facts};
+use super::{Friends, NODES_MAX, Network, Region, Scenario, facts};
 use crate::faults::{Kind, Target};
+
+/// Whatever happens over and over does so after this time at least, on average: a world would not get anywhere else.
+pub(crate) const AGAIN_MIN: Duration = Duration::from_millis(1);
+/// What is said of less.
+pub(crate) const AGAIN_WORDS: &str = "less than 1 ms, in which nothing would get on";
 
 impl Scenario {
     /// What no single key can know: the key at fault and why.
@@ -26,10 +33,12 @@ impl Scenario {
             if population.count == 0 {
                 return wrong(format!("population.{n}.count"), "a population has a node or more");
             }
-            if let Some(churn) = &population.churn
-                && (churn.online.0.is_zero() || churn.away.0.is_zero())
-            {
-                return wrong(format!("population.{n}.churn"), "times online and away are more than zero");
+            if let Some(churn) = &population.churn {
+                for (key, time) in [("online", churn.online.0), ("away", churn.away.0)] {
+                    if time < AGAIN_MIN {
+                        return wrong(format!("population.{n}.churn.{key}"), AGAIN_WORDS);
+                    }
+                }
             }
         }
         let regions = (self.relay.iter().enumerate())
@@ -68,8 +77,8 @@ impl Scenario {
         if least < 3 || most < least || (self.friends.groups > 0 && most > self.nodes()) {
             return wrong("friends.group_size".to_owned(), "a group has three people or more, least first");
         }
-        if self.workload.every.0.is_zero() {
-            return wrong("workload.every".to_owned(), "the time between messages is more than zero");
+        if self.workload.every.0 < AGAIN_MIN {
+            return wrong("workload.every".to_owned(), AGAIN_WORDS);
         }
         let [least, most] = self.workload.text;
         if least < 32 || most < least || most as usize > whimbrel_protocol::limits::TEXT_BYTES_MAX {
@@ -91,11 +100,58 @@ impl Scenario {
                 Kind::Partition { .. } | Kind::Flap { .. } => "between",
                 _ => "target",
             };
-            let same = targets.iter().skip(1).any(|target| targets.first() == Some(target));
-            if same || !targets.iter().all(there) {
+            if targets.iter().skip(1).any(|target| targets.first() == Some(target)) {
+                return wrong(format!("fault.{n}.{key}"), "names one process twice");
+            }
+            if !targets.iter().all(there) {
                 return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario");
             }
         }
         Ok(())
+    }
+
+    /// Whether packets are lost at all: by the network, or by somebody's access link.
+    fn is_lossy(&self) -> bool {
+        let profiles = self.population.iter().filter_map(|population| population.profile.as_deref());
+        let losses = profiles.filter_map(|name| facts::access(name)?.loss);
+        self.network.loss.0 > 0.0 || losses.into_iter().any(|loss| loss > 0.0)
+    }
+
+    /// Keys that nothing would use, because of what other keys say.
+    pub(super) fn unused(&self) -> Vec<(String, &'static str)> {
+        let mut unused = Vec::new();
+        if !self.is_lossy() {
+            unused.push(("network.burst".to_owned(), "has no use: no packet is lost"));
+            unused.push(("network.burst_loss".to_owned(), "has no use: no packet is lost"));
+        } else if self.network.burst.0.is_zero() {
+            unused.push(("network.burst_loss".to_owned(), "has no use where `burst` is zero"));
+        }
+        if self.friends.groups == 0 {
+            unused.push(("friends.group_size".to_owned(), "has no use: there are no `groups`"));
+            unused.push(("friends.twins".to_owned(), "has no use: there are no `groups`"));
+        }
+        for (n, population) in self.population.iter().enumerate() {
+            if population.nat.is_some() && !population.direct {
+                unused.push((format!("population.{n}.nat"), "has no use without `direct = true`"));
+            }
+        }
+        unused
+    }
+
+    /// Sets what nothing uses as if nobody had said it, so that the scenario written out is one that is read.
+    pub(super) fn forget_unused(&mut self) {
+        if !self.is_lossy() {
+            self.network.burst = Network::default().burst;
+        }
+        if !self.is_lossy() || self.network.burst.0.is_zero() {
+            self.network.burst_loss = Network::default().burst_loss;
+        }
+        if self.friends.groups == 0 {
+            let Friends { group_size, twins, .. } = Friends::default();
+            (self.friends.group_size, self.friends.twins) = (group_size, twins);
+        }
+        for population in &mut self.population {
+            population.nat = population.nat.take().filter(|_| population.direct);
+        }
     }
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 use whimbrel_protocol::id::Domain;
 
-use crate::faults::{Fault, Plan};
+use crate::faults::{Fault, Plan, wrong_key};
+
+pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
 pub use units::{Range, Rate, Share, Span};
@@ -86,8 +88,10 @@ pub struct Network {
     /// Packets lost in the long run. A lost packet costs a round trip or more and holds back what follows it.
     pub loss: Share,
     /// Mean length of the stretches in which packets are lost; zero: each is lost for itself.
+    #[serde(skip_serializing_if = "Network::has_default_burst")]
     pub burst: Span,
     /// Packets lost in such a stretch; none is lost outside. Without effect below `loss`.
+    #[serde(skip_serializing_if = "Network::has_default_burst_loss")]
     pub burst_loss: Share,
     /// Packets that arrive twice: they cost bytes.
     pub duplicate: Share,
@@ -124,6 +128,17 @@ impl Default for Network {
     }
 }
 
+// What has no use beside other keys is not written when it is as by default: it would be refused when it is read.
+impl Network {
+    fn has_default_burst(burst: &Span) -> bool {
+        *burst == Self::default().burst
+    }
+
+    fn has_default_burst_loss(burst_loss: &Share) -> bool {
+        *burst_loss == Self::default().burst_loss
+    }
+}
+
 /// A disk below a process.
 #[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,6 +160,36 @@ impl Default for Disk {
             sync: Range { least: micros(300), most: micros(3_000) },
             cached: Share(0.9),
         }
+    }
+}
+
+/// A disk below a node, as a scenario has it.
+mod node_disk {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Disk, Range};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct NodeDisk {
+        apply: Range,
+        sync: Range,
+    }
+
+    impl Default for NodeDisk {
+        fn default() -> Self {
+            let Disk { apply, sync, .. } = Disk::default();
+            Self { apply, sync }
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Disk, D::Error> {
+        let NodeDisk { apply, sync } = NodeDisk::deserialize(deserializer)?;
+        Ok(Disk { apply, sync, ..Disk::default() })
+    }
+
+    pub(super) fn serialize<S: Serializer>(disk: &Disk, serializer: S) -> Result<S::Ok, S::Error> {
+        NodeDisk { apply: disk.apply, sync: disk.sync }.serialize(serializer)
     }
 }
 
@@ -197,8 +242,8 @@ pub struct Population {
     /// What each can receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downlink: Option<Rate>,
-    /// The disk of each.
-    #[serde(default)]
+    /// The disk of each; nodes wait for every read, so nothing is `cached`.
+    #[serde(default, with = "node_disk")]
     pub disk: Disk,
     /// Whether each can be dialled by other nodes.
     #[serde(default)]
@@ -258,14 +303,27 @@ pub struct Friends {
     /// So many groups, each opened by somebody for people they know.
     pub groups: u32,
     /// Least and most people in a group, whoever opens it included.
+    #[serde(skip_serializing_if = "Friends::has_default_group_size")]
     pub group_size: [u32; 2],
     /// Groups that two of their members open at the same moment.
+    #[serde(skip_serializing_if = "Friends::has_default_twins")]
     pub twins: Share,
 }
 
 impl Default for Friends {
     fn default() -> Self {
         Self { ring: 1, random: 0, groups: 0, group_size: [3, 8], twins: Share(0.0) }
+    }
+}
+
+// As for the network.
+impl Friends {
+    fn has_default_group_size(group_size: &[u32; 2]) -> bool {
+        *group_size == Self::default().group_size
+    }
+
+    fn has_default_twins(twins: &Share) -> bool {
+        *twins == Self::default().twins
     }
 }
 
@@ -400,11 +458,17 @@ impl Scenario {
     pub fn read(file: &str, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
         let at_line = |line, what: String| ScenarioError::Line { file: file.to_owned(), line, what };
         let from_toml = |error: toml::de::Error| {
-            at_line(error.span().map_or(1, |span| line_of(text, span.start)), error.message().to_owned())
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            // What a fault refuses, it refuses as a whole; the key at fault has a line of its own.
+            let fault = wrong_key(text).filter(|(_, what)| what == error.message());
+            at_line(fault.map_or(line, |(path, _)| line_of_key(text, &path)), error.message().to_owned())
         };
         let mut scenario: Self = toml::from_str(text).map_err(from_toml)?;
         scenario.check().map_err(|(path, what)| at_line(line_of_key(text, &path), format!("{path}: {what}")))?;
         let mut document: toml::Table = toml::from_str(text).map_err(from_toml)?;
+        if let Some((path, why)) = scenario.unused().into_iter().find(|(path, _)| names(&document, path)) {
+            return Err(at_line(line_of_key(text, &path), format!("{path}: {why}")));
+        }
         let wrong = |key: &str, what: String| ScenarioError::Set { key: key.to_owned(), what };
         let keys: Vec<_> =
             sets.iter().map(|set| set.split_once('=').map_or((set.as_str(), ""), |(k, v)| (k, v))).collect();
@@ -423,6 +487,15 @@ impl Scenario {
             let key = near.or(keys.last().map(|(key, _)| key.trim())).unwrap_or_default();
             wrong(key, format!("{path}: {what}"))
         })?;
+        // An override that takes the use of what the file says from it is no slip; one that has no use itself is.
+        for (path, why) in scenario.unused().into_iter().filter(|(path, _)| names(&document, path)) {
+            let sets =
+                |key: &&str| path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            if let Some(key) = keys.iter().map(|(key, _)| key.trim()).rfind(sets) {
+                return Err(wrong(key, format!("{path}: {why}")));
+            }
+        }
+        scenario.forget_unused();
         Ok(scenario)
     }
 
@@ -441,6 +514,20 @@ impl Scenario {
 fn bare_or_quoted(value: &str) -> toml::Value {
     let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok();
     parsed.and_then(|mut table| table.remove("v")).unwrap_or_else(|| toml::Value::String(value.to_owned()))
+}
+
+/// Whether there is something at a dotted key.
+fn names(document: &toml::Table, path: &str) -> bool {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let mut at = document.get(first);
+    for part in rest.iter().flat_map(|rest| rest.split('.')) {
+        at = match at {
+            Some(toml::Value::Table(table)) => table.get(part),
+            Some(toml::Value::Array(list)) => part.parse().ok().and_then(|index: usize| list.get(index)),
+            _ => None,
+        };
+    }
+    at.is_some()
 }
 
 /// Puts a value at a dotted key. Tables on the way are made, entries of a list are not.
