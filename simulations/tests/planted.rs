@@ -36,6 +36,24 @@ fn only_the_simulators_own_feature_which_is_no_default_plants_bugs() {
     assert_eq!(with_feature, expected.map(|(package, feature)| (package.to_owned(), feature.to_owned())).into());
 }
 
+#[test]
+fn a_release_build_of_a_shipped_program_in_which_bugs_can_be_planted_does_not_compile() {
+    let assertion = "const _: () = assert!(\n    cfg!(debug_assertions) || !whimbrel_storage::planted::PLANTABLE,";
+    let mut shipped = BTreeSet::new();
+    for package in &metadata().packages {
+        if package.name.as_str() == "whimbrel-sim" {
+            continue;
+        }
+        for program in package.targets.iter().filter(|target| target.is_bin()) {
+            let main = std::fs::read_to_string(&program.src_path).unwrap();
+            assert!(main.contains(assertion), "{} lacks the assertion", program.src_path);
+            shipped.insert(program.name.clone());
+        }
+    }
+    assert_eq!(shipped, ["whimbrel", "whimbrel-relay"].map(str::to_owned).into());
+    assert_eq!(whimbrel_storage::planted::PLANTABLE, cfg!(feature = "planted"));
+}
+
 #[cfg(feature = "planted")]
 mod caught {
     use whimbrel_sim::planted::{named, run};

@@ -1,7 +1,11 @@
 //! Planted bugs: defects on purpose, by which the simulator's judge is itself judged.
 //! Owns: their names and the one that is planted. Every core looks here, for this crate is below all of them.
-//! Never: in a shipped program. Without the feature `planted`, which only the simulator's feature of that name turns
-//! on, nothing can be planted, [`active`] is a constant, and what it guards is not compiled.
+//! Never: in a shipped program, whose release build asserts that it is not [`PLANTABLE`]. Without the feature `planted`,
+//! which only the simulator's feature of that name turns on, nothing can be planted, [`active`] is a constant, and what
+//! it guards is not compiled.
+
+/// Whether bugs can be planted in this build.
+pub const PLANTABLE: bool = cfg!(feature = "planted");
 
 macro_rules! bugs {
     ($($(#[$about:meta])* $bug:ident = $name:literal,)+) => {
