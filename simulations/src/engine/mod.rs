@@ -3,7 +3,6 @@
 //! Never: knows what an event means; nothing here has heard of nodes or relays.
 
 mod exact;
-mod floor;
 pub mod stream;
 pub mod time;
 pub mod trace;
@@ -11,7 +10,6 @@ pub mod wheel;
 
 use std::time::Duration;
 
-pub use floor::{Floor, floor};
 pub use stream::{Entity, Seed, Stream};
 pub use time::Time;
 pub use trace::Trace;

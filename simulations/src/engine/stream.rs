@@ -36,8 +36,6 @@ pub enum Entity {
     Process(u32),
     /// One life of a process: its number, and how often it started before.
     Run(u32, u32),
-    /// The path between two processes, the lower number first.
-    Path(u32, u32),
 }
 
 impl Seed {
@@ -52,7 +50,6 @@ impl Seed {
             Entity::World => (0_u8, 0, 0),
             Entity::Process(process) => (1, process, 0),
             Entity::Run(process, run) => (2, process, run),
-            Entity::Path(one, other) => (3, one, other),
         };
         let mut hash = Sha256::new_with_prefix(b"whimbrel simulation stream\0");
         hash.update(self.0.to_le_bytes());
