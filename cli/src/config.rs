@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
-use whimbrel_node_runtime::DirectOptions;
+use whimbrel_node_runtime::{DirectOptions, EngineKind};
 
 use crate::args::Global;
 use crate::failure::{Exit, Failure};
@@ -40,6 +40,9 @@ struct File {
     never_direct: Option<bool>,
     /// UDP sockets the daemon listens on for direct links, such as "192.0.2.7:4433"; port 0 is any.
     direct_listen: Option<Vec<SocketAddr>>,
+    /// The engine of the store: "sled:", or "fjall:" above some 250,000 messages.
+    #[serde(default, deserialize_with = "engine")]
+    store: Option<EngineKind>,
 }
 
 /// Everything decided.
@@ -47,6 +50,8 @@ struct File {
 pub(crate) struct Settings {
     /// The profile's folder.
     pub(crate) home: PathBuf,
+    /// The engine of its store.
+    pub(crate) store: EngineKind,
     /// The daemon's socket.
     pub(crate) socket: PathBuf,
     /// Whether output is JSON.
@@ -89,6 +94,7 @@ impl Settings {
         };
         Ok(Self {
             home,
+            store: file.store.unwrap_or_default(),
             socket,
             json: global.json || file.json.unwrap_or(false),
             timeout: global.timeout.or(file.timeout).unwrap_or(TIMEOUT_DEFAULT),
@@ -119,6 +125,10 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
     humantime::parse_duration(&text)
         .map(Some)
         .map_err(|error| serde::de::Error::custom(format!("{error}; write it as \"15s\"")))
+}
+
+fn engine<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<EngineKind>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn is_profile(name: &str) -> bool {
@@ -158,11 +168,13 @@ mod tests {
         assert!(message.contains("line 1") && message.contains("boolean"), "{message}");
         let message = parse("timeout = \"soon\"").unwrap_err();
         assert!(message.contains("line 1") && message.contains("timeout") && message.contains("15s"), "{message}");
+        let message = parse("store = \"postgres:\"").unwrap_err();
+        assert!(message.contains("line 1") && message.contains("`fjall:`"), "{message}");
     }
 
     #[test]
     fn every_key_is_taken() {
-        let text = "home = \"/d\"\nprofile = \"w\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\ndirect_listen = [\"127.0.0.1:0\"]\n";
+        let text = "home = \"/d\"\nprofile = \"w\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\ndirect_listen = [\"127.0.0.1:0\"]\nstore = \"fjall:\"\n";
         assert_eq!(parse(text).unwrap().timeout, Some(Duration::from_secs(3)));
     }
 

@@ -84,7 +84,7 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
         }
         Found::Unfinished { .. } | Found::Nothing => {
             let name = name.map_or_else(user_name, Ok)?;
-            Some(local::create(&settings.home, name, relay).await?.recovery)
+            Some(local::create(&settings.home, settings.store, name, relay).await?.recovery)
         }
     };
     let words = recovery.as_ref().map(|phrase| phrase.words().collect::<Vec<_>>());

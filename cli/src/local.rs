@@ -13,8 +13,9 @@ use whimbrel_node::identity::LoadError;
 use whimbrel_node::views;
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_node_runtime::{
-    CommandFailure, CreateError, Created, DirectOptions, Events, EventsError, NodeHandle, NodeRuntime, OpenStoreError,
-    Options, ProbeCommand, RelayProblem, RuntimeError, StartError, StoreAt, StoreOptions, open_store, store_folder,
+    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, NodeHandle, NodeRuntime,
+    OpenStoreError, Options, ProbeCommand, RelayProblem, RuntimeError, StartError, StoreAt, StoreOptions, open_store,
+    store_folder,
 };
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, Name};
@@ -73,7 +74,7 @@ pub(crate) enum Found {
 impl Local {
     /// Opens the profile's store and starts the node.
     pub(crate) async fn open(settings: &Settings, direct: DirectOptions) -> Result<Self, Failure> {
-        let store = StoreAt::Home(settings.home.clone(), store_options());
+        let store = StoreAt::Home(settings.home.clone(), store_options(settings.store));
         Self::start(Options { store, config: settings.node.clone(), direct }).await
     }
 
@@ -217,9 +218,9 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
 
 /// Looks what is in the profile's folder.
 pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
-    let home = settings.home.clone();
+    let (home, engine) = (settings.home.clone(), settings.store);
     blocking(move || {
-        let store = match open_store(&home, store_options()) {
+        let store = match open_store(&home, store_options(engine)) {
             Ok(store) => store,
             Err(OpenStoreError::Absent(_)) => return Ok(Found::Nothing),
             Err(error) => return Err(open_failure(error)),
@@ -240,19 +241,19 @@ pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
 }
 
 /// Makes an identity in a folder.
-pub(crate) async fn create(home: &Path, name: Name, relay: RelayLink) -> Result<Created, Failure> {
+pub(crate) async fn create(home: &Path, engine: EngineKind, name: Name, relay: RelayLink) -> Result<Created, Failure> {
     let home = home.to_owned();
     blocking(move || {
-        whimbrel_node_runtime::create(&home, name, relay, "first device", store_options()).map_err(
-            |error| match error {
+        whimbrel_node_runtime::create(&home, name, relay, "first device", store_options(engine)).map_err(|error| {
+            match error {
                 CreateError::Exists(address) => {
                     Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
                 }
                 CreateError::Open(error) => open_failure(error),
                 CreateError::Write(error) => store_failure(&error),
                 other => Failure::internal(other),
-            },
-        )
+            }
+        })
     })
     .await
 }
@@ -271,9 +272,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
 }
 
 /// How a person's store is opened: a doubtful one by a child of this very program first.
-pub(crate) fn store_options() -> StoreOptions {
+pub(crate) fn store_options(engine: EngineKind) -> StoreOptions {
     let probe = std::env::current_exe().ok().map(|program| ProbeCommand { program, args: vec!["store-probe".into()] });
-    StoreOptions { cache_bytes: STORE_CACHE_BYTES, probe, ..StoreOptions::default() }
+    StoreOptions { engine, cache_bytes: STORE_CACHE_BYTES, probe, ..StoreOptions::default() }
 }
 
 /// Why a relay in this state cannot be asked.
@@ -333,6 +334,8 @@ pub(crate) fn store_failure(error: &StorageError) -> Failure {
             Failure::new(Exit::Internal, "store_damaged", error)
                 .hint("nothing was changed; put back a copy of the profile's folder, or start anew with another --home")
         }
+        StorageError::WrongEngine { found, .. } => Failure::new(Exit::Usage, "store_engine", error)
+            .hint(format!("nothing was touched; say store = \"{found}:\" in the configuration")),
         StorageError::Full => {
             Failure::new(Exit::Limit, "disk_full", error).hint("make room on the disk, then try again")
         }

@@ -13,11 +13,14 @@ use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
-use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
+use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
 use crate::api::{Path, State};
 
-/// First byte of a key.
+/// Which version of the rows this program reads and writes. A change of a row's meaning raises it and adds its step.
+pub const SCHEMA: Schema = Schema { name: "node", version: 1, steps: &[] };
+
+/// First byte of a key; zero is the store's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Space {

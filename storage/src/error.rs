@@ -27,7 +27,31 @@ pub enum StorageError {
         /// What the engine reported.
         what: String,
     },
-    /// The disk is full or the reserve is reached; nothing was written.
+    /// Another engine made the store. Nothing was touched.
+    #[error("the store was made by {found}, and {asked} was asked for")]
+    WrongEngine {
+        /// What made it.
+        found: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
+    /// The rows are of another program. Nothing was touched.
+    #[error("the store holds the rows of a {found}, not of a {asked}")]
+    WrongRows {
+        /// Whose they are.
+        found: String,
+        /// Whose were asked for.
+        asked: &'static str,
+    },
+    /// A newer version wrote the rows. Nothing was touched.
+    #[error("the store's rows have version {found}, and this program knows versions up to {known}")]
+    TooNew {
+        /// Their version.
+        found: u32,
+        /// The newest one known here.
+        known: u32,
+    },
+    /// The disk is full, the reserve is reached, or the store has reached its bound; nothing was written.
     #[error("no space left for the store")]
     Full,
     /// A batch or a value is over its bound; nothing was written.
@@ -50,7 +74,13 @@ impl StorageError {
     pub fn is_sticky(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::TooLarge { .. } | Self::Full => false,
-            Self::LostTail { .. } | Self::InUse | Self::DoesNotOpen { .. } | Self::Engine(_) => true,
+            Self::LostTail { .. }
+            | Self::InUse
+            | Self::DoesNotOpen { .. }
+            | Self::WrongEngine { .. }
+            | Self::WrongRows { .. }
+            | Self::TooNew { .. }
+            | Self::Engine(_) => true,
         }
     }
 }

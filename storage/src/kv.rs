@@ -8,6 +8,7 @@ use std::sync::{OnceLock, RwLock, RwLockReadGuard};
 
 use crate::planted::{self, Bug};
 use crate::row::{Body, Space, Stored, damaged, decode, piece_count, piece_key};
+use crate::survey::Survey;
 use crate::witness;
 use crate::{
     BATCH_BYTES_MAX, Batch, Engine, KEY_BYTES_MAX, Op, Order, OrderedKv, PIECE_BYTES_MAX, Reads, Row, StorageError,
@@ -27,7 +28,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, checksum: u32) {
+    pub(crate) fn add(&mut self, checksum: u32) {
         self.rows = self.rows.saturating_add(1);
         self.sum = self.sum.wrapping_add(u64::from(checksum));
     }
@@ -111,43 +112,68 @@ impl<E: Engine> Kv<E> {
     /// # Errors
     /// [`StorageError::Damaged`] names the first damaged or missing row, or tells how far the totals are off.
     pub fn verify(&self) -> Result<Totals, StorageError> {
+        self.survey()?.verdict()
+    }
+
+    /// As [`Kv::verify`], but goes on after damage, and counts what there is by the first byte of the keys.
+    ///
+    /// # Errors
+    /// The engine failed, or the store before.
+    pub fn survey(&self) -> Result<Survey, StorageError> {
         let state = self.read()?;
-        let (mut found, mut pieces) = (Totals::default(), 0_u64);
-        self.each_page(Space::User, |stored_key, bytes| {
+        let mut survey = Survey::of(state.n, state.totals);
+        let mut pieces = 0_u64;
+        self.each_page(Space::User, &mut survey, |survey, stored_key, bytes| {
             let row = self.checked(&state, stored_key, bytes)?;
-            found.add(row.checksum);
             if let Body::Head { len } = row.body {
                 pieces = pieces.saturating_add(u64::from(piece_count(len)));
             }
-            let user_key = stored_key.get(1..).unwrap_or_default();
-            self.value_of(stored_key, user_key, row).map(drop)
+            let (user_key, checksum) = (stored_key.get(1..).unwrap_or_default(), row.checksum);
+            let value = self.value_of(stored_key, user_key, row)?;
+            survey.found.add(checksum);
+            survey.count(user_key, value.len());
+            Ok(())
         })?;
         let mut pieces_found = 0_u64;
-        self.each_page(Space::Piece, |_, _| {
+        self.each_page(Space::Piece, &mut survey, |_, _, _| {
             pieces_found = pieces_found.saturating_add(1);
             Ok(())
         })?;
-        if found != state.totals || pieces != pieces_found {
-            let what = format!(
-                "{} rows with sum {:x} and {pieces_found} pieces, where the batches left {} with sum {:x} and {pieces}",
-                found.rows, found.sum, state.totals.rows, state.totals.sum
-            );
-            return Err(StorageError::Damaged { space: 0, what });
-        }
-        Ok(found)
+        survey.pieces = (pieces_found, pieces);
+        Ok(survey)
     }
 
+    /// Shows `visit` every stored row of a space; what it, or the engine, finds damaged is noted.
     fn each_page(
         &self,
         space: Space,
-        mut visit: impl FnMut(&[u8], Vec<u8>) -> Result<(), StorageError>,
+        survey: &mut Survey,
+        mut visit: impl FnMut(&mut Survey, &[u8], Vec<u8>) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let (mut from, to) = (space.key(&[]), space.end());
         loop {
-            let page = self.noted(self.engine.scan(&from, &to, Order::Ascending, VERIFY_PAGE))?;
+            let page = match self.noted(self.engine.scan(&from, &to, Order::Ascending, VERIFY_PAGE)) {
+                Ok(page) => page,
+                // Where the damage ends nobody knows: what follows it begins with another byte.
+                Err(StorageError::Damaged { what, .. }) => {
+                    survey.note(
+                        from.get(1).copied().unwrap_or(0),
+                        &from,
+                        &format!("cannot be read from here on: {what}"),
+                    );
+                    let Some(next) = from.get(1).copied().unwrap_or(0).checked_add(1) else { return Ok(()) };
+                    from = space.key(&[next]);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let full = page.len() == VERIFY_PAGE;
             for (stored_key, bytes) in page {
-                visit(&stored_key, bytes)?;
+                match visit(survey, &stored_key, bytes) {
+                    Ok(()) => {}
+                    Err(StorageError::Damaged { space, what }) => survey.note(space, &stored_key, &what),
+                    Err(error) => return Err(error),
+                }
                 from = stored_key;
             }
             from.push(0);

@@ -14,17 +14,21 @@ mod memory;
 mod overlay;
 pub mod planted;
 mod row;
+mod schema;
+mod survey;
 mod tail;
 mod witness;
 
 pub use batch::{Batch, Op};
-pub use copy::{Copied, copy};
+pub use copy::{Copied, Seen, compare_page, copy, copy_on, copy_page};
 pub use engine::Engine;
 pub use error::StorageError;
 pub use kv::{Kv, Totals};
 pub use memory::{MemoryEngine, MemoryKv};
 pub use overlay::Overlay;
-pub use row::PIECE_BYTES_MAX;
+pub use row::{PIECE_BYTES_MAX, damaged};
+pub use schema::{Page, SCHEMA_KEY, Schema, Step, bring_up};
+pub use survey::{Damage, SpaceCount, Survey};
 pub use tail::{TAIL_BYTES, tail_from_bytes, tail_to_bytes};
 
 /// The longest key, in bytes.

@@ -137,8 +137,8 @@ pub(crate) fn decode(stored_key: &[u8], mut bytes: Vec<u8>) -> Result<Stored, St
     Ok(Stored { n, checksum: found, body })
 }
 
-/// A `Damaged` error for a stored key, naming the caller's space, or zero for rows of our own.
-pub(crate) fn damaged(stored_key: &[u8], what: &str) -> StorageError {
+/// A `Damaged` error for a stored key, as engines see it, naming the caller's space, or zero for rows of our own.
+pub fn damaged(stored_key: &[u8], what: &str) -> StorageError {
     let caller = [Space::User as u8, Space::Piece as u8];
     match stored_key {
         [space, rest @ ..] if caller.contains(space) => {

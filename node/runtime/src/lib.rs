@@ -24,6 +24,6 @@ pub use handle::{
 };
 pub use home::RelayProblem;
 pub use store::{
-    CreateError, Created, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create, open_probe,
-    open_store, store_folder,
+    CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
+    open_probe, open_store, store_folder,
 };

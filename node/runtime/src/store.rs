@@ -13,12 +13,12 @@ use whimbrel_node::identity::{self, LoadError};
 use whimbrel_node::views;
 use whimbrel_protocol::id::{AccountId, Address, Name};
 use whimbrel_protocol::invite::RelayLink;
-use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, Row, StorageError};
-use whimbrel_storage_runtime::SledKv;
+use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, Row, SCHEMA_KEY, StorageError};
+use whimbrel_storage_runtime::DiskKv;
 
 use crate::clock::Clock;
 
-pub use whimbrel_storage_runtime::{Options as StoreOptions, ProbeCommand, Reserve, open_probe};
+pub use whimbrel_storage_runtime::{EngineKind, Options as StoreOptions, ProbeCommand, Reserve, open_probe};
 
 /// Rows looked at together while an unfinished account is replaced.
 const PAGE: usize = 256;
@@ -96,7 +96,7 @@ pub struct Created {
 
 /// The open store of a node. Once closed, every call answers an error, whoever still holds it.
 #[derive(Debug)]
-pub struct NodeStore(RwLock<Option<SledKv>>);
+pub struct NodeStore(RwLock<Option<DiskKv>>);
 
 /// Where the store of a node's home folder lies.
 pub fn store_folder(home: &Path) -> PathBuf {
@@ -161,7 +161,10 @@ fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageError> {
         let page = reads.scan(&from, &KEY_END, Order::Ascending, PAGE)?;
         let full = page.len() == PAGE;
         for (key, _) in page {
-            batch.delete(key.clone());
+            // Which version the rows have stays true of the rows to come.
+            if key != SCHEMA_KEY {
+                batch.delete(key.clone());
+            }
             from = key;
         }
         from.push(0);
@@ -173,7 +176,7 @@ fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageError> {
 
 fn open_folder(folder: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
     private_folder(folder)?;
-    let store = SledKv::open(folder, options)?;
+    let store = DiskKv::open(folder, StoreOptions { schema: Some(&whimbrel_node::SCHEMA), ..options })?;
     private_files(folder)?;
     Ok(NodeStore(RwLock::new(Some(store))))
 }
@@ -191,18 +194,23 @@ fn private_folder(path: &Path) -> Result<(), OpenStoreError> {
 
 /// The folder keeps others out already; this holds should the files ever be moved out of it as they are.
 fn private_files(folder: &Path) -> Result<(), OpenStoreError> {
-    let restrict_all = || {
+    fn restrict_all(folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            match restrict(&entry.path(), if entry.file_type()?.is_dir() { 0o700 } else { 0o600 }) {
-                // sled replaces snapshots while it runs.
+            let is_folder = entry.file_type()?.is_dir();
+            let restricted = match restrict(&entry.path(), if is_folder { 0o700 } else { 0o600 }) {
+                Ok(()) if is_folder => restrict_all(&entry.path()),
+                other => other,
+            };
+            match restricted {
+                // sled replaces snapshots while it runs, fjall tables.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
         }
         Ok(())
-    };
-    restrict_all().map_err(|source| OpenStoreError::Folder { path: folder.to_owned(), source })
+    }
+    restrict_all(folder).map_err(|source| OpenStoreError::Folder { path: folder.to_owned(), source })
 }
 
 #[cfg(unix)]
@@ -221,7 +229,7 @@ impl NodeStore {
     /// nothing.
     ///
     /// # Errors
-    /// As for [`SledKv::close`].
+    /// As for [`DiskKv::close`].
     pub fn close(&self) -> Result<(), StorageError> {
         match self.0.write().unwrap_or_else(PoisonError::into_inner).take() {
             Some(store) => store.close(),
@@ -229,7 +237,7 @@ impl NodeStore {
         }
     }
 
-    fn with<T>(&self, ask: impl FnOnce(&SledKv) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn with<T>(&self, ask: impl FnOnce(&DiskKv) -> Result<T, StorageError>) -> Result<T, StorageError> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             Some(store) => ask(store),
             None => Err(StorageError::Engine("the store is closed".to_owned())),
@@ -253,7 +261,7 @@ impl OrderedKv for NodeStore {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.with(SledKv::sync)
+        self.with(DiskKv::sync)
     }
 }
 
@@ -264,32 +272,53 @@ mod tests {
 
     use super::*;
 
+    fn on(engine: EngineKind) -> StoreOptions {
+        StoreOptions { engine, ..StoreOptions::default() }
+    }
+
     fn make(home: &Path) -> Result<Created, CreateError> {
+        make_on(EngineKind::Sled, home)
+    }
+
+    fn make_on(engine: EngineKind, home: &Path) -> Result<Created, CreateError> {
         let relay = RelayLink {
             domain: "a.example".parse().unwrap(),
             endpoint: "127.0.0.1:1".to_owned(),
             relay: RelayId::from_bytes([1; 32]),
         };
-        create(home, "alice".parse().unwrap(), relay, "laptop", StoreOptions::default())
+        create(home, "alice".parse().unwrap(), relay, "laptop", on(engine))
     }
 
     #[test]
     fn an_account_is_there_once_it_was_made_and_nobody_else_can_read_it() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path().join("whimbrel");
-        let created = make(&home).unwrap();
-        let store = open_store(&home, StoreOptions::default()).unwrap();
-        assert_eq!(views::account(&store).unwrap().account, created.account);
-        #[cfg(unix)]
-        for path in [home.clone(), store_folder(&home), store_folder(&home).join("db")] {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
-            assert_eq!(mode & 0o077, 0, "{} is open to others", path.display());
+        for engine in EngineKind::ALL {
+            let home = tempfile::tempdir().unwrap();
+            let home = home.path().join("whimbrel");
+            let created = make_on(engine, &home).unwrap();
+            let store = open_store(&home, on(engine)).unwrap();
+            assert_eq!(views::account(&store).unwrap().account, created.account);
+            #[cfg(unix)]
+            for path in [home.clone(), store_folder(&home), store_folder(&home).join("tail"), home.join("store/db")] {
+                let Ok(found) = fs::metadata(&path) else { continue };
+                let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions());
+                assert_eq!(mode & 0o077, 0, "{} is open to others", path.display());
+            }
+            assert!(matches!(open_store(&home, on(engine)), Err(OpenStoreError::InUse)));
+            store.close().unwrap();
+            store.close().unwrap();
+            assert!(views::account(&store).is_err(), "a closed store answers");
+            open_store(&home, on(engine)).unwrap();
         }
-        assert!(matches!(open_store(&home, StoreOptions::default()), Err(OpenStoreError::InUse)));
-        store.close().unwrap();
-        store.close().unwrap();
-        assert!(views::account(&store).is_err(), "a closed store answers");
-        open_store(&home, StoreOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_store_of_another_engine_is_told_of_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let created = make(home.path()).unwrap();
+        let opened = open_store(home.path(), on(EngineKind::Fjall));
+        assert!(matches!(opened, Err(OpenStoreError::Other(StorageError::WrongEngine { .. }))), "{opened:?}");
+        let store = open_store(home.path(), StoreOptions::default()).unwrap();
+        assert_eq!(views::account(&store).unwrap().account, created.account);
     }
 
     #[test]

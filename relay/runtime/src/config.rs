@@ -16,6 +16,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::store::command::LogBounds;
 use whimbrel_relay::{PeerAddress, Registration};
+use whimbrel_storage_runtime::{EngineKind, Reserve, SizeBounds, UnknownEngine};
 
 use crate::failure::{Exit, Failure, Mistake};
 
@@ -23,10 +24,14 @@ use crate::failure::{Exit, Failure, Mistake};
 pub(crate) const FILE_NAME: &str = "relay.toml";
 /// How many mistakes are looked for.
 const MISTAKES_MAX: usize = 32;
-/// sled runs with less, but then reads every page from the disk again and again.
+/// An engine runs with less, but then reads every page from the disk again and again.
 const CACHE_BYTES_MIN: u64 = 8 * MIB;
 /// Holds the pages in use up to about 100,000 retained messages.
 const CACHE_BYTES_DEFAULT: u64 = 64 * MIB;
+/// A store on fjall has a journal of 64 MiB from its beginning.
+const STORE_BYTES_MIN: u64 = 128 * MIB;
+/// A relay that leaves more than half of its disk free has the wrong disk.
+const RESERVE_PERCENT_MAX: u8 = 50;
 /// Room for a few of the largest envelopes.
 const LOG_BYTES_MIN: u64 = MIB;
 /// Every address of both families.
@@ -77,6 +82,9 @@ struct ListenSection {
 struct StoreSection {
     url: Option<Leaf>,
     cache: Option<Leaf>,
+    warn: Option<Leaf>,
+    max: Option<Leaf>,
+    reserve: Option<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -159,8 +167,14 @@ pub struct Settings {
     pub peers: Vec<RelayLink>,
     /// Whether the store is in memory alone, to measure and to try things: all of it is gone with the process.
     pub in_memory: bool,
+    /// Which engine the store is on.
+    pub engine: EngineKind,
     /// The store's page cache.
     pub cache_bytes: u64,
+    /// How large the store may grow.
+    pub size: SizeBounds,
+    /// What the store leaves free on its disk.
+    pub reserve: Reserve,
     /// Links at once.
     pub connections_max: usize,
     /// How much one log may hold.
@@ -329,15 +343,23 @@ impl Reader {
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
         let peers = self.peers(&parsed.peers, domain.as_ref());
-        let in_memory = parsed.store.url.as_ref().and_then(|url| {
-            self.text(url, |text| match text {
-                "sled:" => Ok(false),
+        let store = parsed.store.url.and_then(|url| {
+            self.text(&url, |text| match text {
                 // Not offered to whoever mistypes: nobody is to lose a relay's data by a guess.
-                "memory:" => Ok(true),
-                _ => Err("unknown store, expected `sled:`".to_owned()),
+                "memory:" => Ok((EngineKind::default(), true)),
+                text => text.parse().map(|engine| (engine, false)).map_err(|error: UnknownEngine| error.to_string()),
             })
         });
+        let (engine, in_memory) = store.unwrap_or_default();
         let cache_bytes = self.size(parsed.store.cache, CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN);
+        let size = SizeBounds {
+            warn_bytes: parsed.store.warn.map(|leaf| self.size(Some(leaf), u64::MAX, STORE_BYTES_MIN)),
+            max_bytes: parsed.store.max.map(|leaf| self.size(Some(leaf), u64::MAX, STORE_BYTES_MIN)),
+        };
+        let reserve = Reserve {
+            percent: parsed.store.reserve.map_or(Reserve::default().percent, |leaf| self.percent(&leaf)),
+            ..Reserve::default()
+        };
         let log_bounds = LogBounds {
             entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
             bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
@@ -356,8 +378,11 @@ impl Reader {
             listen,
             advertise,
             peers,
-            in_memory: in_memory.unwrap_or_default(),
+            in_memory,
+            engine,
             cache_bytes,
+            size,
+            reserve,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,
             log_format: parsed.log.format,
@@ -421,6 +446,15 @@ impl Reader {
             Some(bytes) => Ok(bytes),
         });
         size.unwrap_or(default)
+    }
+
+    fn percent(&mut self, leaf: &Leaf) -> u8 {
+        let form = || format!("expected a share such as \"10 %\", at most \"{RESERVE_PERCENT_MAX} %\"");
+        let share = self.text(leaf, |text| {
+            let share = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<u8>().ok());
+            share.filter(|share| *share <= RESERVE_PERCENT_MAX).ok_or_else(form)
+        });
+        share.unwrap_or_default()
     }
 
     fn count(&mut self, leaf: Option<Leaf>, default: u64) -> u64 {
@@ -489,10 +523,17 @@ public = ["{listen}"]
 # "b.example" = "whimbrel-relay:b.example?at=b.example:4433#…"
 
 [store]
-# Which engine: "sled:" (embedded, in the data folder). Default "sled:".
+# Which engine, in the data folder: "sled:" up to about a million retained messages, "fjall:" above. Default "sled:".
+# `whimbrel-relay migrate --to URL` moves a store from one to the other.
 url = "sled:"
 # Its page cache; resident memory is more. At least "8 MiB", default "64 MiB".
 cache = "64 MiB"
+# From this size on the log warns. At least "128 MiB". Default "2 GiB" on sled, never on fjall.
+# warn = "2 GiB"
+# At this size new messages are refused, and what is held is still handed out. At least "128 MiB". Default: no bound.
+# max = "3 GiB"
+# Share of the disk that stays free, at most 4 GiB: below it new messages are refused. "0 %" to "50 %". Default "10 %".
+reserve = "10 %"
 
 [limits]
 # Links at once. Default {connections}: about 32 KiB each when idle.

@@ -144,6 +144,11 @@ impl<K: OrderedKv + 'static> Disk for ThreadDisk<K> {
 }
 
 impl<K> Writer<K> {
+    /// The store, for reading and copying; [`Writer::end`] needs it back.
+    pub(crate) fn kv(&self) -> Arc<K> {
+        Arc::clone(&self.kv)
+    }
+
     /// Resolves when the store has failed, with why: the process must end and be started again.
     pub async fn failed(&mut self) -> String {
         match self.failure.wait_for(Option::is_some).await.map(|why| why.clone()) {

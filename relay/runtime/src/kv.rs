@@ -2,27 +2,35 @@
 //! Owns: which of the two it is. Never: keeps anything in memory unless the configuration says so by name.
 
 use whimbrel_storage::{Batch, MemoryKv, Order, OrderedKv, Reads, Row, StorageError};
-use whimbrel_storage_runtime::SledKv;
+use whimbrel_storage_runtime::DiskKv;
 
 /// Where a relay's rows are.
 #[derive(Debug)]
 pub enum RelayKv {
     /// In the data folder.
-    Disk(Box<SledKv>),
+    Disk(Box<DiskKv>),
     /// Gone when the process ends: a sync costs nothing and keeps nothing.
     Memory(MemoryKv),
 }
 
 impl RelayKv {
-    /// Syncs and closes the store.
+    /// The store on the disk, if there is one.
+    pub fn disk(&self) -> Option<&DiskKv> {
+        match self {
+            Self::Disk(kv) => Some(kv),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Syncs and closes the store, and the copy of it that was asked for while it was open. Says whether one was.
     ///
     /// # Errors
     /// The store failed before or cannot be synced.
-    pub fn close(self) -> Result<(), StorageError> {
-        match self {
-            Self::Disk(kv) => kv.close(),
-            Self::Memory(_) => Ok(()),
-        }
+    pub fn close(self) -> Result<bool, StorageError> {
+        let Self::Disk(store) = self else { return Ok(false) };
+        let mirror = store.take_mirror();
+        store.close()?;
+        Ok(mirror.map(DiskKv::close).transpose()?.is_some())
     }
 }
 

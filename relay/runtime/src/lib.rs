@@ -2,12 +2,15 @@
 //! Owns: sockets, the disk's one writer, tasks, signals, the configuration file, the identity's files.
 //! Never: decides what a relay does with a frame (`whimbrel-relay`).
 //! Map: `cli` (commands), `config` (the file), `init` and `identity` (keys on disk), `run` (one process from open to
-//! close), `serve` (links), `links`, `disk` and `kv` (ports), `clock` (the only file that reads one).
+//! close), `serve` (links), `stores` and `control` (a store as a whole, and the relay that has it open), `links`, `disk`
+//! and `kv` (ports), `clock` (the only file that reads one).
 //! Rules: docs/operate/.
 
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(unix)]
+mod control;
 pub mod disk;
 mod failure;
 pub mod identity;
@@ -16,6 +19,7 @@ mod kv;
 mod links;
 pub mod run;
 mod serve;
+mod stores;
 mod timers;
 
 pub use config::Settings;

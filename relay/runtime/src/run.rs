@@ -17,9 +17,12 @@ use whimbrel_storage::StorageError;
 use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError};
 
 use crate::clock::{self, Clock};
+#[cfg(unix)]
+use crate::control;
 use crate::disk::{RelayDisk, Writer};
 use crate::links::LinkTable;
 use crate::serve::{self, Server};
+use crate::stores;
 use crate::timers::Timers;
 use crate::{RelayKv, Settings};
 
@@ -101,8 +104,14 @@ pub async fn run(
     let _guard = writer.guard()?;
     let outcome = until_stopped(settings, identity, &sockets, (disk, &mut writer), clock, stop, ready).await;
     // Everything that held the store is gone: it is closed whatever came before.
-    let closed = tokio::task::spawn_blocking(|| writer.end()?.close()).await.map_err(std::io::Error::other)?;
-    outcome.and(closed.map_err(RunError::Store))
+    let closed = tokio::task::spawn_blocking(|| writer.end()?.close());
+    let renewed = closed.await.map_err(std::io::Error::other)?.map_err(RunError::Store)?;
+    outcome?;
+    if renewed {
+        // Asked for at the control socket: the copy holds what the store holds, and both are closed.
+        stores::exchange(settings, false).map_err(|failure| std::io::Error::other(failure.message))?;
+    }
+    Ok(())
 }
 
 struct Sockets {
@@ -153,6 +162,12 @@ async fn until_stopped(
     let mut tasks = JoinSet::new();
     for endpoint in &sockets.endpoints {
         tasks.spawn(serve::accept(server.clone(), endpoint.clone(), stopped.clone()));
+    }
+    #[cfg(unix)]
+    match control::bind(&settings.data_dir) {
+        Ok(listener) => drop(tasks.spawn(control::serve(listener, writer.kv(), stopped.clone()))),
+        // A path too long for a socket, say. People are served all the same.
+        Err(error) => tracing::warn!(%error, "no control socket: `export` works only while the relay is stopped"),
     }
     tasks.spawn(serve::dial(server.clone(), sockets.dialler.clone(), asked, stopped));
     ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone() });

@@ -613,7 +613,12 @@ fn picture(store: &impl Store) -> String {
     seen + &format!("{outbound:?} {waiting:?} {:?}", wait(store.pins(None, 9)).unwrap())
 }
 
-fn a_crash_after_any_command_loses_nothing_answered(fixture: &mut impl Fixture) {
+/// Puts rows of every kind into a store.
+pub fn fill(store: &impl Store) {
+    done(store, script());
+}
+
+fn script() -> Vec<Command> {
     let mut script = friends();
     script.extend([
         stock(ALICE, &[1, 2], Some(3)),
@@ -630,6 +635,11 @@ fn a_crash_after_any_command_loses_nothing_answered(fixture: &mut impl Fixture) 
         trim(1, &[(ALICE, 1)]),
         append(2, ALICE, b"three"),
     ]);
+    script
+}
+
+fn a_crash_after_any_command_loses_nothing_answered(fixture: &mut impl Fixture) {
+    let script = script();
     // What a store without a crash shows after each command.
     let store = fixture.fresh();
     let mut pictures = vec![picture(&store)];

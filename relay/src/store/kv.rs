@@ -4,10 +4,12 @@
 //! Limits: `limits::GROUP_BYTES_MAX`, `limits::LOG_IDS_REMEMBERED`, `limits::RECENT_IDS_CACHED`.
 
 mod accounts;
+mod check;
 mod hot;
 mod reads;
 mod recent;
 mod rows;
+mod schema;
 mod threads;
 mod trim;
 
@@ -18,12 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
 
+pub use self::check::{Problems, check};
 use self::hot::Hot;
 pub use self::reads::{
     account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
     thread_by_tag, thread_rows, waiting_peers,
 };
 pub use self::recent::Recent;
+pub use self::schema::{SCHEMA, space_name};
 use super::{Command, Conflict, LogId, Outcome, StoreError};
 
 /// Why one command was not done.

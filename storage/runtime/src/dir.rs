@@ -1,8 +1,8 @@
 //! The folder of one store: which files lie in it, and whose they are.
-//! Owns: the lock, the mark of a clean close, the setting aside of snapshots, the syncing of the folder.
-//! Never: the contents of sled's files.
+//! Owns: the lock, the marks of a creation and of a clean close, the setting aside of snapshots, the syncing of the
+//! folder. Never: the contents of an engine's files.
 //!
-//! sled's: `db`, `conf`, `blobs/`, `snap.*`. Ours: `lock`, `clean`, `tail`, `set-aside.*`.
+//! sled's: `db`, `conf`, `blobs/`, `snap.*`. fjall's: `fjall/`. Ours: `lock`, `making`, `clean`, `tail`, `set-aside.*`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -13,6 +13,7 @@ use whimbrel_storage::StorageError;
 
 use crate::clock;
 use crate::keep::Fingerprint;
+use crate::kind::EngineKind;
 
 /// How long an engine that was dropped may take to let go of its file.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -34,17 +35,22 @@ pub(crate) enum Left {
 #[derive(Debug)]
 pub(crate) struct Dir {
     path: PathBuf,
+    kind: EngineKind,
     _lock: File,
 }
 
 impl Dir {
     /// Creates the folder if need be and locks it.
-    pub(crate) fn lock(path: &Path) -> Result<Self, StorageError> {
+    ///
+    /// # Errors
+    /// [`StorageError::WrongEngine`]: another engine's files lie in it. Nothing was touched.
+    pub(crate) fn lock(kind: EngineKind, path: &Path) -> Result<Self, StorageError> {
+        kind.check(path)?;
         fs::create_dir_all(path).map_err(failed("create the folder"))?;
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"));
         let lock = lock.map_err(failed("open the lock file"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), kind, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StorageError::InUse),
             Err(TryLockError::Error(error)) => Err(failed("lock the folder")(error)),
         }
@@ -64,19 +70,23 @@ impl Dir {
     /// # Errors
     /// [`StorageError::DoesNotOpen`]: the database is not as the mark says. The mark stays, and nothing is touched.
     pub(crate) fn take_mark(&self) -> Result<Left, StorageError> {
+        if self.making().exists() {
+            // Nothing was acknowledged in a store that never came to be.
+            self.kind.remove_files(&self.path).map_err(failed("remove an unfinished store"))?;
+            return Ok(Left::New);
+        }
+        let there = self.kind.database(&self.path).exists();
+        let mut left = if there { Left::Unclean } else { Left::New };
         let mark = match fs::read(self.mark()) {
             Ok(mark) => mark,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(if database(&self.path).exists() { Left::Unclean } else { Left::New });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(left),
             Err(error) => return Err(failed("read the mark of a clean close")(error)),
         };
-        let mut left = if database(&self.path).exists() { Left::Unclean } else { Left::New };
-        if left == Left::Unclean {
-            let found = Fingerprint::take(&self.path).map_err(failed("read the store's files"))?;
+        if there {
+            let found = Fingerprint::take(self.kind, &self.path).map_err(failed("read the store's files"))?;
             match found.matches(&mark) {
                 Some((false, _)) => {
-                    let what = "the database file is not as it was when the store was closed".to_owned();
+                    let what = "its files are not as they were when the store was closed".to_owned();
                     return Err(StorageError::DoesNotOpen { what });
                 }
                 Some((true, true)) => left = Left::Clean,
@@ -89,9 +99,21 @@ impl Dir {
         Ok(left)
     }
 
+    /// Marks the store as one that is being made, durably.
+    pub(crate) fn begin_making(&self) -> Result<(), StorageError> {
+        let made = File::create(self.making()).and_then(|mark| mark.sync_all()).and_then(|()| sync_folder(&self.path));
+        made.map_err(failed("mark a new store"))
+    }
+
+    /// The store is made, durably.
+    pub(crate) fn end_making(&self) -> Result<(), StorageError> {
+        let ended = fs::remove_file(self.making()).and_then(|()| sync_folder(&self.path));
+        ended.map_err(failed("take the mark of a new store away"))
+    }
+
     /// Marks a clean close, durably.
     pub(crate) fn set_mark(&self) -> Result<(), StorageError> {
-        let written = Fingerprint::take(&self.path).and_then(|fingerprint| {
+        let written = Fingerprint::take(self.kind, &self.path).and_then(|fingerprint| {
             let mut mark = File::create(self.mark())?;
             mark.write_all(&fingerprint.to_bytes())?;
             mark.sync_all()?;
@@ -147,18 +169,17 @@ impl Dir {
     fn mark(&self) -> PathBuf {
         self.path.join("clean")
     }
+
+    fn making(&self) -> PathBuf {
+        self.path.join("making")
+    }
 }
 
-/// The file that holds sled's log.
-pub(crate) fn database(path: &Path) -> PathBuf {
-    path.join("db")
-}
-
-/// Waits until no engine holds the database file: sled's threads may outlive the handle that was dropped by a moment.
-pub(crate) fn wait_until_released(path: &Path) -> Result<(), StorageError> {
+/// Waits until no engine holds its files: an engine's threads may outlive the handle that was dropped by a moment.
+pub(crate) fn wait_until_released(kind: EngineKind, path: &Path) -> Result<(), StorageError> {
     let begun = clock::now();
     loop {
-        let database = match OpenOptions::new().write(true).open(database(path)) {
+        let database = match OpenOptions::new().write(true).open(kind.lock(path)) {
             Ok(database) => database,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("open the database file")(error)),

@@ -1,44 +1,51 @@
 //! Keep: the files of a store as they were before an engine touched them.
-//! sled repairs while it opens: it cuts what it cannot read off its log, and the rest is gone. So a store that was not
-//! closed is copied first, and put back byte for byte when the open ends badly; and one that was closed is compared with
-//! the checksum its mark holds before anything opens it.
-//! Owns: the copy, its way back, the checksum of the database file.
+//! Engines repair while they open: they cut what they cannot read off their logs, and the rest is gone. So a store that
+//! was not closed is copied first, and put back byte for byte when the open ends badly; and one that was closed is
+//! compared with the checksum its mark holds before anything opens it. Files that are written once are linked, not
+//! copied.
+//! Owns: the copy, its way back, the checksum of the engine's files.
 //! Never: decides whether an open ended well.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use whimbrel_storage::StorageError;
 
-use crate::dir::{database, failed, sync_folder};
+use crate::dir::{failed, sync_folder};
+use crate::kind::EngineKind;
 
 /// The copy while it is being made; worth nothing.
 const COPYING: &str = "set-aside.copying";
 /// The copy once it is whole.
 const BEFORE: &str = "set-aside.before";
+/// The copy once it is not needed any more; on its way out.
+const GONE: &str = "set-aside.gone";
+
+/// Read and written at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The store's files, kept.
 #[derive(Debug)]
 pub(crate) struct Kept {
+    kind: EngineKind,
     path: PathBuf,
 }
 
 impl Kept {
-    /// Copies sled's files, durably.
-    pub(crate) fn make(path: &Path) -> Result<Self, StorageError> {
+    /// Copies the engine's files, durably.
+    pub(crate) fn make(kind: EngineKind, path: &Path) -> Result<Self, StorageError> {
         let copying = path.join(COPYING);
         let copied = fs::create_dir(&copying).and_then(|()| {
-            for name in engine_files(path)? {
-                fs::copy(path.join(&name), copying.join(&name))?;
-                File::open(copying.join(&name))?.sync_all()?;
+            for file in kind.files(path)? {
+                bring(kind, &file, path, &copying)?;
             }
-            sync_folder(&copying)?;
+            sync_folders(&copying)?;
             fs::rename(&copying, path.join(BEFORE))?;
             sync_folder(path)
         });
         match copied {
-            Ok(()) => Ok(Self { path: path.to_owned() }),
+            Ok(()) => Ok(Self { kind, path: path.to_owned() }),
             Err(error) => {
                 let _half_a_copy_is_worth_nothing = fs::remove_dir_all(&copying);
                 Err(match error.kind() {
@@ -51,78 +58,132 @@ impl Kept {
 
     /// The open ended well: the copy goes.
     pub(crate) fn forget(self) -> Result<(), StorageError> {
-        fs::remove_dir_all(self.path.join(BEFORE)).map_err(failed("remove the copy made before the open"))
+        forget(&self.path).map_err(failed("remove the copy made before the open"))
     }
 
     /// The open ended badly: everything is put back as it was.
     pub(crate) fn put_back(self) -> Result<(), StorageError> {
-        restore(&self.path).map_err(failed("put the store back as it was"))
+        restore(self.kind, &self.path).map_err(failed("put the store back as it was"))
     }
 }
 
 /// Puts back what an open that was itself interrupted had kept; removes half a copy.
-pub(crate) fn recover(path: &Path) -> Result<(), StorageError> {
-    match fs::remove_dir_all(path.join(COPYING)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove half a copy")(error)),
-        _ => {}
+pub(crate) fn recover(kind: EngineKind, path: &Path) -> Result<(), StorageError> {
+    for useless in [COPYING, GONE] {
+        match fs::remove_dir_all(path.join(useless)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove half a copy")(error)),
+            _ => {}
+        }
     }
     if path.join(BEFORE).is_dir() {
-        restore(path).map_err(failed("put the store back as it was"))?;
+        restore(kind, path).map_err(failed("put the store back as it was"))?;
     }
     Ok(())
 }
 
-fn restore(path: &Path) -> io::Result<()> {
+fn restore(kind: EngineKind, path: &Path) -> io::Result<()> {
     let kept = path.join(BEFORE);
-    let names: Vec<_> = fs::read_dir(&kept)?.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+    let files = kind.files(&kept)?;
     // Copied, not moved, so that an interruption here can begin again.
-    for name in &names {
-        fs::copy(kept.join(name), path.join(name))?;
-        File::open(path.join(name))?.sync_all()?;
+    for file in &files {
+        bring(kind, file, &kept, path)?;
     }
-    for name in engine_files(path)? {
-        if !names.iter().any(|kept| *kept == *name) {
-            fs::remove_file(path.join(name))?;
+    for file in kind.files(path)? {
+        if !files.contains(&file) {
+            fs::remove_file(path.join(file))?;
         }
     }
+    sync_folders(&kind.home(path))?;
     sync_folder(path)?;
-    fs::remove_dir_all(kept)
+    forget(path)
 }
 
-/// The names of the files that the engine reads and writes.
-fn engine_files(path: &Path) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_file() && (name == "db" || name == "conf" || name.starts_with("snap.")) {
-            found.push(name);
+/// Its name goes first, durably: a copy that came back after a power loss, whole or in part, would be put in the place
+/// of a store that has gone on since.
+fn forget(path: &Path) -> io::Result<()> {
+    fs::rename(path.join(BEFORE), path.join(GONE))?;
+    sync_folder(path)?;
+    fs::remove_dir_all(path.join(GONE))
+}
+
+/// Makes a file in `to` what it is in `from`, durably but for its name.
+fn bring(kind: EngineKind, file: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (from.join(file), to.join(file));
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if kind.is_written_once(file) {
+        match fs::remove_file(&to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if fs::hard_link(&from, &to).is_ok() {
+            return Ok(());
         }
     }
-    found.sort();
-    Ok(found)
+    copy_without_holes(&from, &to)
+}
+
+/// Copies a file; what is all zeros is left out and reads as zeros. A journal of fjall is 64 MiB long from its beginning
+/// and mostly empty.
+fn copy_without_holes(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let (mut buffer, mut length) = (vec![0; CHUNK_BYTES], 0_u64);
+    loop {
+        let read = from.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        if bytes.iter().any(|byte| *byte != 0) {
+            to.seek(SeekFrom::Start(length))?;
+            to.write_all(bytes)?;
+        }
+        length += read as u64;
+    }
+    to.set_len(length)?;
+    to.sync_all()
+}
+
+/// Makes the names in a folder and in all below it durable.
+fn sync_folders(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync_folder(path)
 }
 
 /// What a clean close says of the engine's files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fingerprint {
-    /// Length and checksum of the database file.
+    /// Length and checksum of the files without which there is no store.
     database: (u64, u32),
     /// The same of the others, which the engine can do without.
     others: (u64, u32),
 }
 
 impl Fingerprint {
-    /// Reads the files as they are now.
-    pub(crate) fn take(path: &Path) -> io::Result<Self> {
-        let mut others = (0, crc32fast::Hasher::new());
-        for name in engine_files(path)?.into_iter().filter(|name| name != "db") {
-            others.1.update(name.as_bytes());
-            others.0 += add(&path.join(name), &mut others.1)?;
-        }
-        let mut database_sum = crc32fast::Hasher::new();
-        let length = add(&database(path), &mut database_sum)?;
-        Ok(Self { database: (length, database_sum.finalize()), others: (others.0, others.1.finalize()) })
+    /// Reads the files as they are now. Of those that are written once, the length must do: every block in them has a
+    /// checksum of its own, which is checked when it is read, and they may be many.
+    pub(crate) fn take(kind: EngineKind, path: &Path) -> io::Result<Self> {
+        let needed = |file: &Path| kind == EngineKind::Fjall || file == Path::new("db");
+        let (needed, spare): (Vec<_>, Vec<_>) = kind.files(path)?.into_iter().partition(|file| needed(file));
+        let sum_of = |files: Vec<PathBuf>| {
+            let (mut length, mut sum) = (0, crc32fast::Hasher::new());
+            for file in files {
+                sum.update(file.to_string_lossy().as_bytes());
+                let full = path.join(&file);
+                length += if kind.is_written_once(&file) {
+                    let length = fs::metadata(full)?.len();
+                    sum.update(&length.to_be_bytes());
+                    length
+                } else {
+                    add(&full, &mut sum)?
+                };
+            }
+            io::Result::Ok((length, sum.finalize()))
+        };
+        Ok(Self { database: sum_of(needed)?, others: sum_of(spare)? })
     }
 
     pub(crate) fn to_bytes(self) -> [u8; 24] {
@@ -133,7 +194,7 @@ impl Fingerprint {
         bytes
     }
 
-    /// Whether a mark says the same of the database file, and of the others; nothing when it is no mark.
+    /// Whether a mark says the same of the database, and of the other files; nothing when it is no mark.
     pub(crate) fn matches(self, mark: &[u8]) -> Option<(bool, bool)> {
         let own = self.to_bytes();
         let (database, others) = mark.split_at_checked(12).filter(|_| mark.len() == own.len())?;
@@ -142,7 +203,7 @@ impl Fingerprint {
 }
 
 fn add(file: &Path, sum: &mut crc32fast::Hasher) -> io::Result<u64> {
-    let (mut file, mut length, mut buffer) = (File::open(file)?, 0, vec![0; 1 << 20]);
+    let (mut file, mut length, mut buffer) = (File::open(file)?, 0, vec![0; CHUNK_BYTES]);
     loop {
         let read = file.read(&mut buffer)?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(length) };
@@ -162,32 +223,47 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("db", "one");
         write("conf", "two");
-        let mark = Fingerprint::take(folder.path()).unwrap().to_bytes();
-        let now = || Fingerprint::take(folder.path()).unwrap().matches(&mark);
+        let take = || Fingerprint::take(EngineKind::Sled, folder.path()).unwrap();
+        let mark = take().to_bytes();
+        let now = || take().matches(&mark);
         assert_eq!(now(), Some((true, true)));
         write("snap.1", "x");
         assert_eq!(now(), Some((true, false)));
         write("db", "onf");
         assert_eq!(now(), Some((false, false)));
-        assert_eq!(Fingerprint::take(folder.path()).unwrap().matches(b"short"), None);
+        assert_eq!(take().matches(b"short"), None);
     }
 
     #[test]
     fn what_was_kept_comes_back_byte_for_byte_even_after_an_interruption() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::write(path.join("db"), "whole").unwrap();
-        fs::write(path.join("snap.1"), "snapshot").unwrap();
-        let kept = Kept::make(path).unwrap();
-        fs::write(path.join("db"), "cut").unwrap();
-        fs::remove_file(path.join("snap.1")).unwrap();
-        fs::write(path.join("snap.2"), "made since").unwrap();
-        // The process that kept them ended here.
-        drop(kept);
-        recover(path).unwrap();
-        assert_eq!(fs::read_to_string(path.join("db")).unwrap(), "whole");
-        assert_eq!(fs::read_to_string(path.join("snap.1")).unwrap(), "snapshot");
-        assert_eq!(engine_files(path).unwrap(), ["db", "snap.1"]);
-        assert!(!path.join(BEFORE).exists());
+        for (kind, log, table, later) in [
+            (EngineKind::Sled, "db", "snap.1", "snap.2"),
+            (EngineKind::Fjall, "fjall/0.jnl", "fjall/keyspaces/1/tables/0", "fjall/keyspaces/1/tables/1"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            fs::create_dir_all(path.join(table).parent().unwrap()).unwrap();
+            let whole = [vec![0; 2 * CHUNK_BYTES], b"whole".to_vec(), vec![0; CHUNK_BYTES]].concat();
+            fs::write(path.join(log), &whole).unwrap();
+            fs::write(path.join(table), "table").unwrap();
+            let kept = Kept::make(kind, path).unwrap();
+            fs::write(path.join(log), "cut").unwrap();
+            fs::remove_file(path.join(table)).unwrap();
+            fs::write(path.join(later), "made since").unwrap();
+            // The process that kept them ended here.
+            drop(kept);
+            recover(kind, path).unwrap();
+            assert!(fs::read(path.join(log)).unwrap() == whole);
+            assert_eq!(fs::read_to_string(path.join(table)).unwrap(), "table");
+            assert_eq!(kind.files(path).unwrap(), [PathBuf::from(log), PathBuf::from(table)]);
+            assert!(!path.join(BEFORE).exists() && !path.join(GONE).exists());
+            // A copy that was let go of is never put back, however much of it a power loss leaves.
+            Kept::make(kind, path).unwrap();
+            fs::rename(path.join(BEFORE), path.join(GONE)).unwrap();
+            fs::write(path.join(log), "newer").unwrap();
+            recover(kind, path).unwrap();
+            assert_eq!(fs::read_to_string(path.join(log)).unwrap(), "newer");
+            assert!(!path.join(GONE).exists());
+        }
     }
 }

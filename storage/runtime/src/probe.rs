@@ -1,8 +1,9 @@
 //! The trial open: a child process opens a doubtful store first.
 //! Owns: the child's half and the reading of how it ended. Never: what is done about it (`store`).
 //!
-//! sled may panic while it opens damaged files, and a process that aborts on panic cannot catch that. A store that was not
-//! closed cleanly is therefore opened by a child first, whose end tells whether it can be.
+//! An engine may panic while it opens or reads damaged files, and a process that aborts on panic cannot catch that. A
+//! store that was not closed cleanly is therefore opened and read whole by a child first, whose end tells whether it can
+//! be.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,18 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use whimbrel_storage::{Kv, StorageError};
 
-use crate::engine::SledEngine;
-use crate::reserve::Reserve;
+use crate::engine::DiskEngine;
+use crate::kind::EngineKind;
+use crate::room::{Reserve, Room, SizeBounds};
 
 const OPENS: u8 = 0;
 const FAILED: u8 = 1;
 // Two is what command lines answer to arguments they do not know.
 const DOES_NOT_OPEN: u8 = 3;
 const IN_USE: u8 = 4;
+const FULL: u8 = 5;
+/// How much of what the child said is repeated, in characters.
+const LAST_WORDS_MAX: usize = 200;
 /// A panic of a Rust program that unwinds.
 const PANICKED: i32 = 101;
 /// SIGILL, SIGABRT, SIGBUS, SIGSEGV: it died of itself and was not stopped by somebody.
@@ -32,20 +37,26 @@ pub struct ProbeCommand {
     pub args: Vec<OsString>,
 }
 
-/// The child's half: opens and closes the store in `dir`, and answers the code to exit with.
+/// The child's half: opens, reads and closes the store in `dir`, and answers the code to exit with.
 ///
-/// It takes no lock of the house's: the parent holds it. sled's own keeps it off a store in use.
+/// It takes no lock of the house's: the parent holds it. The engine's own keeps it off a store in use.
 pub fn open_probe(dir: &Path) -> u8 {
     let cache_bytes = 16 * 1024 * 1024;
-    match SledEngine::open(dir, cache_bytes, Reserve::default()) {
-        Ok(engine) => match Kv::open(engine, None) {
-            Err(StorageError::DoesNotOpen { .. }) => DOES_NOT_OPEN,
-            // Damage that has a name will be named to the parent when it opens the store itself.
-            Ok(_) | Err(_) => OPENS,
-        },
-        Err(StorageError::DoesNotOpen { .. }) => DOES_NOT_OPEN,
-        Err(StorageError::InUse) => IN_USE,
-        Err(_) => FAILED,
+    let kind = EngineKind::found_in(dir).unwrap_or_default();
+    let room = Room::new(dir, kind, Reserve::default(), SizeBounds::default());
+    let opened = DiskEngine::open(kind, dir, cache_bytes, room).and_then(|engine| Kv::open(engine, None));
+    let error = match opened.and_then(|kv| kv.survey()) {
+        // Damage that has a name will be named to the parent when it opens the store itself.
+        Ok(_) | Err(StorageError::Damaged { .. } | StorageError::LostTail { .. }) => return OPENS,
+        Err(error) => error,
+    };
+    // The child's only voice beside its code; the parent repeats it.
+    eprintln!("{error}");
+    match error {
+        StorageError::DoesNotOpen { .. } => DOES_NOT_OPEN,
+        StorageError::InUse => IN_USE,
+        StorageError::Full => FULL,
+        _ => FAILED,
     }
 }
 
@@ -57,22 +68,31 @@ impl ProbeCommand {
             .arg(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .status()
+            .output()
             .map_err(|error| StorageError::Engine(format!("the trial open did not start: {error}")))?;
-        verdict(ended)
+        verdict(ended.status, &last_words(&ended.stderr))
     }
 }
 
-fn verdict(ended: ExitStatus) -> Result<(), StorageError> {
+/// The last line a child said, short enough for one line of ours.
+fn last_words(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
+    last.chars().filter(|c| !c.is_control()).take(LAST_WORDS_MAX).collect()
+}
+
+fn verdict(ended: ExitStatus, said: &str) -> Result<(), StorageError> {
     let code = ended.code();
     if code == Some(OPENS.into()) {
         Ok(())
     } else if code == Some(IN_USE.into()) {
         Err(StorageError::InUse)
+    } else if code == Some(FULL.into()) {
+        Err(StorageError::Full)
     } else if code == Some(DOES_NOT_OPEN.into()) || code == Some(PANICKED) || crashed(ended) {
-        Err(StorageError::DoesNotOpen { what: format!("the trial open ended with {ended}") })
+        Err(StorageError::DoesNotOpen { what: format!("the trial open ended with {ended}: {said}") })
     } else {
-        Err(StorageError::Engine(format!("the trial open ended with {ended} and says nothing about the store")))
+        Err(StorageError::Engine(format!("the trial open ended with {ended} and says nothing about the store: {said}")))
     }
 }
 
@@ -95,11 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_child_said_last_is_repeated_in_one_line() {
+        assert_eq!(last_words(b"one\n\x1b[31mtwo\n\n"), "[31mtwo");
+        assert_eq!(last_words(b""), "it said nothing");
+        assert_eq!(last_words("x".repeat(1_000).as_bytes()).len(), LAST_WORDS_MAX);
+    }
+
+    #[test]
     fn only_a_crash_or_a_plain_no_speaks_against_the_store() {
-        let exit = |code: i32| verdict(ExitStatus::from_raw(code << 8));
-        let signal = |signal: i32| verdict(ExitStatus::from_raw(signal));
+        let exit = |code: i32| verdict(ExitStatus::from_raw(code << 8), "");
+        let signal = |signal: i32| verdict(ExitStatus::from_raw(signal), "");
         assert!(exit(0).is_ok());
         assert!(matches!(exit(4), Err(StorageError::InUse)));
+        assert!(matches!(exit(5), Err(StorageError::Full)));
         for bad in [exit(3), exit(101), signal(6), signal(11)] {
             assert!(matches!(bad, Err(StorageError::DoesNotOpen { .. })));
         }

@@ -1,38 +1,57 @@
-//! SledKv: a store on disk, from open to close.
+//! DiskKv: a store on disk, from open to close.
 //! Owns: the order of steps at open and close, the side file after each sync, the counters.
-//! Never: rows (`whimbrel_storage::Kv`), sled's calls (`engine`).
+//! Never: rows (`whimbrel_storage::Kv`), an engine's calls (`engine`).
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use whimbrel_storage::{Batch, Copied, Kv, Order, OrderedKv, Reads, Row, StorageError, Totals, copy};
+use whimbrel_storage::{
+    Batch, Copied, Kv, Order, OrderedKv, Reads, Row, Schema, Seen, StorageError, Survey, Totals, bring_up,
+    compare_page, copy_page,
+};
 
 use crate::dir::{Dir, Left, failed, wait_until_released};
-use crate::engine::SledEngine;
+use crate::engine::DiskEngine;
 use crate::keep::{self, Kept};
+use crate::kind::EngineKind;
 use crate::probe::ProbeCommand;
-use crate::reserve::Reserve;
+use crate::room::{Reserve, Room, SizeBounds};
 use crate::tail::Tail;
-
-/// The size at which a store should be exported into a fresh one, or moved to another engine: beyond it sled's memory,
-/// disk and opening time grow faster than the store.
-pub const SIZE_WARN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// How to open a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bound of sled's page cache, in bytes. Resident memory is more: page tables are not counted.
+    /// Which engine.
+    pub engine: EngineKind,
+    /// Bound of the engine's page cache, in bytes. Resident memory is more: page tables (sled) and memory tables (fjall)
+    /// are not counted.
     pub cache_bytes: u64,
     /// What to leave free on the disk.
     pub reserve: Reserve,
-    /// How to try an open in a child process first; without it, a store that makes sled panic takes the process down.
+    /// How large it may grow.
+    pub size: SizeBounds,
+    /// Whose rows, in which version. Absent: nothing is asked of the rows.
+    pub schema: Option<&'static Schema>,
+    /// Opens a store with rows missing, too: to look, not to serve. Such a store is [discarded](DiskKv::discard), which
+    /// leaves it as it was.
+    pub tolerate: bool,
+    /// How to try an open in a child process first; without it, a store that makes its engine panic takes the process
+    /// down.
     pub probe: Option<ProbeCommand>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024, reserve: Reserve::default(), probe: None }
+        Self {
+            engine: EngineKind::default(),
+            cache_bytes: 64 * 1024 * 1024,
+            reserve: Reserve::default(),
+            size: SizeBounds::default(),
+            schema: None,
+            tolerate: false,
+            probe: None,
+        }
     }
 }
 
@@ -52,51 +71,80 @@ pub struct SyncStats {
 /// After an error that is sticky ([`StorageError::is_sticky`]) every call fails: stop answering, end the process or drop the
 /// store, and open it again, which checks what is left.
 #[derive(Debug)]
-pub struct SledKv {
+pub struct DiskKv {
     // Dropped in this order: the engine before the lock.
-    kv: Kv<SledEngine>,
+    kv: Kv<DiskEngine>,
     tail: Mutex<Tail>,
+    /// Gets every batch as well, while an export runs.
+    mirror: Mutex<Option<Mirror>>,
+    /// The files as they were before a tolerant open.
+    kept: Option<Kept>,
+    kind: EngineKind,
     dir: Dir,
 }
 
-impl SledKv {
+/// Another store that is becoming, or is, a copy of this one.
+#[derive(Debug)]
+struct Mirror {
+    store: Box<DiskKv>,
+    /// Whether it holds everything.
+    complete: bool,
+    /// Why it fell behind.
+    failed: Option<StorageError>,
+}
+
+impl DiskKv {
     /// Opens the store in the folder `path`, or creates it.
     ///
-    /// A store that was closed is compared with the checksum of its database file first. One that was not closed is copied
-    /// first, and put back byte for byte when it does not open; then opened on trial by a child process, if `options` say
-    /// how. When sled fails
-    /// on it, its snapshots are set aside, since they only shorten the way to what the log holds; when that helps, every row
-    /// is read and compared with the totals before the store is handed out.
+    /// A store that was closed is compared with the checksum of its database files first. One that was not closed is
+    /// copied first, and put back byte for byte when it does not open; then opened and read by a child process, if
+    /// `options` say how; then read whole and compared with the totals. When sled fails on it, its snapshots are set
+    /// aside, since they only shorten the way to what the log holds. Rows that are damaged and named do not keep the store
+    /// from opening, since whoever reads one is told; rows that are missing do.
     ///
     /// # Errors
     /// [`StorageError::InUse`]: another process, or another handle of this one, has it open.
+    /// [`StorageError::WrongEngine`], [`StorageError::WrongRows`], [`StorageError::TooNew`]: it is another store than was
+    /// asked for.
     /// [`StorageError::DoesNotOpen`], [`StorageError::LostTail`], [`StorageError::Damaged`]: restore it from a backup.
     /// [`StorageError::Engine`]: the disk or the trial failed; nothing is said about the store.
     pub fn open(path: &Path, options: Options) -> Result<Self, StorageError> {
-        let dir = Dir::lock(path)?;
-        keep::recover(path)?;
+        let kind = options.engine;
+        let dir = Dir::lock(kind, path)?;
+        keep::recover(kind, path)?;
         let left = dir.take_mark()?;
         let tail = Tail::open(&dir.tail()).map_err(failed("open the side file"))?;
-        if left == Left::New && tail.newest().is_some_and(|n| n > 0) {
-            return Err(StorageError::LostTail { what: "the database file is missing".to_owned() });
+        if left == Left::New {
+            if tail.newest().is_some_and(|n| n > 0) {
+                return Err(StorageError::LostTail { what: "the database is missing".to_owned() });
+            }
+            dir.begin_making()?;
         }
-        let kept = if left == Left::Unclean { Some(Kept::make(path)?) } else { None };
+        let kept = if left == Left::Unclean { Some(Kept::make(kind, path)?) } else { None };
         let opened = Self::open_engine(&dir, path, left, &options, tail.newest());
-        let kv = match (opened, kept) {
-            (Ok(kv), Some(kept)) => kept.forget().map(|()| kv)?,
-            (Ok(kv), None) => kv,
+        let (kv, kept) = match (opened, kept) {
+            (Ok(kv), kept) if options.tolerate => (kv, kept),
+            (Ok(kv), Some(kept)) => kept.forget().map(|()| (kv, None))?,
+            (Ok(kv), None) => (kv, None),
             (Err(error), kept) => {
-                // The engine is gone with the error; its threads may hold the file a moment longer.
-                wait_until_released(path)?;
+                // The engine is gone with the error; its threads may hold their files a moment longer.
+                wait_until_released(kind, path)?;
                 if let Some(kept) = kept {
                     kept.put_back()?;
                 }
                 return Err(error);
             }
         };
-        let store = Self { kv, tail: Mutex::new(tail), dir };
-        if store.size_on_disk()? > SIZE_WARN_BYTES {
-            tracing::warn!("the store has outgrown its engine: export it into a fresh one, or move to another engine");
+        if left == Left::New {
+            dir.end_making()?;
+        }
+        let store = Self { kv, tail: Mutex::new(tail), mirror: Mutex::default(), kept, kind, dir };
+        if let Some(schema) = options.schema
+            && let Err(error) = bring_up(&store, schema)
+        {
+            // Nothing was touched, or each page of it is durable: the store is closed as it is.
+            store.close()?;
+            return Err(error);
         }
         Ok(store)
     }
@@ -108,7 +156,7 @@ impl SledKv {
         left: Left,
         options: &Options,
         tail: Option<u64>,
-    ) -> Result<Kv<SledEngine>, StorageError> {
+    ) -> Result<Kv<DiskEngine>, StorageError> {
         dir.remove_unfinished_snapshots()?;
         let mut rebuilt = false;
         if left == Left::Unclean
@@ -116,11 +164,15 @@ impl SledKv {
         {
             ((), rebuilt) = without_bad_snapshot(dir, || probe.run(path))?;
         }
-        let opened = without_bad_snapshot(dir, || SledEngine::open(path, options.cache_bytes, options.reserve))?;
+        let room = || Room::new(path, options.engine, options.reserve, options.size);
+        let opened = without_bad_snapshot(dir, || DiskEngine::open(options.engine, path, options.cache_bytes, room()))?;
         let (engine, rebuilt) = (opened.0, opened.1 || rebuilt);
         let kv = Kv::open(engine, tail)?;
-        if rebuilt {
-            kv.verify()?;
+        if left == Left::Unclean || rebuilt {
+            let missing = refuse_what_is_missing(&kv.survey()?);
+            if !options.tolerate {
+                missing?;
+            }
         }
         if left == Left::Unclean {
             tracing::info!(newest_batch = kv.newest_batch()?, "opened a store that was not closed");
@@ -134,24 +186,117 @@ impl SledKv {
     /// The store failed before or cannot be synced; the next open then treats it as left unclean.
     pub fn close(self) -> Result<(), StorageError> {
         self.sync()?;
-        let Self { kv, tail, dir } = self;
+        let Self { kv, tail, mirror, kept, kind, dir } = self;
         tail.into_inner().unwrap_or_else(PoisonError::into_inner).sync().map_err(failed("sync the side file"))?;
+        drop(mirror);
         drop(kv);
-        wait_until_released(dir.path())?;
+        wait_until_released(kind, dir.path())?;
+        if let Some(kept) = kept {
+            kept.forget()?;
+        }
         dir.set_mark()
     }
 
-    /// Copies every row into a new store in the folder `into`, closes it, and answers what it holds: the backup, and the way
-    /// to get space back, since sled gives none. Every row is verified first. Nobody may apply batches meanwhile.
+    /// Ends what [`Options::tolerate`] began without a trace: a store that was not closed is put back byte for byte, one
+    /// that was counts as left unclean, so that the next open reads it whole.
     ///
     /// # Errors
-    /// As for [`SledKv::verify`], [`copy`] and [`SledKv::open`].
+    /// The files cannot be put back; the next open does it.
+    pub fn discard(self) -> Result<(), StorageError> {
+        let Self { kv, kept, kind, dir, .. } = self;
+        drop(kv);
+        wait_until_released(kind, dir.path())?;
+        kept.map_or(Ok(()), Kept::put_back)
+    }
+
+    /// Copies every row into a new store in the folder `into`, closes it, and answers what it holds: the backup, and the way
+    /// to get space back, since sled gives none. Batches may be applied meanwhile: the copy is the store as it is when this
+    /// returns.
+    ///
+    /// # Errors
+    /// What either store reports; `into` is then of no use. [`StorageError::Engine`]: `into` holds rows already, another
+    /// export runs, or the copy does not read back as the original.
     pub fn export(&self, into: &Path) -> Result<Copied, StorageError> {
-        self.verify()?;
-        let fresh = Self::open(into, Options::default())?;
-        let copied = copy(&self.kv, &fresh)?;
-        fresh.close()?;
+        let copied = self.mirror(into, self.kind)?;
+        if let Some(mirror) = self.take_mirror() {
+            mirror.close()?;
+        }
         Ok(copied)
+    }
+
+    /// As [`DiskKv::export`], into a store on any engine that then goes on getting every batch, until it is
+    /// [taken](DiskKv::take_mirror). It is synced when it is closed.
+    ///
+    /// # Errors
+    /// As for [`DiskKv::export`].
+    pub fn mirror(&self, into: &Path, engine: EngineKind) -> Result<Copied, StorageError> {
+        let store = Self::open(into, Options { engine, ..Options::default() })?;
+        if store.newest_batch()? > 0 {
+            store.close()?;
+            return Err(StorageError::Engine("the store to copy into is not empty".to_owned()));
+        }
+        {
+            let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+            if mirror.is_some() {
+                return Err(StorageError::Engine("the store is being exported already".to_owned()));
+            }
+            *mirror = Some(Mirror { store: Box::new(store), complete: false, failed: None });
+        }
+        let copied = self.fill_mirror();
+        if copied.is_err() {
+            self.end_export();
+        }
+        copied
+    }
+
+    /// Copies page by page. A page and the batches around it exclude each other; a row that a batch changed before its
+    /// page comes is copied as it is then, and one that changes later is changed in both.
+    fn fill_mirror(&self) -> Result<Copied, StorageError> {
+        let mut place = Vec::new();
+        while let Some(next) = self.with_mirror(|into| copy_page(&self.kv, into, &place))? {
+            place = next;
+            self.with_mirror(OrderedKv::sync)?;
+        }
+        let (mut seen, mut place) = (Seen::default(), Vec::new());
+        while let Some(next) = self.with_mirror(|into| compare_page(&self.kv, into, &place, &mut seen))? {
+            place = next;
+        }
+        self.with_mirror(|into| {
+            into.sync()?;
+            let (rows, copied) = (self.kv.totals()?.rows, into.kv.totals()?.rows);
+            if rows == copied {
+                return Ok(());
+            }
+            Err(StorageError::Engine(format!("the copy has {copied} rows, and the store {rows}")))
+        })?;
+        match &mut *self.mirror.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(mirror) => mirror.complete = true,
+            None => return Err(StorageError::Engine("the export was ended".to_owned())),
+        }
+        Ok(seen.counted())
+    }
+
+    /// Does something with the mirror, between two batches.
+    fn with_mirror<T>(&self, work: impl FnOnce(&DiskKv) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        match &*self.mirror.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Mirror { failed: Some(error), .. }) => Err(error.clone()),
+            Some(mirror) => work(&mirror.store),
+            None => Err(StorageError::Engine("the export was ended".to_owned())),
+        }
+    }
+
+    /// The mirror, if there is one that holds what this store holds. It gets no more batches.
+    pub fn take_mirror(&self) -> Option<DiskKv> {
+        let mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (mirror.complete && mirror.failed.is_none()).then_some(*mirror.store)
+    }
+
+    /// Ends an export that is not complete; whoever waits for it is told.
+    pub fn end_export(&self) {
+        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        if mirror.as_ref().is_some_and(|mirror| !mirror.complete || mirror.failed.is_some()) {
+            *mirror = None;
+        }
     }
 
     /// Reads every row and compares with the totals that the batches left.
@@ -162,6 +307,19 @@ impl SledKv {
         self.kv.verify()
     }
 
+    /// As [`DiskKv::verify`], but goes on after damage and counts.
+    ///
+    /// # Errors
+    /// The engine failed, or the store before.
+    pub fn survey(&self) -> Result<Survey, StorageError> {
+        self.kv.survey()
+    }
+
+    /// Which engine the store is on.
+    pub fn engine(&self) -> EngineKind {
+        self.kind
+    }
+
     /// The number of the newest batch applied.
     ///
     /// # Errors
@@ -170,7 +328,7 @@ impl SledKv {
         self.kv.newest_batch()
     }
 
-    /// Bytes of the database on the disk; compare [`SIZE_WARN_BYTES`].
+    /// Bytes of the database on the disk; compare [`crate::SLED_WARN_BYTES`].
     ///
     /// # Errors
     /// The disk does not tell.
@@ -189,12 +347,24 @@ impl SledKv {
     }
 
     /// The store below the files: rows in their format over the raw engine.
-    pub fn kv(&self) -> &Kv<SledEngine> {
+    pub fn kv(&self) -> &Kv<DiskEngine> {
         &self.kv
     }
 }
 
-impl Reads for SledKv {
+/// Damage that has a name is told to whoever reads the row; a row that is gone would be told to nobody.
+fn refuse_what_is_missing(survey: &Survey) -> Result<(), StorageError> {
+    let Some(what) = survey.difference() else { return Ok(()) };
+    if survey.found.rows.saturating_add(survey.damage_count) != survey.counted.rows {
+        return Err(StorageError::Damaged { space: 0, what });
+    }
+    for damage in &survey.damages {
+        tracing::error!(space = damage.space, key = damage.key, what = damage.what, "a damaged row");
+    }
+    Ok(())
+}
+
+impl Reads for DiskKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         self.kv.get(key)
     }
@@ -204,9 +374,18 @@ impl Reads for SledKv {
     }
 }
 
-impl OrderedKv for SledKv {
+impl OrderedKv for DiskKv {
     fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
-        self.kv.apply(batch)
+        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kv.apply(batch)?;
+        if let Some(Mirror { store, failed, .. }) = &mut *mirror
+            && failed.is_none()
+            && let Err(error) = store.apply(batch)
+        {
+            // The export fails, and the store goes on.
+            *failed = Some(error);
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), StorageError> {

@@ -39,7 +39,8 @@ fn the_file_that_init_writes_names_every_key() {
         let mut any = false;
         for key in keys {
             any = true;
-            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the file");
+            let named = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            assert!(text.lines().any(named), "{key} is not in the file");
         }
         assert!(any);
     }
@@ -116,7 +117,7 @@ relay.toml:13:7
    |
 13 | url = "postgres:"
    |       ^^^^^^^^^^^
-   = unknown store, expected `sled:`
+   = unknown store, expected `sled:` or `fjall:`
 
 relay.toml:14:9
    |
@@ -207,4 +208,26 @@ fn a_store_in_memory_is_asked_for_by_name_only() {
     assert!(!store("sled:").unwrap().in_memory);
     assert!(!parse("[relay]\ndomain = \"a.example\"\n").unwrap().in_memory);
     assert!(!store("mem:").unwrap_err().text().contains("memory:`"), "it is not offered");
+}
+
+#[test]
+fn the_store_is_chosen_and_bounded_in_the_file() {
+    let store = |lines: &str| parse(&format!("[relay]\ndomain = \"a.example\"\n[store]\n{lines}\n"));
+    let least = store("").unwrap();
+    assert_eq!((least.engine, least.size, least.reserve), Default::default());
+    let chosen = store("url = \"fjall:\"\nwarn = \"8 GiB\"\nmax = \"10 GiB\"\nreserve = \"5 %\"").unwrap();
+    assert_eq!(chosen.engine, EngineKind::Fjall);
+    assert_eq!(chosen.size, SizeBounds { warn_bytes: Some(8 << 30), max_bytes: Some(10 << 30) });
+    assert_eq!(chosen.reserve.percent, 5);
+    for (wrong, message) in [
+        ("url = \"fjall\"", "expected `sled:` or `fjall:`"),
+        ("max = \"1 MiB\"", "at least \"128 MiB\""),
+        ("warn = 7", "expected a text in quotes"),
+        ("reserve = \"60 %\"", "at most \"50 %\""),
+        ("reserve = \"10\"", "\"10 %\""),
+    ] {
+        let failure = store(wrong).unwrap_err();
+        let mistake = &failure.mistakes[0];
+        assert!(mistake.message.contains(message) && mistake.line == 4, "{wrong}: {mistake:?}");
+    }
 }

@@ -9,26 +9,32 @@ use whimbrel_relay::store::command::Register;
 use whimbrel_relay::store::contract::{self, Fixture, wait};
 use whimbrel_relay::store::{KvStore, LogId, Store};
 use whimbrel_storage::{Batch, MemoryEngine, MemoryKv, Order, Row};
-use whimbrel_storage_runtime::{Options, SledKv};
+use whimbrel_storage_runtime::{EngineKind, Options};
 
 use super::*;
 
-/// A sled store in a folder of its own, behind the writer.
-struct OnSled {
+/// A store in a folder of its own, behind the writer.
+struct OnDisk {
+    engine: EngineKind,
     dir: TempDir,
-    writers: Vec<Writer<SledKv>>,
+    writers: Vec<Writer<DiskKv>>,
 }
 
-impl OnSled {
-    fn open(&mut self) -> KvStore<ThreadDisk<SledKv>> {
-        let (disk, writer) = ThreadDisk::start(SledKv::open(self.dir.path(), Options::default()).unwrap()).unwrap();
+impl OnDisk {
+    fn new(engine: EngineKind) -> Self {
+        Self { engine, dir: TempDir::new().unwrap(), writers: Vec::new() }
+    }
+
+    fn open(&mut self) -> KvStore<ThreadDisk<DiskKv>> {
+        let options = Options { engine: self.engine, ..Options::default() };
+        let (disk, writer) = ThreadDisk::start(DiskKv::open(self.dir.path(), options).unwrap()).unwrap();
         self.writers.push(writer);
         KvStore::new(disk)
     }
 }
 
-impl Fixture for OnSled {
-    type Store = KvStore<ThreadDisk<SledKv>>;
+impl Fixture for OnDisk {
+    type Store = KvStore<ThreadDisk<DiskKv>>;
 
     fn fresh(&mut self) -> Self::Store {
         self.dir = TempDir::new().unwrap();
@@ -45,7 +51,12 @@ impl Fixture for OnSled {
 
 #[test]
 fn sled_behind_the_writer_keeps_the_contract_of_a_store() {
-    contract::check(&mut OnSled { dir: TempDir::new().unwrap(), writers: Vec::new() });
+    contract::check(&mut OnDisk::new(EngineKind::Sled));
+}
+
+#[test]
+fn fjall_behind_the_writer_keeps_the_contract_of_a_store() {
+    contract::check(&mut OnDisk::new(EngineKind::Fjall));
 }
 
 /// Rows in memory whose syncs can be held up and counted, and made to fail.

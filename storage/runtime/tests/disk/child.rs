@@ -7,20 +7,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use whimbrel_storage_runtime::{Options, ProbeCommand, SledKv, open_probe};
+use whimbrel_storage::StorageError;
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, ProbeCommand, open_probe};
 
-use crate::{damage, kill};
+use crate::{damage, kill, size};
 
 const ROLE: &str = "WHIMBREL_TEST_ROLE";
+const ENGINE: &str = "WHIMBREL_TEST_ENGINE";
 /// Longer than any child needs on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Options for an engine.
+pub(crate) fn on(engine: EngineKind) -> Options {
+    Options { engine, ..Options::default() }
+}
+
 /// Starts this binary as `role` over the store in `dir`.
-pub(crate) fn spawn(role: &str, dir: &Path) -> Child {
+pub(crate) fn spawn(role: &str, engine: EngineKind, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["child::entry", "--exact", "--nocapture"])
         .arg(dir)
         .env(ROLE, role)
+        .env(ENGINE, engine.url())
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -36,8 +44,19 @@ pub(crate) fn probe() -> ProbeCommand {
 }
 
 /// Options with the trial open.
-pub(crate) fn probing() -> Options {
-    Options { probe: Some(probe()), ..Options::default() }
+pub(crate) fn probing(engine: EngineKind) -> Options {
+    Options { probe: Some(probe()), ..on(engine) }
+}
+
+/// Opens a store that this process has just let go of: a child that another test was spawning at that moment holds its
+/// lock until it has become another program.
+pub(crate) fn open_released(dir: &Path, options: &Options) -> Result<DiskKv, StorageError> {
+    loop {
+        match DiskKv::open(dir, options.clone()) {
+            Err(StorageError::InUse) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
 }
 
 /// The lines that a child says to its parent, until it ends; it is killed when it takes forever.
@@ -86,11 +105,13 @@ fn entry() {
     if !dir.is_absolute() || !dir.is_dir() {
         return;
     }
+    let engine = || std::env::var(ENGINE).unwrap().parse().unwrap();
     match std::env::var(ROLE).as_deref() {
-        Ok("write") => kill::write_until_killed(&dir),
-        Ok("read") => damage::read_and_tell(&dir),
+        Ok("write") => kill::write_until_killed(engine(), &dir),
+        Ok("fill") => size::fill_and_tell_memory(engine(), &dir),
+        Ok("read") => damage::read_and_tell(engine(), &dir),
         Ok("hold") => {
-            let _store = SledKv::open(&dir, Options::default()).unwrap();
+            let _store = DiskKv::open(&dir, on(engine())).unwrap();
             say("open");
             // Until the parent ends it.
             loop {

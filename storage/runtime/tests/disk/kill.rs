@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use whimbrel_storage::{Batch, OrderedKv, Reads};
-use whimbrel_storage_runtime::{Options, SledKv};
+use whimbrel_storage_runtime::{DiskKv, EngineKind};
 
-use crate::child::{follow, probing, say, spawn};
+use crate::child::{follow, on, open_released, probing, say, spawn};
 
 fn entry_key(i: u64) -> Vec<u8> {
     [b"entry".as_slice(), &i.to_be_bytes()].concat()
@@ -17,13 +17,13 @@ fn entry(i: u64) -> Vec<u8> {
     vec![u8::try_from(i % 251).unwrap(); len]
 }
 
-fn head(store: &SledKv) -> u64 {
+fn head(store: &DiskKv) -> u64 {
     store.get(b"head").unwrap().map_or(0, |head| u64::from_be_bytes(head.try_into().unwrap()))
 }
 
 /// The child: appends entries, several batches a sync, and says what is durable.
-pub(crate) fn write_until_killed(dir: &Path) {
-    let store = SledKv::open(dir, Options::default()).unwrap();
+pub(crate) fn write_until_killed(engine: EngineKind, dir: &Path) {
+    let store = DiskKv::open(dir, on(engine)).unwrap();
     let mut i = head(&store);
     loop {
         for _ in 0..1 + i % 3 {
@@ -41,10 +41,14 @@ pub(crate) fn write_until_killed(dir: &Path) {
 
 #[test]
 fn killed_store_opens_with_everything_acknowledged_and_no_torn_batch() {
+    EngineKind::ALL.into_iter().for_each(kill_and_open);
+}
+
+fn kill_and_open(engine: EngineKind) {
     let dir = TempDir::new().unwrap();
     let mut acknowledged = 0;
     for acks in [1, 40, 3, 150, 17, 400, 9] {
-        let mut writer = spawn("write", dir.path());
+        let mut writer = spawn("write", engine, dir.path());
         let lines = follow(&mut writer);
         for _ in 0..acks {
             acknowledged = lines.recv().unwrap().parse().unwrap();
@@ -54,7 +58,7 @@ fn killed_store_opens_with_everything_acknowledged_and_no_torn_batch() {
         acknowledged = lines.iter().last().map_or(acknowledged, |line| line.parse().unwrap());
         writer.wait().unwrap();
 
-        let store = SledKv::open(dir.path(), probing()).unwrap();
+        let store = open_released(dir.path(), &probing(engine)).unwrap();
         let head = head(&store);
         assert!(head >= acknowledged, "{acknowledged} was acknowledged, {head} is the newest");
         for i in 1..=head {

@@ -1,0 +1,146 @@
+//! Control: what a command asks of the relay that runs, which alone has the store open.
+//! Owns: a socket in the data folder that its owner alone can open, one question and one answer per connection.
+//! Never: a question from the network, or one that stops the relay from serving.
+//! Limits: [`QUESTION_BYTES_MAX`].
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use whimbrel_storage_runtime::DiskKv;
+use whimbrel_transport::CloseCode;
+
+use crate::RelayKv;
+use crate::stores::copied_json;
+
+/// The longest question: two paths fit.
+const QUESTION_BYTES_MAX: u64 = 16 * 1024;
+
+/// What can be asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Question {
+    /// Copies the store into a folder.
+    Export {
+        /// Where to, absolute.
+        into: PathBuf,
+    },
+    /// Copies the store, and puts the copy in its place when the relay stops.
+    Renew {
+        /// Where the copy is made, absolute.
+        into: PathBuf,
+    },
+}
+
+/// What was answered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// Done: what the copy holds.
+    Copied(serde_json::Value),
+    /// Not done, and why.
+    Failed(String),
+}
+
+/// Where the socket is.
+pub(crate) fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Asks the relay that runs; none when there is none to ask.
+pub(crate) fn ask(data_dir: &Path, question: &Question) -> io::Result<Option<Answer>> {
+    let mut stream = match std::os::unix::net::UnixStream::connect(socket(data_dir)) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    stream.write_all(serde_json::to_string(question)?.as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(Some(serde_json::from_str(&answer)?))
+}
+
+/// Binds the socket. Whoever holds the store's lock is the only one who may.
+pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+    let path = socket(data_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers one question after the other until the relay stops; an export that runs is ended then.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    store: Arc<RelayKv>,
+    mut stopped: watch::Receiver<Option<CloseCode>>,
+) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = end(&mut stopped) => return,
+        };
+        let stream = match stream {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the control socket is gone; commands cannot ask this relay");
+                return;
+            }
+        };
+        let mut answer = std::pin::pin!(answer(stream, &store));
+        let answered = tokio::select! {
+            answered = &mut answer => answered,
+            () = end(&mut stopped) => {
+                store.disk().into_iter().for_each(DiskKv::end_export);
+                answer.await
+            }
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a question at the control socket was not answered");
+        }
+    }
+}
+
+/// Resolves when the relay stops.
+async fn end(stopped: &mut watch::Receiver<Option<CloseCode>>) {
+    let _sender_gone = stopped.wait_for(Option::is_some).await.map(drop);
+}
+
+async fn answer(mut stream: UnixStream, store: &Arc<RelayKv>) -> io::Result<()> {
+    let mut text = Vec::new();
+    (&mut stream).take(QUESTION_BYTES_MAX).read_to_end(&mut text).await?;
+    let answer = match serde_json::from_slice::<Question>(&text) {
+        Ok(question) => {
+            let store = Arc::clone(store);
+            // It reads and writes the disk for as long as the store is large.
+            tokio::task::spawn_blocking(move || copy(&store, &question)).await.map_err(io::Error::other)?
+        }
+        Err(error) => Answer::Failed(format!("no such question: {error}")),
+    };
+    stream.write_all(serde_json::to_string(&answer)?.as_bytes()).await
+}
+
+fn copy(store: &RelayKv, question: &Question) -> Answer {
+    let Some(store) = store.disk() else { return Answer::Failed("the store is in memory alone".to_owned()) };
+    let copied = match question {
+        Question::Export { into } => store.export(into),
+        Question::Renew { into } => store.mirror(into, store.engine()),
+    };
+    match copied {
+        Ok(copied) => {
+            tracing::info!(rows = copied.rows, "the store was exported");
+            Answer::Copied(copied_json(&copied))
+        }
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,222 @@
+//! Stores: what an operator does with a store as a whole: read it, copy it, move it to another engine.
+//! Owns: the folders beside the store, the exchange of one store for another, the reports.
+//! Never: opens a store that another process has open; a running relay is asked instead (`control`).
+//!
+//! In the data folder: `store`; `store.new`, a copy that will take its place; `store.before-migration`, what a migration
+//! left; `store.exchange`, there while one store is being exchanged for the other.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use whimbrel_relay::store::kv;
+use whimbrel_storage::{Copied, StorageError, Survey, copy_on};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
+
+use crate::failure::{Exit, Failure};
+use crate::{Settings, identity};
+
+/// What a copy came from, beside it: a migration that was interrupted goes on only if its source is still the same.
+const SOURCE: &str = "copied-from";
+
+/// The folder in which the next store is made.
+pub(crate) fn next_dir(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("store.new")
+}
+
+fn before_dir(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("store.before-migration")
+}
+
+/// What a full reading found.
+pub(crate) struct Report {
+    engine: EngineKind,
+    bytes: u64,
+    survey: Survey,
+    problems: kv::Problems,
+}
+
+/// Reads a whole store that is open. Nothing may be written meanwhile.
+pub(crate) fn read_whole(store: &DiskKv) -> Result<Report, StorageError> {
+    let (engine, bytes, survey) = (store.engine(), store.size_on_disk()?, store.survey()?);
+    Ok(Report { engine, bytes, survey, problems: kv::check(store)? })
+}
+
+impl Report {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.survey.is_whole() && self.problems.count == 0
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let spaces: Vec<Value> = self
+            .survey
+            .spaces
+            .iter()
+            .map(|(space, count)| json!({ "space": kv::space_name(*space), "rows": count.rows, "bytes": count.bytes }))
+            .collect();
+        let damages: Vec<Value> = self
+            .survey
+            .damages
+            .iter()
+            .map(|damage| json!({ "space": kv::space_name(damage.space), "key": damage.key, "what": damage.what }))
+            .collect();
+        json!({
+            "engine": self.engine.name(),
+            "bytes": self.bytes,
+            "newest_batch": self.survey.newest_batch,
+            "rows": self.survey.found.rows,
+            "spaces": spaces,
+            "damage_count": self.survey.damage_count,
+            "damages": damages,
+            "missing": self.survey.difference(),
+            "problem_count": self.problems.count,
+            "problems": self.problems.named,
+            "whole": self.is_whole(),
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "store     {}, {} bytes, {} rows in {} batches",
+            self.engine.name(),
+            self.bytes,
+            self.survey.found.rows,
+            self.survey.newest_batch
+        )];
+        for (space, count) in &self.survey.spaces {
+            lines.push(format!("  {:<26} {:>10} rows {:>14} bytes", kv::space_name(*space), count.rows, count.bytes));
+        }
+        for damage in &self.survey.damages {
+            lines.push(format!("damaged   {}: {}, key {}", kv::space_name(damage.space), damage.what, damage.key));
+        }
+        lines.extend(self.survey.difference().map(|what| format!("missing   {what}")));
+        lines.extend(self.problems.named.iter().map(|problem| format!("problem   {problem}")));
+        lines.push(if self.is_whole() { "whole".to_owned() } else { "not whole".to_owned() });
+        lines.join("\n")
+    }
+}
+
+/// Refuses a target that holds something.
+pub(crate) fn check_target(into: &Path) -> Result<(), Failure> {
+    let free = match fs::read_dir(into) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if free {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, "exists", format!("{} exists and is not empty", into.display()))
+        .hint("nothing was changed; choose another folder"))
+}
+
+/// Makes room for a copy that takes the store's place: an earlier one that did not come to that is of no use.
+pub(crate) fn clear_next(settings: &Settings) -> Result<PathBuf, Failure> {
+    let next = next_dir(settings);
+    remove(&next)?;
+    Ok(next)
+}
+
+fn remove(folder: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(anyhow::Error::new(error).context(format!("cannot remove {}", folder.display())).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies a store into a new one on another engine, going on where an earlier attempt stopped. Both are closed after.
+pub(crate) fn migrate(settings: &Settings, store: DiskKv, to: EngineKind) -> Result<Copied, Failure> {
+    let next = next_dir(settings);
+    let totals = store.kv().totals().map_err(engine_failure)?;
+    let source = format!(
+        "{} {} {} {:x}\n",
+        store.engine().name(),
+        store.newest_batch().map_err(engine_failure)?,
+        totals.rows,
+        totals.sum
+    );
+    let note = next.join(SOURCE);
+    let goes_on =
+        fs::read_to_string(&note).is_ok_and(|known| known == source) && EngineKind::found_in(&next) == Some(to);
+    if !goes_on {
+        remove(&next)?;
+        identity::make_dir(&next)?;
+        fs::write(&note, &source).with_context(|| format!("cannot write {}", note.display()))?;
+        identity::sync_dir(&next)?;
+    } else {
+        eprintln!("going on with the copy in {}", next.display());
+    }
+    let into = DiskKv::open(&next, Options { engine: to, ..Options::default() }).map_err(engine_failure)?;
+    let copied = copy_on(&store, &into).map_err(engine_failure)?;
+    into.close().map_err(engine_failure)?;
+    store.close().map_err(engine_failure)?;
+    fs::remove_file(&note).with_context(|| format!("cannot remove {}", note.display()))?;
+    Ok(copied)
+}
+
+fn engine_failure(error: StorageError) -> Failure {
+    match error {
+        StorageError::Full => Failure::new(Exit::Limit, "disk_full", error.to_string())
+            .hint("a copy takes as much space as what it copies; what was copied stays, and the next attempt goes on"),
+        _ => Failure::new(Exit::Internal, "store", error.to_string()),
+    }
+}
+
+/// Puts the store in `store.new`, closed and complete, in the place of the other; `keep` keeps that.
+///
+/// A mark says that it began: whatever interrupts it, [`finish_exchange`] brings it to its end.
+pub(crate) fn exchange(settings: &Settings, keep: bool) -> Result<Option<PathBuf>, Failure> {
+    let mark = mark(settings);
+    let word = if keep { "keep" } else { "drop" };
+    fs::write(&mark, word)
+        .and_then(|()| fs::File::open(&mark)?.sync_all())
+        .with_context(|| format!("cannot write {}", mark.display()))?;
+    identity::sync_dir(&settings.data_dir)?;
+    finish_exchange(settings)
+}
+
+/// Ends an exchange that began, if one did. Answers where the old store is, if it was kept.
+pub(crate) fn finish_exchange(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+    let mark = mark(settings);
+    let keep = match fs::read_to_string(&mark) {
+        Ok(word) => word == "keep",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(anyhow::Error::new(error).context(format!("cannot read {}", mark.display())).into());
+        }
+    };
+    let (store, next, old) = (settings.store_dir(), next_dir(settings), before_dir(settings));
+    // While the new one has not moved, the old one may not have, either.
+    if next.exists() {
+        if store.exists() {
+            remove(&old)?;
+            rename(&store, &old)?;
+            identity::sync_dir(&settings.data_dir)?;
+        }
+        rename(&next, &store)?;
+        identity::sync_dir(&settings.data_dir)?;
+    }
+    if !keep {
+        remove(&old)?;
+    }
+    fs::remove_file(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
+    identity::sync_dir(&settings.data_dir)?;
+    Ok(keep.then_some(old))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::rename(from, to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+fn mark(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("store.exchange")
+}
+
+/// What a copy holds, for programs.
+pub(crate) fn copied_json(copied: &Copied) -> Value {
+    json!({ "rows": copied.rows, "bytes": copied.bytes, "checksum": format!("{:08x}", copied.checksum) })
+}

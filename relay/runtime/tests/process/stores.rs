@@ -1,0 +1,213 @@
+//! The store as a whole, by the program's commands: read, copied, moved.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
+
+use super::{PROGRAM, Person, Place, come_in, error_of, greet, relay};
+
+impl Place {
+    fn ask(&self, args: &[&str]) -> Value {
+        let config = self.config();
+        let output = relay(&[args, &["--json", "--config", &config]].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refused(&self, args: &[&str]) -> (Option<i32>, String) {
+        let config = self.config();
+        let (exit, code, _) = error_of(&relay(&[args, &["--json", "--config", &config]].concat()));
+        (exit, code)
+    }
+
+    fn stop(running: super::Running) {
+        running.signal("TERM");
+        let (code, said) = running.end();
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Puts rows into the store, by another process than a relay.
+    fn fill(&self, rows: u32, bytes: usize) {
+        let options = || Options { engine: EngineKind::found_in(&self.store()).unwrap(), ..Options::default() };
+        let store = DiskKv::open(&self.store(), options()).unwrap();
+        for row in 0..rows {
+            let mut batch = Batch::new();
+            // In the space of large bodies.
+            batch.put([&[18], [7; 28].as_slice(), &row.to_be_bytes()].concat(), vec![row as u8; bytes]);
+            store.apply(&batch).unwrap();
+        }
+        store.close().unwrap();
+    }
+
+    fn store(&self) -> std::path::PathBuf {
+        self.dir.join("data/store")
+    }
+}
+
+async fn with_alice() -> (Place, Person) {
+    let (place, alice) = (Place::new("a.example"), Person::new(1));
+    let running = place.start();
+    come_in(&alice, &running.link, "alice").await;
+    Place::stop(running);
+    (place, alice)
+}
+
+#[tokio::test]
+async fn a_whole_store_is_told_space_by_space_and_a_damaged_one_is_told_and_kept() {
+    let (place, _alice) = with_alice().await;
+    let report = place.ask(&["check", "--store"]);
+    let store = &report["store"];
+    assert_eq!((store["whole"].as_bool(), store["engine"].as_str()), (Some(true), Some("sled")));
+    let rows = |space: &str| {
+        let spaces = store["spaces"].as_array().unwrap();
+        spaces.iter().find(|found| found["space"] == space).map(|found| found["rows"].as_u64().unwrap())
+    };
+    assert_eq!((rows("accounts"), rows("names"), rows("version")), (Some(1), Some(1), Some(1)));
+
+    // A row behind the counters' back, as a writer with a bug would leave it: each row is as written, and they do not fit.
+    let kv = DiskKv::open(&place.store(), Options::default()).unwrap();
+    let mut batch = Batch::new();
+    batch.delete([&[1], b"alice".as_slice()].concat());
+    kv.apply(&batch).unwrap();
+    kv.close().unwrap();
+    let output = relay(&["check", "--store", "--json", "--config", &place.config()]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), report["store"]["problem_count"].as_u64()), (Some(1), Some(1)));
+    assert!(report["store"]["problems"][0].as_str().unwrap().starts_with("accounts"), "{report}");
+
+    // And one bit of what the closed store holds.
+    let database = place.store().join("db");
+    let mut bytes = fs::read(&database).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last / 2] ^= 1;
+    fs::write(&database, &bytes).unwrap();
+    for command in [&["check", "--store"][..], &["check"]] {
+        assert_eq!(place.refused(command), (Some(1), "store_damaged".to_owned()), "{command:?}");
+    }
+    assert_eq!(relay(&["run", "--config", &place.config()]).status.code(), Some(1));
+    assert!(fs::read(&database).unwrap() == bytes, "the damaged store was touched");
+}
+
+#[tokio::test]
+async fn a_store_moves_to_another_engine_and_back_and_the_wrong_url_is_told() {
+    let (place, alice) = with_alice().await;
+    for (from, to) in [("sled", "fjall"), ("fjall", "sled")] {
+        let moved = place.ask(&["migrate", "--to", &format!("{to}:")]);
+        assert!(moved["copied"]["rows"].as_u64().unwrap() > 5, "{moved}");
+        assert!(Path::new(moved["old_store"].as_str().unwrap()).is_dir());
+        assert_eq!(place.refused(&["run"]), (Some(2), "store_engine".to_owned()));
+        place.edit(&format!("url = \"{from}:\""), &format!("url = \"{to}:\""));
+        assert_eq!(place.ask(&["check", "--store"])["store"]["engine"], to);
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+        Place::stop(running);
+        // Asked again, there is nothing to do.
+        assert_eq!(place.ask(&["migrate", "--to", &format!("{to}:")])["copied"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_is_killed_twice_goes_on_and_moves_everything() {
+    let (place, alice) = with_alice().await;
+    place.fill(1_200, 80_000);
+    let next = place.dir.join("data/store.new");
+    let copied = || fs::read(next.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+    let mut reached = 0;
+    for further in [3, 4] {
+        let mut child = std::process::Command::new(PROGRAM)
+            .args(["migrate", "--to", "fjall:", "--json", "--config", &place.config()])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while copied() < reached + further {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(copied() > reached, "it began anew");
+        reached = copied();
+    }
+    let output = relay(&["migrate", "--to", "fjall:", "--json", "--config", &place.config()]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("going on"), "{output:?}");
+    let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(moved["copied"]["rows"].as_u64().unwrap() > 1_200, "{moved}");
+    place.edit("url = \"sled:\"", "url = \"fjall:\"");
+    // The large bodies are nobody's, and counted by nobody.
+    assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+    let running = place.start();
+    greet(&alice, &mut alice.connect(&running.link).await).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_serves_is_exported_and_the_copy_is_a_store() {
+    let (place, alice) = with_alice().await;
+    let running = place.start();
+    let into = place.dir.join("backup");
+    let exported = place.ask(&["export", "--into", into.to_str().unwrap()]);
+    assert!(exported["copied"]["rows"].as_u64().unwrap() > 5, "{exported}");
+    // It serves on, and what comes later is not in the copy.
+    come_in(&Person::new(2), &running.link, "bob").await;
+    assert_eq!(place.refused(&["export", "--into", into.to_str().unwrap()]), (Some(2), "exists".to_owned()));
+    Place::stop(running);
+    // The backup in the place of the store.
+    fs::remove_dir_all(place.store()).unwrap();
+    fs::rename(&into, place.store()).unwrap();
+    let running = place.start();
+    greet(&alice, &mut alice.connect(&running.link).await).await;
+    // Bob's name is free again.
+    come_in(&Person::new(3), &running.link, "bob").await;
+}
+
+#[tokio::test]
+async fn an_export_in_place_gives_space_back_and_loses_nothing_said_meanwhile() {
+    let (place, alice) = with_alice().await;
+    place.fill(300, 80_000);
+    place.fill(300, 10);
+    let size = || fs::metadata(place.store().join("db")).unwrap().len();
+    let before = size();
+    let running = place.start();
+    let asked = place.ask(&["export", "--in-place"]);
+    assert_eq!(asked["pending"], true);
+    // Said after the copy was made, before it takes the place.
+    let bob = Person::new(2);
+    come_in(&bob, &running.link, "bob").await;
+    Place::stop(running);
+    assert!(size() < before / 4, "{} of {before} bytes", size());
+    assert!(!place.dir.join("data/store.new").exists() && !place.dir.join("data/store.before-migration").exists());
+    let running = place.start();
+    for person in [&alice, &bob] {
+        greet(person, &mut person.connect(&running.link).await).await;
+    }
+    Place::stop(running);
+    // The same while it is stopped.
+    let exported = place.ask(&["export", "--in-place"]);
+    assert_eq!(exported["pending"], false);
+    assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+}
+
+#[tokio::test]
+async fn an_exchange_that_was_interrupted_anywhere_is_brought_to_its_end() {
+    let (place, alice) = with_alice().await;
+    let data = place.dir.join("data");
+    let next = data.join("store.new");
+    for interrupted in 0..3 {
+        let exported = place.ask(&["export", "--into", next.to_str().unwrap()]);
+        assert!(exported["copied"]["rows"].as_u64().unwrap() > 5);
+        fs::write(data.join("store.exchange"), "drop").unwrap();
+        if interrupted > 0 {
+            fs::rename(place.store(), data.join("store.before-migration")).unwrap();
+        }
+        if interrupted > 1 {
+            fs::rename(&next, place.store()).unwrap();
+        }
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+        Place::stop(running);
+        assert!(!data.join("store.exchange").exists() && !data.join("store.before-migration").exists());
+    }
+}

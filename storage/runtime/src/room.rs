@@ -1,0 +1,190 @@
+//! Room: how large a store may grow, and what it leaves free on its disk.
+//! Owns: the refusal of growth before the disk refuses it, the warning before that.
+//! Never: frees space; whoever is refused trims, exports or tells people.
+//!
+//! A full disk breaks an engine for good until a restart, and a restart needs space itself. So part of the disk is kept
+//! free: inside it, a batch must also delete something (a trim, with the cursors it relies on); in its last quarter all
+//! are refused. A store at its own bound takes only such batches, too: what is held can still be fetched.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use whimbrel_storage::StorageError;
+
+use crate::dir::failed;
+use crate::kind::EngineKind;
+
+/// The size at which a store on sled should be exported into a fresh one, or moved to another engine: beyond it sled's
+/// memory, disk and opening time grow faster than the store.
+pub const SLED_WARN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// After how many bytes written the size is looked at again: a look costs a system call or two.
+const LOOK_EVERY_BYTES: u64 = 1024 * 1024;
+
+/// What fjall needs free at least to write out its memory tables and to compact: a write that fails there stops the store.
+/// Five memory tables of 8 MiB, and a compaction of the first level into the second.
+const FJALL_RESERVE_MIN: u64 = 128 * 1024 * 1024;
+
+/// How much of the disk the store leaves free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Share of the whole disk, in percent; on fjall at least 128 MiB. Zero turns the reserve off.
+    pub percent: u8,
+    /// The most the share may come to, in bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for Reserve {
+    /// Ten percent of the disk, at most 4 GiB: more than a whole store of the size at which to leave sled.
+    fn default() -> Self {
+        Self { percent: 10, bytes_max: 4 * 1024 * 1024 * 1024 }
+    }
+}
+
+/// How large the database may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SizeBounds {
+    /// From here on it is warned of. Absent: [`SLED_WARN_BYTES`] on sled; never on fjall, which has no such knee.
+    pub warn_bytes: Option<u64>,
+    /// From here on only batches that also delete are taken. Absent: the disk is the bound.
+    pub max_bytes: Option<u64>,
+}
+
+impl Reserve {
+    /// Whether a batch may be written to the disk that holds `path`.
+    ///
+    /// # Errors
+    /// The disk does not tell.
+    fn admits(&self, path: &Path, kind: EngineKind, deletes: bool) -> io::Result<bool> {
+        if self.percent == 0 {
+            return Ok(true);
+        }
+        let disk = fs4::statvfs(path)?;
+        Ok(self.admits_at(kind, disk.available_space(), disk.total_space(), deletes))
+    }
+
+    fn admits_at(&self, kind: EngineKind, available: u64, total: u64, deletes: bool) -> bool {
+        let share = (total / 100).saturating_mul(self.percent.into()).min(self.bytes_max);
+        match (kind, deletes) {
+            (EngineKind::Sled, false) => available >= share,
+            (EngineKind::Sled, true) => available >= share / 4,
+            (EngineKind::Fjall, false) => available >= share.max(FJALL_RESERVE_MIN),
+            // Deletions take the same way through memory tables and compaction, and are small.
+            (EngineKind::Fjall, true) => available >= (share / 4).max(FJALL_RESERVE_MIN / 2),
+        }
+    }
+}
+
+/// The room of one open store.
+#[derive(Debug)]
+pub(crate) struct Room {
+    path: PathBuf,
+    kind: EngineKind,
+    reserve: Reserve,
+    warn_bytes: Option<u64>,
+    max_bytes: Option<u64>,
+    /// Bytes written since the size was looked at.
+    written: AtomicU64,
+    /// The size when it was last looked at; zero until then.
+    size: AtomicU64,
+    warned: AtomicBool,
+}
+
+impl Room {
+    pub(crate) fn new(path: &Path, kind: EngineKind, reserve: Reserve, bounds: SizeBounds) -> Self {
+        let default = match kind {
+            EngineKind::Sled => Some(SLED_WARN_BYTES),
+            EngineKind::Fjall => None,
+        };
+        Self {
+            path: path.to_owned(),
+            kind,
+            reserve,
+            warn_bytes: bounds.warn_bytes.or(default),
+            max_bytes: bounds.max_bytes,
+            // The first batch looks.
+            written: AtomicU64::new(LOOK_EVERY_BYTES),
+            size: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a batch of so many bytes may be written. Only the one writer calls it.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`]: it may not. Neither disk nor engine tells how much there is.
+    pub(crate) fn admit(
+        &self,
+        bytes: u64,
+        deletes: bool,
+        size: impl FnOnce() -> Result<u64, StorageError>,
+    ) -> Result<(), StorageError> {
+        if !self.reserve.admits(&self.path, self.kind, deletes).map_err(failed("ask for free space"))? {
+            return Err(StorageError::Full);
+        }
+        if self.warn_bytes.is_none() && self.max_bytes.is_none() {
+            return Ok(());
+        }
+        if self.written.fetch_add(bytes, Ordering::Relaxed) >= LOOK_EVERY_BYTES {
+            self.written.store(0, Ordering::Relaxed);
+            self.size.store(size()?, Ordering::Relaxed);
+        }
+        let now = self.size.load(Ordering::Relaxed);
+        if self.warn_bytes.is_some_and(|warn| now > warn) && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(bytes = now, "the store has outgrown its engine: export it, or move to another engine");
+        }
+        if self.max_bytes.is_some_and(|max| now >= max) && !deletes {
+            // A store that was trimmed may have become smaller: the next batch looks again.
+            self.written.store(LOOK_EVERY_BYTES, Ordering::Relaxed);
+            return Err(StorageError::Full);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserve_lets_trims_through_and_keeps_its_last_quarter() {
+        let reserve = Reserve { percent: 10, bytes_max: u64::MAX };
+        let admits =
+            |kind, available, total| [false, true].map(|deletes| reserve.admits_at(kind, available, total, deletes));
+        let admitted = |available| admits(EngineKind::Sled, available, 1_000);
+        assert_eq!(admitted(100), [true, true]);
+        assert_eq!(admitted(99), [false, true]);
+        assert_eq!(admitted(25), [false, true]);
+        assert_eq!(admitted(24), [false, false]);
+        let admitted = |available| admits(EngineKind::Fjall, available, 1_000);
+        assert_eq!(admitted(FJALL_RESERVE_MIN), [true, true]);
+        assert_eq!(admitted(FJALL_RESERVE_MIN - 1), [false, true]);
+        assert_eq!(admitted(FJALL_RESERVE_MIN / 2 - 1), [false, false]);
+        let large = 10_000 * FJALL_RESERVE_MIN;
+        assert_eq!(admits(EngineKind::Fjall, large / 10 - 100, large), [false, true]);
+    }
+
+    #[test]
+    fn reserve_is_bounded_on_a_large_disk() {
+        let reserve = Reserve { percent: 10, bytes_max: 50 };
+        assert!(reserve.admits_at(EngineKind::Sled, 50, 1_000_000, false));
+        assert!(!reserve.admits_at(EngineKind::Sled, 49, 1_000_000, false));
+    }
+
+    #[test]
+    fn store_at_its_bound_takes_only_what_also_deletes_until_it_is_smaller() {
+        let bounds = SizeBounds { warn_bytes: Some(50), max_bytes: Some(100) };
+        let reserve = Reserve { percent: 0, bytes_max: 0 };
+        let room = Room::new(Path::new("."), EngineKind::Fjall, reserve, bounds);
+        assert!(room.admit(1, false, || Ok(10)).is_ok());
+        // Not looked at again before a mebibyte was written.
+        assert!(room.admit(LOOK_EVERY_BYTES, false, || Ok(500)).is_ok());
+        assert!(!room.warned.load(Ordering::Relaxed));
+        assert!(matches!(room.admit(1, false, || Ok(100)), Err(StorageError::Full)));
+        assert!(room.warned.load(Ordering::Relaxed));
+        assert!(room.admit(1, true, || Ok(100)).is_ok());
+        assert!(matches!(room.admit(1, false, || Ok(100)), Err(StorageError::Full)));
+        assert!(room.admit(1, false, || Ok(99)).is_ok());
+    }
+}
