@@ -149,7 +149,8 @@ pub(crate) fn migrate(settings: &Settings, store: DiskKv, to: EngineKind) -> Res
     } else {
         eprintln!("going on with the copy in {}", next.display());
     }
-    let into = DiskKv::open(&next, Options { engine: to, ..Options::default() }).map_err(engine_failure)?;
+    let options = Options { engine: to, reserve: settings.reserve, ..Options::default() };
+    let into = DiskKv::open(&next, options).map_err(engine_failure)?;
     let copied = copy_on(&store, &into).map_err(engine_failure)?;
     into.close().map_err(engine_failure)?;
     store.close().map_err(engine_failure)?;

@@ -80,6 +80,7 @@ pub struct DiskKv {
     /// The files as they were before a tolerant open.
     kept: Option<Kept>,
     kind: EngineKind,
+    reserve: Reserve,
     dir: Dir,
 }
 
@@ -138,7 +139,8 @@ impl DiskKv {
         if left == Left::New {
             dir.end_making()?;
         }
-        let store = Self { kv, tail: Mutex::new(tail), mirror: Mutex::default(), kept, kind, dir };
+        let store =
+            Self { kv, tail: Mutex::new(tail), mirror: Mutex::default(), kept, kind, reserve: options.reserve, dir };
         if let Some(schema) = options.schema
             && let Err(error) = bring_up(&store, schema)
         {
@@ -186,7 +188,7 @@ impl DiskKv {
     /// The store failed before or cannot be synced; the next open then treats it as left unclean.
     pub fn close(self) -> Result<(), StorageError> {
         self.sync()?;
-        let Self { kv, tail, mirror, kept, kind, dir } = self;
+        let Self { kv, tail, mirror, kept, kind, dir, .. } = self;
         tail.into_inner().unwrap_or_else(PoisonError::into_inner).sync().map_err(failed("sync the side file"))?;
         drop(mirror);
         drop(kv);
@@ -230,7 +232,7 @@ impl DiskKv {
     /// # Errors
     /// As for [`DiskKv::export`].
     pub fn mirror(&self, into: &Path, engine: EngineKind) -> Result<Copied, StorageError> {
-        let store = Self::open(into, Options { engine, ..Options::default() })?;
+        let store = Self::open(into, Options { engine, reserve: self.reserve, ..Options::default() })?;
         if store.newest_batch()? > 0 {
             store.close()?;
             return Err(StorageError::Engine("the store to copy into is not empty".to_owned()));

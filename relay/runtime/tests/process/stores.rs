@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use whimbrel_protocol::reception::Heartbeat;
+use whimbrel_protocol::{Frame, RefusalCode};
 use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
-use super::{PROGRAM, Person, Place, come_in, error_of, greet, relay};
+use super::{PROGRAM, Person, Place, ask, come_in, error_of, greet, relay};
 
 impl Place {
     fn ask(&self, args: &[&str]) -> Value {
@@ -210,4 +212,26 @@ async fn an_exchange_that_was_interrupted_anywhere_is_brought_to_its_end() {
         Place::stop(running);
         assert!(!data.join("store.exchange").exists() && !data.join("store.before-migration").exists());
     }
+}
+
+#[tokio::test]
+async fn a_store_at_its_bound_refuses_newcomers_clearly_and_serves_those_who_are_there() {
+    let (place, alice) = with_alice().await;
+    place.fill(1_800, 80_000);
+    place.edit("# max = \"3 GiB\"", "max = \"128 MiB\"");
+    let running = place.start();
+    let bob = Person::new(2);
+    let mut link = bob.connect(&running.link).await;
+    let register = bob.register(&link, "bob");
+    let Frame::Refused(refused) = ask(&mut link, &register).await else { panic!("taken in") };
+    assert_eq!(refused.code, RefusalCode::Full);
+    assert!(refused.retry_after_ms.is_some_and(|after| after > 0));
+    let mut link = alice.connect(&running.link).await;
+    greet(&alice, &mut link).await;
+    assert!(matches!(ask(&mut link, &Heartbeat::default().into()).await, Frame::HeartbeatAnswer(_)));
+    Place::stop(running);
+    // With room again, at once.
+    place.edit("max = \"128 MiB\"", "max = \"10 GiB\"");
+    let running = place.start();
+    come_in(&bob, &running.link, "bob").await;
 }

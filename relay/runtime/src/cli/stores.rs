@@ -1,0 +1,145 @@
+//! Commands on a store as a whole: `check --store`, `export`, `migrate`.
+//! Owns: what they open, what they say. Never: copies or exchanges a store (`crate::stores`).
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
+
+use super::{load, output, store_failure, store_options};
+use crate::{Exit, Failure, Settings, stores};
+
+/// Opens the store that is there, whichever engine it is on.
+fn open_existing(settings: &Settings, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
+    stores::finish_exchange(settings)?;
+    let dir = settings.store_dir();
+    let Some(engine) = EngineKind::found_in(&dir) else {
+        let message = format!("{}: there is no store", dir.display());
+        return Err(Failure::new(Exit::NotFound, "no_store", message).hint("the first start of the relay makes it"));
+    };
+    let mut options = Options { engine, tolerate, ..store_options(settings, prefix)? };
+    if tolerate {
+        // Looking brings nothing up to a newer version.
+        options.schema = None;
+    }
+    DiskKv::open(&dir, options).map_err(|error| store_failure(settings, &error))
+}
+
+pub(super) fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
+    let (settings, _) = load(file)?;
+    let store = open_existing(&settings, prefix, true)?;
+    let report = stores::read_whole(&store).map_err(|error| store_failure(&settings, &error))?;
+    output(json, &report.text(), json!({ "v": 1, "store": report.json() }));
+    if report.is_whole() {
+        return store.close().map_err(|error| store_failure(&settings, &error));
+    }
+    store.discard().map_err(|error| store_failure(&settings, &error))?;
+    let message = format!("{}: the store is not whole", settings.store_dir().display());
+    Err(Failure::new(Exit::Internal, "store_damaged", message).hint(
+        "nothing was changed; rows that are damaged answer errors, and where rows are missing the relay does not start: \
+         put a backup in its place",
+    ))
+}
+
+pub(super) fn export(file: &Path, into: Option<&Path>, prefix: &[OsString], json: bool) -> Result<(), Failure> {
+    let (settings, _) = load(file)?;
+    let in_place = into.is_none();
+    let into = match into {
+        Some(into) => std::path::absolute(into).with_context(|| format!("{} is no path", into.display()))?,
+        None => std::path::absolute(stores::next_dir(&settings)).context("the data folder is no path")?,
+    };
+    let store = match open_existing(&settings, prefix, false) {
+        Err(failure) if failure.code == "store_in_use" => {
+            return export_running(&settings, &into, in_place, failure, json);
+        }
+        store => store?,
+    };
+    if in_place {
+        stores::clear_next(&settings)?;
+    }
+    stores::check_target(&into)?;
+    let bytes_before = store.size_on_disk().map_err(|error| store_failure(&settings, &error))?;
+    let copied = store.export(&into).map_err(|error| store_failure(&settings, &error))?;
+    store.close().map_err(|error| store_failure(&settings, &error))?;
+    if in_place {
+        stores::exchange(&settings, false)?;
+    }
+    let place = if in_place { settings.store_dir() } else { into };
+    print_exported(&place, &stores::copied_json(&copied), Some(bytes_before), false, json);
+    Ok(())
+}
+
+/// The relay has the store open: it makes the copy itself.
+fn export_running(settings: &Settings, into: &Path, in_place: bool, busy: Failure, json: bool) -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use crate::control::{self, Answer, Question};
+        if in_place {
+            stores::clear_next(settings)?;
+        }
+        stores::check_target(into)?;
+        let into_there = into.to_owned();
+        let question =
+            if in_place { Question::Renew { into: into_there } } else { Question::Export { into: into_there } };
+        match control::ask(&settings.data_dir, &question).context("cannot ask the running relay")? {
+            Some(Answer::Copied(copied)) => {
+                print_exported(into, &copied, None, in_place, json);
+                return Ok(());
+            }
+            Some(Answer::Failed(why)) => {
+                return Err(Failure::new(Exit::Internal, "export", format!("the running relay did not export: {why}")));
+            }
+            None => {}
+        }
+    }
+    let _of_no_use_elsewhere = (settings, into, in_place, json);
+    Err(busy)
+}
+
+fn print_exported(place: &Path, copied: &Value, bytes_before: Option<u64>, pending: bool, json: bool) {
+    let rows = copied.get("rows").and_then(Value::as_u64).unwrap_or(0);
+    let checksum = copied.get("checksum").and_then(Value::as_str).unwrap_or_default();
+    let mut text = format!("{rows} rows, checksum {checksum}, in {}", place.display());
+    if pending {
+        text.push_str("\nthe copy takes the store's place when the relay stops");
+    }
+    let value = json!({
+        "v": 1,
+        "place": place,
+        "copied": copied,
+        "bytes_before": bytes_before,
+        "pending": pending,
+    });
+    output(json, &text, value);
+}
+
+pub(super) fn migrate(file: &Path, to: EngineKind, prefix: &[OsString], json: bool) -> Result<(), Failure> {
+    let (settings, _) = load(file)?;
+    stores::finish_exchange(&settings)?;
+    let said = |copied: Option<&Value>, kept: Option<&Path>| {
+        let mut lines = Vec::new();
+        match copied {
+            Some(copied) => lines.push(format!("{copied}")),
+            None => lines.push(format!("the store is on {} already", to.name())),
+        }
+        lines.extend(
+            kept.map(|kept| format!("the old store is in {}; remove it once you trust the new one", kept.display())),
+        );
+        if settings.engine != to {
+            lines.push(format!("now write url = \"{to}\" in {}", settings.file.display()));
+        }
+        let value = json!({ "v": 1, "engine": to.name(), "copied": copied, "old_store": kept });
+        output(json, &lines.join("\n"), value);
+    };
+    if EngineKind::found_in(&settings.store_dir()) == Some(to) {
+        said(None, None);
+        return Ok(());
+    }
+    let store = open_existing(&settings, prefix, false)?;
+    let copied = stores::migrate(&settings, store, to)?;
+    let kept = stores::exchange(&settings, true)?;
+    said(Some(&stores::copied_json(&copied)), kept.as_deref());
+    Ok(())
+}
