@@ -7,6 +7,10 @@
  * some are torn at a sector (POWER_TORN percent), the others are as they were; of every folder a random first part of
  * its changes stays. Then the process ends with 86. The same POWER_SEED makes the same choices.
  *
+ * With POWER_FAILS set, the power stays, and that many syncs from the beginning one fails with EIO. As on Linux each
+ * descriptor of that file is told once: later syncs say that all is well, and nothing written to the file since reaches
+ * the disk. What was not synced goes when the process ends by itself.
+ *
  * Not modelled, because no engine here uses it: mmap that writes, O_SYNC, O_DIRECT. sync_file_range makes nothing
  * durable, as on Linux. Real syncs are not done: nothing outlives the process but what the model says. */
 #define _GNU_SOURCE
@@ -27,11 +31,13 @@
 #define PAGE 4096
 #define SECTOR 512
 #define LOST 86
+#define FAILED 3
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX], trash[PATH_MAX];
 static size_t root_len;
-static long fuel = -1;
+static long fuel = -1, fails = -1;
+static int failed;
 static unsigned keep_percent = 30, torn_percent = 0;
 static uint64_t state;
 
@@ -50,6 +56,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(trash, sizeof trash, "%s", bin);
     fuel = atol(after);
     if (getenv("POWER_SEED")) state = strtoull(getenv("POWER_SEED"), NULL, 10);
+    if (getenv("POWER_FAILS")) fails = atol(getenv("POWER_FAILS"));
     if (getenv("POWER_KEEP")) keep_percent = (unsigned)atoi(getenv("POWER_KEEP"));
     if (getenv("POWER_TORN")) torn_percent = (unsigned)atoi(getenv("POWER_TORN"));
 }
@@ -70,7 +77,9 @@ static int raw_stat(int fd, struct stat *st) { return fstat(fd, st); }
 /* ---- pages ---- */
 
 struct page { uint64_t number_plus_one; unsigned char *before; };
-struct file { dev_t dev; ino_t ino; int fd; int dirty; off_t synced_size; struct page *pages; size_t used, cap; };
+/* Descriptors that were told of a failed sync: each is told once, as on Linux. */
+#define TOLD_MAX 32
+struct file { dev_t dev; ino_t ino; int fd; int dirty; off_t synced_size; struct page *pages; size_t used, cap; int broken, told[TOLD_MAX], told_count; };
 static struct file *files;
 static size_t file_count, file_cap;
 
@@ -177,7 +186,7 @@ static void forget_pages(struct file *f) {
         if (kept && end > size) size = end;
         static const unsigned char zeros[PAGE];
         const unsigned char *before = p->before ? p->before : zeros;
-        if (kept < PAGE && pwrite(f->fd, before + kept, PAGE - kept, at + (off_t)kept) < 0) die("restore a page");
+        if (kept < PAGE && syscall(SYS_pwrite64, f->fd, before + kept, PAGE - kept, at + (off_t)kept) < 0) die("restore a page");
     }
     if (st.st_size > size && chance() % 4 == 0) size = st.st_size;
     if (syscall(SYS_ftruncate, f->fd, size) != 0) die("restore a size");
@@ -279,13 +288,26 @@ static void forget_names(void) {
     }
 }
 
-/* One operation passes, or the power goes. The lock is held, and never given back when it does. */
-static void tick(void) {
-    if (fuel-- > 0) return;
+static void forget(void) {
     for (size_t i = 0; i < file_count; i++)
         if (files[i].dirty) forget_pages(&files[i]);
     forget_names();
+}
+
+/* One operation passes, or the power goes. The lock is held, and never given back when it does. */
+static void tick(void) {
+    if (fuel-- > 0) return;
+    forget();
     syscall(SYS_exit_group, LOST);
+}
+
+/* The process ends by itself after a sync that failed. */
+__attribute__((destructor)) static void end(void) {
+    if (!failed) return;
+    pthread_mutex_lock(&lock);
+    forget();
+    /* At once: nobody writes after this. */
+    syscall(SYS_exit_group, FAILED);
 }
 
 /* ---- what the C library's callers see ---- */
@@ -393,7 +415,16 @@ static int made_durable(int fd, long number) {
         struct file *f = watched(fd, &st);
         if (f) {
             tick();
-            synced(f);
+            if (fails >= 0 && fails-- == 0) failed = f->broken = 1;
+            int knows = !f->broken;
+            for (int i = 0; i < f->told_count; i++) knows |= f->told[i] == fd;
+            if (!knows && f->told_count < TOLD_MAX) {
+                f->told[f->told_count++] = fd;
+                pthread_mutex_unlock(&lock);
+                errno = EIO;
+                return -1;
+            }
+            if (!f->broken) synced(f);
         }
     }
     pthread_mutex_unlock(&lock);

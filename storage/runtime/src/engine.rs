@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod durable;
+mod journal;
 mod on_fjall;
 mod on_sled;
 

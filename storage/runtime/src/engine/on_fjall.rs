@@ -3,17 +3,20 @@
 //! Never: a second keyspace, a transaction, or fjall's own wait for a flush that may not come.
 //!
 //! What its source says (3.1.13), on which this rests. A batch is one run of the journal between a start and an end with
-//! a checksum; at open, a run that is not whole is cut off with all behind it. `persist(SyncAll)` flushes the journal's
+//! a checksum; at open, a run that ends in the middle is cut off with all behind it (`journal` cuts the one with a wrong
+//! checksum). `persist(SyncAll)` flushes the journal's
 //! buffer and calls fsync on it; a sealed journal was synced before the next began; tables, versions and their folders
 //! are synced before they count. `max_write_buffer_size` is stored and read nowhere, so the bound is the keyspace's
 //! `max_memtable_size` with at most [`SEALED_MAX`] tables waiting to be written: see [`MEMTABLE_BYTES`].
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fjall::{Database, Error, Guard, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use whimbrel_storage::{Engine, Op, Order, Row, StorageError, damaged};
 
+use super::journal::{self, OwnHandle};
 use crate::clock;
 use crate::dir::{failed, sync_folder, wait_until_released};
 use crate::kind::EngineKind;
@@ -41,6 +44,7 @@ pub(super) struct FjallEngine {
     // Dropped in this order: the keyspace holds the database's lock.
     rows: Keyspace,
     db: Database,
+    journal: Mutex<OwnHandle>,
 }
 
 impl std::fmt::Debug for FjallEngine {
@@ -54,14 +58,23 @@ impl FjallEngine {
     pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
         wait_until_released(EngineKind::Fjall, path)?;
         let home = EngineKind::Fjall.home(path);
-        let db = Database::builder(&home)
-            .cache_size(cache_bytes)
-            .worker_threads(WORKERS)
-            .max_journaling_size(JOURNALS_BYTES)
-            // Every batch is followed by a sync, several by one: none needs a write call of its own.
-            .manual_journal_persist(true)
-            .open()
-            .map_err(does_not_open)?;
+        let open = || {
+            Database::builder(&home)
+                .cache_size(cache_bytes)
+                .worker_threads(WORKERS)
+                .max_journaling_size(JOURNALS_BYTES)
+                // Every batch is followed by a sync, several by one: none needs a write call of its own.
+                .manual_journal_persist(true)
+                .open()
+        };
+        let opened = match open() {
+            Err(Error::JournalRecovery(_)) if journal::cut_torn_end(&home).map_err(failed("cut a torn journal"))? => {
+                wait_until_released(EngineKind::Fjall, path)?;
+                open()
+            }
+            opened => opened,
+        };
+        let db = opened.map_err(does_not_open)?;
         let options =
             || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true);
         let rows = db.keyspace(ROWS, options).map_err(does_not_open)?;
@@ -70,7 +83,8 @@ impl FjallEngine {
         for folder in folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
             sync_folder(folder).map_err(failed("sync the new files"))?;
         }
-        Ok(Self { rows, db })
+        let journal = OwnHandle::open(&home).map_err(failed("open the journal"))?;
+        Ok(Self { rows, db, journal: Mutex::new(journal) })
     }
 
     /// Bytes of the database on the disk. A journal counts with its length, which fjall sets to 64 MiB beforehand.
@@ -125,7 +139,8 @@ impl Engine for FjallEngine {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db.persist(PersistMode::SyncAll).map_err(stopped)
+        self.db.persist(PersistMode::SyncAll).map_err(stopped)?;
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).sync().map_err(failed("sync the journal"))
     }
 }
 
