@@ -6,11 +6,15 @@
 //! be.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use whimbrel_storage::{Kv, StorageError};
 
+use crate::clock;
 use crate::engine::DiskEngine;
 use crate::kind::EngineKind;
 use crate::room::{Reserve, Room, SizeBounds};
@@ -21,6 +25,13 @@ const FAILED: u8 = 1;
 const DOES_NOT_OPEN: u8 = 3;
 const IN_USE: u8 = 4;
 const FULL: u8 = 5;
+/// How long a trial may take however small the store is, on a busy machine. sled has been seen to hang over
+/// damaged files.
+const TIME_MIN: Duration = Duration::from_secs(120);
+/// And how slow the disk may be: it is read once, by pages.
+const BYTES_PER_SEC_MIN: u64 = 4 * 1024 * 1024;
+/// Between two looks whether it has ended.
+const POLL: Duration = Duration::from_millis(5);
 /// How much of what the child said is repeated, in characters.
 const LAST_WORDS_MAX: usize = 200;
 /// A panic of a Rust program that unwinds.
@@ -63,15 +74,50 @@ pub fn open_probe(dir: &Path) -> u8 {
 impl ProbeCommand {
     /// Runs the child to its end. [`StorageError::DoesNotOpen`] is said of the store, any other error of the trial.
     pub(crate) fn run(&self, dir: &Path) -> Result<(), StorageError> {
-        let ended = Command::new(&self.program)
+        let bytes = size_of(dir).unwrap_or(u64::MAX);
+        self.run_within(dir, TIME_MIN + Duration::from_secs(bytes / BYTES_PER_SEC_MIN))
+    }
+
+    fn run_within(&self, dir: &Path, limit: Duration) -> Result<(), StorageError> {
+        let failed = |error| StorageError::Engine(format!("the trial open did not start: {error}"));
+        let mut child = Command::new(&self.program)
             .args(&self.args)
             .arg(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .output()
-            .map_err(|error| StorageError::Engine(format!("the trial open did not start: {error}")))?;
-        verdict(ended.status, &last_words(&ended.stderr))
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        // Read beside it: a child that has much to say must not wait for us.
+        let said = child.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut said = Vec::new();
+                let _what_there_was = stderr.read_to_end(&mut said);
+                said
+            })
+        });
+        let begun = clock::now();
+        let ended = loop {
+            if let Some(ended) = child.try_wait().map_err(failed)? {
+                break ended;
+            }
+            if clock::now().duration_since(begun) > limit {
+                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                let what = format!("the trial open did not end within {} s", limit.as_secs());
+                return Err(StorageError::DoesNotOpen { what });
+            }
+            clock::pause(POLL);
+        };
+        let said = said.and_then(|said| said.join().ok()).unwrap_or_default();
+        verdict(ended, &last_words(&said))
     }
+}
+
+/// Bytes of the engine's files.
+fn size_of(dir: &Path) -> io::Result<u64> {
+    let kind = EngineKind::found_in(dir).unwrap_or_default();
+    let sizes = kind.files(dir)?.into_iter().map(|file| Ok(fs::metadata(dir.join(file))?.len()));
+    sizes.sum()
 }
 
 /// The last line a child said, short enough for one line of ours.
@@ -113,6 +159,14 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+
+    #[test]
+    fn a_trial_without_an_end_is_ended_and_speaks_against_the_store() {
+        let args = ["-c", "exec sleep 600"].map(OsString::from).to_vec();
+        let probe = ProbeCommand { program: "sh".into(), args };
+        let ended = probe.run_within(Path::new("."), Duration::from_millis(50));
+        assert!(matches!(ended, Err(StorageError::DoesNotOpen { .. })), "{ended:?}");
+    }
 
     #[test]
     fn what_the_child_said_last_is_repeated_in_one_line() {
