@@ -9,7 +9,7 @@ use whimbrel_relay::store::command::Register;
 use whimbrel_relay::store::contract::{self, Fixture, wait};
 use whimbrel_relay::store::{KvStore, LogId, Store};
 use whimbrel_storage::{Batch, MemoryEngine, MemoryKv, Order, Row};
-use whimbrel_storage_runtime::{EngineKind, Options};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::*;
 
