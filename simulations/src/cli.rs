@@ -365,8 +365,10 @@ impl Replay {
         }
         let watch = Stopwatch::start();
         let (ran, command) = self.case.with_bug(|| {
-            let run = if self.twice { Case::run_twice_under } else { Case::run_under };
-            let ran = run(&case, &scenario, &plan);
+            let ran = match self.twice {
+                true => case.run_twice_under(&scenario, &plan).0,
+                false => case.run_under(&scenario, &plan),
+            };
             let command = case.command(&ran);
             (ran, command)
         })?;

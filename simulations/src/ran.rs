@@ -66,18 +66,19 @@ impl Ran {
 }
 
 /// Runs something twice, the second time with an ear at the relays' log lines. What the ear heard and any difference
-/// between the two are violations of their own.
-pub fn twice(seed: Seed, mut run: impl FnMut() -> Ran) -> Ran {
+/// between the two are violations of their own. Says how many lines the ear heard.
+pub fn twice(seed: Seed, mut run: impl FnMut() -> Ran) -> (Ran, u64) {
     let mut ran = run();
     let ear = Ear::new(Canaries::of(seed));
     let again = ear.listen(run);
     if !ran.is_same(&again) {
         ran.verdict.add(Violation::Differs);
     }
-    for target in ear.heard().leaks {
+    let heard = ear.heard();
+    for target in heard.leaks {
         ran.verdict.add(Violation::Logged { target });
     }
-    ran
+    (ran, heard.lines)
 }
 
 fn caught(run: impl FnOnce() -> Result<Outcome, BuildError>) -> Result<Ran, BuildError> {
@@ -113,9 +114,9 @@ mod tests {
 
     #[test]
     fn a_second_run_that_came_to_something_else_is_a_violation_that_takes_two_runs_to_show() {
-        assert!(!twice(Seed::from(1), well).broke());
+        assert!(!twice(Seed::from(1), well).0.broke());
         let mut shown = 0;
-        let ran = twice(Seed::from(1), || {
+        let (ran, _) = twice(Seed::from(1), || {
             shown += 1;
             Ran { verdict: Verdict { shown, ..Verdict::default() }, account: None }
         });
@@ -126,10 +127,11 @@ mod tests {
     #[test]
     fn what_is_logged_is_heard_the_second_time_and_takes_two_runs_to_show() {
         let mark = Canaries::of(Seed::from(1)).mark().to_owned();
-        let ran = twice(Seed::from(1), || {
+        let (ran, lines) = twice(Seed::from(1), || {
             tracing::info!(target: "whimbrel_relay::push", "{mark}");
             well()
         });
+        assert_eq!(lines, 1);
         assert_eq!(ran.verdict.examples, [Violation::Logged { target: "whimbrel_relay::push".to_owned() }]);
         assert_eq!(ran.again("whimbrel-sim replay 1"), "whimbrel-sim replay 1 --twice");
     }

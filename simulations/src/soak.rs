@@ -171,7 +171,8 @@ impl Case {
     }
 
     /// Runs it twice under a plan and compares, the second time with an ear at the relays' log lines.
-    pub fn run_twice_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
+    /// Says how many lines it heard.
+    pub fn run_twice_under(&self, scenario: &Scenario, plan: &Plan) -> (Ran, u64) {
         twice(Seed::from(self.seed), || self.run_under(scenario, plan))
     }
 
@@ -319,9 +320,11 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
         let scenario = case.scenario()?;
         let plan = case.plan(&scenario);
         let ran = if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
-            (seen.replayed, seen.listened) = (true, true);
+            let (ran, lines) = case.run_twice_under(&scenario, &plan);
+            (seen.replayed, seen.listened) = (true, seen.listened || lines > 0);
             sum.repeated += 1;
-            case.run_twice_under(&scenario, &plan)
+            sum.lines_heard += lines;
+            ran
         } else {
             case.run_under(&scenario, &plan)
         };

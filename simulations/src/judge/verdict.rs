@@ -259,17 +259,6 @@ impl Verdict {
         verdict
     }
 
-    /// Whether another run of the same seed came to the same, but for what an ear heard beside it.
-    pub fn counts_as(&self, other: &Self) -> bool {
-        let counts = |verdict: &Self| {
-            let Self { sent, shown, lost, duplicates, misattributed, failed, declined, .. } = verdict;
-            let Self { unconfirmed, unreadable, slowest, .. } = verdict;
-            [*sent, *shown, *lost, *duplicates, *misattributed, *failed, *declined, *unconfirmed, *unreadable]
-                .map(|count| (count, *slowest))
-        };
-        counts(self) == counts(other)
-    }
-
     /// Adds what was found outside the world.
     pub fn add(&mut self, violation: Violation) {
         self.violations += 1;
