@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit, Mac};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -58,6 +59,19 @@ impl Chance {
         Self::from_seed(Seed(seed.finalize().into()))
     }
 
+    /// A stream that follows from a secret and from inputs alone, whatever was drawn before: for work whose order
+    /// nobody knows. HMAC-SHA-256 (RFC 2104) under the secret, over each input with its length before it.
+    #[must_use]
+    pub fn for_inputs(secret: &[u8; 32], inputs: &[&[u8]]) -> Self {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length is a key");
+        for input in inputs {
+            mac.update(&(input.len() as u64).to_be_bytes());
+            mac.update(input);
+        }
+        Self::from_seed(Seed(mac.finalize().into_bytes().into()))
+    }
+
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
@@ -109,6 +123,16 @@ mod tests {
         let other = chance(1).fork("b").next_u64();
         assert!(first != second && first != other);
         assert_eq!(chance(1).fork("a").next_u64(), first);
+    }
+
+    #[test]
+    fn a_stream_for_inputs_differs_by_secret_and_by_every_cut_of_the_inputs() {
+        let draw = |secret: u8, inputs: &[&[u8]]| Chance::for_inputs(&[secret; 32], inputs).bytes::<32>();
+        let first = draw(1, &[b"ab", b"c"]);
+        assert_eq!(first, draw(1, &[b"ab", b"c"]));
+        for other in [draw(2, &[b"ab", b"c"]), draw(1, &[b"a", b"bc"]), draw(1, &[b"abc"]), draw(1, &[b"c", b"ab"])] {
+            assert_ne!(first, other);
+        }
     }
 
     #[test]

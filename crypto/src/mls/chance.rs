@@ -5,6 +5,9 @@
 //! The library's provider draws from the operating system in two places: its own generator (replaced here), and a new
 //! one inside every HPKE encryption (RFC 9180), made by an associated function that takes no argument. The second is
 //! handed over through a thread-local slot, filled right before the call and emptied by it.
+//!
+//! The library encrypts a path's secrets on several threads at once. What each encryption draws follows from what it
+//! encrypts and a secret of the call, never from whose turn it is.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -27,7 +30,7 @@ use openmls_traits::types::{
 use rand_chacha::rand_core::{TryCryptoRng, TryRng};
 use whimbrel_protocol::id::{PublicKey, Signature};
 use x_wing::{Encapsulate, TryKeyInit};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::SUITE;
 use crate::chance::Chance;
@@ -40,11 +43,14 @@ type SecretBytes = openmls::prelude::tls_codec::SecretVLBytes;
 pub(super) struct Crypto<'a> {
     library: &'a RustCrypto,
     chance: Mutex<Chance>,
+    /// What the chance of every HPKE operation is derived from, with its inputs.
+    hpke: Zeroizing<[u8; 32]>,
 }
 
 impl<'a> Crypto<'a> {
-    pub(super) fn new(library: &'a RustCrypto, chance: Chance) -> Self {
-        Self { library, chance: Mutex::new(chance) }
+    pub(super) fn new(library: &'a RustCrypto, mut chance: Chance) -> Self {
+        let hpke = Zeroizing::new(chance.fork("hpke").bytes());
+        Self { library, chance: Mutex::new(chance), hpke }
     }
 
     fn chance(&self) -> MutexGuard<'_, Chance> {
@@ -52,7 +58,8 @@ impl<'a> Crypto<'a> {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hpke(&self, config: &HpkeConfig) -> Result<Hpke<Handed>, CryptoError> {
+    /// HPKE with chance for these inputs. The same inputs in one call draw the same, and are encrypted to the same bytes.
+    fn hpke(&self, config: &HpkeConfig, inputs: &[&[u8]]) -> Result<Hpke<Handed>, CryptoError> {
         let kem = match config.0 {
             HpkeKemType::XWingKemDraft6 => KemAlgorithm::XWingDraft06,
             _ => return Err(CryptoError::UnsupportedCiphersuite),
@@ -65,7 +72,7 @@ impl<'a> Crypto<'a> {
             HpkeAeadType::AesGcm128 => AeadAlgorithm::Aes128Gcm,
             _ => return Err(CryptoError::UnsupportedCiphersuite),
         };
-        let chance = self.chance().fork("hpke");
+        let chance = Chance::for_inputs(&self.hpke, inputs);
         HANDED.with(|slot| slot.replace(Some(chance)));
         let hpke = Hpke::new(Mode::Base, kem, kdf, aead);
         HANDED.with(|slot| slot.take());
@@ -169,7 +176,7 @@ impl OpenMlsCrypto for Crypto<'_> {
         plain: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
         let (kem_output, ciphertext) = self
-            .hpke(&config)?
+            .hpke(&config, &[b"seal", key, info, aad, plain])?
             .seal(&key.into(), info, aad, plain, None, None, None)
             .map_err(|_| CryptoError::HpkeEncryptionError)?;
         Ok(HpkeCiphertext { kem_output: kem_output.into(), ciphertext: ciphertext.into() })
@@ -183,7 +190,7 @@ impl OpenMlsCrypto for Crypto<'_> {
         info: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        self.hpke(&config)?
+        self.hpke(&config, &[])?
             .open(input.kem_output.as_slice(), &key.into(), info, aad, input.ciphertext.as_slice(), None, None, None)
             .map_err(|_| CryptoError::HpkeDecryptionError)
     }
@@ -197,7 +204,7 @@ impl OpenMlsCrypto for Crypto<'_> {
         len: usize,
     ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
         let (kem_output, sender) = self
-            .hpke(&config)?
+            .hpke(&config, &[b"export", key, info, context])?
             .setup_sender(&key.into(), info, None, None, None)
             .map_err(|_| CryptoError::SenderSetupError)?;
         let exported = sender.export(context, len).map_err(|_| CryptoError::ExporterError)?;
@@ -214,14 +221,14 @@ impl OpenMlsCrypto for Crypto<'_> {
         len: usize,
     ) -> Result<ExporterSecret, CryptoError> {
         let receiver = self
-            .hpke(&config)?
+            .hpke(&config, &[])?
             .setup_receiver(enc, &key.into(), info, None, None, None)
             .map_err(|_| CryptoError::ReceiverSetupError)?;
         Ok(receiver.export(context, len).map_err(|_| CryptoError::ExporterError)?.into())
     }
 
     fn derive_hpke_keypair(&self, config: HpkeConfig, ikm: &[u8]) -> Result<HpkeKeyPair, CryptoError> {
-        let pair = self.hpke(&config)?.derive_key_pair(ikm).map_err(|_| CryptoError::CryptoLibraryError)?;
+        let pair = self.hpke(&config, &[])?.derive_key_pair(ikm).map_err(|_| CryptoError::CryptoLibraryError)?;
         let (private, public) = pair.into_keys();
         Ok(HpkeKeyPair { private: private.as_slice().into(), public: public.as_slice().to_vec() })
     }
