@@ -428,7 +428,8 @@ impl Federation {
                 tracing::warn!(peer = %domain, rows = rows.len(), "entries left a full log before they were forwarded");
                 // Their authors were told when the entries went.
                 let (peer, refused, bounds) = (domain.clone(), Vec::new(), LogBounds::default());
-                let command = command::Forwarded { peer, rows, refused, at: Wall::default(), bounds };
+                let command =
+                    command::Forwarded { peer, rows, refused, unknown: Vec::new(), at: Wall::default(), bounds };
                 store.commit(Command::Forwarded(command)).await?;
             }
         }
@@ -514,23 +515,30 @@ impl Federation {
         for (_, code) in &settled.refused {
             tracing::warn!(peer = %domain, %code, "a peer refused a forwarded item for good; its author is told");
         }
-        let peer::Settled { numbers, rows, refused } = settled;
+        let peer::Settled { numbers, rows, refused, unknown } = settled;
         if numbers.is_empty() {
             return Ok(Some((domain, Vec::new())));
         }
-        let command = command::Forwarded { peer: domain.clone(), rows, refused, at, bounds };
+        let waiting = unknown.clone();
+        let command = command::Forwarded { peer: domain.clone(), rows, refused, unknown, at, bounds };
         let Outcome::Forwarded { inboxes, kept } = store.commit(Command::Forwarded(command)).await? else {
             return Ok(Some((domain, Vec::new())));
         };
         let mut state = self.state();
         if let Some((_, peer)) = state.peer_of(link) {
             peer.release(&numbers);
-            let until = now.plus(limits::FULL_RETRY_AFTER);
+            let mut wake = None;
             for row in &kept {
-                tracing::warn!(peer = %domain, "an author's inbox has no room for a notice; the refused item stays");
+                let until = if waiting.contains(row) {
+                    now.plus(limits::UNKNOWN_THREAD_RETRY_AFTER)
+                } else {
+                    tracing::warn!(peer = %domain, "an author's inbox has no room for a notice; the refused item stays");
+                    now.plus(limits::FULL_RETRY_AFTER)
+                };
                 peer.keep(*row, until);
+                wake = Some(wake.map_or(until, |wake: Monotonic| wake.max(until)));
             }
-            if !kept.is_empty() {
+            if let Some(until) = wake {
                 state.wake(until, &domain);
             }
         }

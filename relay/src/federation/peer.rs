@@ -121,6 +121,8 @@ pub(super) struct Settled {
     pub(super) rows: Vec<OutboundKey>,
     /// The rows it refused for good, and why: to drop once their author is told.
     pub(super) refused: Vec<(OutboundKey, RefusalCode)>,
+    /// Rows of threads it does not know: to keep, if a third relay may still tell it.
+    pub(super) unknown: Vec<OutboundKey>,
 }
 
 impl Peer {
@@ -354,11 +356,20 @@ impl Peer {
             self.in_flight.range(..=words.upto).map(|(n, key)| (*n, *key)).collect();
         for (number, key) in answered {
             match refused.get(&number) {
-                // A peer that did not take an opening knows nothing of the thread: that is no reason to drop the rest.
                 Some(refusal)
-                    if (refusal.retry_after_ms.is_some() || self.blocked.contains_key(&key.log))
-                        && !(refusal.code == RefusalCode::NotFound && self.never_known(now, key.log)) =>
+                    if refusal.retry_after_ms.is_some()
+                        && refusal.code == RefusalCode::NotFound
+                        && !self.blocked.contains_key(&key.log) =>
                 {
+                    settled.numbers.push(number);
+                    if self.never_known(now, key.log) {
+                        settled.refused.push((key, refusal.code));
+                    } else {
+                        settled.unknown.push(key);
+                    }
+                }
+                // A peer that did not take an opening knows nothing of the thread: that is no reason to drop the rest.
+                Some(refusal) if refusal.retry_after_ms.is_some() || self.blocked.contains_key(&key.log) => {
                     let after = refusal.retry_after_ms.map_or(limits::FULL_RETRY_AFTER, |ms| {
                         Duration::from_millis(u64::from(ms)).clamp(limits::PEER_BACKOFF_MIN, limits::PEER_BACKOFF_MAX)
                     });
@@ -525,34 +536,30 @@ mod tests {
     #[test]
     fn a_thread_the_peer_does_not_know_yet_waits_for_its_opening_but_not_for_ever() {
         let refusal = |number, code, retry_after_ms| ForwardRefusal { number, code, retry_after_ms };
-        let not_found =
-            |number| Forwarded { upto: number, refused: vec![refusal(number, RefusalCode::NotFound, Some(1))] };
         let mut peer = peer();
+        let not_found = |peer: &mut Peer, at| {
+            let number = peer.number(row(1, 1));
+            let refused = vec![refusal(number, RefusalCode::NotFound, Some(1))];
+            let settled = peer.settle(at, &Forwarded { upto: number, refused });
+            peer.release(&settled.numbers);
+            (settled.unknown, settled.refused)
+        };
         let now = Monotonic::default();
-        let mut number = peer.number(row(1, 1));
-        assert_eq!(peer.settle(now, &not_found(number)).refused, []);
-        // Known now, and unknown again: the wait begins anew.
-        let later = now.plus(limits::UNKNOWN_THREAD_WAIT_MAX);
-        for at in [later, later.plus(limits::UNKNOWN_THREAD_RETRY_AFTER)] {
-            peer.unblock(at);
-            number = peer.number(row(1, 1));
-            let taken = peer.settle(at, &Forwarded { upto: number, refused: Vec::new() });
-            peer.release(&taken.numbers);
-            number = peer.number(row(1, 2));
-            assert_eq!(peer.settle(at, &not_found(number)).refused, []);
-        }
-        let last = later.plus(limits::UNKNOWN_THREAD_RETRY_AFTER).plus(limits::UNKNOWN_THREAD_WAIT_MAX);
-        peer.unblock(last);
-        number = peer.number(row(1, 2));
-        let refused = peer.settle(last, &not_found(number));
-        assert_eq!(refused.refused, [(row(1, 2), RefusalCode::NotFound)]);
-        peer.release(&refused.numbers);
+        let end = now.plus(limits::UNKNOWN_THREAD_WAIT_MAX);
+        assert_eq!(not_found(&mut peer, now), (vec![row(1, 1)], Vec::new()));
+        assert_eq!(not_found(&mut peer, now.plus(limits::UNKNOWN_THREAD_RETRY_AFTER)), (vec![row(1, 1)], Vec::new()));
+        assert_eq!(not_found(&mut peer, end), (Vec::new(), vec![(row(1, 1), RefusalCode::NotFound)]));
+        // Known in between: the wait begins anew.
+        let number = peer.number(row(1, 2));
+        let taken = peer.settle(end, &Forwarded { upto: number, refused: Vec::new() });
+        peer.release(&taken.numbers);
+        assert_eq!(not_found(&mut peer, end), (vec![row(1, 1)], Vec::new()));
         // Whoever refused the opening for good will never know the thread.
-        number = peer.number(row(2, 0));
+        let number = peer.number(row(2, 0));
+        let next = peer.number(row(2, 1));
         let refused =
-            vec![refusal(number, RefusalCode::NoConsent, None), refusal(number + 1, RefusalCode::NotFound, Some(1))];
-        peer.number(row(2, 1));
-        let settled = peer.settle(now, &Forwarded { upto: number + 1, refused });
+            vec![refusal(number, RefusalCode::NoConsent, None), refusal(next, RefusalCode::NotFound, Some(1))];
+        let settled = peer.settle(now, &Forwarded { upto: next, refused });
         assert_eq!(settled.refused, [(row(2, 0), RefusalCode::NoConsent), (row(2, 1), RefusalCode::NotFound)]);
     }
 

@@ -276,6 +276,9 @@ pub struct Forwarded {
     pub rows: Vec<OutboundKey>,
     /// What it will never take, and why.
     pub refused: Vec<(OutboundKey, RefusalCode)>,
+    /// What is of a thread it does not know. A third relay of the thread may still tell it; where there is none, it will
+    /// never take that either.
+    pub unknown: Vec<OutboundKey>,
     /// The present.
     pub at: Wall,
     /// Bounds of an inbox.

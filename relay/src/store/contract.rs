@@ -545,7 +545,7 @@ fn a_trim_keeps_what_a_peer_waits_for(fixture: &mut impl Fixture) {
 
 fn taken(rows: Vec<OutboundKey>) -> Command {
     let (refused, bounds) = (Vec::new(), LogBounds::default());
-    Command::Forwarded(Forwarded { peer: there(), rows, refused, at: at(3_000), bounds })
+    Command::Forwarded(Forwarded { peer: there(), rows, refused, unknown: Vec::new(), at: at(3_000), bounds })
 }
 
 fn threads_are_listed_by_updated_time(fixture: &mut impl Fixture) {

@@ -6,7 +6,14 @@ use super::*;
 pub(super) fn refused(thread: u8, rows: &[(u64, RefusalCode)], bounds: LogBounds) -> Command {
     let row = |(n, code): &(u64, RefusalCode)| (OutboundKey { log: log(thread), sequence: Sequence::new(*n) }, *code);
     let refused = rows.iter().map(row).collect();
-    Command::Forwarded(Forwarded { peer: there(), rows: Vec::new(), refused, at: at(3_000), bounds })
+    Command::Forwarded(Forwarded {
+        peer: there(),
+        rows: Vec::new(),
+        refused,
+        unknown: Vec::new(),
+        at: at(3_000),
+        bounds,
+    })
 }
 
 fn inbox(person: u8) -> LogId {

@@ -118,15 +118,22 @@ pub(super) fn drop_upto(
 }
 
 pub(super) fn forwarded(rows: &mut Overlay<'_>, command: &Forwarded) -> Decided {
-    let Forwarded { peer, rows: taken, refused, at, bounds } = command;
+    let Forwarded { peer, rows: taken, refused, unknown, at, bounds } = command;
     let mut logs = BTreeSet::new();
     for row in taken {
         if drop_outbound(rows, peer, *row)?.is_some() {
             logs.insert(row.log);
         }
     }
+    let (mut kept, mut never) = (Vec::new(), Vec::new());
+    for row in unknown {
+        match has_third_relay(rows, row.log)? {
+            true => kept.push(*row),
+            false => never.push((*row, RefusalCode::NotFound)),
+        }
+    }
     let mut notices = Notices::default();
-    for (row, code) in refused {
+    for (row, code) in refused.iter().chain(&never) {
         let key = rows::outbound(peer, row.log, row.sequence);
         if let Some(value) = rows.get(&key)?
             && let Some(lost) = lost(rows, *row, (&key, &value))?
@@ -134,7 +141,7 @@ pub(super) fn forwarded(rows: &mut Overlay<'_>, command: &Forwarded) -> Decided 
             notices.add(peer, *code, *row, lost);
         }
     }
-    let (mut inboxes, mut kept) = (Vec::new(), Vec::new());
+    let mut inboxes = Vec::new();
     for notice in notices.0 {
         match notify_author(rows, notice.author.account, &notice.body, *bounds, *at)? {
             Told::NoRoom => {
@@ -158,6 +165,14 @@ pub(super) fn forwarded(rows: &mut Overlay<'_>, command: &Forwarded) -> Decided 
         }
     }
     Ok(Outcome::Forwarded { inboxes, kept })
+}
+
+/// Whether a peer may hear of a thread from another relay than this one.
+fn has_third_relay(reads: &dyn Reads, id: LogId) -> Result<bool, StorageError> {
+    let Some(log) = rows::get::<LogRow>(reads, &rows::log(id))? else { return Ok(false) };
+    let LogRef::Thread(thread) = log.which else { return Ok(false) };
+    let thread: Option<ThreadMeta> = rows::get(reads, &rows::thread(thread))?;
+    Ok(thread.is_some_and(|thread| thread.others.len() > 1))
 }
 
 /// Takes a row for a peer away, if it is there: gives what it held.
