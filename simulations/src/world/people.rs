@@ -165,6 +165,10 @@ impl World {
                     | CommandError::Refused(RefusalCode::PeerUnreachable | RefusalCode::Busy),
                 ),
             ) => self.ledger.declined(said, true),
+            // And a key package that does not seem to have run out, which a clock that lies decides.
+            (Asked::Open(said), Err(CommandError::Untrusted(_))) => {
+                self.ledger.declined(said, self.struck.clock_faults > 0);
+            }
             (Asked::Open(said), _) => self.ledger.declined(said, false),
             (Asked::Invite(pair), Ok(Reply::Invite(invite))) => self.met(pair, Meeting::Handed(invite), HAND_OVER),
             (Asked::Invite(pair), _) => self.met(pair, Meeting::Apart, AGAIN),
