@@ -88,7 +88,7 @@ fn one(plan: Plan, round: u64, power: Option<&Path>, place: &mut Place, totals: 
                 ("POWER_AFTER", fuel.to_string().into()),
                 ("POWER_SEED", chance.next().to_string().into()),
                 ("POWER_KEEP", if sync_fails { "0" } else { "30" }.into()),
-                ("POWER_TORN", if round % 2 == 0 { "0" } else { "10" }.into()),
+                ("POWER_TORN", if round.is_multiple_of(2) { "0" } else { "10" }.into()),
             ]
         }
     };

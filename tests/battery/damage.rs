@@ -99,7 +99,7 @@ fn build(plan: Plan, round: u64) -> Good {
     copy_folder(&place.dir(), &backup);
     let backup_ledger = place.ledger.clone();
     // Every other store was killed when it was damaged, the others were closed.
-    if round / EPISODE % 2 == 0 {
+    if (round / EPISODE).is_multiple_of(2) {
         assert!(write(plan, round + 1, AFTER, None, &mut place), "a good store was not written: {}", place.ledger);
     } else {
         write(plan, round + 1, 0, Some(150), &mut place);

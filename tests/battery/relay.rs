@@ -22,7 +22,7 @@ use whimbrel_relay::store::command::{
 use whimbrel_relay::store::contract::wait;
 use whimbrel_relay::store::kv;
 use whimbrel_relay::store::{Command, KvStore, LogId, MailboxId, OutboundKey, Outcome, Store, StoreError};
-use whimbrel_relay_runtime::disk::{StoreDisk, Writer};
+use whimbrel_relay_runtime::disk::{ThreadDisk, Writer};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use crate::chance::Chance;
@@ -139,12 +139,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-type Kept = KvStore<StoreDisk>;
+type Kept = KvStore<ThreadDisk<DiskKv>>;
 
 fn open_store(dir: &Path, options: Options) -> Result<(Kept, Writer<DiskKv>), String> {
     let options = Options { schema: Some(&kv::SCHEMA), ..options };
     let kv = DiskKv::open(&dir.join("store"), options).map_err(|error| error.to_string())?;
-    let (disk, writer) = StoreDisk::start(kv).map_err(|error| error.to_string())?;
+    let (disk, writer) = ThreadDisk::start(kv).map_err(|error| error.to_string())?;
     Ok((KvStore::new(disk), writer))
 }
 
@@ -269,10 +269,12 @@ impl<'s> Sender<'s> {
         let Some(head) = self.heads.get(&thread).copied() else { return };
         let upto = head.saturating_sub(self.chance.below(6));
         say(&format!("t {thread} {upto}"));
-        if thread % THREADS != 0 {
+        if !thread.is_multiple_of(THREADS) {
             let key = |sequence: u64| OutboundKey { log: log_of(thread), sequence: Sequence::new(sequence) };
             let rows = (upto.saturating_sub(60)..=upto).map(key).collect();
-            self.command(&Command::Forwarded(Forwarded { peer: domain(true), rows }));
+            let (refused, unknown) = (Vec::new(), Vec::new());
+            let (at, bounds) = (Wall::default(), LogBounds::default());
+            self.command(&Command::Forwarded(Forwarded { peer: domain(true), rows, refused, unknown, at, bounds }));
         }
         let local = members(thread).into_iter().filter(|person| *person < 200);
         let cursors = local.map(|person| (mailbox(person), Sequence::new(upto))).collect();
@@ -349,7 +351,7 @@ pub(crate) fn verify(engine: EngineKind, dir: &Path, lines: &str, close: bool) -
         Ok(problems) => found.torn(format!("{:?}", problems.named)),
         Err(error) => found.torn(error.to_string()),
     }
-    let (disk, writer) = StoreDisk::start(kv).unwrap();
+    let (disk, writer) = ThreadDisk::start(kv).unwrap();
     let store = KvStore::new(disk);
     compare(&store, &Ledger::read(lines), &mut found);
     drop(store);
