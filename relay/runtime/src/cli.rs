@@ -79,8 +79,7 @@ enum Command {
         /// data folder.
         #[arg(long, value_name = "DIR", group = "where")]
         into: Option<PathBuf>,
-        /// Put the copy in the store's place, which gives the space back: at once when the relay is stopped, otherwise
-        /// when it stops next.
+        /// Put the copy in the store's place, which gives the space back, while the relay is stopped.
         #[arg(long, group = "where")]
         in_place: bool,
     },
@@ -313,8 +312,9 @@ fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
 }
 
 fn open_store(settings: &Settings, prefix: &[OsString]) -> Result<DiskKv, Failure> {
-    crate::stores::finish_exchange(settings)?;
     identity::make_dir(&settings.data_dir)?;
+    let held = crate::stores::hold(settings)?;
+    crate::stores::finish_exchange(settings, &held)?;
     let options = store_options(settings, prefix)?;
     DiskKv::open(&settings.store_dir(), options).map_err(|error| store_failure(settings, &error))
 }

@@ -29,11 +29,6 @@ pub(crate) enum Question {
         /// Where to, absolute.
         into: PathBuf,
     },
-    /// Copies the store, and puts the copy in its place when the relay stops.
-    Renew {
-        /// Where the copy is made, absolute.
-        into: PathBuf,
-    },
 }
 
 /// What was answered.
@@ -134,7 +129,6 @@ fn copy(store: &RelayKv, question: &Question) -> Answer {
     let Some(store) = store.disk() else { return Answer::Failed("the store is in memory alone".to_owned()) };
     let copied = match question {
         Question::Export { into } => store.export(into),
-        Question::Renew { into } => store.mirror(into, store.engine()),
     };
     match copied {
         Ok(copied) => {

@@ -22,15 +22,15 @@ impl RelayKv {
         }
     }
 
-    /// Syncs and closes the store, and the copy of it that was asked for while it was open. Says whether one was.
+    /// Syncs and closes the store.
     ///
     /// # Errors
     /// The store failed before or cannot be synced.
-    pub fn close(self) -> Result<bool, StorageError> {
-        let Self::Disk(store) = self else { return Ok(false) };
-        let mirror = store.take_mirror();
-        store.close()?;
-        Ok(mirror.map(DiskKv::close).transpose()?.is_some())
+    pub fn close(self) -> Result<(), StorageError> {
+        match self {
+            Self::Disk(store) => store.close(),
+            Self::Memory(_) => Ok(()),
+        }
     }
 }
 

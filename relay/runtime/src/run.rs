@@ -22,7 +22,6 @@ use crate::control;
 use crate::disk::{RelayDisk, Writer};
 use crate::links::LinkTable;
 use crate::serve::{self, Server};
-use crate::stores;
 use crate::timers::Timers;
 use crate::{RelayKv, Settings};
 
@@ -105,13 +104,9 @@ pub async fn run(
     let outcome = until_stopped(settings, identity, &sockets, (disk, &mut writer), clock, stop, ready).await;
     // Everything that held the store is gone: it is closed whatever came before.
     let closed = tokio::task::spawn_blocking(|| writer.end()?.close());
-    let renewed = closed.await.map_err(std::io::Error::other)?.map_err(RunError::Store)?;
+    let closed = closed.await.map_err(std::io::Error::other)?.map_err(RunError::Store);
     outcome?;
-    if renewed {
-        // Asked for at the control socket: the copy holds what the store holds, and both are closed.
-        stores::exchange(settings, false).map_err(|failure| std::io::Error::other(failure.message))?;
-    }
-    Ok(())
+    closed
 }
 
 struct Sockets {

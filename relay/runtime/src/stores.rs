@@ -26,8 +26,38 @@ pub(crate) fn next_dir(settings: &Settings) -> PathBuf {
     settings.data_dir.join("store.new")
 }
 
-fn before_dir(settings: &Settings) -> PathBuf {
-    settings.data_dir.join("store.before-migration")
+/// Where the old store is while the new one takes its place: one that is kept has a name of its own, which no later
+/// exchange takes away.
+fn before_dir(settings: &Settings, keep: bool) -> PathBuf {
+    settings.data_dir.join(if keep { "store.before-migration" } else { "store.old" })
+}
+
+/// The right to move stores about in the data folder. Whoever opens a store by its place holds it until it is open; whoever
+/// exchanges stores holds it from before the first is opened until the other is in its place.
+pub(crate) struct Hold {
+    _lock: fs::File,
+}
+
+/// Waits for that right.
+pub(crate) fn hold(settings: &Settings) -> Result<Hold, Failure> {
+    if !settings.data_dir.exists() {
+        let message = format!("{}: there is no store", settings.store_dir().display());
+        return Err(Failure::new(Exit::NotFound, "no_store", message).hint("the first start of the relay makes it"));
+    }
+    let path = settings.data_dir.join("store.lock");
+    let lock = fs::File::options().create(true).append(true).open(&path);
+    let lock = lock.and_then(|lock| lock.lock().map(|()| lock));
+    Ok(Hold { _lock: lock.with_context(|| format!("cannot lock {}", path.display()))? })
+}
+
+/// Refuses a target among the relay's own files, which an exchange may move or remove.
+pub(crate) fn check_outside(settings: &Settings, into: &Path, in_place: bool) -> Result<(), Failure> {
+    let own = std::path::absolute(&settings.data_dir).context("the data folder is no path")?;
+    if in_place || !into.starts_with(&own) {
+        return Ok(());
+    }
+    let message = format!("{} is in the relay's data folder", into.display());
+    Err(Failure::new(Exit::Usage, "own_folder", message).hint("nothing was changed; choose a folder elsewhere"))
 }
 
 /// What a full reading found.
@@ -169,27 +199,28 @@ fn engine_failure(error: StorageError) -> Failure {
 /// Puts the store in `store.new`, closed and complete, in the place of the other; `keep` keeps that.
 ///
 /// A mark says that it began: whatever interrupts it, [`finish_exchange`] brings it to its end.
-pub(crate) fn exchange(settings: &Settings, keep: bool) -> Result<Option<PathBuf>, Failure> {
+pub(crate) fn exchange(settings: &Settings, held: &Hold, keep: bool) -> Result<Option<PathBuf>, Failure> {
     let mark = mark(settings);
     let word = if keep { "keep" } else { "drop" };
     fs::write(&mark, word)
         .and_then(|()| fs::File::open(&mark)?.sync_all())
         .with_context(|| format!("cannot write {}", mark.display()))?;
     identity::sync_dir(&settings.data_dir)?;
-    finish_exchange(settings)
+    finish_exchange(settings, held)
 }
 
 /// Ends an exchange that began, if one did. Answers where the old store is, if it was kept.
-pub(crate) fn finish_exchange(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+pub(crate) fn finish_exchange(settings: &Settings, _held: &Hold) -> Result<Option<PathBuf>, Failure> {
     let mark = mark(settings);
     let keep = match fs::read_to_string(&mark) {
-        Ok(word) => word == "keep",
+        // A mark cut short keeps: space is cheaper than a store.
+        Ok(word) => word != "drop",
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(anyhow::Error::new(error).context(format!("cannot read {}", mark.display())).into());
         }
     };
-    let (store, next, old) = (settings.store_dir(), next_dir(settings), before_dir(settings));
+    let (store, next, old) = (settings.store_dir(), next_dir(settings), before_dir(settings, keep));
     // While the new one has not moved, the old one may not have, either.
     if next.exists() {
         if store.exists() {

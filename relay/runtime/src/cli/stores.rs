@@ -9,11 +9,16 @@ use serde_json::{Value, json};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::{load, output, store_failure, store_options};
+use crate::stores::Hold;
 use crate::{Exit, Failure, Settings, stores};
 
 /// Opens the store that is there, whichever engine it is on.
 fn open_existing(settings: &Settings, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
-    stores::finish_exchange(settings)?;
+    open_held(settings, &stores::hold(settings)?, prefix, tolerate)
+}
+
+fn open_held(settings: &Settings, held: &Hold, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
+    stores::finish_exchange(settings, held)?;
     let dir = settings.store_dir();
     let Some(engine) = EngineKind::found_in(&dir) else {
         let message = format!("{}: there is no store", dir.display());
@@ -46,13 +51,16 @@ pub(super) fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), 
 pub(super) fn export(file: &Path, into: Option<&Path>, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     let (settings, _) = load(file)?;
     let in_place = into.is_none();
+    let held = stores::hold(&settings)?;
     let into = match into {
         Some(into) => std::path::absolute(into).with_context(|| format!("{} is no path", into.display()))?,
         None => std::path::absolute(stores::next_dir(&settings)).context("the data folder is no path")?,
     };
-    let store = match open_existing(&settings, prefix, false) {
-        Err(failure) if failure.code == "store_in_use" => {
-            return export_running(&settings, &into, in_place, failure, json);
+    stores::check_outside(&settings, &into, in_place)?;
+    let store = match open_held(&settings, &held, prefix, false) {
+        // Under a relay that serves, its store does not change its place.
+        Err(failure) if failure.code == "store_in_use" && !in_place => {
+            return export_running(&settings, &into, failure, json);
         }
         store => store?,
     };
@@ -64,28 +72,23 @@ pub(super) fn export(file: &Path, into: Option<&Path>, prefix: &[OsString], json
     let copied = store.export(&into).map_err(|error| store_failure(&settings, &error))?;
     store.close().map_err(|error| store_failure(&settings, &error))?;
     if in_place {
-        stores::exchange(&settings, false)?;
+        stores::exchange(&settings, &held, false)?;
     }
     let place = if in_place { settings.store_dir() } else { into };
-    print_exported(&place, &stores::copied_json(&copied), Some(bytes_before), false, json);
+    print_exported(&place, &stores::copied_json(&copied), Some(bytes_before), json);
     Ok(())
 }
 
 /// The relay has the store open: it makes the copy itself.
-fn export_running(settings: &Settings, into: &Path, in_place: bool, busy: Failure, json: bool) -> Result<(), Failure> {
+fn export_running(settings: &Settings, into: &Path, busy: Failure, json: bool) -> Result<(), Failure> {
     #[cfg(unix)]
     {
         use crate::control::{self, Answer, Question};
-        if in_place {
-            stores::clear_next(settings)?;
-        }
         stores::check_target(into)?;
-        let into_there = into.to_owned();
-        let question =
-            if in_place { Question::Renew { into: into_there } } else { Question::Export { into: into_there } };
+        let question = Question::Export { into: into.to_owned() };
         match control::ask(&settings.data_dir, &question).context("cannot ask the running relay")? {
             Some(Answer::Copied(copied)) => {
-                print_exported(into, &copied, None, in_place, json);
+                print_exported(into, &copied, None, json);
                 return Ok(());
             }
             Some(Answer::Failed(why)) => {
@@ -94,30 +97,27 @@ fn export_running(settings: &Settings, into: &Path, in_place: bool, busy: Failur
             None => {}
         }
     }
-    let _of_no_use_elsewhere = (settings, into, in_place, json);
+    let _of_no_use_elsewhere = (settings, into, json);
     Err(busy)
 }
 
-fn print_exported(place: &Path, copied: &Value, bytes_before: Option<u64>, pending: bool, json: bool) {
+fn print_exported(place: &Path, copied: &Value, bytes_before: Option<u64>, json: bool) {
     let rows = copied.get("rows").and_then(Value::as_u64).unwrap_or(0);
     let checksum = copied.get("checksum").and_then(Value::as_str).unwrap_or_default();
-    let mut text = format!("{rows} rows, checksum {checksum}, in {}", place.display());
-    if pending {
-        text.push_str("\nthe copy takes the store's place when the relay stops");
-    }
+    let text = format!("{rows} rows, checksum {checksum}, in {}", place.display());
     let value = json!({
         "v": 1,
         "place": place,
         "copied": copied,
         "bytes_before": bytes_before,
-        "pending": pending,
     });
     output(json, &text, value);
 }
 
 pub(super) fn migrate(file: &Path, to: EngineKind, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     let (settings, _) = load(file)?;
-    stores::finish_exchange(&settings)?;
+    let held = stores::hold(&settings)?;
+    stores::finish_exchange(&settings, &held)?;
     let said = |copied: Option<&Value>, kept: Option<&Path>| {
         let mut lines = Vec::new();
         match copied {
@@ -137,9 +137,9 @@ pub(super) fn migrate(file: &Path, to: EngineKind, prefix: &[OsString], json: bo
         said(None, None);
         return Ok(());
     }
-    let store = open_existing(&settings, prefix, false)?;
+    let store = open_held(&settings, &held, prefix, false)?;
     let copied = stores::migrate(&settings, store, to)?;
-    let kept = stores::exchange(&settings, true)?;
+    let kept = stores::exchange(&settings, &held, true)?;
     said(Some(&stores::copied_json(&copied)), kept.as_deref());
     Ok(())
 }

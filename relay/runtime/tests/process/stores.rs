@@ -12,9 +12,13 @@ use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 use super::{PROGRAM, Person, Place, ask, come_in, error_of, greet, relay};
 
 impl Place {
-    fn ask(&self, args: &[&str]) -> Value {
+    fn try_it(&self, args: &[&str]) -> std::process::Output {
         let config = self.config();
-        let output = relay(&[args, &["--json", "--config", &config]].concat());
+        relay(&[args, &["--json", "--config", &config]].concat())
+    }
+
+    fn ask(&self, args: &[&str]) -> Value {
+        let output = self.try_it(args);
         assert!(output.status.success(), "{args:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -172,24 +176,31 @@ async fn an_export_in_place_gives_space_back_and_loses_nothing_said_meanwhile() 
     place.fill(300, 10);
     let size = || fs::metadata(place.store().join("db")).unwrap().len();
     let before = size();
+    // Not under a relay that serves, however often it is asked.
     let running = place.start();
-    let asked = place.ask(&["export", "--in-place"]);
-    assert_eq!(asked["pending"], true);
-    // Said after the copy was made, before it takes the place.
+    for _ in 0..2 {
+        let refused = place.try_it(&["export", "--in-place"]);
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    }
     let bob = Person::new(2);
     come_in(&bob, &running.link, "bob").await;
     Place::stop(running);
+    for _ in 0..2 {
+        let exported = place.ask(&["export", "--in-place"]);
+        assert!(exported["copied"]["rows"].as_u64().unwrap() > 5);
+        assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+    }
     assert!(size() < before / 4, "{} of {before} bytes", size());
-    assert!(!place.dir.join("data/store.new").exists() && !place.dir.join("data/store.before-migration").exists());
+    assert!(["store.new", "store.old"].iter().all(|left| !place.dir.join("data").join(left).exists()));
     let running = place.start();
     for person in [&alice, &bob] {
         greet(person, &mut person.connect(&running.link).await).await;
     }
     Place::stop(running);
-    // The same while it is stopped.
-    let exported = place.ask(&["export", "--in-place"]);
-    assert_eq!(exported["pending"], false);
-    assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+    // Nor among the relay's own files, which the next exchange would take away.
+    let inside = place.dir.join("data/store/backup");
+    assert_eq!(place.try_it(&["export", "--into", inside.to_str().unwrap()]).status.code(), Some(2));
+    assert!(!inside.exists());
 }
 
 #[tokio::test]
@@ -198,11 +209,13 @@ async fn an_exchange_that_was_interrupted_anywhere_is_brought_to_its_end() {
     let data = place.dir.join("data");
     let next = data.join("store.new");
     for interrupted in 0..3 {
-        let exported = place.ask(&["export", "--into", next.to_str().unwrap()]);
+        let copy = place.dir.join("copy");
+        let exported = place.ask(&["export", "--into", copy.to_str().unwrap()]);
         assert!(exported["copied"]["rows"].as_u64().unwrap() > 5);
+        fs::rename(&copy, &next).unwrap();
         fs::write(data.join("store.exchange"), "drop").unwrap();
         if interrupted > 0 {
-            fs::rename(place.store(), data.join("store.before-migration")).unwrap();
+            fs::rename(place.store(), data.join("store.old")).unwrap();
         }
         if interrupted > 1 {
             fs::rename(&next, place.store()).unwrap();
@@ -210,7 +223,7 @@ async fn an_exchange_that_was_interrupted_anywhere_is_brought_to_its_end() {
         let running = place.start();
         greet(&alice, &mut alice.connect(&running.link).await).await;
         Place::stop(running);
-        assert!(!data.join("store.exchange").exists() && !data.join("store.before-migration").exists());
+        assert!(!data.join("store.exchange").exists() && !data.join("store.old").exists());
     }
 }
 
