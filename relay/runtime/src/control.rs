@@ -1,11 +1,12 @@
 //! Control: what a command asks of the relay that runs, which alone has the store open.
 //! Owns: a socket in the data folder that its owner alone can open, one question and one answer per connection.
 //! Never: a question from the network, or one that stops the relay from serving.
-//! Limits: [`QUESTION_BYTES_MAX`].
+//! Limits: [`QUESTION_BYTES_MAX`], [`QUESTION_TIME_MAX`].
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,11 +15,14 @@ use tokio::sync::watch;
 use whimbrel_storage_runtime::DiskKv;
 use whimbrel_transport::CloseCode;
 
-use crate::RelayKv;
 use crate::stores::copied_json;
+use crate::{RelayKv, identity};
 
 /// The longest question: two paths fit.
 const QUESTION_BYTES_MAX: u64 = 16 * 1024;
+
+/// The longest a question may take to be asked.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What can be asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -113,7 +117,10 @@ async fn end(stopped: &mut watch::Receiver<Option<CloseCode>>) {
 
 async fn answer(mut stream: UnixStream, store: &Arc<RelayKv>) -> io::Result<()> {
     let mut text = Vec::new();
-    (&mut stream).take(QUESTION_BYTES_MAX).read_to_end(&mut text).await?;
+    // Nobody keeps the socket, or the relay from stopping, by saying nothing.
+    tokio::time::timeout(QUESTION_TIME_MAX, (&mut stream).take(QUESTION_BYTES_MAX).read_to_end(&mut text))
+        .await
+        .map_err(io::Error::other)??;
     let answer = match serde_json::from_slice::<Question>(&text) {
         Ok(question) => {
             let store = Arc::clone(store);
@@ -127,10 +134,12 @@ async fn answer(mut stream: UnixStream, store: &Arc<RelayKv>) -> io::Result<()> 
 
 fn copy(store: &RelayKv, question: &Question) -> Answer {
     let Some(store) = store.disk() else { return Answer::Failed("the store is in memory alone".to_owned()) };
-    let copied = match question {
-        Question::Export { into } => store.export(into),
-    };
-    match copied {
+    let Question::Export { into } = question;
+    // For the owner's eyes, as the store itself is.
+    if let Err(failure) = identity::make_dir(into) {
+        return Answer::Failed(failure.to_string());
+    }
+    match store.export(into) {
         Ok(copied) => {
             tracing::info!(rows = copied.rows, "the store was exported");
             Answer::Copied(copied_json(&copied))
