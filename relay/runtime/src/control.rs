@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use whimbrel_storage_runtime::DiskKv;
 use whimbrel_transport::CloseCode;
 
-use crate::stores::copied_json;
-use crate::{RelayKv, identity};
+use crate::RelayKv;
+use crate::stores::{self, copied_json};
 
 /// The longest question: two paths fit.
 const QUESTION_BYTES_MAX: u64 = 16 * 1024;
@@ -135,15 +135,11 @@ async fn answer(mut stream: UnixStream, store: &Arc<RelayKv>) -> io::Result<()> 
 fn copy(store: &RelayKv, question: &Question) -> Answer {
     let Some(store) = store.disk() else { return Answer::Failed("the store is in memory alone".to_owned()) };
     let Question::Export { into } = question;
-    // For the owner's eyes, as the store itself is.
-    if let Err(failure) = identity::make_dir(into) {
-        return Answer::Failed(failure.to_string());
-    }
-    match store.export(into) {
+    match stores::copy_into(store, into) {
         Ok(copied) => {
             tracing::info!(rows = copied.rows, "the store was exported");
             Answer::Copied(copied_json(&copied))
         }
-        Err(error) => Answer::Failed(error.to_string()),
+        Err(failure) => Answer::Failed(failure.message),
     }
 }

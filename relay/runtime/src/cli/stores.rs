@@ -10,7 +10,7 @@ use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::{load, output, store_failure, store_options};
 use crate::stores::Hold;
-use crate::{Exit, Failure, Settings, identity, stores};
+use crate::{Exit, Failure, Settings, stores};
 
 /// Opens the store that is there, whichever engine it is on.
 fn open_existing(settings: &Settings, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
@@ -67,10 +67,8 @@ pub(super) fn export(file: &Path, into: Option<&Path>, prefix: &[OsString], json
     if in_place {
         stores::clear_next(&settings)?;
     }
-    stores::check_target(&into)?;
     let bytes_before = store.size_on_disk().map_err(|error| store_failure(&settings, &error))?;
-    identity::make_dir(&into)?;
-    let copied = store.export(&into).map_err(|error| store_failure(&settings, &error))?;
+    let copied = stores::copy_into(&store, &into)?;
     store.close().map_err(|error| store_failure(&settings, &error))?;
     if in_place {
         stores::exchange(&settings, &held, false)?;
