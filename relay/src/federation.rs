@@ -478,7 +478,7 @@ impl Federation {
             }
             wakes.extend(peer.sent(now).map(|at| (at, domain.clone())));
         }
-        peer.position = Some(last);
+        peer.advance(last);
         *dropped = dropped.saturating_add(gone.len() as u64);
         Ok(gone)
     }

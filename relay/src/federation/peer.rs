@@ -99,9 +99,10 @@ pub(super) struct Peer {
     blocked: BTreeMap<LogId, Monotonic>,
     /// Threads the peer says it does not know, and when that is final: at once when it refused their opening.
     unknown: BTreeMap<LogId, Monotonic>,
-    /// Somebody reads rows for it; set again: rows were added after they may have looked.
+    /// Somebody reads rows for it.
     pub(super) reading: bool,
-    pub(super) again: bool,
+    /// The first of the rows added since they began: the page they read may lack it, and yet end behind it.
+    added: Option<OutboundKey>,
     /// Its link's queue was full.
     pub(super) stalled: bool,
     /// When the link counts as dead unless more items are answered.
@@ -142,7 +143,7 @@ impl Peer {
             blocked: BTreeMap::new(),
             unknown: BTreeMap::new(),
             reading: false,
-            again: false,
+            added: None,
             stalled: false,
             awaiting: None,
             requests: BTreeMap::new(),
@@ -274,7 +275,9 @@ impl Peer {
     /// A row was written for this peer.
     pub(super) fn row_added(&mut self, key: OutboundKey) {
         self.at_end = false;
-        self.again |= self.reading;
+        if self.reading {
+            self.added = Some(self.added.map_or(key, |added| added.min(key)));
+        }
         self.restart |= self.position.is_some_and(|position| key <= position);
     }
 
@@ -333,8 +336,14 @@ impl Peer {
             return None;
         }
         self.reading = true;
-        self.again = false;
+        self.added = None;
         Some((self.position, room))
+    }
+
+    /// Rows up to this one were sent, or wait.
+    pub(super) fn advance(&mut self, last: OutboundKey) {
+        self.restart |= self.added.take().is_some_and(|added| added <= last);
+        self.position = Some(last);
     }
 
     /// The end of the rows was reached, unless some were added behind the reader's back.
@@ -342,7 +351,7 @@ impl Peer {
         if self.restart {
             self.position = None;
         }
-        self.at_end = !self.restart && !self.again;
+        self.at_end = !self.restart && self.added.is_none();
         self.restart = false;
     }
 
@@ -593,6 +602,22 @@ mod tests {
         peer.reading = false;
         peer.wrap();
         assert!(peer.begin().is_some());
+    }
+
+    #[test]
+    fn a_row_added_while_a_page_beyond_it_is_read_is_not_passed_over() {
+        let mut peer = peer();
+        assert_eq!(peer.begin(), Some((None, limits::FORWARD_ITEMS_MAX)));
+        // Written after the store had made up the page, and told before the page was here.
+        peer.row_added(row(2, 8));
+        peer.row_added(row(6, 1));
+        peer.reading = false;
+        peer.number(row(5, 3));
+        peer.advance(row(5, 3));
+        assert_eq!(peer.begin(), Some((Some(row(5, 3)), limits::FORWARD_ITEMS_MAX - 1)));
+        peer.reading = false;
+        peer.wrap();
+        assert_eq!(peer.begin(), Some((None, limits::FORWARD_ITEMS_MAX - 1)), "from the first row again");
     }
 
     #[test]
