@@ -15,6 +15,7 @@ pub mod mls;
 pub mod padding;
 pub mod participants;
 pub mod recovery;
+pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 

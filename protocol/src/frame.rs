@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
-use crate::{direct, federation, hold, push, reception, thread, user};
+use crate::{direct, federation, friendship, hold, presence, push, reception, thread, user, wake};
 
 /// A well-formed value that is over a bound of [`crate::limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +172,10 @@ frames! {
     7 Heartbeat(reception::Heartbeat) CONTROL_FRAME_BYTES_MAX,
     /// See [`reception::HeartbeatAnswer`].
     8 HeartbeatAnswer(reception::HeartbeatAnswer) CONTROL_FRAME_BYTES_MAX,
+    /// See [`presence::Goodbye`].
+    9 Goodbye(presence::Goodbye) CONTROL_FRAME_BYTES_MAX,
+    /// See [`presence::SetVisible`].
+    10 SetVisible(presence::SetVisible) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`user::LookUp`].
     16 LookUp(user::LookUp) CONTROL_FRAME_BYTES_MAX,
@@ -187,6 +191,24 @@ frames! {
     21 ClaimedKeyPackages(user::ClaimedKeyPackages) LARGE_FRAME_BYTES_MAX,
     /// See [`user::NewInvite`].
     22 NewInvite(user::NewInvite) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::ListInvites`].
+    23 ListInvites(user::ListInvites) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::InvitePage`].
+    24 InvitePage(user::InvitePage) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::RevokeInvite`].
+    25 RevokeInvite(user::RevokeInvite) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::SetProfile`].
+    26 SetProfile(user::SetProfile) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::FetchProfile`].
+    27 FetchProfile(user::FetchProfile) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::Profile`].
+    28 Profile(user::Profile) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::ExportOwn`].
+    29 ExportOwn(user::ExportOwn) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::Exported`].
+    30 Exported(user::Exported) LARGE_FRAME_BYTES_MAX,
+    /// See [`user::DeleteAccount`].
+    31 DeleteAccount(user::DeleteAccount) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`thread::OpenThread`].
     32 OpenThread(thread::OpenThread) LARGE_FRAME_BYTES_MAX,
@@ -206,6 +228,8 @@ frames! {
     39 FetchBlob(thread::FetchBlob) CONTROL_FRAME_BYTES_MAX,
     /// See [`thread::Blob`].
     40 Blob(thread::Blob) LARGE_FRAME_BYTES_MAX,
+    /// See [`thread::SetThread`].
+    41 SetThread(thread::SetThread) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`push::Push`].
     48 Push(push::Push) LARGE_FRAME_BYTES_MAX,
@@ -213,6 +237,10 @@ frames! {
     49 CaughtUp(push::CaughtUp) CONTROL_FRAME_BYTES_MAX,
     /// See [`hold::Acknowledge`].
     50 Acknowledge(hold::Acknowledge) CONTROL_FRAME_BYTES_MAX,
+    /// See [`wake::SetWake`].
+    51 SetWake(wake::SetWake) CONTROL_FRAME_BYTES_MAX,
+    /// See [`wake::ConfirmWake`].
+    52 ConfirmWake(wake::ConfirmWake) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`federation::PeerHello`].
     64 PeerHello(federation::PeerHello) CONTROL_FRAME_BYTES_MAX,
@@ -222,6 +250,12 @@ frames! {
     66 Forwarded(federation::Forwarded) CONTROL_FRAME_BYTES_MAX,
     /// See [`federation::PeerClaim`].
     67 PeerClaim(federation::PeerClaim) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::PeerBefriend`].
+    68 PeerBefriend(friendship::PeerBefriend) CONTROL_FRAME_BYTES_MAX,
+    /// See [`presence::PeerPresence`].
+    69 PeerPresence(presence::PeerPresence) CONTROL_FRAME_BYTES_MAX,
+    /// See [`user::PeerProfile`].
+    70 PeerProfile(user::PeerProfile) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`direct::DirectEnvelope`].
     80 DirectEnvelope(direct::DirectEnvelope) ENVELOPE_FRAME_BYTES_MAX,
@@ -229,4 +263,17 @@ frames! {
     81 DirectStored(direct::DirectStored) CONTROL_FRAME_BYTES_MAX,
     /// See [`direct::DirectRefused`].
     82 DirectRefused(direct::DirectRefused) CONTROL_FRAME_BYTES_MAX,
+
+    /// See [`friendship::Befriend`].
+    84 Befriend(friendship::Befriend) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::Decline`].
+    85 Decline(friendship::Decline) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::Block`].
+    86 Block(friendship::Block) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::LetSee`].
+    87 LetSee(friendship::LetSee) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::ListFriends`].
+    88 ListFriends(friendship::ListFriends) CONTROL_FRAME_BYTES_MAX,
+    /// See [`friendship::FriendPage`].
+    89 FriendPage(friendship::FriendPage) LARGE_FRAME_BYTES_MAX,
 }

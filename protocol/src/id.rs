@@ -224,6 +224,11 @@ pub struct DeviceId {
     pub index: DeviceIndex,
 }
 
+impl DeviceId {
+    /// About how many bytes one takes on the wire.
+    pub const BYTES_ABOUT: usize = 48;
+}
+
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.account, self.index.0)

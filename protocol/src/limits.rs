@@ -77,8 +77,70 @@ pub const KEY_PACKAGES_REFILL_BELOW: usize = 16;
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
 /// Open invites of one account.
 pub const INVITES_MAX: usize = 256;
+/// Open invitations to register at a relay.
+pub const REGISTRATION_INVITES_MAX: usize = 4_096;
 /// Uses of one invite.
 pub const INVITE_USES_MAX: u32 = 1_000;
+/// Rows of an account's list: friends, requests both ways, and whom it keeps away.
+pub const FRIENDS_MAX: usize = 4_096;
+/// Requests that wait for an account's answer.
+pub const FRIENDS_ASKING_MAX: usize = 50;
+/// Requests an account may make in a day.
+pub const FRIEND_REQUESTS_PER_DAY: u32 = 20;
+/// When to ask again for what is over the day's share.
+pub const FRIEND_REQUESTS_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// Rows in one page of the list: of the largest, half a megabyte.
+pub const FRIEND_PAGE_MAX: usize = 256;
+/// A note with a request, in characters and bytes.
+pub const NOTE_CHARS_MAX: usize = 200;
+/// See [`NOTE_CHARS_MAX`].
+pub const NOTE_BYTES_MAX: usize = 4 * NOTE_CHARS_MAX;
+/// A signed word about friendship, in bytes: ids, an address and a note.
+pub const FRIENDSHIP_WORD_BYTES_MAX: usize = 2_048;
+/// What a person wants to be called, in bytes: 64 characters of any script.
+pub const DISPLAY_BYTES_MAX: usize = 256;
+/// A profile card, in bytes: ids, a name and a line.
+pub const CARD_BYTES_MAX: usize = 2_048;
+/// Statuses in one answer to a heartbeat: 46 KiB of them; more follow with the next.
+pub const PRESENCE_STATUSES_MAX: usize = 1_024;
+/// Accounts named in one frame of statuses between relays: 46 KiB of them.
+pub const PRESENCE_ACCOUNTS_MAX: usize = 1_024;
+/// Accounts named by what one peer relay told of its users: 8 MiB of memory.
+pub const PEER_PRESENCE_MAX: usize = 65_536;
+/// Silent for so long: offline (six heartbeats).
+pub const PRESENCE_OFFLINE_AFTER: Duration = LINK_IDLE_MAX;
+/// An owner's sealed settings of one thread, in bytes: 100 of them fit a page of the listing.
+pub const THREAD_SETTINGS_BYTES_MAX: usize = 256;
+/// The address of a push service, in bytes.
+pub const WAKE_URL_BYTES_MAX: usize = 1_024;
+/// An uncompressed P-256 key (RFC 8291 §2.1).
+pub const WAKE_KEY_BYTES: usize = 65;
+/// Between two wake-ups of a device.
+pub const WAKE_EVERY: Duration = Duration::from_secs(30);
+/// Between two wake-ups of a device that did not come back after the first.
+pub const WAKE_UNANSWERED: Duration = Duration::from_secs(15 * 60);
+/// Devices a relay remembers to have woken.
+pub const WAKE_DEVICES_MAX: usize = 65_536;
+/// Logs a relay remembers the sleepers of.
+pub const WAKE_LOGS_MAX: usize = 4_096;
+/// Token buckets a relay keeps: 16 MiB of them.
+pub const RATE_BUCKETS_MAX: usize = 65_536;
+/// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A relay lets entries go by its wall clock once that has gone like its other clock for so long.
+pub const SWEEP_CLOCK_SURE: Duration = Duration::from_secs(24 * 3_600);
+/// See [`SWEEP_EVERY`].
+pub const SWEEP_LOGS: usize = 64;
+/// How long a challenge to an endpoint may take.
+pub const WAKE_CHALLENGE_AGE_MAX: Duration = Duration::from_secs(600);
+/// Rows in one part of an export.
+pub const EXPORT_ROWS_MAX: usize = 256;
+/// The place at which a part of an export ends: a key.
+pub const EXPORT_PLACE_BYTES_MAX: usize = 384;
+/// Rows of a deleted account taken away by one command.
+pub const PURGE_ROWS_MAX: usize = 1_024;
+/// How long a relay holds what nobody fetched.
+pub const HOLD_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long an invite holds when its maker names no time.
 pub const INVITE_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 

@@ -7,6 +7,7 @@ use crate::frame::{Bound, Words};
 use crate::id::{BlobId, DeviceId, Domain, EnvelopeId, Epoch, Sequence, ThreadId};
 use crate::limits;
 use crate::refusal::RefusalCode;
+use crate::signed::Signed;
 use crate::thread::{Envelope, Participant};
 
 /// Which log of a relay, as seen by one device.
@@ -59,6 +60,9 @@ pub enum EntryBody {
     /// Another relay will not have what a device of the account handed in.
     #[n(2)]
     Undelivered(#[n(0)] Undelivered),
+    /// Somebody's word about friendship ([`crate::friendship::FriendshipWord`]).
+    #[n(3)]
+    Friendship(#[n(0)] Signed),
 }
 
 /// Nobody who lives at that relay gets these, and nothing tries again.
@@ -157,6 +161,7 @@ impl Words for Push {
             EntryBody::Undelivered(undelivered) => {
                 Bound::items("envelopes", undelivered.envelopes.len(), limits::UNDELIVERED_MAX)
             }
+            EntryBody::Friendship(word) => crate::friendship::word(word),
         })
     }
 }

@@ -4,8 +4,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{Address, DeviceId, Domain, LogHash, Name, RequestId, Signature, ThreadId};
+use crate::id::{Address, DeviceId, Domain, InviteToken, LogHash, Name, RequestId, Signature, ThreadId};
 use crate::limits;
+use crate::presence::Status;
 use crate::refusal::RefusalCode;
 use crate::time::Wall;
 
@@ -65,6 +66,9 @@ pub struct Register {
     /// The device key's signature over this connection's TLS exporter.
     #[n(4)]
     pub proof: Signature,
+    /// The relay's invitation to register, where it asks for one.
+    #[n(5)]
+    pub invite: Option<InviteToken>,
 }
 
 /// The account lives here now. The device goes on with [`Hello`].
@@ -111,6 +115,9 @@ pub struct Heartbeat {
     /// their listing position moves though the relay holds no copy.
     #[n(0)]
     pub touches: Vec<ThreadId>,
+    /// The version of the statuses the device has; zero: none. The answer tells what changed since.
+    #[n(1)]
+    pub statuses: u64,
 }
 
 /// The relay is here too.
@@ -120,13 +127,18 @@ pub struct HeartbeatAnswer {
     /// The relay's wall clock.
     #[n(0)]
     pub wall: Wall,
+    /// The version of the statuses the device has with these. It holds for this link alone.
+    #[n(1)]
+    pub version: u64,
+    /// Friends who came or went since the version named; with the first answer on a link, those who are there.
+    #[n(2)]
+    pub statuses: Vec<Status>,
 }
 
 impl Words for Hello {}
 impl Words for Registered {}
 impl Words for Refused {}
 impl Words for Done {}
-impl Words for HeartbeatAnswer {}
 
 impl Words for Admitted {
     fn check(&self) -> Result<(), Bound> {
@@ -137,6 +149,12 @@ impl Words for Admitted {
 impl Words for Register {
     fn check(&self) -> Result<(), Bound> {
         Bound::bytes("account log", self.log.len(), limits::UNAUTHENTICATED_BYTES_MAX - 1_024)
+    }
+}
+
+impl Words for HeartbeatAnswer {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::items("statuses", self.statuses.len(), limits::PRESENCE_STATUSES_MAX)
     }
 }
 

@@ -81,6 +81,10 @@ codes! {
     16 StaleEpoch "epoch not current",
     /// Something failed at the relay that is not the asker's fault. Try again.
     17 Internal "internal error",
+    /// More than the asker's share. Try again after the named time.
+    18 TooFast "too many requests",
+    /// It waited too long for whoever it was for.
+    19 Expired "held too long",
 }
 
 impl<C> Encode<C> for RefusalCode {

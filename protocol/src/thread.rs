@@ -222,6 +222,37 @@ pub struct ThreadRow {
     /// The owner's tag, once set.
     #[n(3)]
     pub tag: Option<ParticipantsTag>,
+    /// The owner's own settings, once set.
+    #[n(4)]
+    pub settings: Option<ThreadSettings>,
+}
+
+/// What an owner keeps about a thread for all devices.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ThreadSettings {
+    /// Label, mute, archive, pin: sealed to the owner's devices.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+    /// Nobody is woken for this thread before; the one part a relay can read.
+    #[n(1)]
+    pub quiet_until: Wall,
+}
+
+/// Keeps settings of a thread; those kept before are gone.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct SetThread {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The thread.
+    #[n(1)]
+    pub thread: ThreadId,
+    /// The settings.
+    #[n(2)]
+    pub settings: ThreadSettings,
 }
 
 /// A page of the listing.
@@ -312,6 +343,17 @@ impl Words for ListThreads {
 
 impl Words for ThreadPage {
     fn check(&self) -> Result<(), Bound> {
-        Bound::items("rows", self.rows.len(), limits::THREAD_PAGE_MAX)
+        Bound::items("rows", self.rows.len(), limits::THREAD_PAGE_MAX)?;
+        self.rows.iter().filter_map(|row| row.settings.as_ref()).try_for_each(settings)
     }
+}
+
+impl Words for SetThread {
+    fn check(&self) -> Result<(), Bound> {
+        settings(&self.settings)
+    }
+}
+
+fn settings(settings: &ThreadSettings) -> Result<(), Bound> {
+    Bound::bytes("thread settings", settings.sealed.len(), limits::THREAD_SETTINGS_BYTES_MAX)
 }

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::frame::{Bound, Words};
 use crate::id::{AccountId, Address, DeviceIndex, Domain, InviteToken, RelayId, RequestId, TokenHash};
 use crate::limits;
+use crate::signed::Signed;
 use crate::time::Wall;
 
 /// Whom a look-up asks for.
@@ -165,6 +166,245 @@ pub struct NewInvite {
     /// Until when, by the relay's clock.
     #[n(3)]
     pub expires: Wall,
+}
+
+/// Asks for the owner's open invites.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ListInvites {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+}
+
+/// An open invite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct OpenInvite {
+    /// Hash of its token.
+    #[n(0)]
+    pub token: TokenHash,
+    /// How often it may still be used.
+    #[n(1)]
+    pub left: u32,
+    /// Until when, by the relay's clock.
+    #[n(2)]
+    pub expires: Wall,
+}
+
+/// Every open invite of the owner.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct InvitePage {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// The invites, ascending by token hash.
+    #[n(1)]
+    pub invites: Vec<OpenInvite>,
+}
+
+/// Takes an invite back. What was done with it stays.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct RevokeInvite {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Hash of its token.
+    #[n(1)]
+    pub token: TokenHash,
+}
+
+/// Context of the signature over a [`Card`].
+pub const CARD_CONTEXT: &str = "whimbrel profile 1";
+
+/// The content of a signed profile card: what an account says of itself. Relays can read it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Card {
+    /// Whose.
+    #[n(0)]
+    pub account: AccountId,
+    /// Of two cards the one with the higher revision holds.
+    #[n(1)]
+    pub revision: u64,
+    /// What the person wants to be called.
+    #[n(2)]
+    pub display: String,
+    /// A line about themselves.
+    #[n(3)]
+    pub about: Option<String>,
+}
+
+/// Puts the owner's card where friends find it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct SetProfile {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Its revision, as the card says.
+    #[n(1)]
+    pub revision: u64,
+    /// A [`Card`].
+    #[n(2)]
+    pub card: Signed,
+}
+
+/// Asks for a friend's card. A relay passes the question on to the other account's relay.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct FetchProfile {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Whose.
+    #[n(1)]
+    pub account: AccountId,
+    /// Where that account lives.
+    #[n(2)]
+    pub domain: Domain,
+}
+
+/// A relay asks for a card in the name of one of its own users.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct PeerProfile {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Whose card.
+    #[n(1)]
+    pub owner: AccountId,
+    /// Who asks.
+    #[n(2)]
+    pub requester: AccountId,
+}
+
+/// A card.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Profile {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// A [`Card`].
+    #[n(1)]
+    pub card: Signed,
+}
+
+/// Asks for everything the relay keeps of the owner.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ExportOwn {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Where the part before ended; empty: from the beginning.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub after: Vec<u8>,
+}
+
+/// A part of what the relay keeps of the owner.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Exported {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// Rows, in a stable order.
+    #[n(1)]
+    pub rows: Vec<ExportedRow>,
+    /// Where this part ended; absent: there is no more.
+    #[n(2)]
+    pub next: Option<ByteVec>,
+}
+
+impl std::fmt::Debug for Exported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exported").field("request", &self.request).field("rows", &self.rows.len()).finish()
+    }
+}
+
+/// One row as the relay keeps it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ExportedRow {
+    /// What it is about.
+    #[n(0)]
+    pub kind: String,
+    /// Its key, without what every row of the account begins with.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+    /// Its value: CBOR, unless the kind is one of bytes.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+impl std::fmt::Debug for ExportedRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExportedRow").field("kind", &self.kind).field("bytes", &self.value.len()).finish()
+    }
+}
+
+/// Deletes the account here, and everything of it. The name is given to nobody else.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct DeleteAccount {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The account, said again so that no slip deletes one.
+    #[n(1)]
+    pub account: AccountId,
+}
+
+impl Words for ListInvites {}
+impl Words for RevokeInvite {}
+impl Words for FetchProfile {}
+impl Words for PeerProfile {}
+impl Words for DeleteAccount {}
+
+impl Words for InvitePage {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::items("invites", self.invites.len(), limits::INVITES_MAX)
+    }
+}
+
+impl Words for Card {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("display name", self.display.len(), limits::DISPLAY_BYTES_MAX)?;
+        Bound::bytes("about", self.about.as_deref().map_or(0, str::len), limits::NOTE_BYTES_MAX)
+    }
+}
+
+impl Words for SetProfile {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("card", self.card.content.len(), limits::CARD_BYTES_MAX)
+    }
+}
+
+impl Words for Profile {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("card", self.card.content.len(), limits::CARD_BYTES_MAX)
+    }
+}
+
+impl Words for ExportOwn {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("place", self.after.len(), limits::EXPORT_PLACE_BYTES_MAX)
+    }
+}
+
+impl Words for Exported {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::items("rows", self.rows.len(), limits::EXPORT_ROWS_MAX)?;
+        Bound::bytes("place", self.next.as_ref().map_or(0, |next| next.len()), limits::EXPORT_PLACE_BYTES_MAX)
+    }
 }
 
 impl Words for Stocked {}

@@ -12,21 +12,28 @@ use whimbrel_protocol::federation::{
     Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerClaim, PeerHello,
 };
 use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
+use whimbrel_protocol::friendship::{
+    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
+};
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::message::{Body, Candidates, Content};
+use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{
-    Blob, Class, Envelope, FetchBlob, ListThreads, ListingPlace, OpenThread, Opening, Participant, Stored, Submit,
-    TagThread, ThreadExists, ThreadPage, ThreadRow,
+    Blob, Class, Envelope, FetchBlob, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread, Stored,
+    Submit, TagThread, ThreadExists, ThreadPage, ThreadRow, ThreadSettings,
 };
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{
-    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, LookUp, LookedUp, NewInvite, RelayHint, StockKeyPackages,
-    Stocked, Who,
+    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow,
+    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, PeerProfile, Profile, RelayHint,
+    RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
 };
+use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_protocol::{Frame, canonical, limits};
 
 macro_rules! ids {
@@ -109,7 +116,11 @@ fn entry_body() -> impl Strategy<Value = EntryBody> {
         |(thread, domain, code, envelopes)| EntryBody::Undelivered(Undelivered { thread, domain, code, envelopes }),
     );
     let envelope = (device(), envelope()).prop_map(|(device, envelope)| EntryBody::Envelope(device, envelope));
-    prop_oneof![envelope, invitation, undelivered]
+    prop_oneof![envelope, invitation, undelivered, signed().prop_map(EntryBody::Friendship)]
+}
+
+fn signed() -> impl Strategy<Value = Signed> {
+    (device(), bytes(), signature()).prop_map(|(by, content, signature)| Signed { by, content, signature })
 }
 
 fn reception() -> BoxedStrategy<Frame> {
@@ -119,14 +130,113 @@ fn reception() -> BoxedStrategy<Frame> {
         ),
         (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"))
             .prop_map(|(version, domain, push_address)| { Admitted { version, domain, push_address }.into() }),
-        (request(), name(), bytes(), device(), signature())
-            .prop_map(|(request, name, log, device, proof)| { Register { request, name, log, device, proof }.into() }),
+        (request(), name(), bytes(), device(), signature(), option::of(token())).prop_map(
+            |(request, name, log, device, proof, invite)| {
+                Register { request, name, log, device, proof, invite }.into()
+            }
+        ),
         (request(), address()).prop_map(|(request, address)| Registered { request, address }.into()),
         (option::of(request()), code(), option::of(any::<u32>()))
             .prop_map(|(request, code, retry_after_ms)| { Refused { request, code, retry_after_ms }.into() }),
         request().prop_map(|request| Done { request }.into()),
-        vec(thread(), 0..5).prop_map(|touches| Heartbeat { touches }.into()),
-        wall().prop_map(|wall| HeartbeatAnswer { wall }.into()),
+        (vec(thread(), 0..5), any::<u64>()).prop_map(|(touches, statuses)| Heartbeat { touches, statuses }.into()),
+        (wall(), any::<u64>(), vec(status(), 0..4)).prop_map(|(wall, version, statuses)| HeartbeatAnswer {
+            wall,
+            version,
+            statuses
+        }
+        .into()),
+        Just(Goodbye {}.into()),
+        (request(), any::<bool>()).prop_map(|(request, visible)| SetVisible { request, visible }.into()),
+    ]
+    .boxed()
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    (account(), any::<bool>()).prop_map(|(account, online)| Status { account, online })
+}
+
+fn friendship() -> BoxedStrategy<Frame> {
+    let standing =
+        prop_oneof![Just(Standing::Asked), Just(Standing::Asking), Just(Standing::Friends), Just(Standing::Blocked)];
+    let friend = (account(), domain(), standing, any::<bool>(), wall(), option::of(signed())).prop_map(
+        |(account, domain, standing, sees, since, word)| Friend { account, domain, standing, sees, since, word },
+    );
+    prop_oneof![
+        (request(), domain(), signed()).prop_map(|(request, domain, word)| Befriend { request, domain, word }.into()),
+        (request(), signed()).prop_map(|(request, word)| PeerBefriend { request, word }.into()),
+        (request(), option::of(account())).prop_map(|(request, account)| Decline { request, account }.into()),
+        (request(), account(), domain(), any::<bool>()).prop_map(|(request, account, domain, blocked)| Block {
+            request,
+            account,
+            domain,
+            blocked
+        }
+        .into()),
+        (request(), account(), any::<bool>()).prop_map(|(request, account, allowed)| LetSee {
+            request,
+            account,
+            allowed
+        }
+        .into()),
+        (request(), option::of(account()), 0..=limits::FRIEND_PAGE_MAX as u16)
+            .prop_map(|(request, after, limit)| ListFriends { request, after, limit }.into()),
+        (request(), vec(friend, 0..4), any::<bool>()).prop_map(|(request, friends, more)| FriendPage {
+            request,
+            friends,
+            more
+        }
+        .into()),
+        (any::<bool>(), vec((status(), vec(account(), 0..4)), 0..4)).prop_map(|(fresh, changes)| {
+            let changes = changes.into_iter().map(|(status, to)| Shown { status, to }).collect();
+            PeerPresence { fresh, changes }.into()
+        }),
+    ]
+    .boxed()
+}
+
+fn own() -> BoxedStrategy<Frame> {
+    let invite =
+        (token_hash(), any::<u32>(), wall()).prop_map(|(token, left, expires)| OpenInvite { token, left, expires });
+    let row = ("[a-z ]{1,12}", bytes(), bytes()).prop_map(|(kind, key, value)| ExportedRow { kind, key, value });
+    let wake = (
+        "https://[a-z]{1,9}/",
+        bytes().prop_map(|mut key| {
+            key.truncate(limits::WAKE_KEY_BYTES);
+            key
+        }),
+        any::<[u8; 16]>(),
+    )
+        .prop_map(|(url, key, auth)| WakeEndpoint { url, key, auth });
+    prop_oneof![
+        request().prop_map(|request| ListInvites { request }.into()),
+        (request(), vec(invite, 0..4)).prop_map(|(request, invites)| InvitePage { request, invites }.into()),
+        (request(), token_hash()).prop_map(|(request, token)| RevokeInvite { request, token }.into()),
+        (request(), any::<u64>(), signed()).prop_map(|(request, revision, card)| SetProfile {
+            request,
+            revision,
+            card
+        }
+        .into()),
+        (request(), account(), domain()).prop_map(|(request, account, domain)| FetchProfile {
+            request,
+            account,
+            domain
+        }
+        .into()),
+        (request(), account(), account()).prop_map(|(request, owner, requester)| PeerProfile {
+            request,
+            owner,
+            requester
+        }
+        .into()),
+        (request(), signed()).prop_map(|(request, card)| Profile { request, card }.into()),
+        (request(), bytes()).prop_map(|(request, after)| ExportOwn { request, after }.into()),
+        (request(), vec(row, 0..4), option::of(bytes().prop_map(ByteVec::from)))
+            .prop_map(|(request, rows, next)| Exported { request, rows, next }.into()),
+        (request(), account()).prop_map(|(request, account)| DeleteAccount { request, account }.into()),
+        (request(), option::of(wake)).prop_map(|(request, endpoint)| SetWake { request, endpoint }.into()),
+        (request(), any::<[u8; 16]>()).prop_map(|(request, code)| ConfirmWake { request, code }.into()),
     ]
     .boxed()
 }
@@ -162,12 +272,9 @@ fn user() -> BoxedStrategy<Frame> {
 }
 
 fn threads() -> BoxedStrategy<Frame> {
-    let row = (place(), sequence(), any::<u64>(), option::of(tag())).prop_map(|(place, head, unread, tag)| ThreadRow {
-        place,
-        head,
-        unread,
-        tag,
-    });
+    let settings = || (bytes(), wall()).prop_map(|(sealed, quiet_until)| ThreadSettings { sealed, quiet_until });
+    let row = (place(), sequence(), any::<u64>(), option::of(tag()), option::of(settings()))
+        .prop_map(|(place, head, unread, tag, settings)| ThreadRow { place, head, unread, tag, settings });
     prop_oneof![
         (request(), opening(), tag()).prop_map(|(request, opening, tag)| OpenThread { request, opening, tag }.into()),
         (request(), envelope()).prop_map(|(request, envelope)| Submit { request, envelope }.into()),
@@ -179,6 +286,12 @@ fn threads() -> BoxedStrategy<Frame> {
         (request(), vec(row, 0..4), any::<bool>())
             .prop_map(|(request, rows, more)| ThreadPage { request, rows, more }.into()),
         (request(), blob()).prop_map(|(request, blob)| FetchBlob { request, blob }.into()),
+        (request(), thread(), settings()).prop_map(|(request, thread, settings)| SetThread {
+            request,
+            thread,
+            settings
+        }
+        .into()),
         (request(), bytes()).prop_map(|(request, bytes)| Blob { request, bytes }.into()),
     ]
     .boxed()
@@ -239,7 +352,7 @@ fn federation() -> BoxedStrategy<Frame> {
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    prop_oneof![reception(), user(), threads(), delivery(), federation()]
+    prop_oneof![reception(), user(), own(), threads(), delivery(), federation(), friendship()]
 }
 
 fn content() -> impl Strategy<Value = Content> {
@@ -394,7 +507,7 @@ fn the_generators_above_make_every_kind() {
 #[test]
 fn lists_over_their_bound_are_refused_by_name() {
     let thread = ThreadId::from_bytes([0; 32]);
-    let touches = Frame::from(Heartbeat { touches: vec![thread; limits::TOUCHES_MAX + 1] });
+    let touches = Frame::from(Heartbeat { touches: vec![thread; limits::TOUCHES_MAX + 1], statuses: 0 });
     let bytes = codec::encode(&touches).unwrap();
     assert!(matches!(read_one(&bytes), Err(FrameError::Bound(_))));
 

@@ -4,6 +4,7 @@
 use whimbrel_protocol::id::{Domain, RelayId};
 
 use crate::ports::PeerAddress;
+use crate::rate::Rates;
 use crate::store::command::LogBounds;
 
 /// Who may come in as a new account.
@@ -11,6 +12,8 @@ use crate::store::command::LogBounds;
 pub enum Registration {
     /// Anybody.
     Open,
+    /// Whoever has an invitation of the operator.
+    Invite,
     /// Nobody; accounts that are here stay.
     Closed,
 }
@@ -30,13 +33,19 @@ pub struct Config {
     pub peers: Vec<PeerAddress>,
     /// How much one log may hold.
     pub log_bounds: LogBounds,
+    /// How much of what one may ask for.
+    pub rates: Rates,
+    /// The live push processes of this domain, each a `host:port`, this one's own among them; empty: there is but this
+    /// one.
+    pub push: Vec<String>,
 }
 
 impl Config {
     /// A relay that takes anybody, knows no peer and keeps the usual bounds.
     pub fn new(domain: Domain, relay: RelayId) -> Self {
         let (registration, log_bounds) = (Registration::Open, LogBounds::default());
-        Self { domain, relay, endpoint: None, registration, peers: Vec::new(), log_bounds }
+        let (peers, rates, push) = (Vec::new(), Rates::default(), Vec::new());
+        Self { domain, relay, endpoint: None, registration, peers, log_bounds, rates, push }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

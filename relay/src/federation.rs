@@ -355,6 +355,19 @@ impl Federation {
         lost
     }
 
+    /// The link on which a peer is spoken to, if it stands; otherwise it is reached, and `greeted` follows.
+    pub(crate) fn line_to(&self, links: &impl Links, domain: &Domain) -> Option<LinkId> {
+        let mut state = self.state();
+        let peer = state.peers.get_mut(domain)?;
+        if let Reach::Up(link) = peer.reach {
+            return Some(link);
+        }
+        if peer.want() {
+            links.dial(peer.address.clone());
+        }
+        None
+    }
+
     // Requests passed on.
 
     /// Passes a request on to a known peer; the answer comes as a frame, or its timer ends it.

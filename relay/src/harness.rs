@@ -22,7 +22,7 @@ use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, Reads, StorageError};
 
 use crate::store::kv::Committer;
 use crate::store::{Command, Conflict, Disk, KvStore, Outcome, StoreError};
-use crate::{Config, LinkPeer, Links, PeerAddress, Ports, Relay, SendError};
+use crate::{Config, LinkPeer, Links, PeerAddress, Ports, Relay, SendError, WakeOrder};
 
 type Answer = Result<Vec<Result<Outcome, Conflict>>, StoreError>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -106,6 +106,7 @@ struct Wires {
     out: VecDeque<Out>,
     queued: BTreeMap<LinkId, usize>,
     full: BTreeSet<LinkId>,
+    woken: Vec<WakeOrder>,
 }
 
 /// Links that record what is sent until the world carries it on.
@@ -158,6 +159,10 @@ impl Ports for Kit {
 
     fn chance(&self, buffer: &mut [u8]) {
         self.chance.lock().unwrap().fill(buffer);
+    }
+
+    fn wake(&self, order: WakeOrder) {
+        self.links.wires.lock().unwrap().woken.push(order);
     }
 }
 
@@ -502,7 +507,7 @@ impl World {
     pub(crate) fn link(&mut self, who: usize, at: usize) -> LinkId {
         let transport = self.devices[who].transport.public();
         let exporter = [self.next_link as u8; 32];
-        let link = self.new_link(at, End::Device(who), LinkPeer::Node { transport, exporter });
+        let link = self.new_link(at, End::Device(who), LinkPeer::Node { transport, exporter, source: 7 });
         self.devices[who].link = Some((at, link));
         self.devices[who].inbox.clear();
         link
@@ -517,7 +522,7 @@ impl World {
         let device = &self.devices[who];
         let proof = link::prove(&device.key, &Self::exporter(link));
         let (name, log) = (device.name.parse().unwrap(), device.log.bytes());
-        Register { request, name, log, device: device.id(), proof }
+        Register { request, name, log, device: device.id(), proof, invite: None }
     }
 
     pub(crate) fn hello_frame(&self, who: usize, link: LinkId) -> Hello {

@@ -7,19 +7,25 @@ mod admission;
 pub mod config;
 mod federation;
 mod flow;
+mod friendship;
 #[cfg(test)]
 mod harness;
 mod hold;
 pub mod ports;
+mod presence;
 mod push;
+pub mod rate;
 mod reception;
 mod refusal;
 pub mod relay;
 mod rooms;
 pub mod store;
+mod sweep;
 mod thread;
 mod user;
+mod wake;
 
 pub use config::{Config, ConfigError, Registration};
-pub use ports::{LinkPeer, Links, PeerAddress, Ports, SendError};
+pub use ports::{LinkPeer, Links, PeerAddress, Ports, SendError, WakeOrder, WakeWord};
+pub use rate::{Rate, Rates};
 pub use relay::{OpenError, Relay};

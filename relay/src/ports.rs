@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{Domain, LinkId, PublicKey, RelayId};
+use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
+use whimbrel_protocol::wake::WakeEndpoint;
 
 use crate::store::Store;
 
@@ -28,6 +29,28 @@ pub trait Ports: Send + Sync + 'static {
     fn links(&self) -> &Self::Links;
     /// Fills the buffer with chance.
     fn chance(&self, buffer: &mut [u8]);
+    /// Hands a wake-up to the device's push service. Does not wait, and need not work: what waits is in the log.
+    fn wake(&self, order: WakeOrder);
+}
+
+/// A wake-up on its way to a push service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WakeOrder {
+    /// Whose device; for the runtime's own bookkeeping, never sent.
+    pub device: DeviceId,
+    /// Where, and the keys it is sealed to.
+    pub endpoint: WakeEndpoint,
+    /// What it says.
+    pub word: WakeWord,
+}
+
+/// What a wake-up says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WakeWord {
+    /// Something waits.
+    Something,
+    /// Shows that the device is reached there.
+    Challenge([u8; 16]),
 }
 
 /// Who is at the other end of a link whose handshake is done. TLS proved the key; nothing else is known yet.
@@ -39,6 +62,8 @@ pub enum LinkPeer {
         transport: PublicKey,
         /// 32 bytes of this connection's TLS exporter ([`whimbrel_protocol::EXPORTER_LABEL`]).
         exporter: [u8; 32],
+        /// A number for the network it came from: the same for all addresses one party can have for nothing.
+        source: u64,
     },
     /// A relay came in, or we reached it.
     Relay {

@@ -37,9 +37,9 @@ impl Push {
         self.table().attach(link, admission.device, admission.mailbox);
     }
 
-    /// The link is gone, and all it was subscribed to.
-    pub(crate) fn detach(&self, link: LinkId) {
-        self.table().detach(link);
+    /// The link is gone, and all it was subscribed to; gives what that was.
+    pub(crate) fn detach(&self, link: LinkId) -> Vec<LogId> {
+        self.table().detach(link)
     }
 
     /// The link of a device, by mailbox.

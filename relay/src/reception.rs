@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest, Sha256};
 use whimbrel_crypto::account_log::UnverifiedLog;
 use whimbrel_crypto::{AccountLog, link};
-use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, PublicKey};
 use whimbrel_protocol::reception::{Hello, Register};
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
@@ -137,6 +138,12 @@ impl Reception {
         self.state().devices.get(&device).copied()
     }
 
+    /// The links on which an account's devices are admitted.
+    pub(crate) fn links_of(&self, account: AccountId) -> Vec<LinkId> {
+        let device = |index| DeviceId { account, index: DeviceIndex::new(index) };
+        self.state().devices.range(device(0)..=device(u32::MAX)).map(|(_, link)| *link).collect()
+    }
+
     pub(crate) fn lives(&self, link: LinkId) -> bool {
         self.state().sessions.contains_key(&link)
     }
@@ -197,6 +204,15 @@ impl Reception {
         }
         silent
     }
+}
+
+/// The push process an account's devices belong to: the one of highest rendezvous weight (Thaler and Ravishankar, "Using
+/// Name-Based Mappings to Increase Hit Rates", 1998), so that each one that comes or goes moves only its own share.
+pub(crate) fn push_process(live: &[String], account: AccountId) -> Option<&str> {
+    let weight = |process: &&String| -> [u8; 32] {
+        Sha256::new().chain_update(account.as_bytes()).chain_update(process.as_bytes()).finalize().into()
+    };
+    live.iter().max_by_key(weight).map(String::as_str)
 }
 
 /// Checks a registration: the log proves itself, the device is in it, and the device stands behind this link.

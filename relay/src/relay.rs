@@ -9,7 +9,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
-use crate::flow::{admit, ask, deliver, federate, submit};
+use crate::flow::{admit, appear, ask, befriend, deliver, federate, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -83,6 +83,7 @@ impl<P: Ports> Relay<P> {
                 rooms.federation.waiting(now.monotonic, &domain);
             }
         }
+        rooms.sweeper.begin(now.monotonic);
         Ok(Self { rooms })
     }
 
@@ -127,6 +128,12 @@ impl<P: Ports> Relay<P> {
 
     async fn handle_device(&self, now: Now, link: LinkId, from: Admission, frame: Frame) {
         let rooms = &self.rooms;
+        if let Some(request) = request_of(&frame)
+            && !matches!(frame, Frame::Submit(_))
+            && let Err(refusal) = rooms.limiter.request(now.monotonic, from.device.account)
+        {
+            return rooms.refuse(now, link, request, refusal);
+        }
         match frame {
             Frame::Submit(words) => submit::submit(rooms, now, link, from, words).await,
             Frame::Acknowledge(words) => deliver::acknowledge(rooms, now, link, from, words).await,
@@ -139,16 +146,40 @@ impl<P: Ports> Relay<P> {
             Frame::TagThread(words) => ask::tag(rooms, now, link, from, words).await,
             Frame::ListThreads(words) => ask::list(rooms, now, link, from, words).await,
             Frame::FetchBlob(words) => ask::blob(rooms, now, link, words).await,
+            Frame::SetThread(words) => ask::set_thread(rooms, now, link, from, words).await,
+            Frame::Goodbye(_) => appear::goodbye(rooms, link),
+            Frame::SetVisible(words) => own::set_visible(rooms, now, link, from, words).await,
+            Frame::Befriend(words) => befriend::befriend(rooms, now, link, from, words).await,
+            Frame::Decline(words) => befriend::decline(rooms, now, link, from, words).await,
+            Frame::Block(words) => befriend::block(rooms, now, link, from, words).await,
+            Frame::LetSee(words) => befriend::let_see(rooms, now, link, from, words).await,
+            Frame::ListFriends(words) => befriend::list(rooms, now, link, from, words).await,
+            Frame::SetProfile(words) => own::set_profile(rooms, now, link, from, words).await,
+            Frame::FetchProfile(words) => own::profile(rooms, now, link, from, words).await,
+            Frame::ListInvites(words) => own::invites(rooms, now, link, from, words).await,
+            Frame::RevokeInvite(words) => own::revoke(rooms, now, link, from, words).await,
+            Frame::ExportOwn(words) => own::export(rooms, now, link, from, words).await,
+            Frame::DeleteAccount(words) => own::delete(rooms, now, link, from, words).await,
+            Frame::SetWake(words) => own::set_wake(rooms, now, link, from, words).await,
+            Frame::ConfirmWake(words) => own::confirm_wake(rooms, now, link, from, words).await,
             frame => self.unexpected(now, link, &frame),
         }
     }
 
     async fn handle_inbound(&self, now: Now, link: LinkId, peer: Domain, frame: Frame) {
         let rooms = &self.rooms;
+        if let Some(request) = request_of(&frame)
+            && let Err(refusal) = rooms.limiter.peer_request(now.monotonic, &peer)
+        {
+            return rooms.refuse(now, link, request, refusal);
+        }
         match frame {
             Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,
             Frame::LookUp(words) => ask::look_up_for(rooms, now, link, &peer, words).await,
             Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
+            Frame::PeerBefriend(words) => befriend::befriend_here(rooms, now, link, peer, words).await,
+            Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
+            Frame::PeerPresence(words) => appear::told(rooms, &peer, words),
             frame => self.unexpected(now, link, &frame),
         }
     }
@@ -157,6 +188,8 @@ impl<P: Ports> Relay<P> {
         let rooms = &self.rooms;
         match frame {
             Frame::Forwarded(words) => federate::forwarded(rooms, now, link, words).await,
+            Frame::Done(words) => befriend::passed_on(rooms, now, link, words),
+            Frame::Profile(words) => own::profiled(rooms, now, link, words),
             Frame::LookedUp(words) => ask::looked_up(rooms, now, link, &peer, words),
             Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
             Frame::Refused(words) => ask::refused(rooms, now, link, &peer, words),
@@ -212,7 +245,15 @@ impl<P: Ports> Relay<P> {
     /// When [`Relay::timeout`] wants to be called next. Ask again after every other call.
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let rooms = &self.rooms;
-        [rooms.reception.next_wake(), rooms.federation.next_wake(), rooms.hold.next_wake()].into_iter().flatten().min()
+        let wakes = [
+            rooms.reception.next_wake(),
+            rooms.federation.next_wake(),
+            rooms.hold.next_wake(),
+            rooms.presence.next_wake(),
+            rooms.wakes.next_wake(),
+            rooms.sweeper.next_wake(),
+        ];
+        wakes.into_iter().flatten().min()
     }
 
     /// The time has come: silent links end, peers are dialled, waits are over, cursors are written.
@@ -234,6 +275,13 @@ impl<P: Ports> Relay<P> {
         }
         if let Err(error) = rooms.hold.timeout(rooms.store(), now.monotonic).await {
             tracing::error!(%error, "cursors could not be written");
+        }
+        appear::tell(rooms, now);
+        wake::timeout(rooms, now).await;
+        let here = (&rooms.config.domain, rooms.config.log_bounds);
+        match rooms.sweeper.timeout(rooms.store(), now, here).await {
+            Ok(inboxes) => deliver::notices(rooms, now, &inboxes).await,
+            Err(error) => tracing::error!(%error, "what waited too long could not be looked for"),
         }
     }
 
@@ -260,6 +308,23 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::ListThreads(words) => words.request,
         Frame::FetchBlob(words) => words.request,
         Frame::PeerClaim(words) => words.request,
+        Frame::PeerBefriend(words) => words.request,
+        Frame::PeerProfile(words) => words.request,
+        Frame::SetThread(words) => words.request,
+        Frame::SetVisible(words) => words.request,
+        Frame::Befriend(words) => words.request,
+        Frame::Decline(words) => words.request,
+        Frame::Block(words) => words.request,
+        Frame::LetSee(words) => words.request,
+        Frame::ListFriends(words) => words.request,
+        Frame::SetProfile(words) => words.request,
+        Frame::FetchProfile(words) => words.request,
+        Frame::ListInvites(words) => words.request,
+        Frame::RevokeInvite(words) => words.request,
+        Frame::ExportOwn(words) => words.request,
+        Frame::DeleteAccount(words) => words.request,
+        Frame::SetWake(words) => words.request,
+        Frame::ConfirmWake(words) => words.request,
         _ => return None,
     })
 }

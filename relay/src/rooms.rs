@@ -8,23 +8,33 @@ use whimbrel_storage::planted::{self, Bug};
 
 use crate::config::Config;
 use crate::federation::Federation;
+use crate::friendship::Friendship;
 use crate::hold::Hold;
 use crate::ports::{Links, Ports};
+use crate::presence::Presence;
 use crate::push::Push;
+use crate::rate::Limiter;
 use crate::reception::{Reception, Stage};
 use crate::refusal::Refusal;
+use crate::sweep::Sweeper;
 use crate::thread::Thread;
 use crate::user::User;
+use crate::wake::Wakes;
 
 pub(crate) struct Rooms<P> {
     pub(crate) ports: P,
     pub(crate) config: Config,
     pub(crate) reception: Reception,
     pub(crate) user: User,
+    pub(crate) friendship: Friendship,
     pub(crate) thread: Thread,
     pub(crate) push: Push,
     pub(crate) hold: Hold,
     pub(crate) federation: Federation,
+    pub(crate) presence: Presence,
+    pub(crate) wakes: Wakes,
+    pub(crate) limiter: Limiter,
+    pub(crate) sweeper: Sweeper,
 }
 
 impl<P: Ports> Rooms<P> {
@@ -32,10 +42,15 @@ impl<P: Ports> Rooms<P> {
         Self {
             reception: Reception::default(),
             user: User::new(config.domain.clone(), config.registration),
+            friendship: Friendship::new(config.domain.clone(), config.log_bounds),
             thread: Thread::new(config.domain.clone(), config.log_bounds),
             push: Push::default(),
             hold: Hold::default(),
             federation: Federation::new(&config),
+            presence: Presence::new(config.domain.clone()),
+            wakes: Wakes::default(),
+            limiter: Limiter::new(config.rates),
+            sweeper: Sweeper::default(),
             ports,
             config,
         }
@@ -85,6 +100,13 @@ impl<P: Ports> Rooms<P> {
         self.end(now, link);
     }
 
+    /// Says why to somebody who has no session, and ends the link.
+    pub(crate) fn turn_away(&self, link: LinkId, refusal: Refusal) {
+        // A link that takes no frame is gone already.
+        let _ = self.links().send(link, std::sync::Arc::new(refusal.frame(None)));
+        self.links().close(link);
+    }
+
     /// Ends a link; what is queued still leaves.
     pub(crate) fn end(&self, now: Now, link: LinkId) {
         self.links().close(link);
@@ -94,8 +116,14 @@ impl<P: Ports> Rooms<P> {
     /// A link is gone, and its session with it; doing it twice does no harm.
     pub(crate) fn gone(&self, now: Now, link: LinkId) {
         match self.reception.lost(link) {
-            Some(Stage::Device(_)) => self.push.detach(link),
-            Some(Stage::PeerOut(_)) | Some(Stage::PeerIn(_)) => {
+            Some(Stage::Device(_)) => {
+                self.presence.leave(link, false);
+                self.wakes.left(&self.push.detach(link));
+            }
+            Some(stage @ (Stage::PeerOut(_) | Stage::PeerIn(_))) => {
+                if let Stage::PeerIn(peer) = stage {
+                    self.presence.peer_lost(now.monotonic, &peer);
+                }
                 for asked in self.federation.lost(now.monotonic, link, self.jitter()) {
                     self.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
                 }

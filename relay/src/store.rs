@@ -14,13 +14,17 @@ use std::future::Future;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::federation::ForwardBody;
+use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
     Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{Entry, LogRef};
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{ListingPlace, ThreadRow};
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::user::{ExportedRow, OpenInvite};
+use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_storage::StorageError;
 
 pub use self::command::{Command, Conflict, Outcome};
@@ -209,6 +213,24 @@ pub struct Outbound {
     pub body: Option<ForwardBody>,
 }
 
+/// Where a device is woken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wake {
+    /// Where, once confirmed.
+    pub live: Option<WakeEndpoint>,
+    /// Whether a challenge waits for its answer.
+    pub asked: bool,
+}
+
+/// A part of what a relay keeps of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportPage {
+    /// Rows, in a stable order.
+    pub rows: Vec<ExportedRow>,
+    /// Where this part ended; absent: there is no more.
+    pub next: Option<Vec<u8>>,
+}
+
 /// On whose word a peer is who it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum PinnedBy {
@@ -324,6 +346,69 @@ pub trait Store: Send + Sync + 'static {
         after: Option<Domain>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Domain>, StoreError>> + Send;
+
+    /// The open invites of an account, by token hash.
+    fn invites(&self, owner: AccountId) -> impl Future<Output = Result<Vec<OpenInvite>, StoreError>> + Send;
+
+    /// The open invitations to register, by token hash, after one of them.
+    fn registrations(
+        &self,
+        after: Option<TokenHash>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OpenInvite>, StoreError>> + Send;
+
+    /// An owner's list, by account, after one of them.
+    fn friends(
+        &self,
+        owner: AccountId,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Friend>, StoreError>> + Send;
+
+    /// How an owner's list stands with somebody, whether they may see, and where they live.
+    fn standing(
+        &self,
+        owner: AccountId,
+        other: AccountId,
+    ) -> impl Future<Output = Result<Option<(Standing, bool, Domain)>, StoreError>> + Send;
+
+    /// Whether an account is not shown to be there.
+    fn hidden(&self, owner: AccountId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// An account's card.
+    fn profile(&self, owner: AccountId) -> impl Future<Output = Result<Option<Signed>, StoreError>> + Send;
+
+    /// Where a device is woken.
+    fn wake(&self, device: DeviceId) -> impl Future<Output = Result<Wake, StoreError>> + Send;
+
+    /// The local devices that read a log and can be woken for it at this time, by device, after one of them.
+    fn sleepers(
+        &self,
+        log: LogId,
+        at: Wall,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(DeviceId, MailboxId)>, StoreError>> + Send;
+
+    /// Everything kept of an account, after a place.
+    fn export(
+        &self,
+        account: AccountId,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> impl Future<Output = Result<ExportPage, StoreError>> + Send;
+
+    /// Of the logs after one of them, at most `limit`, those whose oldest entry was written before this time; and the
+    /// last one looked at, if there are more.
+    fn stale_logs(
+        &self,
+        before: Wall,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<(Vec<LogId>, Option<LogId>), StoreError>> + Send;
+
+    /// Deleted accounts with rows left.
+    fn to_purge(&self, limit: usize) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send;
 
     /// Who peers must be, as far as it was ever learnt, by domain, after one of them.
     fn pins(

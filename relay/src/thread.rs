@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use whimbrel_protocol::id::{BlobId, DeviceId, Domain, ParticipantsTag, ThreadId};
-use whimbrel_protocol::thread::{Envelope, ListThreads, Opening};
+use whimbrel_protocol::thread::{Envelope, ListThreads, Opening, SetThread};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{RefusalCode, limits};
 
@@ -99,6 +99,13 @@ impl Thread {
         tag: ParticipantsTag,
     ) -> Result<(), Refusal> {
         store.commit(Command::TagThread(command::TagThread { owner: device.account, thread, tag })).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn set(&self, store: &impl Store, device: DeviceId, words: SetThread) -> Result<(), Refusal> {
+        let SetThread { thread, settings, .. } = words;
+        let owner = device.account;
+        store.commit(Command::SetThread(command::people::SetThread { owner, thread, settings })).await?;
         Ok(())
     }
 

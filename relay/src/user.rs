@@ -3,16 +3,20 @@
 //! Never: asks another relay (`federation`); the conditions are in the store's commands.
 //! Rules: docs/protocol/user.md.
 
-use whimbrel_crypto::AccountLog;
+use whimbrel_crypto::{AccountLog, signed};
 use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::frame::decode_words;
+use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, Name};
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
-use whimbrel_protocol::user::{ClaimedPackage, NewInvite, StockKeyPackages, Who};
+use whimbrel_protocol::user::{CARD_CONTEXT, Card, ClaimedPackage, NewInvite, SetProfile, StockKeyPackages, Who};
 
 use crate::config::Registration;
 use crate::refusal::Refusal;
+use crate::store::command::people::Entrance;
 use crate::store::command::{self, ClaimKeyPackages, GiveConsent, Register};
-use crate::store::{Account, Command, LogId, MailboxId, Outcome, Store};
+use crate::store::{Command, LogId, MailboxId, Outcome, Store};
 
 /// KeyPackages handed out.
 pub(crate) struct Claimed {
@@ -39,16 +43,14 @@ impl User {
         store: &impl Store,
         name: Name,
         log: &AccountLog,
+        (at, invite): (Wall, Option<InviteToken>),
         mut chosen: impl FnMut() -> [u8; 16],
     ) -> Result<Address, Refusal> {
-        if self.registration == Registration::Closed {
-            // Whoever was taken in and did not hear the answer is here already, and stays.
-            let known = store.account(log.account()).await?;
-            let same = |known: &Account| known.name == name && (known.log_seq, known.log_hash) == log.head();
-            if !known.is_some_and(|known| same(&known)) {
-                return Err(Refusal::last(RefusalCode::RegistrationClosed));
-            }
-        }
+        let entrance = match (self.registration, invite) {
+            (Registration::Open, _) => Entrance::Open,
+            (Registration::Invite, Some(token)) => Entrance::Invited(token.hash()),
+            (Registration::Invite, None) | (Registration::Closed, _) => Entrance::Closed,
+        };
         let devices = log.devices().map(|device| {
             let mailbox = MailboxId::from_bytes(chosen());
             command::account_device(device.index, device.device_key, device.transport_key, mailbox)
@@ -61,6 +63,8 @@ impl User {
             head: log.head(),
             devices,
             inbox: LogId::from_bytes(chosen()),
+            entrance,
+            at,
         };
         store.commit(Command::Register(register)).await?;
         Ok(Address { name, domain: self.domain.clone() })
@@ -115,9 +119,46 @@ impl User {
         owner: AccountId,
         other: AccountId,
         domain: Domain,
+        at: Wall,
     ) -> Result<(), Refusal> {
-        store.commit(Command::GiveConsent(GiveConsent { owner, other, domain })).await?;
+        store.commit(Command::GiveConsent(GiveConsent { owner, other, domain, at })).await?;
         Ok(())
+    }
+
+    /// Puts an account's card up; it must be signed by the asking device and say what the request says.
+    pub(crate) async fn set_profile(
+        &self,
+        store: &impl Store,
+        device: DeviceId,
+        words: SetProfile,
+    ) -> Result<(), Refusal> {
+        let SetProfile { revision, card, .. } = words;
+        let owner = device.account;
+        let read: Card = decode_words(&card.content).map_err(|_| Refusal::last(RefusalCode::Malformed))?;
+        let account = store.account(owner).await?.ok_or(Refusal::last(RefusalCode::NotAuthenticated))?;
+        let key = account.device(device.index).ok_or(Refusal::INTERNAL)?.device_key;
+        let own = card.by == device && read.account == owner && read.revision == revision;
+        if !own || signed::verify(&key, CARD_CONTEXT, &card).is_err() {
+            return Err(Refusal::last(RefusalCode::NotAuthenticated));
+        }
+        store.commit(Command::SetProfile(command::people::SetProfile { owner, revision, card })).await?;
+        Ok(())
+    }
+
+    /// An own account's card, for itself and its friends. To others there is none.
+    pub(crate) async fn profile(
+        &self,
+        store: &impl Store,
+        owner: AccountId,
+        (requester, domain): (AccountId, &Domain),
+    ) -> Result<Signed, Refusal> {
+        let gone = Refusal::last(RefusalCode::NotFound);
+        let friend = match store.standing(owner, requester).await? {
+            Some((standing, _, home)) => standing == Standing::Friends && home == *domain,
+            None => owner == requester && *domain == self.domain,
+        };
+        let card = store.profile(owner).await?;
+        card.filter(|_| friend).ok_or(gone)
     }
 
     pub(crate) async fn invite(

@@ -453,6 +453,7 @@ mod tests {
     use crate::engine::{Entity, Seed};
     use crate::executor::Executor;
     use whimbrel_protocol::id::{AccountId, Domain};
+    use whimbrel_protocol::time::Wall;
     use whimbrel_relay::store::command::GiveConsent;
     use whimbrel_relay::store::{KvStore, Store};
 
@@ -493,7 +494,7 @@ mod tests {
     fn command() -> Command {
         let (owner, other) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));
         let domain: Domain = "b.example".parse().unwrap();
-        Command::GiveConsent(GiveConsent { owner, other, domain })
+        Command::GiveConsent(GiveConsent { owner, other, domain, at: Wall::default() })
     }
 
     #[test]

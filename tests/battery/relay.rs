@@ -16,6 +16,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::thread::{Class, Envelope, Opening, Participant};
 use whimbrel_protocol::time::Wall;
+use whimbrel_relay::store::command::people::Entrance;
 use whimbrel_relay::store::command::{
     self, Append, Appended, CursorMove, Forwarded, GiveConsent, Here, LogBounds, OpenThread, Origin, Register, Trim,
 };
@@ -85,6 +86,8 @@ fn register(person: u8) -> Command {
         head: (1, LogHash::from_bytes([person; 32])),
         devices: vec![command::account_device(DeviceIndex::FIRST, key(0), key(1), mailbox(person))],
         inbox: LogId::from_bytes([person; 16]),
+        entrance: Entrance::Open,
+        at: Wall::default(),
     })
 }
 
@@ -234,6 +237,7 @@ impl<'s> Sender<'s> {
                     owner: account(person),
                     other: account(other),
                     domain,
+                    at: Wall::default(),
                 }));
             }
         }

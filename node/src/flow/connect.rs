@@ -61,7 +61,7 @@ pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u
     let proof = link::prove(&identity.device, &exporter);
     // Before it leaves: whoever finds the store later knows that the relay may have it.
     Identity::registering(&mut t.rows);
-    t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof });
+    t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof, invite: None });
 }
 
 fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8; 32]) {
@@ -143,7 +143,7 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
         return abandon(t, "the relay fell silent");
     }
     let touches = t.rooms.reception.take_touches();
-    t.send(link, Heartbeat { touches });
+    t.send(link, Heartbeat { touches, statuses: 0 });
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rooms.reception.beats = t.rooms.reception.beats.wrapping_add(1);
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {

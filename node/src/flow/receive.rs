@@ -102,7 +102,7 @@ fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> R
                 .map(|()| true)
         }
         // It names nothing that could be opened.
-        (LogRef::Thread(_), EntryBody::Undelivered(_)) => Ok(true),
+        (LogRef::Thread(_), EntryBody::Undelivered(_)) | (_, EntryBody::Friendship(_)) => Ok(true),
     }
 }
 

@@ -517,7 +517,7 @@ impl<E: Engine> World<E> {
             }
             Frame::Heartbeat(words) => {
                 self.relay.accounts.get_mut(&account).unwrap().touches.extend(words.touches);
-                self.say_to(who, HeartbeatAnswer { wall: self.now.wall });
+                self.say_to(who, HeartbeatAnswer { wall: self.now.wall, version: 0, statuses: Vec::new() });
             }
             Frame::LookUp(words) => {
                 let Who::Account(wanted, domain) = words.who else { panic!("by address") };

@@ -15,7 +15,7 @@ use whimbrel_protocol::id::{Domain, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::store::command::LogBounds;
-use whimbrel_relay::{PeerAddress, Registration};
+use whimbrel_relay::{PeerAddress, Rate, Rates, Registration};
 use whimbrel_storage_runtime::{EngineKind, Reserve, SizeBounds, UnknownEngine};
 
 use crate::failure::{Exit, Failure, Mistake};
@@ -67,6 +67,7 @@ struct RelaySection {
 enum RegistrationWord {
     #[default]
     Open,
+    Invite,
     Closed,
 }
 
@@ -93,6 +94,13 @@ struct LimitsSection {
     connections: Option<Leaf>,
     log_entries: Option<Leaf>,
     log_bytes: Option<Leaf>,
+    messages: Option<Leaf>,
+    requests: Option<Leaf>,
+    arrivals: Option<Leaf>,
+    peer_items: Option<Leaf>,
+    peer_requests: Option<Leaf>,
+    peer_friend_requests: Option<Leaf>,
+    claims: Option<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -179,6 +187,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// How much one log may hold.
     pub log_bounds: LogBounds,
+    /// How much of what one may ask for.
+    pub rates: Rates,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How much is logged.
@@ -261,6 +271,7 @@ impl Settings {
         config.registration = self.registration;
         config.peers = self.peers.iter().map(peer).collect();
         config.log_bounds = self.log_bounds;
+        config.rates = self.rates;
         config
     }
 
@@ -365,6 +376,16 @@ impl Reader {
             bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
         };
         let connections_max = self.count(parsed.limits.connections, limits::CONNECTIONS_MAX as u64);
+        let usual = Rates::default();
+        let rates = Rates {
+            messages: self.rate(parsed.limits.messages, usual.messages),
+            requests: self.rate(parsed.limits.requests, usual.requests),
+            arrivals: self.rate(parsed.limits.arrivals, usual.arrivals),
+            peer_items: self.rate(parsed.limits.peer_items, usual.peer_items),
+            peer_requests: self.rate(parsed.limits.peer_requests, usual.peer_requests),
+            peer_friend_requests: self.rate(parsed.limits.peer_friend_requests, usual.peer_friend_requests),
+            claims: self.rate(parsed.limits.claims, usual.claims),
+        };
         let folder = file.parent().unwrap_or(Path::new(""));
         Some(Settings {
             file: file.to_owned(),
@@ -373,6 +394,7 @@ impl Reader {
             data_dir: folder.join(parsed.relay.data_dir.unwrap_or_else(|| "data".into())),
             registration: match parsed.relay.registration {
                 RegistrationWord::Open => Registration::Open,
+                RegistrationWord::Invite => Registration::Invite,
                 RegistrationWord::Closed => Registration::Closed,
             },
             listen,
@@ -385,6 +407,7 @@ impl Reader {
             reserve,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,
+            rates,
             log_format: parsed.log.format,
             log_level: parsed.log.level,
             source: source.to_owned(),
@@ -448,6 +471,26 @@ impl Reader {
         size.unwrap_or(default)
     }
 
+    /// `{ rate = "60/min", burst = 100 }`, or "unbounded".
+    fn rate(&mut self, leaf: Option<Leaf>, default: Rate) -> Rate {
+        let Some(leaf) = leaf else { return default };
+        let whole = |value: &toml::Value| value.as_integer().and_then(|number| u32::try_from(number).ok());
+        let read = match leaf.get_ref() {
+            toml::Value::String(text) if text == "unbounded" => Some(Rate::UNBOUNDED),
+            toml::Value::Table(table) if table.len() == 2 => {
+                let rate = table.get("rate").and_then(toml::Value::as_str).and_then(|text| text.strip_suffix("/min"));
+                let rate = rate.and_then(|number| number.trim_end().parse().ok());
+                let both = rate.zip(table.get("burst").and_then(whole));
+                both.filter(|(rate, burst)| *rate > 0 && *burst > 0).map(|(rate, burst)| Rate::new(rate, burst))
+            }
+            _ => None,
+        };
+        read.unwrap_or_else(|| {
+            self.note(leaf.span(), "expected { rate = \"60/min\", burst = 100 }, both at least 1, or \"unbounded\"");
+            default
+        })
+    }
+
     fn percent(&mut self, leaf: &Leaf) -> u8 {
         let form = || format!("expected a share such as \"10 %\", at most \"{RESERVE_PERCENT_MAX} %\"");
         let share = self.text(leaf, |text| {
@@ -507,7 +550,8 @@ pub(crate) fn template(domain: &Domain, listen: SocketAddr, advertise: Option<&s
 domain = "{domain}"
 # Where identity and store lie; relative to this file. Default "data".
 data_dir = "data"
-# Who may come in as a new account: "open" (anybody) or "closed" (nobody; accounts that are here stay). Default "open".
+# Who may come in as a new account: "open" (anybody), "invite" (whoever has one of `whimbrel-relay invite new`) or
+# "closed" (nobody; accounts that are here stay). Default "open".
 registration = "open"
 
 [listen]
@@ -541,6 +585,16 @@ connections = {connections}
 # Entries and bytes one thread may hold for those away; full, its senders are refused. Defaults {entries} and "64 MiB".
 log_entries = {entries}
 log_bytes = "64 MiB"
+# How much of what one may ask for, more being refused with the time to wait: so many at once, and so many a minute after
+# that; or "unbounded". Envelopes and other requests of an account; links from one network; envelopes and requests of a
+# peer relay, and its friend requests; KeyPackages one account claims of another. The values here are the defaults.
+messages = {{ rate = "1200/min", burst = 1000 }}
+requests = {{ rate = "600/min", burst = 600 }}
+arrivals = {{ rate = "600/min", burst = 1200 }}
+peer_items = {{ rate = "120000/min", burst = 60000 }}
+peer_requests = {{ rate = "6000/min", burst = 3000 }}
+peer_friend_requests = {{ rate = "17/min", burst = 1000 }}
+claims = {{ rate = "1/min", burst = 10 }}
 
 [log]
 # "text" or "json". Default "text".

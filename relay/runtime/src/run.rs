@@ -12,7 +12,7 @@ use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::store::KvStore;
-use whimbrel_relay::{OpenError, Ports, Relay};
+use whimbrel_relay::{OpenError, Ports, Relay, WakeOrder};
 use whimbrel_storage::StorageError;
 use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError};
 
@@ -67,6 +67,10 @@ impl Ports for Real {
 
     fn chance(&self, buffer: &mut [u8]) {
         assert!(getrandom::fill(buffer).is_ok(), "the operating system gives no randomness");
+    }
+
+    fn wake(&self, order: WakeOrder) {
+        tracing::debug!(device = %order.device, "a wake-up");
     }
 }
 

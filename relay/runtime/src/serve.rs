@@ -3,6 +3,7 @@
 //! Never: looks into a frame; times a silent link out (the core does). A request that was begun is polled to its end
 //! even when its link is gone. Limits: `limits::LINK_REQUESTS_MAX`, `limits::CONNECTIONS_MAX`.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -109,9 +110,9 @@ async fn reach(server: Arc<Server>, endpoint: Endpoint, peer: PeerAddress, stop:
 }
 
 async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
-    let Link { peer, exporter, sender, mut receiver, .. } = link;
+    let Link { peer, exporter, sender, mut receiver, remote, .. } = link;
     let peer = match peer {
-        Peer::Node { key } => LinkPeer::Node { transport: key, exporter },
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source: source(remote.ip()) },
         Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
     };
     let between_relays = matches!(peer, LinkPeer::Relay { .. });
@@ -170,6 +171,15 @@ async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
     } else {
         lost(server, id, &slot, code);
         finish(&mut requests).await;
+    }
+}
+
+/// A number for the network an address is in: all of an IPv4 address, and of an IPv6 address what its provider gives out
+/// at once (RFC 6177 §2).
+fn source(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
     }
 }
 

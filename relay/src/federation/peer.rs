@@ -67,6 +67,10 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum What {
     LookUp,
+    /// A word about friendship that was passed on.
+    Befriend,
+    /// This account's card.
+    Profile(AccountId),
     /// A claim of KeyPackages; with a token, its success gives consent both ways.
     Claim {
         owner: AccountId,

@@ -4,11 +4,11 @@
 
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::federation::PeerHello;
-use whimbrel_protocol::id::{Domain, LinkId};
+use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 
-use super::{federate, resume};
+use super::{appear, federate, resume};
 use crate::admission::Stranger;
 use crate::ports::{LinkPeer, Links, Ports};
 use crate::reception::{self, Proved, Stage};
@@ -19,7 +19,10 @@ use crate::store::Store;
 /// A link stands: its first frame is awaited, or, when we dialled, sent.
 pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: LinkPeer) {
     match peer {
-        LinkPeer::Node { transport, exporter } => {
+        LinkPeer::Node { transport, exporter, source } => {
+            if let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
+                return rooms.turn_away(link, refusal);
+            }
             rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter }));
         }
         LinkPeer::Relay { relay, domain, dialled: false, exporter } => {
@@ -50,7 +53,8 @@ pub(crate) async fn register<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId,
             return rooms.end(now, link);
         }
     };
-    match rooms.user.register(rooms.store(), words.name, &log, || rooms.chosen()).await {
+    let entering = (now.wall, words.invite);
+    match rooms.user.register(rooms.store(), words.name, &log, entering, || rooms.chosen()).await {
         Ok(address) => {
             if rooms.reception.registered(now.monotonic, link, proved) {
                 tracing::info!("an account was registered");
@@ -89,10 +93,24 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     }
     rooms.push.attach(link, &admission);
     if !rooms.reception.lives(link) {
-        return rooms.push.detach(link);
+        rooms.push.detach(link);
+        return;
     }
-    rooms.answer(now, link, Admitted { version, domain: rooms.config.domain.clone(), push_address: None });
+    let domain = rooms.config.domain.clone();
+    if let Some(push_address) = elsewhere(rooms, words.device.account) {
+        // Not served here: it goes there, and this link ends with it.
+        return rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address) });
+    }
+    rooms.answer(now, link, Admitted { version, domain, push_address: None });
+    rooms.wakes.came(admission.device);
     resume::resume(rooms, now, link, admission).await;
+    appear::appear(rooms, now, link, admission).await;
+}
+
+/// The push process that an account's devices belong to, when it is not this one.
+fn elsewhere<P: Ports>(rooms: &Rooms<P>, account: AccountId) -> Option<String> {
+    let own = rooms.config.endpoint.as_deref();
+    reception::push_process(&rooms.config.push, account).filter(|chosen| Some(*chosen) != own).map(str::to_owned)
 }
 
 /// A relay that came in says who it is, and if it is not known here, who led it here.
@@ -143,6 +161,7 @@ pub(crate) async fn greeted<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
         Ok(()) => {
             rooms.federation.greeted(rooms.links(), link);
             federate::pump(rooms, now, &domain).await;
+            appear::peer_up(rooms, now, &domain).await;
         }
         Err(refusal) => {
             for asked in rooms.federation.refused(link) {

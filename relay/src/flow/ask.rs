@@ -8,14 +8,14 @@ use std::time::Duration;
 use whimbrel_protocol::federation::PeerClaim;
 use whimbrel_protocol::id::{Domain, LinkId, RequestId};
 use whimbrel_protocol::reception::{Done, Heartbeat, HeartbeatAnswer, Refused};
-use whimbrel_protocol::thread::{Blob, FetchBlob, ListThreads, TagThread, ThreadPage};
+use whimbrel_protocol::thread::{Blob, FetchBlob, ListThreads, SetThread, TagThread, ThreadPage};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{
     ClaimKeyPackages, ClaimedKeyPackages, LookUp, LookedUp, NewInvite, StockKeyPackages, Stocked, Who,
 };
 use whimbrel_protocol::{Frame, RefusalCode};
 
-use super::deliver;
+use super::{befriend, deliver};
 use crate::admission::Admission;
 use crate::federation::{Asked, Vouched, What};
 use crate::ports::Ports;
@@ -24,7 +24,13 @@ use crate::rooms::Rooms;
 use crate::user::Claimed;
 
 /// Answers a request of a node or peer with a frame or a refusal.
-fn answer<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, request: RequestId, result: Result<Frame, Refusal>) {
+pub(super) fn answer<P: Ports>(
+    rooms: &Rooms<P>,
+    now: Now,
+    link: LinkId,
+    request: RequestId,
+    result: Result<Frame, Refusal>,
+) {
     match result {
         Ok(frame) => rooms.answer(now, link, frame),
         Err(refusal) => rooms.refuse(now, link, request, refusal),
@@ -103,9 +109,15 @@ pub(crate) async fn claim<P: Ports>(
 /// Somebody of `domain` claims KeyPackages of an account that lives here.
 pub(crate) async fn claim_here<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, domain: Domain, words: PeerClaim) {
     let PeerClaim { request, account, requester, token } = words;
+    if let Err(refusal) = rooms.limiter.claim(now.monotonic, requester, account) {
+        return rooms.refuse(now, link, request, refusal);
+    }
     match rooms.user.claim(rooms.store(), now.wall, account, (requester, domain), token).await {
         Ok(Claimed { packages, left }) => {
             rooms.answer(now, link, ClaimedKeyPackages { request, packages });
+            if token.is_some() {
+                befriend::changed(rooms, account, requester).await;
+            }
             for (index, left) in left {
                 let device = whimbrel_protocol::id::DeviceId { account, index };
                 if let Some(link) = rooms.reception.link_of(device) {
@@ -140,10 +152,12 @@ pub(crate) async fn claimed<P: Ports>(
     let Some(asked) = rooms.federation.answered(link, words.request) else { return late() };
     let consent = match asked.what {
         What::Claim { owner, requester, token: true } => {
-            rooms.user.give_consent(rooms.store(), requester, owner, peer).await
+            let given = rooms.user.give_consent(rooms.store(), requester, owner, peer, now.wall).await;
+            befriend::changed(rooms, requester, owner).await;
+            given
         }
         What::Claim { .. } => Ok(()),
-        What::LookUp => Err(Refusal::last(RefusalCode::PeerUntrusted)),
+        What::LookUp | What::Befriend | What::Profile(_) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
     };
     let packages = words.packages;
     let claimed = consent.map(|()| ClaimedKeyPackages { request: asked.request, packages }.into());
@@ -212,6 +226,16 @@ pub(crate) async fn list<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
     answer(rooms, now, link, request, page);
 }
 
+/// A device keeps settings of a thread.
+pub(crate) async fn set_thread<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: SetThread) {
+    let request = words.request;
+    let set = rooms.thread.set(rooms.store(), from.device, words).await;
+    if set.is_ok() {
+        rooms.wakes.changed();
+    }
+    answer(rooms, now, link, request, set.map(|()| Done { request }.into()));
+}
+
 /// A device fetches a large body.
 pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: FetchBlob) {
     let FetchBlob { request, blob } = words;
@@ -221,7 +245,9 @@ pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, wor
 
 /// A device is there: its touches are noted, and whatever is behind is pushed.
 pub(crate) async fn heartbeat<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Heartbeat) {
-    rooms.answer(now, link, HeartbeatAnswer { wall: now.wall });
+    rooms.presence.heard(now.monotonic, link);
+    let (version, statuses) = rooms.presence.statuses(link, words.statuses);
+    rooms.answer(now, link, HeartbeatAnswer { wall: now.wall, version, statuses });
     if !words.touches.is_empty()
         && let Err(refusal) = rooms.thread.touch(rooms.store(), now.wall, from.device, words.touches).await
     {

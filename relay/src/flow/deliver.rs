@@ -5,9 +5,11 @@
 use whimbrel_protocol::hold::Acknowledge;
 use whimbrel_protocol::id::{Epoch, LinkId, Sequence, ThreadId};
 use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::thread::Class;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::planted::{self, Bug};
 
+use super::wake;
 use crate::admission::Admission;
 use crate::ports::Ports;
 use crate::rooms::Rooms;
@@ -15,24 +17,28 @@ use crate::store::command::Opened;
 use crate::store::{DeviceLog, Epochs, LogId};
 
 /// A fresh entry: one hand-over for its channel; links that are not right before it read the log.
-pub(crate) async fn deliver<P: Ports>(rooms: &Rooms<P>, log: LogId, sequence: Sequence, body: &EntryBody) {
+pub(crate) async fn deliver<P: Ports>(rooms: &Rooms<P>, now: Now, log: LogId, sequence: Sequence, body: &EntryBody) {
     for link in rooms.push.fan_out(rooms.links(), log, sequence, body) {
         advance(rooms, link, log).await;
+    }
+    if matches!(body, EntryBody::Envelope(_, envelope) if envelope.class == Class::Message) {
+        wake::nudge(rooms, now, log).await;
     }
 }
 
 /// Inboxes got an entry.
-pub(crate) async fn notices<P: Ports>(rooms: &Rooms<P>, inboxes: &[LogId]) {
+pub(crate) async fn notices<P: Ports>(rooms: &Rooms<P>, now: Now, inboxes: &[LogId]) {
     for inbox in inboxes {
         for link in rooms.push.channel(*inbox) {
             advance(rooms, link, *inbox).await;
         }
+        wake::nudge(rooms, now, *inbox).await;
     }
 }
 
 /// A thread was opened: invitations go out, then devices that are there are subscribed at once.
-pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, opened: &Opened, thread: ThreadId, epoch: Epoch) {
-    notices(rooms, &opened.inboxes).await;
+pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, now: Now, opened: &Opened, thread: ThreadId, epoch: Epoch) {
+    notices(rooms, now, &opened.inboxes).await;
     let log = DeviceLog {
         log: opened.log,
         which: LogRef::Thread(thread),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardRefusal, Forwarded};
+use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded};
 use whimbrel_protocol::id::{DeviceId, Domain, Epoch, LinkId, ThreadId};
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::thread::Envelope;
@@ -40,7 +40,7 @@ pub(crate) async fn forwarded<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId
     let bounds = rooms.config.log_bounds;
     match rooms.federation.forwarded(rooms.store(), (now, bounds), link, &words).await {
         Ok(Some((peer, inboxes))) => {
-            deliver::notices(rooms, &inboxes).await;
+            deliver::notices(rooms, now, &inboxes).await;
             pump(rooms, now, &peer).await;
         }
         Ok(None) => {}
@@ -61,6 +61,15 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
     let Some(numbers) = rooms.federation.accept(link, &words) else {
         return rooms.refuse_link(now, link, Refusal::last(RefusalCode::Malformed));
     };
+    if let Err(refusal) = rooms.limiter.peer_items(now.monotonic, &peer, words.items.len()) {
+        // All of it stays with the peer, and what follows in its threads with it.
+        let (code, retry_after_ms) = (refusal.code, refusal.retry_after_ms());
+        let refused = |item: &ForwardItem| ForwardRefusal { number: item.number, code, retry_after_ms };
+        let refused = words.items.iter().map(refused).collect();
+        return rooms.federation.settle(link, numbers, refused, |answer| {
+            rooms.reception.send(rooms.links(), link, answer);
+        });
+    }
     let mut commands = Vec::with_capacity(words.items.len());
     let plans: Vec<(u64, Plan)> = words
         .items
@@ -81,11 +90,11 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
         match (plan, outcome) {
             (Plan::Envelope(author, envelope), Outcome::Appended(appended)) if appended.new => {
                 let body = EntryBody::Envelope(author, Arc::unwrap_or_clone(envelope));
-                deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
-                deliver::notices(rooms, &appended.inboxes).await;
+                deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
+                deliver::notices(rooms, now, &appended.inboxes).await;
             }
             (Plan::Opening(thread, epoch), Outcome::Opened(opened)) => {
-                deliver::opened(rooms, &opened, thread, epoch).await;
+                deliver::opened(rooms, now, &opened, thread, epoch).await;
             }
             _ => {}
         }

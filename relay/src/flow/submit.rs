@@ -22,14 +22,17 @@ use crate::thread::Opens;
 /// Takes one envelope into its thread. The first await is the store's: first polls in the order of arrival give
 /// appends in that order.
 pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Submit) {
+    if let Err(refusal) = rooms.limiter.message(now.monotonic, from.device.account) {
+        return rooms.refuse(now, link, words.request, refusal);
+    }
     let envelope = Arc::new(words.envelope);
     match rooms.thread.append(rooms.store(), now.wall, from.device, &envelope).await {
         Ok(appended) => {
             rooms.answer(now, link, Stored { request: words.request, sequence: appended.sequence });
             if appended.new {
                 let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
-                deliver::deliver(rooms, appended.log, appended.sequence, &body).await;
-                deliver::notices(rooms, &appended.inboxes).await;
+                deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
+                deliver::notices(rooms, now, &appended.inboxes).await;
                 let key = OutboundKey { log: appended.log, sequence: appended.sequence };
                 federate::forward(rooms, now, &appended.peers, key).await;
             }
@@ -56,7 +59,7 @@ pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
     match opened {
         Ok(Opens::Opened(opened)) => {
             rooms.answer(now, link, Stored { request, sequence: Sequence::ZERO });
-            deliver::opened(rooms, &opened, thread, epoch).await;
+            deliver::opened(rooms, now, &opened, thread, epoch).await;
             let key = OutboundKey { log: opened.log, sequence: Sequence::ZERO };
             federate::forward(rooms, now, &opened.peers, key).await;
         }

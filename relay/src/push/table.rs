@@ -79,8 +79,8 @@ impl Table {
         self.mailboxes.insert(mailbox, link);
     }
 
-    pub(super) fn detach(&mut self, link: LinkId) {
-        let Some(gone) = self.links.remove(&link) else { return };
+    pub(super) fn detach(&mut self, link: LinkId) -> Vec<LogId> {
+        let Some(gone) = self.links.remove(&link) else { return Vec::new() };
         if self.mailboxes.get(&gone.mailbox) == Some(&link) {
             self.mailboxes.remove(&gone.mailbox);
         }
@@ -92,6 +92,7 @@ impl Table {
                 }
             }
         }
+        gone.logs.into_values().collect()
     }
 
     pub(super) fn link_of(&self, mailbox: MailboxId) -> Option<LinkId> {
@@ -268,7 +269,7 @@ fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
             };
             invitation.inviter != device && invitation.participants.iter().any(added)
         }
-        EntryBody::Undelivered(_) => true,
+        EntryBody::Undelivered(_) | EntryBody::Friendship(_) => true,
     }
 }
 

@@ -3,12 +3,15 @@
 //! Never: decides one (`kv`); a condition that must hold when the write happens is here and nowhere else.
 //! Rules: docs/protocol/storage.md, "Commands".
 
+pub mod people;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use minicbor::bytes::ByteVec;
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::canonical;
+use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, InviteToken, LogHash, Name, ParticipantsTag,
     PublicKey, Sequence, ThreadId, TokenHash,
@@ -24,8 +27,8 @@ use super::{AccountDevice, LogId, MailboxId, OutboundKey, Pin};
 /// One change of the store.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Takes an account in. Conditions: the name is free; the account is unknown. What is there already, name and log
-    /// alike, is registered again without change.
+    /// Takes an account in. Conditions: the entrance lets it; the name is free; the account is unknown. What is there
+    /// already, name and log alike, is registered again without change.
     Register(Register),
     /// Stocks KeyPackages. Conditions: the device is known; no more than the bound are there afterwards.
     StockKeyPackages(StockKeyPackages),
@@ -58,6 +61,42 @@ pub enum Command {
     PinPeer(PinPeer),
     /// Moves cursors of one log and drops what every reader has.
     Trim(Trim),
+    /// Drops what has waited too long in a log, whoever still lacks it, within the bound of one command. Local authors
+    /// are told in their inboxes. Condition: those have room; otherwise nothing goes.
+    Expire(people::Expire),
+    /// Lets somebody register. Conditions: not too many are open; the token is new or the same.
+    NewRegistration(people::NewRegistration),
+    /// Takes an invitation to register back.
+    RevokeRegistration(TokenHash),
+    /// Takes an account's invite back.
+    RevokeInvite(AccountId, TokenHash),
+    /// One account's word to another, on the side of whoever lives here, or both. Conditions: for a request, the day's
+    /// share and the rows of both lists; for an acceptance, a request to accept. The other side of an account that is
+    /// not here, or keeps the author away, changes nothing and looks the same.
+    Befriend(people::Befriend),
+    /// Takes requests from the owner's list.
+    Decline(people::Decline),
+    /// Keeps somebody away, or no longer. Conditions: the owner is known; the list has room.
+    Block(people::Block),
+    /// Whether the account is shown to be there at all. Condition: it is known.
+    SetVisible(AccountId, bool),
+    /// What a friend may see. Condition: it is one.
+    LetSee(people::LetSee),
+    /// Keeps a card. Conditions: the owner is known; no card of a higher revision, or another of the same, is there.
+    SetProfile(people::SetProfile),
+    /// Keeps the owner's settings of a thread. Condition: the owner has the thread.
+    SetThread(people::SetThread),
+    /// Continues an account's log: a device comes or goes. Condition: the log here ends where the new one goes on.
+    ExtendLog(people::ExtendLog),
+    /// Names where a device is woken; until it is confirmed, nothing goes there. Condition: the device is known.
+    SetWake(people::SetWake),
+    /// The device has the challenge. Condition: it is the one sent, and not too old.
+    ConfirmWake(people::ConfirmWake),
+    /// Ends an account: from now on it is unknown here, and its name is given to nobody else. Its rows go with
+    /// [`Command::Purge`].
+    DeleteAccount(AccountId),
+    /// Takes rows of a deleted account away, within the bound of one command.
+    Purge(AccountId),
 }
 
 /// See [`Command::Register`].
@@ -75,6 +114,10 @@ pub struct Register {
     pub devices: Vec<AccountDevice>,
     /// Chosen for its inbox.
     pub inbox: LogId,
+    /// Whether it may come in when it is not here.
+    pub entrance: people::Entrance,
+    /// The present, for an invitation's expiry.
+    pub at: Wall,
 }
 
 /// See [`Command::StockKeyPackages`].
@@ -114,6 +157,8 @@ pub struct GiveConsent {
     pub other: AccountId,
     /// Where the other lives.
     pub domain: Domain,
+    /// The present.
+    pub at: Wall,
 }
 
 /// See [`Command::NewInvite`].
@@ -344,6 +389,31 @@ pub enum Outcome {
         /// Whether more could go than one command takes.
         more: bool,
     },
+    /// To [`Command::Expire`].
+    Expired {
+        /// Entries dropped.
+        entries: u64,
+        /// The inboxes that got a notice.
+        inboxes: Vec<LogId>,
+    },
+    /// To [`Command::Befriend`].
+    Befriended(Befriended),
+    /// To [`Command::Purge`].
+    Purged {
+        /// Whether more is left.
+        more: bool,
+    },
+}
+
+/// What a word about friendship did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Befriended {
+    /// How the author's list, if it is here, stands with the other now.
+    pub standing: Option<Standing>,
+    /// The same of the other's list with the author.
+    pub other: Option<Standing>,
+    /// The other's inbox, if it got the word.
+    pub inbox: Option<LogId>,
 }
 
 /// An opened thread.
@@ -405,6 +475,12 @@ pub enum Conflict {
     /// A log, or the queue for a peer, is at its bound.
     #[error("full")]
     Full,
+    /// More than a day's share.
+    #[error("too many for one day")]
+    TooFast,
+    /// Nobody registers here, or not with this invitation.
+    #[error("no registration")]
+    Closed,
     /// A bound on how many there may be.
     #[error("too many {0}")]
     TooMany(&'static str),
@@ -425,6 +501,8 @@ impl Conflict {
             Self::Malformed => (Code::Malformed, None),
             Self::Full => (Code::Full, Some(limits::FULL_RETRY_AFTER)),
             Self::TooMany(_) => (Code::TooLarge, None),
+            Self::TooFast => (Code::TooFast, Some(limits::FRIEND_REQUESTS_RETRY_AFTER)),
+            Self::Closed => (Code::RegistrationClosed, None),
             Self::Unreadable(_) => (Code::Internal, Some(limits::FULL_RETRY_AFTER)),
         }
     }
@@ -444,6 +522,7 @@ impl Command {
                 open.opening.welcome.len() + open.opening.tree.len() + devices * 256 + accounts * (devices * 64 + 512)
             }
             Self::Append(append) => append.envelope.body.len(),
+            Self::ExtendLog(extend) => extend.log.len(),
             _ => 0,
         }
     }

@@ -11,6 +11,7 @@
 )]
 
 mod peers;
+mod people;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use whimbrel_protocol::thread::{Class, Envelope, ListingPlace, Opening, Particip
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{RefusalCode, limits};
 
+use super::command::people::Entrance;
 use super::command::{
     self, Append, Appended, ClaimKeyPackages, CursorMove, Forwarded, GiveConsent, Here, LogBounds, NewInvite,
     OpenThread, Opened, Origin, PinPeer, Register, StockKeyPackages, TagThread, TouchThreads, Trim,
@@ -66,6 +68,20 @@ pub fn check(fixture: &mut impl Fixture) {
     peers::a_pin_never_changes(fixture);
     peers::an_introduction_needs_a_live_invite_and_leaves_it_as_it_was(fixture);
     peers::links_pin_a_bounded_number_of_peers_and_the_operator_any(fixture);
+    people::an_invitation_to_register_is_used_up_by_those_who_come_in(fixture);
+    people::a_request_that_is_accepted_makes_friends_of_both(fixture);
+    people::each_relay_keeps_its_own_half_of_a_friendship(fixture);
+    people::requests_that_cross_make_friends(fixture);
+    people::whoever_is_kept_away_cannot_tell(fixture);
+    people::a_block_holds_from_the_next_command_of_its_group_on(fixture);
+    people::requests_are_bounded_by_the_day_and_by_the_list(fixture);
+    people::invites_are_listed_and_taken_back(fixture);
+    people::of_two_cards_the_higher_revision_stays(fixture);
+    people::settings_of_a_thread_are_its_owners(fixture);
+    people::an_account_log_grows_by_one_hand_at_a_time(fixture);
+    people::a_device_is_woken_where_it_has_shown_to_be(fixture);
+    people::what_waited_too_long_goes_and_its_author_is_told(fixture);
+    people::an_account_is_given_out_whole_and_ends_whole(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }
 
@@ -128,6 +144,8 @@ fn register(person: u8, name: &str) -> Command {
         head: (1, LogHash::from_bytes([person; 32])),
         devices: vec![command::account_device(DeviceIndex::FIRST, key(0), key(1), mailbox(person))],
         inbox: LogId::from_bytes([person; 16]),
+        entrance: Entrance::Open,
+        at: at(1_000),
     })
 }
 
@@ -152,7 +170,7 @@ fn claim(owner: u8, requester: u8, domain: Domain, token: Option<u8>) -> Command
 }
 
 fn consent(owner: u8, other: u8, domain: Domain) -> Command {
-    Command::GiveConsent(GiveConsent { owner: account(owner), other: account(other), domain })
+    Command::GiveConsent(GiveConsent { owner: account(owner), other: account(other), domain, at: at(1_000) })
 }
 
 fn invite(owner: u8, token: u8, uses: u32, expires: u64) -> Command {
@@ -610,6 +628,7 @@ fn picture(store: &impl Store) -> String {
     }
     let (outbound, waiting) =
         (wait(store.outbound(there(), None, 99, usize::MAX)).unwrap(), wait(store.waiting_peers(None, 9)).unwrap());
+    seen += &people::picture(store);
     seen + &format!("{outbound:?} {waiting:?} {:?}", wait(store.pins(None, 9)).unwrap())
 }
 
@@ -635,6 +654,7 @@ fn script() -> Vec<Command> {
         trim(1, &[(ALICE, 1)]),
         append(2, ALICE, b"three"),
     ]);
+    script.extend(people::script_of_people());
     script
 }
 

@@ -5,18 +5,21 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ListingPlace;
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::user::OpenInvite;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
 use super::kv::{self, Committer, Unsynced};
 use super::{
-    Account, Command, Conflict, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Outcome, Pin,
-    Store, StoreError,
+    Account, Command, Conflict, DeviceLog, ExportPage, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey,
+    Outcome, Pin, Store, StoreError, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -156,6 +159,70 @@ impl<D: Disk> Store for KvStore<D> {
 
     async fn live_invites(&self, owner: AccountId, at: Wall) -> Result<Vec<TokenHash>, StoreError> {
         self.0.read(move |reads| kv::live_invites(reads, owner, at)).await
+    }
+
+    async fn invites(&self, owner: AccountId) -> Result<Vec<OpenInvite>, StoreError> {
+        self.0.read(move |reads| kv::invites(reads, owner)).await
+    }
+
+    async fn registrations(&self, after: Option<TokenHash>, limit: usize) -> Result<Vec<OpenInvite>, StoreError> {
+        self.0.read(move |reads| kv::registrations(reads, after, limit)).await
+    }
+
+    async fn friends(
+        &self,
+        owner: AccountId,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Friend>, StoreError> {
+        self.0.read(move |reads| kv::friends(reads, owner, after, limit)).await
+    }
+
+    async fn standing(
+        &self,
+        owner: AccountId,
+        other: AccountId,
+    ) -> Result<Option<(Standing, bool, Domain)>, StoreError> {
+        self.0.read(move |reads| kv::standing(reads, owner, other)).await
+    }
+
+    async fn hidden(&self, owner: AccountId) -> Result<bool, StoreError> {
+        self.0.read(move |reads| kv::hidden(reads, owner)).await
+    }
+
+    async fn profile(&self, owner: AccountId) -> Result<Option<Signed>, StoreError> {
+        self.0.read(move |reads| kv::profile(reads, owner)).await
+    }
+
+    async fn wake(&self, device: DeviceId) -> Result<Wake, StoreError> {
+        self.0.read(move |reads| kv::wake(reads, device)).await
+    }
+
+    async fn sleepers(
+        &self,
+        log: LogId,
+        at: Wall,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceId, MailboxId)>, StoreError> {
+        self.0.read(move |reads| kv::sleepers(reads, log, at, after, limit)).await
+    }
+
+    async fn export(&self, account: AccountId, after: Vec<u8>, limit: usize) -> Result<ExportPage, StoreError> {
+        self.0.read(move |reads| kv::export(reads, account, &after, limit)).await
+    }
+
+    async fn stale_logs(
+        &self,
+        before: Wall,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<(Vec<LogId>, Option<LogId>), StoreError> {
+        self.0.read(move |reads| kv::stale_logs(reads, before, after, limit)).await
+    }
+
+    async fn to_purge(&self, limit: usize) -> Result<Vec<AccountId>, StoreError> {
+        self.0.read(move |reads| kv::to_purge(reads, limit)).await
     }
 
     async fn pins(&self, after: Option<Domain>, limit: usize) -> Result<Vec<(Domain, Pin)>, StoreError> {

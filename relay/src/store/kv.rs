@@ -5,7 +5,9 @@
 
 mod accounts;
 mod check;
+mod friends;
 mod hot;
+mod own;
 mod reads;
 mod recent;
 mod rows;
@@ -21,10 +23,12 @@ use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
 
 pub use self::check::{Problems, check};
+pub use self::friends::{friends, standing};
 use self::hot::Hot;
+pub use self::own::{export, hidden, invites, profile, registrations, sleepers, to_purge, wake};
 pub use self::reads::{
     account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
-    thread_by_tag, thread_rows, waiting_peers,
+    stale_logs, thread_by_tag, thread_rows, waiting_peers,
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
@@ -96,6 +100,22 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
         Command::Forwarded(forwarded) => trim::forwarded(rows, forwarded),
         Command::Trim(command) => trim::trim(rows, command),
         Command::PinPeer(pin) => accounts::pin_peer(rows, pin),
+        Command::Expire(expire) => trim::expire(rows, expire),
+        Command::NewRegistration(new) => own::new_registration(rows, new),
+        Command::RevokeRegistration(token) => own::revoke_registration(rows, *token),
+        Command::RevokeInvite(owner, token) => own::revoke_invite(rows, *owner, *token),
+        Command::Befriend(befriend) => friends::befriend(rows, befriend),
+        Command::Decline(decline) => friends::decline(rows, decline),
+        Command::Block(block) => friends::block(rows, block),
+        Command::SetVisible(owner, visible) => own::set_visible(rows, *owner, *visible),
+        Command::LetSee(let_see) => friends::let_see(rows, let_see),
+        Command::SetProfile(profile) => own::set_profile(rows, profile),
+        Command::SetThread(settings) => own::set_thread(rows, settings),
+        Command::ExtendLog(extend) => own::extend_log(rows, extend),
+        Command::SetWake(wake) => own::set_wake(rows, wake),
+        Command::ConfirmWake(confirm) => own::confirm_wake(rows, confirm),
+        Command::DeleteAccount(account) => own::delete_account(rows, *account),
+        Command::Purge(account) => own::purge(rows, *account),
     }
 }
 
@@ -139,6 +159,7 @@ impl Unsynced {
                     logs.insert(opened.log);
                     logs.extend(&opened.inboxes);
                 }
+                Outcome::Befriended(befriended) => logs.extend(befriended.inbox),
                 _ => {}
             }
         }

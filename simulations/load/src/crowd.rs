@@ -116,6 +116,7 @@ impl Way {
             log: person.log.clone(),
             device: person.device,
             proof: link::prove(&person.device_key, &link.exporter),
+            invite: None,
         };
         link.sender.send(&register.into())?;
         match timeout(ANSWER_TIME_MAX, link.receiver.next()).await?? {
@@ -227,7 +228,7 @@ impl Line {
                 }
                 EntryBody::Invitation(_) => self.got.invitations += 1,
                 // Another relay refused something, and there is no other relay.
-                EntryBody::Undelivered(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
             }
         }
     }

@@ -77,6 +77,11 @@ impl Relay {
                 ("connections", &orders.connections.to_string()),
                 ("log_entries", &orders.log_entries.to_string()),
                 ("log_bytes", "\"64 GiB\""),
+                // A line each that the template has as a comment.
+                ("messages", "\"unbounded\""),
+                ("requests", "\"unbounded\""),
+                ("arrivals", "\"unbounded\""),
+                ("claims", "\"unbounded\""),
                 ("level", "\"warn\""),
             ],
         )?;

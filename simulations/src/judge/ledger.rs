@@ -186,7 +186,7 @@ impl Ledger {
                     }
                 }
                 EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
-                EntryBody::Undelivered(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
             }
         }
     }

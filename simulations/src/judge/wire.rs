@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel_protocol::id::{EnvelopeId, Sequence};
+use whimbrel_protocol::id::{BlobId, EnvelopeId, Sequence};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 
@@ -68,6 +68,7 @@ impl Wire {
                     Some(first) => (*first.as_bytes(), false),
                     None => (*undelivered.thread.as_bytes(), false),
                 },
+                EntryBody::Friendship(word) => (*BlobId::of(&word.content).as_bytes(), false),
             };
             if *shown.at.entry(entry.sequence).or_insert(id) != id {
                 found.push(Violation::Rewritten { relay, to, sequence: entry.sequence.get() });

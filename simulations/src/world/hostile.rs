@@ -268,7 +268,7 @@ fn with_another_device(mut words: ClaimedKeyPackages) -> ClaimedKeyPackages {
 fn corrupted(body: &EntryBody) -> Option<EntryBody> {
     match body {
         EntryBody::Envelope(from, envelope) => Some(EntryBody::Envelope(*from, flipped(envelope))),
-        EntryBody::Invitation(_) | EntryBody::Undelivered(_) => None,
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
     }
 }
 
@@ -356,7 +356,7 @@ impl Member {
             Frame::Push(run) => {
                 run.entries.retain(|entry| match &entry.body {
                     EntryBody::Envelope(_, envelope) => !self.forged.contains(&envelope.id()),
-                    EntryBody::Invitation(_) | EntryBody::Undelivered(_) => true,
+                    EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => true,
                 });
                 true
             }

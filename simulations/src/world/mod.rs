@@ -460,7 +460,7 @@ impl World {
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {
-                relay.link_up(now, link, LinkPeer::Node { transport, exporter });
+                relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into() });
             }
             (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
             (Some(Process::Node(node, _)), Err(transport)) => {

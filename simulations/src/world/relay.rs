@@ -10,7 +10,7 @@ use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::store::KvStore;
-use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError};
+use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError, WakeOrder};
 
 use super::Event;
 use super::clock::Clock;
@@ -84,6 +84,8 @@ struct Board {
     effects: Vec<Effect>,
     /// Links that refused a frame: the relay waits to hear of room.
     refused: BTreeSet<LinkId>,
+    /// Wake-ups handed to push services.
+    woken: u64,
 }
 
 /// The links of one life of a relay.
@@ -99,7 +101,7 @@ impl SimLinks {
 impl Links for SimLinks {
     fn send(&self, link: LinkId, frame: Arc<Frame>) -> Result<(), SendError> {
         let mut board = self.board();
-        let Board { now, lines, effects, refused } = &mut *board;
+        let Board { now, lines, effects, refused, .. } = &mut *board;
         let line = lines.get_mut(&link).ok_or(SendError::Gone)?;
         while line.departures.front().is_some_and(|departs| departs <= now) {
             line.departures.pop_front();
@@ -145,6 +147,11 @@ impl Ports for SimPorts {
 
     fn chance(&self, buffer: &mut [u8]) {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).chance().fill(buffer);
+    }
+
+    fn wake(&self, _: WakeOrder) {
+        // No push service in this world yet: what waits is in the log.
+        self.links.board().woken += 1;
     }
 }
 

@@ -64,7 +64,7 @@ error: 1 mistake in relay.toml
 fn all_mistakes_are_told_at_once() {
     let source = r#"[relay]
 domain = "A.Example"
-registration = "invite"
+registration = "friends"
 
 [listen]
 public = ["127.0.0.1:4433", "localhost:4433", "127.0.0.1:4433"]
@@ -85,9 +85,9 @@ cache = "64MB"
 
 relay.toml:3:16
   |
-3 | registration = "invite"
-  |                ^^^^^^^^
-  = unknown variant `invite`, expected `open` or `closed`
+3 | registration = "friends"
+  |                ^^^^^^^^^
+  = unknown variant `friends`, expected one of `open`, `invite`, `closed`
 
 relay.toml:6:29
   |

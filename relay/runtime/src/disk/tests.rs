@@ -5,7 +5,9 @@ use std::sync::{Condvar, Mutex};
 
 use tempfile::TempDir;
 use whimbrel_protocol::id::{AccountId, LogHash};
+use whimbrel_protocol::time::Wall;
 use whimbrel_relay::store::command::Register;
+use whimbrel_relay::store::command::people::Entrance;
 use whimbrel_relay::store::contract::{self, Fixture, wait};
 use whimbrel_relay::store::{KvStore, LogId, Store};
 use whimbrel_storage::{Batch, MemoryEngine, MemoryKv, Order, Row};
@@ -135,6 +137,8 @@ fn register(person: u8, name: &str) -> Command {
         head: (1, LogHash::from_bytes([person; 32])),
         devices: Vec::new(),
         inbox: LogId::from_bytes([person; 16]),
+        entrance: Entrance::Open,
+        at: Wall::default(),
     })
 }
 

@@ -151,6 +151,7 @@ impl Person {
             log: self.log.bytes(),
             device: self.id(),
             proof: link::prove(&self.device, &link.exporter),
+            invite: None,
         }
         .into()
     }

@@ -1,17 +1,18 @@
-//! Accounts: names, KeyPackages, consent, invites and peers' pins, as rows.
+//! Accounts: names, KeyPackages, invites and peers' pins, as rows.
 //! Owns: the conditions of the commands about them.
 //! Limits: `limits::KEY_PACKAGES_MAX`, `limits::INVITES_MAX`, `limits::PEERS_BY_LINK_MAX`,
 //! `limits::PEERS_PER_ACCOUNT_MAX`. Rules: docs/protocol/user.md, federation.md.
 
-use whimbrel_protocol::id::{AccountId, DeviceId, Domain};
+use whimbrel_protocol::id::{AccountId, DeviceId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
+use super::friends::consents;
 use super::rows::{self, CursorRow, Home, InviteRow, LogRow, Member, OwnerRow, StockRow, space};
-use super::{Decided, Fault};
+use super::{Decided, Fault, friends, own};
 use crate::store::command::{ClaimKeyPackages, GiveConsent, NewInvite, PinPeer, Register, StockKeyPackages};
 use crate::store::{Account, Conflict, Epochs, Outcome, Pin, PinnedBy};
 use whimbrel_protocol::id::Sequence;
@@ -28,6 +29,10 @@ pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
         let same = known.name == register.name && (known.log_seq, known.log_hash) == register.head;
         return if same { Ok(Outcome::Done) } else { Err(Conflict::AccountExists.into()) };
     }
+    if rows.get(&rows::of_account(space::PURGE, register.account))?.is_some() {
+        return Err(Conflict::AccountExists.into());
+    }
+    own::enter(rows, register.entrance, register.at)?;
     let account = Account {
         name: register.name.clone(),
         log_seq: register.head.0,
@@ -78,10 +83,13 @@ pub(super) fn stock(rows: &mut Overlay<'_>, stock: &StockKeyPackages) -> Decided
 pub(super) fn claim(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Decided {
     let account = known_account(rows, claim.owner)?.ok_or(Conflict::NoConsent)?;
     if !consents(rows, claim.owner, claim.requester, &claim.requester_domain)? {
+        if friends::blocks(rows, claim.owner, claim.requester)? {
+            return Err(Conflict::NoConsent.into());
+        }
         use_invite(rows, claim)?;
-        rows::put(rows, rows::consent(claim.owner, claim.requester), &claim.requester_domain);
+        friends::make(rows, claim.owner, claim.requester, &claim.requester_domain, claim.at)?;
         if claim.requester_domain == claim.local {
-            rows::put(rows, rows::consent(claim.requester, claim.owner), &claim.local);
+            friends::make(rows, claim.requester, claim.owner, &claim.local, claim.at)?;
         }
     }
     let mut packages = Vec::with_capacity(account.devices.len());
@@ -134,7 +142,7 @@ fn take_package(rows: &mut Overlay<'_>, device: DeviceId) -> Result<(Option<Vec<
 
 pub(super) fn give_consent(rows: &mut Overlay<'_>, give: &GiveConsent) -> Decided {
     known_account(rows, give.owner)?.ok_or(Conflict::NotFound)?;
-    rows::put(rows, rows::consent(give.owner, give.other), &give.domain);
+    friends::make(rows, give.owner, give.other, &give.domain, give.at)?;
     Ok(Outcome::Done)
 }
 
@@ -221,15 +229,4 @@ pub(super) fn known_account(reads: &dyn Reads, account: AccountId) -> Result<Opt
 
 pub(super) fn owner_row(reads: &dyn Reads, owner: AccountId) -> Result<OwnerRow, StorageError> {
     Ok(rows::get(reads, &rows::of_account(space::OWNER, owner))?.unwrap_or_default())
-}
-
-/// Whether `owner` lets this account, at its home, reach it. Nobody needs consent to reach themselves.
-pub(super) fn consents(
-    reads: &dyn Reads,
-    owner: AccountId,
-    other: AccountId,
-    domain: &Domain,
-) -> Result<bool, StorageError> {
-    let home: Option<Domain> = rows::get(reads, &rows::consent(owner, other))?;
-    Ok(home.as_ref() == Some(domain))
 }

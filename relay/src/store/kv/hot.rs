@@ -16,7 +16,7 @@ use super::rows::space;
 const LARGEST: usize = limits::HOT_BYTES_CACHED / 64;
 
 /// The spaces of rows that are read with every message.
-const SPACES: [u8; 3] = [space::THREAD, space::MEMBER, space::LOG];
+const SPACES: [u8; 4] = [space::THREAD, space::MEMBER, space::LOG, space::FRIEND];
 
 fn is_hot(key: &[u8]) -> bool {
     key.first().is_some_and(|space| SPACES.contains(space))

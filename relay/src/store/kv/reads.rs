@@ -162,7 +162,7 @@ pub fn thread_rows(
     places.truncate(limit);
     let join = |(place, row, log): (ListingPlace, OwnRow, LogRow)| {
         let unread = unread(reads, mailbox, row.log, &log)?;
-        Ok(ThreadRow { place, head: log.head, unread, tag: row.tag })
+        Ok(ThreadRow { place, head: log.head, unread, tag: row.tag, settings: row.settings })
     };
     let rows = places.into_iter().map(join).collect::<Result<_, StorageError>>()?;
     Ok(Listing { rows, more })
@@ -180,6 +180,34 @@ fn unread(reads: &dyn Reads, mailbox: MailboxId, id: LogId, log: &LogRow) -> Res
         _ => log.trimmed_total.messages,
     };
     Ok(log.total.messages.saturating_sub(seen))
+}
+
+/// Of the logs after one of them, those whose oldest entry was written before a time; and the last one looked at, if
+/// there are more.
+///
+/// # Errors
+/// See [`account`].
+pub fn stale_logs(
+    reads: &dyn Reads,
+    before: Wall,
+    after: Option<LogId>,
+    limit: usize,
+) -> Result<(Vec<LogId>, Option<LogId>), StorageError> {
+    let prefix = [space::LOG];
+    let from = after.map_or_else(|| prefix.to_vec(), |log| rows::after(&rows::log(log)));
+    let (mut stale, mut last) = (Vec::new(), None);
+    let found = reads.scan(&from, &rows::end(&prefix), Order::Ascending, limit)?;
+    let more = found.len() == limit;
+    for (key, value) in found {
+        let id = LogId::from_bytes(rows::rest(&key, prefix.len())?);
+        last = Some(id);
+        let log: LogRow = rows::read(&key, &value)?;
+        let oldest = rows::of_log(space::ENTRY, id, log.trimmed.next());
+        if log.entries() > 0 && rows::get::<EntryRow>(reads, &oldest)?.is_some_and(|entry| entry.at < before) {
+            stale.push(id);
+        }
+    }
+    Ok((stale, last.filter(|_| more)))
 }
 
 /// An owner's thread by participants tag.
@@ -231,7 +259,7 @@ fn entry(reads: &dyn Reads, log: LogId, sequence: Sequence) -> Result<Option<For
     let row: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, log, sequence))?;
     Ok(match row.map(|row| row.body) {
         Some(EntryBody::Envelope(author, envelope)) => Some(ForwardBody::Envelope(author, envelope)),
-        Some(EntryBody::Invitation(_) | EntryBody::Undelivered(_)) | None => None,
+        Some(EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_)) | None => None,
     })
 }
 

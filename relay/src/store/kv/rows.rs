@@ -6,11 +6,15 @@
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
+use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::signed::Signed;
+use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
 
 use crate::store::{Epochs, LogId, MailboxId};
@@ -30,7 +34,7 @@ pub(super) mod space {
     pub(crate) const PACKAGE: u8 = 6;
     /// device -> the last-resort KeyPackage.
     pub(crate) const LAST_RESORT: u8 = 7;
-    /// owner, other -> the other's home domain.
+    /// owner, other -> the other's home domain. Of version 1; now [`FRIEND`].
     pub(crate) const CONSENT: u8 = 8;
     /// owner, token hash -> [`super::InviteRow`].
     pub(crate) const INVITE: u8 = 9;
@@ -60,6 +64,16 @@ pub(super) mod space {
     pub(crate) const PIN: u8 = 21;
     /// One row: how many peers are pinned by people's links.
     pub(crate) const LINKED: u8 = 22;
+    /// owner, other -> [`super::FriendRow`].
+    pub(crate) const FRIEND: u8 = 23;
+    /// account -> [`super::ProfileRow`].
+    pub(crate) const PROFILE: u8 = 24;
+    /// token hash -> [`super::InviteRow`]: who may register.
+    pub(crate) const REGISTRATION: u8 = 25;
+    /// device -> [`super::WakeRow`].
+    pub(crate) const WAKE: u8 = 26;
+    /// account -> [`crate::store::Account`]: deleted, with rows left.
+    pub(crate) const PURGE: u8 = 27;
 }
 
 /// Counts of what an account owns.
@@ -73,6 +87,77 @@ pub(super) struct OwnerRow {
     /// Peers pinned on the account's word.
     #[n(2)]
     pub(super) peers: u32,
+    /// Rows of the account's list.
+    #[n(3)]
+    #[cbor(default)]
+    pub(super) friends: u32,
+    /// Of those, requests to the account.
+    #[n(4)]
+    #[cbor(default)]
+    pub(super) asking: u32,
+    /// The last day on which the account made requests, and how many.
+    #[n(5)]
+    #[cbor(default)]
+    pub(super) asked: (u64, u32),
+    /// The account is not shown to be there.
+    #[n(6)]
+    #[cbor(default)]
+    pub(super) hidden: bool,
+}
+
+/// How an owner stands with another account.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct FriendRow {
+    #[n(0)]
+    pub(super) domain: Domain,
+    #[n(1)]
+    pub(super) standing: Standing,
+    /// Whether the other may see when the owner is there.
+    #[n(2)]
+    pub(super) sees: bool,
+    #[n(3)]
+    pub(super) since: Wall,
+    /// While the other asks: its request.
+    #[n(4)]
+    pub(super) word: Option<Signed>,
+}
+
+impl FriendRow {
+    pub(super) const fn new(domain: Domain, standing: Standing, since: Wall) -> Self {
+        Self { domain, standing, sees: true, since, word: None }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct ProfileRow {
+    #[n(0)]
+    pub(super) revision: u64,
+    #[n(1)]
+    pub(super) card: Signed,
+}
+
+/// Where a device is woken, and where it asked to be.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct WakeRow {
+    #[n(0)]
+    pub(super) live: Option<WakeEndpoint>,
+    #[n(1)]
+    pub(super) asked: Option<Challenge>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Challenge {
+    #[n(0)]
+    pub(super) endpoint: WakeEndpoint,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(super) code: [u8; 16],
+    #[n(2)]
+    pub(super) at: Wall,
 }
 
 /// Which numbers of one-time KeyPackages are there: `first <= number < next`.
@@ -124,6 +209,10 @@ pub(super) struct ThreadMeta {
     /// The other relays with participants, ascending.
     #[n(4)]
     pub(super) others: Vec<Domain>,
+    /// Between two: those who live here. Whoever writes needs the other's consent.
+    #[n(5)]
+    #[cbor(default)]
+    pub(super) gate: Vec<AccountId>,
 }
 
 /// A log's head and trim point. What is held is a subtraction of the two.
@@ -180,6 +269,10 @@ pub(super) struct EntryRow {
     pub(super) total: Total,
     #[n(1)]
     pub(super) body: EntryBody,
+    /// When it was written.
+    #[n(2)]
+    #[cbor(default)]
+    pub(super) at: Wall,
 }
 
 /// A device with a leaf, or a reader of an inbox.
@@ -212,7 +305,7 @@ pub(super) struct CursorRow {
 }
 
 /// The owner's own view of a thread.
-#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[derive(Clone, Debug, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct OwnRow {
     #[n(0)]
@@ -222,6 +315,8 @@ pub(super) struct OwnRow {
     pub(super) touched: Wall,
     #[n(2)]
     pub(super) log: LogId,
+    #[n(3)]
+    pub(super) settings: Option<ThreadSettings>,
 }
 
 fn key(space: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -247,8 +342,12 @@ pub(super) fn package(device: DeviceId, number: u64) -> Vec<u8> {
     key(space::PACKAGE, &[device.account.as_bytes(), &device.index.get().to_be_bytes(), &number.to_be_bytes()])
 }
 
-pub(super) fn consent(owner: AccountId, other: AccountId) -> Vec<u8> {
-    key(space::CONSENT, &[owner.as_bytes(), other.as_bytes()])
+pub(super) fn friend(owner: AccountId, other: AccountId) -> Vec<u8> {
+    key(space::FRIEND, &[owner.as_bytes(), other.as_bytes()])
+}
+
+pub(super) fn registration(token: TokenHash) -> Vec<u8> {
+    key(space::REGISTRATION, &[token.as_bytes()])
 }
 
 pub(super) fn invite(owner: AccountId, token: TokenHash) -> Vec<u8> {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use whimbrel_protocol::canonical;
+use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::id::{DeviceId, Domain, EnvelopeId, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
@@ -15,7 +16,8 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads};
 
-use super::accounts::{consents, known_account, owner_row};
+use super::accounts::{known_account, owner_row};
+use super::friends::{self, consents};
 use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
 use super::{Decided, Fault, Recent, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
@@ -47,6 +49,10 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         fingerprint: open.fingerprint,
         people: u32::try_from(opening.participants.len()).unwrap_or(u32::MAX),
         others: others.into_iter().collect(),
+        gate: match opening.participants.len() {
+            2 => locals.iter().map(|(local, _)| local.account).collect(),
+            _ => Vec::new(),
+        },
     };
     rows::put(rows, thread_key, &meta);
     rows::put(rows, rows::log(open.log), &LogRow::new(LogRef::Thread(opening.thread), open.at));
@@ -131,7 +137,7 @@ fn conditions<'o>(reads: &dyn Reads, open: &'o OpenThread) -> Result<Vec<(&'o Pa
 
 fn own_row(rows: &mut Overlay<'_>, open: &OpenThread, participant: &Participant, creator: bool) -> Result<(), Fault> {
     let tag = open.tag.filter(|_| creator);
-    let row = OwnRow { tag, touched: open.at, log: open.log };
+    let row = OwnRow { tag, touched: open.at, log: open.log, settings: None };
     rows::put(rows, rows::row(participant.account, open.opening.thread), &row);
     if let Some(tag) = tag {
         rows::put(rows, rows::tag(participant.account, tag), &open.opening.thread);
@@ -179,6 +185,12 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     }
     if envelope.epoch != thread.epoch || !member.epochs.contain(envelope.epoch) {
         return Err(Conflict::StaleEpoch.into());
+    }
+    for reader in thread.gate.iter().filter(|reader| **reader != append.author.account) {
+        let row = friends::row(rows, *reader, append.author.account)?;
+        if !row.is_some_and(|row| row.standing == Standing::Friends) {
+            return Err(Conflict::NoConsent.into());
+        }
     }
     let log_key = rows::log(thread.log);
     let mut log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
@@ -238,6 +250,7 @@ fn size(body: &EntryBody) -> u64 {
         EntryBody::Envelope(_, envelope) => envelope.body.len(),
         EntryBody::Invitation(invitation) => invitation.participants.len() * 64,
         EntryBody::Undelivered(undelivered) => undelivered.envelopes.len() * EnvelopeId::LEN,
+        EntryBody::Friendship(word) => word.len(),
     };
     (bytes + ROWS) as u64
 }
@@ -245,13 +258,13 @@ fn size(body: &EntryBody) -> u64 {
 fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at: Wall) -> Sequence {
     let message = match &body {
         EntryBody::Envelope(_, envelope) => envelope.class == Class::Message,
-        EntryBody::Invitation(_) | EntryBody::Undelivered(_) => false,
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => false,
     };
     log.head = log.head.next();
     log.updated = log.updated.max(at);
     log.total =
         Total { bytes: log.total.bytes.saturating_add(size(&body)), messages: log.total.messages + u64::from(message) };
-    rows::put(rows, rows::of_log(space::ENTRY, id, log.head), &EntryRow { total: log.total, body });
+    rows::put(rows, rows::of_log(space::ENTRY, id, log.head), &EntryRow { total: log.total, body, at });
     log.head
 }
 

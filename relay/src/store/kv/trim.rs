@@ -15,8 +15,9 @@ use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 use super::accounts::known_account;
 use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, space};
 use super::{Decided, Fault, threads};
+use crate::store::command::people::Expire;
 use crate::store::command::{CursorMove, Forwarded, LogBounds, Trim};
-use crate::store::{LogId, MailboxId, OutboundKey, Outcome};
+use crate::store::{Conflict, LogId, MailboxId, OutboundKey, Outcome};
 
 /// Members read at once: of a thread, at most a thousand.
 const MEMBERS_MAX: usize = limits::THREAD_DEVICES_MAX;
@@ -287,6 +288,56 @@ fn forget_tag(rows: &mut Overlay<'_>, peer: &Domain, notice: &Notice) -> Result<
         rows::put(rows, key, &row);
     }
     Ok(())
+}
+
+/// Drops what was written before a time, whoever still lacks it.
+pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
+    let Expire { log: id, before, local, at, bounds } = command;
+    let nothing = || Ok(Outcome::Expired { entries: 0, inboxes: Vec::new() });
+    let key = rows::log(*id);
+    let Some(log) = rows::get::<LogRow>(rows, &key)? else { return nothing() };
+    // What everybody has goes without a word.
+    let had = all_have(rows, *id, &log)?;
+    let first = log.trimmed.next();
+    let from = rows::of_log(space::ENTRY, *id, first);
+    let end = rows::after(&rows::of_log(space::ENTRY, *id, Sequence::new(u64::MAX)));
+    let (mut upto, mut notices) = (log.trimmed, Notices::default());
+    for (entry_key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+        let entry: EntryRow = rows::read(&entry_key, &value)?;
+        if entry.at >= *before {
+            break;
+        }
+        upto = rows::sequence_of(&entry_key)?;
+        if let (EntryBody::Envelope(author, envelope), true) = (&entry.body, upto > had) {
+            let (thread, envelope) = (envelope.thread, Some(envelope.id()));
+            let lost = Lost { author: *author, thread, envelope, only_there: None };
+            notices.add(local, RefusalCode::Expired, OutboundKey { log: *id, sequence: upto }, lost);
+        }
+    }
+    if upto == log.trimmed {
+        return nothing();
+    }
+    let mut inboxes = Vec::new();
+    for notice in notices.0 {
+        match notify_author(rows, notice.author.account, &notice.body, *bounds, *at)? {
+            Told::NoRoom => return Err(Conflict::Full.into()),
+            Told::In(inbox) => inboxes.push(inbox),
+            Told::Nobody => {}
+        }
+    }
+    for peer in peers_of(rows, &log)? {
+        let from = rows::outbound(&peer, *id, first);
+        let end = rows::after(&rows::outbound(&peer, *id, upto));
+        for (row_key, _) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+            drop_outbound(rows, &peer, OutboundKey { log: *id, sequence: rows::sequence_of(&row_key)? })?;
+        }
+    }
+    // A notice may have grown this very log, if it is the author's inbox.
+    let entries = upto.get() - log.trimmed.get();
+    let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "a log is missing"))?;
+    drop_upto(rows, *id, &mut log, upto)?;
+    rows::put(rows, key, &log);
+    Ok(Outcome::Expired { entries, inboxes })
 }
 
 /// Drops the oldest entries of a log to make room; a local author is told of each that a peer still waited for. Gives

@@ -192,7 +192,7 @@ impl Round {
 pub(crate) fn upto_number(push: &Push) -> Option<u64> {
     push.entries.last().and_then(|entry| match &entry.body {
         whimbrel_protocol::push::EntryBody::Envelope(_, envelope) => crowd::number_of(envelope),
-        whimbrel_protocol::push::EntryBody::Invitation(_) | whimbrel_protocol::push::EntryBody::Undelivered(_) => None,
+        _ => None,
     })
 }
 

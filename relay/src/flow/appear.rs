@@ -1,0 +1,54 @@
+//! Appear: a device is there, is heard, and leaves; and whoever may see it is told.
+//! The trip: presence (the account's list, then its statuses), federation for friends elsewhere.
+//! Rules: docs/protocol/presence.md.
+
+use std::sync::Arc;
+
+use whimbrel_protocol::id::{Domain, LinkId};
+use whimbrel_protocol::presence::PeerPresence;
+use whimbrel_protocol::time::Now;
+
+use crate::admission::Admission;
+use crate::ports::{Links, Ports};
+use crate::rooms::Rooms;
+
+/// A device was admitted: its owner's list is read, and it is shown to be there.
+pub(crate) async fn appear<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission) {
+    if let Err(error) = rooms.presence.appear(rooms.store(), now.monotonic, link, from.device.account).await {
+        tracing::error!(%error, "a list could not be read: its owner is not shown to be there");
+    }
+    if !rooms.reception.lives(link) {
+        rooms.presence.leave(link, false);
+    }
+}
+
+/// A device says goodbye: offline at once. Its link may stay for a moment.
+pub(crate) fn goodbye<P: Ports>(rooms: &Rooms<P>, link: LinkId) {
+    rooms.presence.leave(link, true);
+}
+
+/// A link to a peer stands: it is told of everybody its users may see.
+pub(crate) async fn peer_up<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain) {
+    rooms.presence.peer_up(peer);
+    tell(rooms, now);
+}
+
+/// Peers are told what is due.
+pub(crate) fn tell<P: Ports>(rooms: &Rooms<P>, now: Now) {
+    for peer in rooms.presence.due(now.monotonic) {
+        // Where no link stands, one that does will bring everything.
+        let Some(link) = rooms.federation.line_to(rooms.links(), &peer) else { continue };
+        for words in rooms.presence.for_peer(&peer) {
+            if rooms.links().send(link, Arc::new(words.into())).is_err() {
+                // Its queue is full: from the beginning, with the next.
+                rooms.presence.peer_up(&peer);
+                break;
+            }
+        }
+    }
+}
+
+/// A peer tells of its users.
+pub(crate) fn told<P: Ports>(rooms: &Rooms<P>, peer: &Domain, words: PeerPresence) {
+    rooms.presence.told(peer, words);
+}

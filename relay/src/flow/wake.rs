@@ -1,0 +1,37 @@
+//! Wake: whoever is away and can be woken is, when something was written for it.
+//! The trip: wake (who, and when last), the store (where), the port.
+//! Rules: docs/protocol/wake.md.
+
+use whimbrel_protocol::id::DeviceId;
+use whimbrel_protocol::time::Now;
+
+use crate::ports::{Ports, WakeOrder, WakeWord};
+use crate::rooms::Rooms;
+use crate::store::{LogId, Store};
+
+/// Something that is worth waking for was written to a log.
+pub(crate) async fn nudge<P: Ports>(rooms: &Rooms<P>, now: Now, log: LogId) {
+    let is_here = |mailbox| rooms.push.link_of(mailbox).is_some();
+    match rooms.wakes.nudge(rooms.store(), (now.monotonic, now.wall), log, is_here).await {
+        Ok(devices) => send(rooms, devices).await,
+        Err(error) => tracing::error!(%error, "who is to be woken could not be read"),
+    }
+}
+
+/// Those whose time has come.
+pub(crate) async fn timeout<P: Ports>(rooms: &Rooms<P>, now: Now) {
+    send(rooms, rooms.wakes.due(now.monotonic)).await;
+}
+
+async fn send<P: Ports>(rooms: &Rooms<P>, devices: Vec<DeviceId>) {
+    for device in devices {
+        match rooms.store().wake(device).await {
+            Ok(wake) => {
+                if let Some(endpoint) = wake.live {
+                    rooms.ports.wake(WakeOrder { device, endpoint, word: WakeWord::Something });
+                }
+            }
+            Err(error) => tracing::error!(%error, "where a device is woken could not be read"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Rates: token buckets, one for each account, source address and peer, and for each pair that claims.
+//! Owns: what is left in them, and how many there are. Never: counts what a command bounds.
+//! Limits: `limits::RATE_BUCKETS_MAX`. Rules: docs/protocol/reception.md, "Rates".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::id::{AccountId, Domain};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Monotonic;
+
+use crate::refusal::Refusal;
+
+/// So many at once, and so many a minute after that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Tokens that come back in a minute; zero: no bound.
+    pub per_minute: u32,
+    /// Tokens there are at most.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No bound.
+    pub const UNBOUNDED: Self = Self { per_minute: 0, burst: 0 };
+
+    /// A rate.
+    pub const fn new(per_minute: u32, burst: u32) -> Self {
+        Self { per_minute, burst }
+    }
+}
+
+/// How much of what one may ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rates {
+    /// Envelopes an account hands in.
+    pub messages: Rate,
+    /// Other requests of an account.
+    pub requests: Rate,
+    /// Links and registrations from one source address.
+    pub arrivals: Rate,
+    /// Envelopes and openings a peer forwards.
+    pub peer_items: Rate,
+    /// Requests of a peer.
+    pub peer_requests: Rate,
+    /// Friend requests of a peer.
+    pub peer_friend_requests: Rate,
+    /// KeyPackages one account claims of another.
+    pub claims: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            messages: Rate::new(1_200, 1_000),
+            requests: Rate::new(600, 600),
+            arrivals: Rate::new(600, 1_200),
+            peer_items: Rate::new(120_000, 60_000),
+            peer_requests: Rate::new(6_000, 3_000),
+            peer_friend_requests: Rate::new(17, 1_000),
+            claims: Rate::new(1, 10),
+        }
+    }
+}
+
+impl Rates {
+    /// No bound anywhere.
+    pub const UNBOUNDED: Self = Self {
+        messages: Rate::UNBOUNDED,
+        requests: Rate::UNBOUNDED,
+        arrivals: Rate::UNBOUNDED,
+        peer_items: Rate::UNBOUNDED,
+        peer_requests: Rate::UNBOUNDED,
+        peer_friend_requests: Rate::UNBOUNDED,
+        claims: Rate::UNBOUNDED,
+    };
+}
+
+/// Whose bucket.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Whose {
+    Messages(AccountId),
+    Requests(AccountId),
+    Arrivals(u64),
+    PeerItems(Domain),
+    PeerRequests(Domain),
+    PeerFriendRequests(Domain),
+    Claims(AccountId, AccountId),
+}
+
+/// Tokens in thousandths of a thousandth, so that no division is lost.
+const ONE: u64 = 60_000;
+
+#[derive(Debug)]
+struct Bucket {
+    /// In parts: a token is [`ONE`] of them, and `per_minute` come back in a millisecond.
+    parts: u64,
+    filled: Monotonic,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buckets: BTreeMap<Whose, Bucket>,
+    /// By when each was last looked at: the one that rested longest goes first, and is full most likely.
+    rested: BTreeSet<(Monotonic, Whose)>,
+}
+
+/// The buckets of one relay.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    rates: Rates,
+    state: Mutex<State>,
+}
+
+impl Limiter {
+    pub(crate) fn new(rates: Rates) -> Self {
+        Self { rates, state: Mutex::default() }
+    }
+
+    pub(crate) fn message(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
+        self.take(now, Whose::Messages(account), self.rates.messages, 1)
+    }
+
+    pub(crate) fn request(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
+        self.take(now, Whose::Requests(account), self.rates.requests, 1)
+    }
+
+    /// `source`: a number for the address, or for the network it is in.
+    pub(crate) fn arrival(&self, now: Monotonic, source: u64) -> Result<(), Refusal> {
+        self.take(now, Whose::Arrivals(source), self.rates.arrivals, 1)
+    }
+
+    pub(crate) fn peer_items(&self, now: Monotonic, peer: &Domain, count: usize) -> Result<(), Refusal> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.take(now, Whose::PeerItems(peer.clone()), self.rates.peer_items, count)
+    }
+
+    pub(crate) fn peer_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
+        self.take(now, Whose::PeerRequests(peer.clone()), self.rates.peer_requests, 1)
+    }
+
+    pub(crate) fn peer_friend_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
+        self.take(now, Whose::PeerFriendRequests(peer.clone()), self.rates.peer_friend_requests, 1)
+    }
+
+    pub(crate) fn claim(&self, now: Monotonic, requester: AccountId, owner: AccountId) -> Result<(), Refusal> {
+        self.take(now, Whose::Claims(requester, owner), self.rates.claims, 1)
+    }
+
+    fn take(&self, now: Monotonic, whose: Whose, rate: Rate, count: u32) -> Result<(), Refusal> {
+        if rate.per_minute == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        let full = u64::from(rate.burst.max(count)) * ONE;
+        let bucket = state.buckets.entry(whose.clone()).or_insert(Bucket { parts: full, filled: now });
+        state.rested.remove(&(bucket.filled, whose.clone()));
+        let passed = u64::try_from(now.since(bucket.filled).as_millis()).unwrap_or(u64::MAX);
+        bucket.parts = bucket.parts.saturating_add(passed.saturating_mul(rate.per_minute.into())).min(full);
+        // Whole milliseconds only: what is left of one counts with the next.
+        bucket.filled = bucket.filled.plus(Duration::from_millis(passed));
+        let cost = u64::from(count) * ONE;
+        let missing = cost.saturating_sub(bucket.parts);
+        if missing == 0 {
+            bucket.parts -= cost;
+        }
+        state.rested.insert((bucket.filled, whose));
+        while state.buckets.len() > limits::RATE_BUCKETS_MAX {
+            let Some((_, oldest)) = state.rested.pop_first() else { break };
+            state.buckets.remove(&oldest);
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        let wait = Duration::from_millis(missing.div_ceil(rate.per_minute.into()).max(1));
+        Err(Refusal::later(RefusalCode::TooFast, wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_start(Duration::from_millis(millis))
+    }
+
+    fn account(n: u8) -> AccountId {
+        AccountId::from_bytes([n; 32])
+    }
+
+    fn limiter(rate: Rate) -> Limiter {
+        Limiter::new(Rates { messages: rate, ..Rates::UNBOUNDED })
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_as_many_as_come_back() {
+        let limiter = limiter(Rate::new(60, 3));
+        let take = |millis| limiter.message(at(millis), account(1)).map_err(|refusal| refusal.retry_after_ms());
+        assert_eq!([take(0), take(0), take(0)], [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(take(0), Err(Some(1_000)));
+        assert_eq!(take(400), Err(Some(600)), "asking in between costs nothing");
+        assert_eq!((take(1_000), take(1_000)), (Ok(()), Err(Some(1_000))));
+        assert_eq!(
+            [take(60_000), take(60_000), take(60_000), take(60_000)].iter().filter(|taken| taken.is_ok()).count(),
+            3
+        );
+    }
+
+    #[test]
+    fn one_account_takes_nothing_of_anothers_share() {
+        let limiter = limiter(Rate::new(60, 1));
+        assert!(limiter.message(at(0), account(1)).is_ok() && limiter.message(at(0), account(1)).is_err());
+        assert!(limiter.message(at(0), account(2)).is_ok());
+        assert!(limiter.request(at(0), account(1)).is_ok(), "another bucket, and without a bound");
+    }
+
+    #[test]
+    fn the_waiting_time_named_is_enough_at_any_rate() {
+        for per_minute in [1, 7, 59, 1_200, 120_000] {
+            let limiter = limiter(Rate::new(per_minute, 1));
+            let mut now = 0;
+            for _ in 0..20 {
+                if let Err(refusal) = limiter.message(at(now), account(1)) {
+                    let wait = refusal.retry_after_ms().unwrap_or(0);
+                    assert!(wait > 0);
+                    now += u64::from(wait);
+                    assert!(limiter.message(at(now), account(1)).is_ok(), "{per_minute}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_are_bounded_and_the_one_that_rested_longest_goes() {
+        let limiter = limiter(Rate::new(1, 1));
+        for n in 0..limits::RATE_BUCKETS_MAX as u64 + 10 {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            assert!(limiter.message(at(n), AccountId::from_bytes(id)).is_ok());
+        }
+        let state = limiter.state.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!((state.buckets.len(), state.rested.len()), (limits::RATE_BUCKETS_MAX, limits::RATE_BUCKETS_MAX));
+        assert!(!state.buckets.contains_key(&Whose::Messages(AccountId::from_bytes([0; 32]))));
+    }
+}

@@ -1,0 +1,141 @@
+//! Sweep: what goes in the course of time: entries that waited too long, rows of deleted accounts.
+//! Owns: when the next look is due, and where it stands. Never: drops anything itself; commands do.
+//! Limits: `limits::SWEEP_EVERY`, `limits::SWEEP_LOGS`, `limits::HOLD_AGE_MAX`. Rules: docs/protocol/hold.md.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use whimbrel_protocol::id::Domain;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
+
+use crate::store::command::LogBounds;
+use crate::store::command::people::Expire;
+use crate::store::{Command, LogId, Outcome, Store, StoreError};
+
+/// Accounts looked at once.
+const PURGES: usize = 4;
+
+#[derive(Debug, Default)]
+struct State {
+    due: Option<Monotonic>,
+    place: Option<LogId>,
+    running: bool,
+    /// By how much the wall clock was ahead of the other when last looked at, and since when it has been.
+    agree: Option<(u64, Monotonic)>,
+}
+
+impl State {
+    /// Whether the wall clock has gone like the other for long enough to let entries go by it: one that jumps, by a year
+    /// or a day, must not empty a relay.
+    fn is_sure(&mut self, now: Now) -> bool {
+        let ahead = now.wall.as_millis().wrapping_sub(millis(now.monotonic.since_start()));
+        let tolerated = millis(limits::CLOCK_AHEAD_MAX);
+        match self.agree {
+            Some((before, since)) if ahead.abs_diff(before) <= tolerated => {
+                now.monotonic.since(since) >= limits::SWEEP_CLOCK_SURE
+            }
+            _ => {
+                self.agree = Some((ahead, now.monotonic));
+                false
+            }
+        }
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What looks for it.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
+    state: Mutex<State>,
+}
+
+impl Sweeper {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The relay was opened.
+    pub(crate) fn begin(&self, now: Monotonic) {
+        self.state().due = Some(now.plus(limits::SWEEP_EVERY));
+    }
+
+    /// There is an account to purge.
+    pub(crate) fn purge_now(&self, now: Monotonic) {
+        self.state().due = Some(now);
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Monotonic> {
+        let state = self.state();
+        state.due.filter(|_| !state.running)
+    }
+
+    /// Does what is due. Gives the inboxes that got a notice.
+    pub(crate) async fn timeout(
+        &self,
+        store: &impl Store,
+        now: Now,
+        (local, bounds): (&Domain, LogBounds),
+    ) -> Result<Vec<LogId>, StoreError> {
+        let place = {
+            let mut state = self.state();
+            if state.running || state.due.is_none_or(|due| due > now.monotonic) {
+                return Ok(Vec::new());
+            }
+            state.running = true;
+            (state.place, state.is_sure(now))
+        };
+        let swept = sweep(store, now.wall, place, (local, bounds)).await;
+        let mut state = self.state();
+        state.running = false;
+        state.due = Some(now.monotonic.plus(limits::SWEEP_EVERY));
+        let Swept { inboxes, place, more } = swept?;
+        state.place = place;
+        if more {
+            state.due = Some(now.monotonic);
+        }
+        Ok(inboxes)
+    }
+}
+
+struct Swept {
+    inboxes: Vec<LogId>,
+    place: Option<LogId>,
+    more: bool,
+}
+
+async fn sweep(
+    store: &impl Store,
+    at: Wall,
+    (place, sure): (Option<LogId>, bool),
+    (local, bounds): (&Domain, LogBounds),
+) -> Result<Swept, StoreError> {
+    let mut more = false;
+    let purge: Vec<_> = store.to_purge(PURGES).await?.into_iter().map(Command::Purge).collect();
+    if !purge.is_empty() {
+        let purged = store.commit_all(purge).await?;
+        more = purged.iter().any(|outcome| matches!(outcome, Ok(Outcome::Purged { more: true })));
+    }
+    if !sure {
+        return Ok(Swept { inboxes: Vec::new(), place, more });
+    }
+    let before = Wall::from_millis(at.as_millis().saturating_sub(millis(limits::HOLD_AGE_MAX)));
+    let (stale, place) = store.stale_logs(before, place, limits::SWEEP_LOGS).await?;
+    let expire = |log| Command::Expire(Expire { log, before, local: local.clone(), at, bounds });
+    let mut inboxes = Vec::new();
+    if !stale.is_empty() {
+        for outcome in store.commit_all(stale.into_iter().map(expire).collect()).await? {
+            match outcome {
+                Ok(Outcome::Expired { entries, inboxes: told }) => {
+                    tracing::info!(entries, "entries nobody fetched in time are gone");
+                    inboxes.extend(told);
+                }
+                Ok(_) => {}
+                Err(conflict) => tracing::warn!(%conflict, "what waited too long stays for now"),
+            }
+        }
+    }
+    Ok(Swept { inboxes, place, more })
+}
