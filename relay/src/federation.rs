@@ -355,17 +355,21 @@ impl Federation {
         lost
     }
 
-    /// The link on which a peer is spoken to, if it stands; otherwise it is reached, and `greeted` follows.
-    pub(crate) fn line_to(&self, links: &impl Links, domain: &Domain) -> Option<LinkId> {
-        let mut state = self.state();
-        let peer = state.peers.get_mut(domain)?;
-        if let Reach::Up(link) = peer.reach {
-            return Some(link);
+    /// The link on which a peer is spoken to, if it stands.
+    pub(crate) fn line_to(&self, domain: &Domain) -> Option<LinkId> {
+        match self.state().peers.get(domain)?.reach {
+            Reach::Up(link) => Some(link),
+            _ => None,
         }
-        if peer.want() {
+    }
+
+    /// Reaches a peer, if nobody does yet; `greeted` follows.
+    pub(crate) fn reach(&self, links: &impl Links, domain: &Domain) {
+        if let Some(peer) = self.state().peers.get_mut(domain)
+            && peer.want()
+        {
             links.dial(peer.address.clone());
         }
-        None
     }
 
     // Requests passed on.

@@ -39,13 +39,20 @@ struct Group {
     waiting: Vec<(u64, Vec<Command>)>,
     answers: BTreeMap<u64, Answer>,
     next: u64,
+    /// Commands that were to be done so far.
+    commands: u64,
 }
 
 impl SlowDisk {
+    /// How many commands it was given.
+    fn commands(&self) -> u64 {
+        self.state.lock().unwrap().commands
+    }
+
     fn open(engine: &MemoryEngine) -> Self {
         let kv = Arc::new(Kv::open(engine.clone(), None).unwrap());
         let committer = Committer::new(Arc::clone(&kv));
-        let group = Group { committer, waiting: Vec::new(), answers: BTreeMap::new(), next: 0 };
+        let group = Group { committer, waiting: Vec::new(), answers: BTreeMap::new(), next: 0, commands: 0 };
         Self { kv, state: Arc::new(Mutex::new(group)) }
     }
 
@@ -69,6 +76,7 @@ impl Disk for SlowDisk {
         let ticket = {
             let mut group = self.state.lock().unwrap();
             group.next += 1;
+            group.commands += commands.len() as u64;
             let ticket = group.next;
             group.waiting.push((ticket, commands));
             ticket
@@ -489,8 +497,10 @@ impl World {
     // People.
 
     pub(crate) fn person(&mut self, name: &str) -> usize {
-        let at = self.devices.len() as u8;
-        let mut chance = Chance::from_seed(Seed::from_bytes([100 + at; 32]));
+        let at = self.devices.len();
+        let mut seed = [100; 32];
+        seed[..8].copy_from_slice(&at.to_be_bytes());
+        let mut chance = Chance::from_seed(Seed::from_bytes(seed));
         let identity = KeyPair::generate(&mut chance);
         let (key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
         let recovery = RecoveryPhrase::generate(&mut chance).recovery_hash();
@@ -500,7 +510,7 @@ impl World {
         log.add_device(&identity, first, key.public(), proof, "phone", Hlc::default()).unwrap();
         let (name, inbox) = (name.to_owned(), Vec::new());
         self.devices.push(Device { log, key, transport, name, link: None, slow: false, inbox });
-        usize::from(at)
+        at
     }
 
     /// A handshake is done; nothing is said yet.

@@ -100,6 +100,11 @@ impl Presence {
         self.table().peer_up(peer);
     }
 
+    /// Whether anybody is there whom a peer's users may see; if not, what was to be told of them is forgotten.
+    pub(crate) fn is_anybody_shown(&self, peer: &Domain) -> bool {
+        self.table().is_anybody_shown(peer)
+    }
+
     /// Peers that something is to be told, now that their time has come.
     pub(crate) fn due(&self, now: Monotonic) -> Vec<Domain> {
         self.table().due(now)

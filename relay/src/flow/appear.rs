@@ -36,8 +36,13 @@ pub(crate) async fn peer_up<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain)
 /// Peers are told what is due.
 pub(crate) fn tell<P: Ports>(rooms: &Rooms<P>, now: Now) {
     for peer in rooms.presence.due(now.monotonic) {
-        // Where no link stands, one that does will bring everything.
-        let Some(link) = rooms.federation.line_to(rooms.links(), &peer) else { continue };
+        let Some(link) = rooms.federation.line_to(&peer) else {
+            // It knows of nobody; for those who are there it is worth a link, which will bring everything.
+            if rooms.presence.is_anybody_shown(&peer) {
+                rooms.federation.reach(rooms.links(), &peer);
+            }
+            continue;
+        };
         for words in rooms.presence.for_peer(&peer) {
             if rooms.links().send(link, Arc::new(words.into())).is_err() {
                 // Its queue is full: from the beginning, with the next.

@@ -16,6 +16,7 @@ use super::*;
 use crate::config::Registration;
 
 mod federation;
+mod people;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 const LOG: LogRef = LogRef::Thread(THREAD);
@@ -557,6 +558,7 @@ fn a_peer_that_is_down_gets_everything_later() {
     // Nothing is left, so nothing keeps the link open or wakes the relay but its looks for what waited too long.
     world.leave(alice);
     world.leave(bob);
+    world.pass(limits::LINK_IDLE_MAX.saturating_mul(3));
     world.pass(limits::LINK_IDLE_MAX.saturating_mul(3));
     let sweep = world.relay(1).poll_timeout().unwrap();
     world.pass(sweep.since(world.now.monotonic));

@@ -334,6 +334,20 @@ impl Table {
         Vec::new()
     }
 
+    pub(super) fn is_anybody_shown(&mut self, domain: &Domain) -> bool {
+        let Some(peer) = self.peers.get_mut(domain) else { return false };
+        let own = &self.own;
+        let shown = |account: &AccountId| own.get(account).is_some_and(|own| own.shown && own.visible);
+        let any = peer.dirty.iter().any(shown);
+        // Without a link the peer lets go by itself of whom it was told.
+        peer.told.clear();
+        if !any {
+            peer.dirty.clear();
+            peer.fresh = false;
+        }
+        any
+    }
+
     pub(super) fn for_peer(&mut self, domain: &Domain) -> Vec<PeerPresence> {
         let Some(peer) = self.peers.get_mut(domain) else { return Vec::new() };
         let (dirty, fresh) = (std::mem::take(&mut peer.dirty), std::mem::take(&mut peer.fresh));

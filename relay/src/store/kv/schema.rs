@@ -95,3 +95,93 @@ pub const fn space_name(first: u8) -> &'static str {
         _ => "unknown",
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use minicbor::Encode;
+    use whimbrel_protocol::canonical;
+    use whimbrel_protocol::id::{DeviceId, DeviceIndex, Epoch, ThreadId};
+    use whimbrel_storage::{MemoryKv, OrderedKv, bring_up};
+
+    use super::super::rows::OwnerRow;
+    use super::*;
+    use crate::store::{Epochs, LogId, MailboxId};
+
+    /// A thread as version 1 wrote it.
+    #[derive(Encode)]
+    #[cbor(map)]
+    struct OldThread {
+        #[n(0)]
+        log: LogId,
+        #[n(1)]
+        epoch: Epoch,
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        fingerprint: [u8; 32],
+        #[n(3)]
+        people: u32,
+        #[n(4)]
+        others: Vec<Domain>,
+    }
+
+    /// Counts as version 1 wrote them.
+    #[derive(Encode)]
+    #[cbor(map)]
+    struct OldOwner {
+        #[n(0)]
+        threads: u32,
+        #[n(1)]
+        invites: u32,
+        #[n(2)]
+        peers: u32,
+    }
+
+    fn account(n: u16) -> AccountId {
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        AccountId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn a_store_of_version_1_is_brought_up_whole() {
+        let kv = MemoryKv::in_memory().unwrap();
+        let owner = account(0);
+        let (here, there): (Domain, Domain) = ("a.example".parse().unwrap(), "b.example".parse().unwrap());
+        let mut old = Batch::new();
+        let consents = 3 * PAGE as u16;
+        for n in 1..=consents {
+            let key = [&[space::CONSENT], owner.as_bytes().as_slice(), account(n).as_bytes()].concat();
+            old.put(key, canonical::encode(if n % 2 == 0 { &here } else { &there }));
+        }
+        let counts = OldOwner { threads: 4, invites: 3, peers: 2 };
+        old.put(rows::of_account(space::OWNER, owner), canonical::encode(&counts));
+        for (n, people) in [(1, 2), (2, 3)] {
+            let log = LogId::from_bytes([n; 16]);
+            let meta =
+                OldThread { log, epoch: Epoch::new(1), fingerprint: [n; 32], people, others: vec![there.clone()] };
+            old.put(rows::thread(ThreadId::from_bytes([n; 32])), canonical::encode(&meta));
+            let home = |n| if n == 0 { Home::Here(MailboxId::from_bytes([3; 16])) } else { Home::Peer(there.clone()) };
+            for n in 0..2 {
+                let id = DeviceId { account: account(n), index: DeviceIndex::FIRST };
+                let member = Member { epochs: Epochs::ALL, home: home(n) };
+                old.put(rows::member(log, id), canonical::encode(&member));
+            }
+        }
+        kv.apply(&old).unwrap();
+        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), 1);
+        assert_eq!(rows::scan(&kv, &[space::CONSENT], 9).unwrap(), []);
+        for (n, home) in [(1, &there), (2, &here), (consents, &here)] {
+            assert!(friends::consents(&kv, owner, account(n), home).unwrap(), "{n}");
+        }
+        assert!(!friends::consents(&kv, owner, account(1), &here).unwrap());
+        let counts: OwnerRow = rows::get(&kv, &rows::of_account(space::OWNER, owner)).unwrap().unwrap();
+        assert_eq!((counts.threads, counts.friends, counts.asking), (4, consents.into(), 0));
+        let gate = |n| {
+            let thread = rows::get::<ThreadMeta>(&kv, &rows::thread(ThreadId::from_bytes([n; 32]))).unwrap();
+            thread.unwrap().gate
+        };
+        assert_eq!((gate(1), gate(2)), (vec![owner], vec![]));
+        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), 2);
+    }
+}

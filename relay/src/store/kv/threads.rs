@@ -188,7 +188,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     }
     for reader in thread.gate.iter().filter(|reader| **reader != append.author.account) {
         let row = friends::row(rows, *reader, append.author.account)?;
-        if !row.is_some_and(|row| row.standing == Standing::Friends) {
+        if row.is_none_or(|row| row.standing != Standing::Friends) {
             return Err(Conflict::NoConsent.into());
         }
     }
