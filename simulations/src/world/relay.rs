@@ -447,7 +447,7 @@ impl RelayProcess {
                             line.taken -= 1;
                         }
                         for (frame, kept) in leave {
-                            let cargo = super::pack(frame).map(|cargo| Cargo { kept, ..cargo });
+                            let cargo = super::carry::pack(frame).map(|cargo| Cargo { kept, ..cargo });
                             let departs = cargo.and_then(|cargo| net.send(engine, link, no, cargo));
                             if let Some(line) = board.lines.get_mut(&link) {
                                 line.departures.extend(departs);
