@@ -127,6 +127,13 @@ impl Case {
             4 + draw.below(40),
             64 + draw.below(2_000),
         );
+        // In a third of the worlds people say more at once than an acknowledgement waits for.
+        if draw.below(3) == 0 {
+            let (tenths, least) = (5 + draw.below(16), 40 + draw.below(60));
+            let most = least + draw.below(120);
+            let share = tenths as f64 / 10.0;
+            let _infallible = writeln!(text, "burst = {{ share = \"{share} %\", texts = [{least}, {most}] }}");
+        }
         text
     }
 

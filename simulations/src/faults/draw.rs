@@ -121,6 +121,8 @@ impl Default for Profile {
 }
 
 const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+/// How long a node is watched for a frame that leaves too early, at most.
+const WATCH_MS: u64 = 600_000;
 
 /// Draws what goes wrong: a safety phase of the shape's duration under these faults; the world heals everything after
 /// it, and what follows is the liveness phase. The same seed, profile and shape give the same plan.
@@ -155,10 +157,12 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         let mut at = draw.stream.exponential(mean);
         while at < shape.duration {
             let kind = make(&mut draw);
+            // Nothing should leave a node too early, so whoever waits for it waits long.
+            let most = if leaves_a_node(&kind) { WATCH_MS } else { most };
             let lasts = draw.stream.between(Duration::from_millis(least), Duration::from_millis(most));
             let lasts = lasts.min(shape.duration.saturating_sub(at));
-            // The disk is slow meanwhile: what leaves too early does so while a sync takes its time.
-            if let Kind::Crash { target, point: Point::Left(_), .. } = &kind {
+            // A relay's disk is slow meanwhile: entries can leave too early only while a sync takes its time.
+            if let Kind::Crash { target: target @ Target::Relay(_), point: Point::Left(_), .. } = &kind {
                 let slow = Kind::SlowDisk { target: target.clone(), times: 20 + draw.stream.below(180) as u32 };
                 plan.faults.push(Fault { at, lasts, kind: slow });
             }
@@ -168,6 +172,11 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
     }
     plan.faults.sort_by_key(|fault| fault.at);
     plan
+}
+
+/// A crash at the moment that a node's frame has left before what it says is durable.
+const fn leaves_a_node(kind: &Kind) -> bool {
+    matches!(kind, Kind::Crash { target: Target::Node(_), point: Point::Left(_), .. })
 }
 
 struct Draw {
@@ -216,7 +225,8 @@ impl Draw {
         let point = match self.stream.below(4) {
             0 => Point::Now,
             1 => Point::Applied(n),
-            2 => Point::Left(n),
+            // Few frames leave a node so, and none that depends on what is not durable.
+            2 => Point::Left(n.div_ceil(3)),
             _ => Point::Synced(n),
         };
         Kind::Crash { target: Target::Node(self.node()), point, keep: self.keep() }
