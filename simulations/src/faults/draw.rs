@@ -121,6 +121,8 @@ impl Default for Profile {
 }
 
 const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+/// Bytes that are no frame end the link they come on: of more than a few frames, nothing else would ever come.
+const GARBLED: f64 = 0.1;
 /// How long a node is watched for a frame that leaves too early, at most.
 const WATCH_MS: u64 = 600_000;
 
@@ -326,9 +328,12 @@ impl Draw {
             RelayTrick::Corrupt,
             RelayTrick::AddDevice,
             RelayTrick::Impersonate,
+            RelayTrick::Misnumber,
+            RelayTrick::Garble,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(RelayTrick::Delay);
-        Kind::HostileRelay { relay: self.relay(), trick, share: 0.05 + 0.45 * self.stream.unit() }
+        let (relay, share) = (self.relay(), 0.05 + 0.45 * self.stream.unit());
+        Kind::HostileRelay { relay, trick, share: if trick == RelayTrick::Garble { GARBLED * share } else { share } }
     }
 
     fn hostile_member(&mut self) -> Kind {
@@ -338,9 +343,15 @@ impl Draw {
             MemberTrick::Corrupt,
             MemberTrick::Clocks,
             MemberTrick::Stranger,
+            MemberTrick::Garble,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
         let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());
-        Kind::HostileMember { node, trick, share: if trick == MemberTrick::Clocks { 1.0 } else { share } }
+        let share = match trick {
+            MemberTrick::Clocks => 1.0,
+            MemberTrick::Garble => GARBLED * share,
+            _ => share,
+        };
+        Kind::HostileMember { node, trick, share }
     }
 }

@@ -68,12 +68,10 @@ impl World {
         let mut frame = cargo.frame.map(Arc::unwrap_or_clone);
         let peer = self.net.ends(link).map(|(one, other)| if one == process { other } else { one });
         if let Some(frame) = &mut frame {
-            let heard = match self.processes.get(process as usize) {
+            let heard = match self.processes.get_mut(process as usize) {
                 Some(Process::Relay(relay)) => {
-                    if let Some((mischief, peer)) = relay.mischief.as_ref().zip(peer) {
-                        mischief.incoming(link, peer, frame);
-                    }
-                    true
+                    let mischief = relay.mischief.as_mut().zip(peer);
+                    mischief.is_none_or(|(mischief, peer)| mischief.incoming(link, peer, frame))
                 }
                 Some(Process::Node(node, _)) => node.member.as_ref().is_none_or(|member| member.incoming(frame)),
                 None => false,
@@ -86,6 +84,7 @@ impl World {
         let now = self.engine.now();
         let contents = (cargo.bytes as u64) << 32 | u64::from(cargo.checksum);
         self.engine.trace.feed(now, process, TRACED_FRAME | kind, contents);
+        self.struck.malformed += u64::from(frame.is_none());
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
@@ -154,9 +153,11 @@ impl World {
                         }
                         _ => None,
                     };
-                    let frames = member.map_or_else(Vec::new, |member| member.outgoing(frame.clone()));
-                    let frames = if frames.is_empty() { vec![frame] } else { frames };
-                    for cargo in frames.into_iter().filter_map(|frame| pack(Arc::new(frame))) {
+                    let cargos = match member {
+                        Some(member) => member.outgoing(frame),
+                        None => pack(Arc::new(frame)).into_iter().collect(),
+                    };
+                    for cargo in cargos {
                         self.net.send(&mut self.engine, link, no, cargo);
                     }
                 }

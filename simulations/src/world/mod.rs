@@ -23,6 +23,7 @@ mod carry;
 mod clock;
 mod event;
 mod fault;
+mod forwards;
 mod hostile;
 mod judged;
 mod node;
@@ -96,6 +97,8 @@ pub struct Faults {
     pub clock_faults: u64,
     /// Times a relay or a member turned hostile.
     pub hostile: u64,
+    /// Times that what arrived was no frame.
+    pub malformed: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
     /// Applied batches that crashes took back.
@@ -579,7 +582,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 12] {
+    pub const fn struck(&self) -> [(&'static str, u64); 13] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -593,6 +596,7 @@ impl Account {
             ("disk_stops", faults.disk_stops),
             ("clock_faults", faults.clock_faults),
             ("hostile", faults.hostile),
+            ("malformed", faults.malformed),
             ("disconnects", faults.disconnects),
         ]
     }
