@@ -287,10 +287,12 @@ impl World {
         let group = chosen.checked_sub(person.threads.len()).and_then(|group| person.groups.get(group)).cloned();
         let pair = person.threads.get(chosen).map(|(to, thread)| (vec![*to], *thread));
         self.engine.after(next, Event::Speak { who });
-        if let Some((to, thread)) = pair.or(group)
-            && self.is_running(who)
-        {
+        if let Some((to, thread)) = pair.or(group) {
             for length in lengths {
+                // It may die of any text but the last.
+                if !self.is_running(who) {
+                    return;
+                }
                 self.spoken += 1;
                 let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
                 self.write(who, to.clone(), thread, text);
