@@ -75,6 +75,11 @@ impl Cargo {
         let checksum = crc32fast::hash(bytes);
         Self { frame: Some(frame), bytes: bytes.len(), checksum, kept: Duration::ZERO }
     }
+
+    /// Bytes that are no frame.
+    pub fn malformed(bytes: &[u8]) -> Self {
+        Self { frame: None, bytes: bytes.len(), checksum: crc32fast::hash(bytes), kept: Duration::ZERO }
+    }
 }
 
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use crate::engine::{Entity, Seed, Stream};
 use crate::faults::{Kind, Plan, Profile, Shape, draw};
 use crate::judge::verdict::Violation;
 use crate::judge::{Promise, Seen, promises};
-use crate::ran::{Ran, twice};
+use crate::ran::{Ran, heard, twice};
 use crate::scenario::{Crypto, SEED_MAX, Scenario, ScenarioError};
 
-/// One run in so many is repeated and compared, with an ear at the relays' log lines.
+/// One run in so many is repeated and compared.
 const SAMPLE: u64 = 16;
 
 /// Where relays and people are, in worlds on this planet: rows of the table of regions.
@@ -127,6 +127,13 @@ impl Case {
             4 + draw.below(40),
             64 + draw.below(2_000),
         );
+        // In a third of the worlds people say more at once than an acknowledgement waits for.
+        if draw.below(3) == 0 {
+            let (tenths, least) = (5 + draw.below(16), 40 + draw.below(60));
+            let most = least + draw.below(120);
+            let share = tenths as f64 / 10.0;
+            let _infallible = writeln!(text, "burst = {{ share = \"{share} %\", texts = [{least}, {most}] }}");
+        }
         text
     }
 
@@ -168,6 +175,11 @@ impl Case {
     pub fn run_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
         let ran = Ran::of(scenario, Seed::from(self.seed), plan);
         ran.unwrap_or_else(|error| Ran::broken(Violation::Panicked { what: error.to_string() }))
+    }
+
+    /// Runs it under a plan with an ear at the relays' log lines. Says how many lines it heard.
+    pub fn run_heard_under(&self, scenario: &Scenario, plan: &Plan) -> (Ran, u64) {
+        heard(Seed::from(self.seed), || self.run_under(scenario, plan))
     }
 
     /// Runs it twice under a plan and compares, the second time with an ear at the relays' log lines.
@@ -319,15 +331,14 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
         let case = Case { seed: orders.seed, crypto: orders.crypto }.after(sum.runs);
         let scenario = case.scenario()?;
         let plan = case.plan(&scenario);
-        let ran = if orders.sample && sum.runs.is_multiple_of(SAMPLE) {
-            let (ran, lines) = case.run_twice_under(&scenario, &plan);
-            (seen.replayed, seen.listened) = (true, seen.listened || lines > 0);
-            sum.repeated += 1;
-            sum.lines_heard += lines;
-            ran
-        } else {
-            case.run_under(&scenario, &plan)
+        let repeats = orders.sample && sum.runs.is_multiple_of(SAMPLE);
+        let (ran, lines) = match repeats {
+            true => case.run_twice_under(&scenario, &plan),
+            false => case.run_heard_under(&scenario, &plan),
         };
+        (seen.replayed, seen.listened) = (seen.replayed || repeats, seen.listened || lines > 0);
+        sum.repeated += u64::from(repeats);
+        sum.lines_heard += lines;
         seen.clocks |= plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
         sum.add(&case, &ran);
         sum.time(&watch);

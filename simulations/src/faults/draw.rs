@@ -121,6 +121,10 @@ impl Default for Profile {
 }
 
 const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+/// Bytes that are no frame end the link they come on: of more than a few frames, nothing else would ever come.
+const GARBLED: f64 = 0.1;
+/// How long a node is watched for a frame that leaves too early, at most.
+const WATCH_MS: u64 = 600_000;
 
 /// Draws what goes wrong: a safety phase of the shape's duration under these faults; the world heals everything after
 /// it, and what follows is the liveness phase. The same seed, profile and shape give the same plan.
@@ -155,10 +159,12 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         let mut at = draw.stream.exponential(mean);
         while at < shape.duration {
             let kind = make(&mut draw);
+            // Nothing should leave a node too early, so whoever waits for it waits long.
+            let most = if leaves_a_node(&kind) { WATCH_MS } else { most };
             let lasts = draw.stream.between(Duration::from_millis(least), Duration::from_millis(most));
             let lasts = lasts.min(shape.duration.saturating_sub(at));
-            // The disk is slow meanwhile: what leaves too early does so while a sync takes its time.
-            if let Kind::Crash { target, point: Point::Left(_), .. } = &kind {
+            // A relay's disk is slow meanwhile: entries can leave too early only while a sync takes its time.
+            if let Kind::Crash { target: target @ Target::Relay(_), point: Point::Left(_), .. } = &kind {
                 let slow = Kind::SlowDisk { target: target.clone(), times: 20 + draw.stream.below(180) as u32 };
                 plan.faults.push(Fault { at, lasts, kind: slow });
             }
@@ -168,6 +174,11 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
     }
     plan.faults.sort_by_key(|fault| fault.at);
     plan
+}
+
+/// A crash at the moment that a node's frame has left before what it says is durable.
+const fn leaves_a_node(kind: &Kind) -> bool {
+    matches!(kind, Kind::Crash { target: Target::Node(_), point: Point::Left(_), .. })
 }
 
 struct Draw {
@@ -216,7 +227,8 @@ impl Draw {
         let point = match self.stream.below(4) {
             0 => Point::Now,
             1 => Point::Applied(n),
-            2 => Point::Left(n),
+            // Few frames leave a node so, and none that depends on what is not durable.
+            2 => Point::Left(n.div_ceil(3)),
             _ => Point::Synced(n),
         };
         Kind::Crash { target: Target::Node(self.node()), point, keep: self.keep() }
@@ -316,9 +328,12 @@ impl Draw {
             RelayTrick::Corrupt,
             RelayTrick::AddDevice,
             RelayTrick::Impersonate,
+            RelayTrick::Misnumber,
+            RelayTrick::Garble,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(RelayTrick::Delay);
-        Kind::HostileRelay { relay: self.relay(), trick, share: 0.05 + 0.45 * self.stream.unit() }
+        let (relay, share) = (self.relay(), 0.05 + 0.45 * self.stream.unit());
+        Kind::HostileRelay { relay, trick, share: if trick == RelayTrick::Garble { GARBLED * share } else { share } }
     }
 
     fn hostile_member(&mut self) -> Kind {
@@ -328,9 +343,15 @@ impl Draw {
             MemberTrick::Corrupt,
             MemberTrick::Clocks,
             MemberTrick::Stranger,
+            MemberTrick::Garble,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
         let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());
-        Kind::HostileMember { node, trick, share: if trick == MemberTrick::Clocks { 1.0 } else { share } }
+        let share = match trick {
+            MemberTrick::Clocks => 1.0,
+            MemberTrick::Garble => GARBLED * share,
+            _ => share,
+        };
+        Kind::HostileMember { node, trick, share }
     }
 }

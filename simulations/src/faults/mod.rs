@@ -85,20 +85,20 @@ pub enum Ways {
     OneWay,
 }
 
-/// What a hostile relay does to its own users.
+/// What a hostile relay does to its own users, and to other relays.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum RelayTrick {
-    /// Leaves out pushes: the runs behind them do not join on.
+    /// Leaves out pushes: the runs behind them do not join on. Leaves out what it should forward, for now.
     Drop,
     /// Leaves out entries and says there were none: nothing in the log shows it.
     Hide,
-    /// Sends pushes again, as they were.
+    /// Sends pushes again, as they were, and forwards twice.
     Repeat,
-    /// Puts entries into the log again, as if they were new.
+    /// Puts entries into the log again, as if they were new, and forwards again what it forwarded before.
     Replay,
     /// Delays what it sends.
     Delay,
-    /// Changes the order of entries, differently for each device.
+    /// Changes the order of entries, differently for each device, and of what it forwards.
     Reorder,
     /// Shows half of its devices another order than the other half.
     Fork,
@@ -108,6 +108,10 @@ pub enum RelayTrick {
     AddDevice,
     /// Forwards to other relays what their own users are said to have written, beside what its users did.
     Impersonate,
+    /// Leaves gaps in the numbers of what it forwards: no relay may take what is out of step.
+    Misnumber,
+    /// Sends bytes that are no frame.
+    Garble,
 }
 
 /// What a hostile member's node does beside what it should.
@@ -123,6 +127,8 @@ pub enum MemberTrick {
     Clocks,
     /// Opens threads with people it never met.
     Stranger,
+    /// Sends bytes that are no frame.
+    Garble,
 }
 
 /// What goes wrong.

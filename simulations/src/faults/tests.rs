@@ -110,3 +110,14 @@ fn paths_that_fail_are_paths_that_are_used() {
     assert_eq!((relays + homes + nodes) as usize, plan.faults.len());
     assert!(relays > 50 && homes > 30 && nodes > 20, "{relays} {homes} {nodes}");
 }
+
+#[test]
+fn a_node_is_watched_long_for_a_frame_that_leaves_too_early() {
+    let plan = draw(Seed::from(1), &Profile { node_crashes: 1_000.0, ..Profile::quiet() }, &shape());
+    let watch = |fault: &&Fault| matches!(fault.kind, Kind::Crash { point: Point::Left(_), .. });
+    let watched: Vec<_> = plan.faults.iter().filter(watch).collect();
+    let long = watched.iter().filter(|fault| fault.lasts > Duration::from_secs(60)).count();
+    assert!(watched.len() > 100 && long > watched.len() / 2, "{long} of {}", watched.len());
+    // Its disk is as quick as any: what shows is what left before its sync, not behind a slow one.
+    assert!(plan.faults.iter().all(|fault| !matches!(fault.kind, Kind::SlowDisk { .. })));
+}

@@ -133,6 +133,8 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("corrupt", RelayTrick::Corrupt),
     ("add-device", RelayTrick::AddDevice),
     ("impersonate", RelayTrick::Impersonate),
+    ("misnumber", RelayTrick::Misnumber),
+    ("garble", RelayTrick::Garble),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),
@@ -140,6 +142,7 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("corrupt", MemberTrick::Corrupt),
     ("clocks", MemberTrick::Clocks),
     ("stranger", MemberTrick::Stranger),
+    ("garble", MemberTrick::Garble),
 ];
 
 /// `now`, `applied 3`, `synced 1`, `polled 20`, `left 2`.

@@ -8,7 +8,7 @@
 //! a thread or a list of contacts whom its owner did not meet) and P7 (what was acknowledged or shown is still there
 //! after a crash) of docs/threat-model.md.
 //!
-//! While nobody is hostile ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
+//! Among people whom nobody hostile serves or sits with ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
 //! halts, and what one person says in a thread overtakes nothing on its way through the relays.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,13 @@ use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
 use super::canary::Canaries;
+use super::excuse::Excuses;
 use super::verdict::{Times, Verdict, Violation};
 use super::wire::Wire;
 use crate::engine::{Seed, Time};
 use crate::net::ProcessNo;
+
+pub use super::excuse::Conduct;
 
 /// Violations kept in full; more are only counted.
 const VIOLATIONS_KEPT: usize = 32;
@@ -57,15 +60,6 @@ struct Said {
     given_up: BTreeSet<ProcessNo>,
 }
 
-/// How the parties of a run behave by design: what an honest world never shows, a hostile one may.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Conduct {
-    /// A relay or a member turns on the others.
-    pub hostile: bool,
-    /// Disks fill up, and relays refuse for want of room.
-    pub scarce: bool,
-}
-
 /// The account of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -93,11 +87,9 @@ pub struct Ledger {
     openers: BTreeMap<BTreeSet<ProcessNo>, BTreeSet<ProcessNo>>,
     /// The newest words that came by relays, by reader, author and thread.
     newest: BTreeMap<(ProcessNo, ProcessNo, ThreadId), usize>,
-    /// Where each device lives.
-    homes: BTreeMap<ProcessNo, ProcessNo>,
+    excuses: Excuses,
     wire: Wire,
     canaries: Canaries,
-    conduct: Conduct,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -116,14 +108,14 @@ impl Ledger {
         &self.canaries
     }
 
-    /// Some party of this run behaves so, beside what is known already.
-    pub const fn conduct(&mut self, conduct: Conduct) {
-        self.conduct.hostile |= conduct.hostile;
-        self.conduct.scarce |= conduct.scarce;
+    /// From now on a party of this run behaves so.
+    pub fn conduct(&mut self, party: ProcessNo, conduct: Conduct) {
+        self.excuses.add(party, conduct);
     }
 
     /// From now on what this relay says proves nothing about it.
     pub fn hostile_relay(&mut self, relay: ProcessNo) {
+        self.excuses.add(relay, Conduct::Hostile);
         self.wire.hostile(relay);
     }
 
@@ -150,17 +142,17 @@ impl Ledger {
 
     /// Where a device lives.
     pub fn lives(&mut self, device: ProcessNo, relay: ProcessNo) {
-        self.homes.insert(device, relay);
+        self.excuses.lives(device, relay);
     }
 
     /// A frame arrived.
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame) {
         match frame {
-            Frame::Push(run) if self.homes.get(&to) == Some(&from) => self.pushed(to, from, run),
-            Frame::Submit(words) if self.homes.get(&from) == Some(&to) => self.wire.submitted(from, &words.envelope),
+            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run),
+            Frame::Submit(words) if self.excuses.home(from) == Some(to) => self.wire.submitted(from, &words.envelope),
             // Whoever opens a thread has held every device in it against its account's log.
             Frame::OpenThread(words)
-                if self.homes.get(&from) == Some(&to)
+                if self.excuses.home(from) == Some(to)
                     && !words.opening.devices().all(|device| self.exists(&device)) =>
             {
                 self.violate(Violation::Intruder { of: from });
@@ -179,8 +171,8 @@ impl Ledger {
                 EntryBody::Envelope(submitter, envelope) => {
                     let by = self.process_of(&submitter.account);
                     // A hostile home may say of its own users what it likes.
-                    let home = by.and_then(|by| self.homes.get(&by));
-                    let word = home.is_none_or(|home| !self.wire.is_hostile(*home));
+                    let home = by.and_then(|by| self.excuses.home(by));
+                    let word = home.is_none_or(|home| !self.wire.is_hostile(home));
                     if word && (by.is_none() || self.wire.author(envelope) != by) {
                         self.misattribute(to, "its relay says another handed in than did");
                     }
@@ -203,22 +195,38 @@ impl Ledger {
 
     /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
-        let honest = !self.conduct.hostile;
         match event {
             Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
             Event::ContactAdded { account, .. } => self.met(on, account),
-            Event::ThreadHalted { .. } if honest => self.violate(Violation::Halted { of: on }),
-            Event::InvitationRefused { reason, .. } if honest => {
+            Event::ThreadHalted { thread } if !self.excused(on, thread) => self.violate(Violation::Halted { of: on }),
+            Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });
             }
-            Event::Unreadable { reason, .. } => {
+            Event::Unreadable { thread, reason } => {
                 self.unreadable += 1;
-                if honest {
+                if !self.excused(on, thread) {
                     self.violate(Violation::Unopened { of: on, reason: reason.clone() });
                 }
             }
             _ => {}
         }
+    }
+
+    /// Whether somebody hostile can be to blame for what goes wrong with a thread on this device. Of a thread that nobody
+    /// was told of it is not known who is in it.
+    fn excused(&self, on: ProcessNo, thread: &ThreadId) -> bool {
+        match self.threads.get(thread) {
+            Some(people) => self.excuses.among(people.iter().copied().chain([on]), Conduct::Hostile),
+            None => self.excuses.anywhere(Conduct::Hostile),
+        }
+    }
+
+    /// Whether somebody on a message's way can be to blame for its end, or for its being late.
+    fn hindered(&self, number: usize) -> bool {
+        self.said.get(number).is_some_and(|said| {
+            let people = || said.to.iter().copied().chain([said.author]);
+            [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
+        })
     }
 
     fn met(&mut self, on: ProcessNo, account: &AccountId) {
@@ -278,7 +286,7 @@ impl Ledger {
         {
             said.word = Word::Failed;
             let author = said.author;
-            if !excused && self.conduct == Conduct::default() {
+            if !excused && !self.hindered(number) {
                 self.violate(Violation::Declined { message: number, author });
             }
         }
@@ -301,9 +309,7 @@ impl Ledger {
             let owed = |to: &&ProcessNo| !said.shown.contains_key(to) && !said.given_up.contains(to);
             self.owed -= said.to.iter().filter(owed).count();
             let author = said.author;
-            if self.conduct == Conduct::default()
-                && let Some(number) = self.by_message.get(message).copied()
-            {
+            if let Some(number) = self.by_message.get(message).copied().filter(|number| !self.hindered(*number)) {
                 self.violate(Violation::GivenUp { message: number, author });
             }
         }
@@ -321,7 +327,7 @@ impl Ledger {
         self.owed -= said.to.iter().filter(|to| fresh.contains(to) && !said.shown.contains_key(to)).count();
         said.given_up.extend(&fresh);
         let author = said.author;
-        if !fresh.is_empty() && self.conduct == Conduct::default() {
+        if !fresh.is_empty() && !self.hindered(number) {
             self.violate(Violation::GivenUp { message: number, author });
         }
     }
@@ -346,7 +352,7 @@ impl Ledger {
         // A direct link may be faster than what went before it by relays; relays keep the order of their users. Unless
         // one was out of room for the first and had some for the second.
         let relayed = matches!(message.path, Some(Path::Relay | Path::Federation));
-        if relayed && !crossed && self.conduct == Conduct::default() {
+        if relayed && !crossed && !self.hindered(number) {
             let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;
             *newest = later.max(number);

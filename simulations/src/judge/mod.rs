@@ -1,10 +1,12 @@
 //! The judge: what ought to be shown, and whether it was.
-//! Owns: the reference model (`ledger`) and its words (`verdict`), what relays said (`wire`), the search for plain text
+//! Owns: the reference model (`ledger`) and its words (`verdict`), what relays said (`wire`), who
+//! can be blamed (`excuse`), the search for plain text
 //! (`canary`), and the list of promises with what a run can say of each.
 //! Never: asks a node or a relay what it thinks. What it shares with the code it judges is the words of the protocol
 //! (frames, ids) and a node's own view of its history, which is what people see.
 
 pub mod canary;
+mod excuse;
 pub mod ledger;
 pub mod verdict;
 mod wire;

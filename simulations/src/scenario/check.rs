@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use whimbrel_protocol::id::Domain;
 
-use super::{Friends, NODES_MAX, Network, Region, Scenario, facts};
+use super::{Burst, Friends, NODES_MAX, Network, Region, Scenario, facts};
 use crate::faults::{Kind, Target};
 
 /// Whatever happens over and over does so after this time at least, on average: a world would not get anywhere else.
 pub(crate) const AGAIN_MIN: Duration = Duration::from_millis(1);
 /// What is said of less.
 pub(crate) const AGAIN_WORDS: &str = "less than 1 ms, in which nothing would get on";
+/// Texts at once at most: a node keeps ten times as many for a thread that are not sent yet (`limits::OUTBOX_MAX`).
+const BURST_MAX: u32 = 10_000;
 
 impl Scenario {
     /// What no single key can know: the key at fault and why.
@@ -86,6 +88,14 @@ impl Scenario {
                 "workload.text".to_owned(),
                 "texts have 32 bytes (their serial number) to 65536, least first",
             );
+        }
+        if let Some(Burst { share, texts: [least, most] }) = self.workload.burst {
+            if share.0 <= 0.0 {
+                return wrong("workload.burst.share".to_owned(), "nobody says much at once: leave `burst` out");
+            }
+            if least < 2 || most < least || most > BURST_MAX {
+                return wrong("workload.burst.texts".to_owned(), "a burst has two texts to 10000, least first");
+            }
         }
         for (n, fault) in self.fault.iter().enumerate() {
             if fault.at > self.sim.duration.0 {

@@ -337,12 +337,26 @@ pub struct Workload {
     pub every: Span,
     /// Least and most bytes of a text; evenly.
     pub text: [u32; 2],
+    /// People who say much at once now and then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+}
+
+/// Texts said at once, like lines pasted into a conversation: who is away comes back to more than an acknowledgement
+/// waits for, and who is there is pushed it in one go.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Burst {
+    /// How often, of all times that somebody writes.
+    pub share: Share,
+    /// Least and most texts; evenly.
+    pub texts: [u32; 2],
 }
 
 impl Default for Workload {
     fn default() -> Self {
         let secs = std::time::Duration::from_secs;
-        Self { arrive: Span(secs(5)), every: Span(secs(10)), text: [32, 400] }
+        Self { arrive: Span(secs(5)), every: Span(secs(10)), text: [32, 400], burst: None }
     }
 }
 

@@ -134,6 +134,24 @@ fn times_in_which_nothing_would_get_on_are_refused_with_their_line() {
 }
 
 #[test]
+fn a_burst_of_nobody_or_of_one_text_is_refused_with_its_line() {
+    let burst =
+        |keys: &str| read(&FILE.replacen("[[relay]]", &format!("[workload]\nburst = {{ {keys} }}\n[[relay]]"), 1), &[]);
+    let scenario = burst("share = \"1 %\", texts = [64, 128]").unwrap();
+    assert_eq!(scenario.workload.burst.unwrap().texts, [64, 128]);
+    assert_eq!(read(&toml::to_string(&scenario).unwrap(), &[]).unwrap(), scenario);
+    for (keys, why) in [
+        ("share = 0, texts = [64, 128]", "nobody says much at once"),
+        ("share = 1, texts = [1, 128]", "two texts to 10000"),
+        ("share = 1, texts = [9, 8]", "two texts to 10000"),
+        ("share = 1, texts = [2, 10001]", "two texts to 10000"),
+    ] {
+        let error = burst(keys).unwrap_err();
+        assert!(error.starts_with("test.toml, line 5: ") && error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn a_fault_that_lasts_to_the_end_says_so_and_is_mended_there() {
     let scenario = read(&FILE.replacen("lasts = \"2 s\"", "lasts = \"to the end\"", 1), &[]).unwrap();
     assert!(scenario.fault.first().unwrap().lasts.is_zero());

@@ -251,6 +251,8 @@ impl World {
         for fault in sprung {
             match self.faults.faults.get(fault).map(|fault| &fault.kind) {
                 Some(Kind::Crash { point: Point::Left(_), .. } | Kind::Break { point: Point::Left(_), .. }) => {
+                    // Otherwise a quick disk would have made good by then what left too early.
+                    self.stall(process, true);
                     self.engine.after(LEFT, Event::Spring { process, fault });
                 }
                 _ => self.spring(process, fault),
@@ -263,6 +265,16 @@ impl World {
     pub(super) fn spring_late(&mut self, process: ProcessNo, fault: usize) {
         if self.faults.lasting.contains_key(&fault) {
             self.spring(process, fault);
+        }
+        // Alive or not, its disk is as its faults say again.
+        self.bear(process);
+    }
+
+    fn stall(&mut self, process: ProcessNo, stalled: bool) {
+        match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => relay.platter().stall(stalled),
+            Some(Process::Node(node, _)) => node.platter().stall(stalled),
+            None => {}
         }
     }
 

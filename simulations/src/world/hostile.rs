@@ -1,4 +1,5 @@
-//! Hostile processes: what a relay does to its own users, and a member to the others of its threads.
+//! Hostile processes: what a relay does to its own users and to other relays (`forwards`), and a member to the others of
+//! its threads.
 //! Owns: the frames they change, hold back and make up, between an honest core and the network.
 //! Never: breaks a seal or a signature: it has no keys but its own. What it does to a log it goes on telling
 //! consistently (a place once shown keeps its number), for a device would not notice a liar who contradicts itself less.
@@ -8,23 +9,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_protocol::direct::DirectEnvelope;
-use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, Forwarded};
+use whimbrel_protocol::federation::Forward;
 use whimbrel_protocol::id::{
     DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
 };
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
-use whimbrel_protocol::{Frame, limits};
+use whimbrel_protocol::{Frame, codec, limits};
 
+use super::carry::pack;
+use super::forwards::{Forwards, Tricks};
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
-use crate::net::ProcessNo;
+use crate::net::{Cargo, ProcessNo};
 
 /// Bodies of a log kept to be shown again.
 const REMEMBERED: usize = 8;
 /// What is kept back is kept no longer.
 const DELAY_MAX: Duration = Duration::from_secs(4);
+/// Bytes of a frame that are changed at most, until it is none.
+const DAMAGES_MAX: u32 = 16;
 /// Requests of forged frames begin here, so that their answers can be told from the core's.
 const FORGED: u64 = 1 << 62;
 
@@ -86,8 +91,25 @@ impl Mischief {
         self.stream.happens(share)
     }
 
-    /// What leaves instead of a frame to a node, and how long each is kept back.
-    pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<(Arc<Frame>, Duration)> {
+    /// What leaves instead of a frame.
+    pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<Cargo> {
+        if let Some(garbled) = self.garbled(&frame) {
+            return vec![garbled];
+        }
+        let leave = self.tricked(link, to, frame).into_iter();
+        leave.filter_map(|(frame, kept)| Some(Cargo { kept, ..pack(frame)? })).collect()
+    }
+
+    /// Bytes that leave instead of a frame and are none.
+    fn garbled(&mut self, frame: &Frame) -> Option<Cargo> {
+        let garbles = self.does(RelayTrick::Garble);
+        let cargo = garbles.then(|| garbled(&mut self.stream, frame)).flatten();
+        self.done += u64::from(cargo.is_some());
+        cargo
+    }
+
+    /// What leaves instead of a frame when something is done to its words, and how long each is kept back.
+    fn tricked(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<(Arc<Frame>, Duration)> {
         let delayed = self.does(RelayTrick::Delay);
         let kept = if delayed { self.stream.between(Duration::ZERO, DELAY_MAX) } else { Duration::ZERO };
         self.done += u64::from(delayed);
@@ -106,7 +128,7 @@ impl Mischief {
             }
             Frame::Forward(words) => {
                 let words = self.forwarded(link, words.clone());
-                return vec![(Arc::new(words.into()), kept)];
+                return words.into_iter().map(|words| (Arc::new(words.into()), kept)).collect();
             }
             _ => return vec![(frame, kept)],
         };
@@ -122,27 +144,13 @@ impl Mischief {
         [(frame, kept)].into_iter().chain(again).collect()
     }
 
-    /// What is forwarded to another relay: beside each envelope, if the trick says so, one that another of its thread is
-    /// said to have written.
-    fn forwarded(&mut self, link: LinkId, words: Forward) -> Forward {
-        let mut items = Vec::new();
-        for item in words.items {
-            if let ForwardBody::Envelope(author, envelope) = &item.body
-                && let Some(others) = self.speakers.get(&envelope.thread)
-                && let Some(victim) = others.iter().copied().find(|other| other != author)
-                && self.does(RelayTrick::Impersonate)
-            {
-                let forwards = self.forwards.entry(link).or_default();
-                let number = forwards.next();
-                forwards.put_in.push(number);
-                self.done += 1;
-                items.push(ForwardItem { number, body: ForwardBody::Envelope(victim, flipped(envelope)) });
-            }
-            let forwards = self.forwards.entry(link).or_default();
-            items.push(ForwardItem { number: forwards.next(), ..item });
-            forwards.genuine += 1;
-        }
-        Forward { items }
+    /// What is forwarded to another relay.
+    fn forwarded(&mut self, link: LinkId, words: Forward) -> Option<Forward> {
+        let first = words.items.first().map_or(1, |item| item.number);
+        let forwards = self.forwards.entry(link).or_insert_with(|| Forwards::new(first));
+        let mut tricks =
+            Tricks { shares: &self.tricks, stream: &mut self.stream, speakers: &self.speakers, done: &mut self.done };
+        forwards.outgoing(words, &mut tricks)
     }
 
     /// A run joined with the one before it in another order; nothing when it is kept for the next.
@@ -220,39 +228,19 @@ impl Mischief {
         run
     }
 
-    /// What the core hears instead of a frame of a node.
-    pub(super) fn incoming(&self, link: LinkId, from: ProcessNo, frame: &mut Frame) {
-        if let (Frame::Forwarded(words), Some(forwards)) = (&mut *frame, self.forwards.get(&link)) {
-            forwards.understood(words);
+    /// What the core hears instead of a frame. Says whether it hears anything.
+    pub(super) fn incoming(&mut self, link: LinkId, from: ProcessNo, frame: &mut Frame) -> bool {
+        if let (Frame::Forwarded(words), Some(forwards)) = (&mut *frame, self.forwards.get_mut(&link)) {
+            let Some(heard) = forwards.incoming(words) else { return false };
+            *words = heard;
         }
-        let Frame::Acknowledge(words) = frame else { return };
+        let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {
                 acked.upto = Sequence::new(shift.meant(acked.upto.get()));
             }
         }
-    }
-}
-
-/// What is forwarded on one link to another relay: numbers follow each other, whatever is put in between.
-#[derive(Debug, Default)]
-struct Forwards {
-    /// The numbers, as the other relay sees them, of what was put in; ascending.
-    put_in: Vec<u64>,
-    genuine: u64,
-}
-
-impl Forwards {
-    fn next(&self) -> u64 {
-        self.genuine + self.put_in.len() as u64 + 1
-    }
-
-    /// What the core hears of an answer: nothing of what was put in.
-    fn understood(&self, words: &mut Forwarded) {
-        let meant = |number: u64| number - self.put_in.iter().filter(|put_in| **put_in <= number).count() as u64;
-        words.upto = meant(words.upto);
-        words.refused.retain(|refusal| !self.put_in.contains(&refusal.number));
-        words.refused.iter_mut().for_each(|refusal| refusal.number = meant(refusal.number));
+        true
     }
 }
 
@@ -272,12 +260,25 @@ fn corrupted(body: &EntryBody) -> Option<EntryBody> {
     }
 }
 
-fn flipped(envelope: &Envelope) -> Envelope {
+pub(super) fn flipped(envelope: &Envelope) -> Envelope {
     let mut copy = envelope.clone();
     if let Some(last) = copy.body.last_mut() {
         *last ^= 1;
     }
     copy
+}
+
+/// A frame's bytes, damaged until nobody can read them. None when they stay a frame after all: one that waits for more
+/// bytes ends no link, and one of other words is for other tricks.
+fn garbled(stream: &mut Stream, frame: &Frame) -> Option<Cargo> {
+    let mut bytes = codec::encode(frame).ok()?;
+    (0..DAMAGES_MAX).find_map(|_| {
+        let at = stream.below(bytes.len() as u64) as usize;
+        *bytes.get_mut(at)? ^= 1 + stream.below(255) as u8;
+        let mut decoder = codec::Decoder::new();
+        decoder.push(&bytes);
+        decoder.next_frame().is_err().then(|| Cargo::malformed(&bytes))
+    })
 }
 
 /// A hostile member's node.
@@ -303,7 +304,16 @@ impl Member {
     }
 
     /// What leaves instead of a frame.
-    pub(super) fn outgoing(&mut self, frame: Frame) -> Vec<Frame> {
+    pub(super) fn outgoing(&mut self, frame: Frame) -> Vec<Cargo> {
+        let garbles = self.does(MemberTrick::Garble);
+        match garbles.then(|| garbled(&mut self.stream, &frame)).flatten() {
+            Some(garbled) => vec![garbled],
+            None => self.tricked(frame).into_iter().filter_map(|frame| pack(Arc::new(frame))).collect(),
+        }
+    }
+
+    /// What leaves instead of a frame when something is done to its words.
+    fn tricked(&mut self, frame: Frame) -> Vec<Frame> {
         let (envelope, direct) = match &frame {
             Frame::Submit(words) => (words.envelope.clone(), false),
             Frame::DirectEnvelope(words) => (words.envelope.clone(), true),
@@ -371,7 +381,18 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
+    use whimbrel_protocol::federation::Forwarded;
+
     use super::*;
+    use crate::engine::{Entity, Seed};
+
+    #[test]
+    fn what_is_garbled_is_no_frame() {
+        let mut stream = Seed::from(1).stream(Entity::World, "garble");
+        let frame = Frame::from(Forwarded { upto: 7, refused: Vec::new() });
+        let garbled: Vec<_> = (0..100).filter_map(|_| garbled(&mut stream, &frame)).collect();
+        assert!(garbled.len() > 50 && garbled.iter().all(|cargo| cargo.frame.is_none() && cargo.bytes > 0));
+    }
 
     #[test]
     fn a_log_with_entries_put_in_is_told_and_understood_the_same_way() {

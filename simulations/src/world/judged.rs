@@ -13,16 +13,14 @@ impl World {
     /// Tells the judge of a fault that changes how the parties behave, when it strikes: what they did before is judged
     /// as what honest parties do.
     pub(super) fn judge(&mut self, kind: &Kind) {
-        match kind {
-            Kind::HostileRelay { relay, .. } => {
-                self.ledger.conduct(Conduct { hostile: true, scarce: false });
-                if let Some(relay) = self.by_domain.get(relay.as_str()).copied() {
-                    self.ledger.hostile_relay(relay);
-                }
+        let parties: Vec<_> = kind.targets().iter().filter_map(|target| self.process(target)).collect();
+        for party in parties {
+            match kind {
+                Kind::HostileRelay { .. } => self.ledger.hostile_relay(party),
+                Kind::HostileMember { .. } => self.ledger.conduct(party, Conduct::Hostile),
+                Kind::FullDisk { .. } => self.ledger.conduct(party, Conduct::Scarce),
+                _ => {}
             }
-            Kind::HostileMember { .. } => self.ledger.conduct(Conduct { hostile: true, scarce: false }),
-            Kind::FullDisk { .. } => self.ledger.conduct(Conduct { hostile: false, scarce: true }),
-            _ => {}
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Event, Process, World};
 use crate::engine::Stream;
 use crate::judge::ledger::SaidNo;
 use crate::net::ProcessNo;
-use crate::scenario::{Churn, Workload};
+use crate::scenario::{Burst, Churn, Workload};
 
 /// Between two tries of something that did not work.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -270,21 +270,33 @@ impl World {
         if !self.lively {
             return;
         }
-        let Workload { every, text: [least, most], .. } = self.workload;
+        let Workload { every, text: [least, most], burst, .. } = self.workload;
         let Some(person) = self.person_mut(who) else { return };
         let next = person.habit.exponential(every.0);
-        let (to, length) = (person.habit.bits(), person.habit.below(u64::from(most - least) + 1) + u64::from(least));
+        let length = |habit: &mut Stream| habit.below(u64::from(most - least) + 1) + u64::from(least);
+        let (to, first) = (person.habit.bits(), length(&mut person.habit));
+        let mut lengths = vec![first];
+        if let Some(Burst { share, texts: [few, many] }) = burst
+            && person.habit.happens(share.0)
+        {
+            let texts = u64::from(few) + person.habit.below(u64::from(many - few) + 1);
+            lengths.extend((1..texts).map(|_| length(&mut person.habit)));
+        }
         let conversations = person.threads.len() + person.groups.len();
         let chosen = usize::try_from(to).ok().and_then(|to| to.checked_rem(conversations)).unwrap_or_default();
         let group = chosen.checked_sub(person.threads.len()).and_then(|group| person.groups.get(group)).cloned();
         let pair = person.threads.get(chosen).map(|(to, thread)| (vec![*to], *thread));
         self.engine.after(next, Event::Speak { who });
-        if let Some((to, thread)) = pair.or(group)
-            && self.is_running(who)
-        {
-            self.spoken += 1;
-            let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
-            self.write(who, to, thread, text);
+        if let Some((to, thread)) = pair.or(group) {
+            for length in lengths {
+                // It may die of any text but the last.
+                if !self.is_running(who) {
+                    return;
+                }
+                self.spoken += 1;
+                let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
+                self.write(who, to.clone(), thread, text);
+            }
         }
     }
 

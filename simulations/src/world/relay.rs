@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
@@ -20,7 +19,7 @@ use crate::disk::{Due, Platter, RelayDisk, Torn};
 use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::executor::Executor;
 use crate::faults::Keep;
-use crate::net::{Cargo, Net, ProcessNo};
+use crate::net::{Net, ProcessNo};
 
 /// Something a relay's future is done with.
 enum Ended {
@@ -448,14 +447,13 @@ impl RelayProcess {
                         let to = net.ends(link).map(|(one, other)| if one == no { other } else { one });
                         let leave = match self.mischief.as_mut().zip(to) {
                             Some((mischief, to)) => mischief.outgoing(link, to, frame),
-                            None => vec![(frame, Duration::ZERO)],
+                            None => super::carry::pack(frame).into_iter().collect(),
                         };
                         if let Some(line) = board.lines.get_mut(&link) {
                             line.taken -= 1;
                         }
-                        for (frame, kept) in leave {
-                            let cargo = super::pack(frame).map(|cargo| Cargo { kept, ..cargo });
-                            let departs = cargo.and_then(|cargo| net.send(engine, link, no, cargo));
+                        for cargo in leave {
+                            let departs = net.send(engine, link, no, cargo);
                             if let Some(line) = board.lines.get_mut(&link) {
                                 line.departures.extend(departs);
                             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::judge::verdict::Violation;
-use crate::scenario::Scenario;
+use crate::scenario::{Burst, Scenario, Share};
 
 fn seeds() -> impl Iterator<Item = World> {
     (1..=5_u64).map(|seed| World::new(Seed::from(seed)))
@@ -45,6 +45,26 @@ fn messages_cross_two_relays_both_ways_and_wait_out_a_partition() {
         assert_eq!(world.shown_to(bob), ["hello", "still there?"]);
         assert_eq!(world.shown_to(alice), ["hello yourself"]);
         assert_eq!(judged(world).violations, 0);
+    }
+}
+
+#[test]
+fn of_a_burst_of_texts_those_are_owed_that_the_node_took_before_it_died() {
+    for mut world in seeds() {
+        let (alice, bob, _) = world.two_friends_on_one_relay();
+        world.workload.burst = Some(Burst { share: Share(1.0), texts: [100, 100] });
+        let burst = |world: &mut World| {
+            world.lively = true;
+            world.speak(alice);
+            world.lively = false;
+        };
+        burst(&mut world);
+        world.run_for(Duration::from_secs(5));
+        world.crash_when_applied(alice, 1, Keep::Nothing);
+        burst(&mut world);
+        assert!(!world.is_running(alice));
+        let verdict = judged(world);
+        assert_eq!((verdict.sent, verdict.shown, verdict.violations), (100, 100, 0), "{bob}: {:?}", verdict.examples);
     }
 }
 

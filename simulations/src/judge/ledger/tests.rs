@@ -3,6 +3,11 @@ use whimbrel_protocol::time::Wall;
 
 const ALICE: ProcessNo = 1;
 const BOB: ProcessNo = 2;
+const CAROL: ProcessNo = 3;
+/// The relays of the three.
+const A: ProcessNo = 11;
+const B: ProcessNo = 12;
+const C: ProcessNo = 13;
 
 fn account(process: ProcessNo) -> AccountId {
     AccountId::from_bytes([process as u8; 32])
@@ -114,7 +119,9 @@ fn a_message_whose_author_was_told_is_not_lost() {
     // Where nobody is out of room and nobody hostile, there is no reason to give up: that is a violation.
     for (scarce, violations) in [(true, 0), (false, 1)] {
         let mut ledger = ledger();
-        ledger.conduct(Conduct { hostile: false, scarce });
+        if scarce {
+            ledger.conduct(BOB, Conduct::Scarce);
+        }
         say(&mut ledger, 1, "hello");
         ledger.failed(&MessageId::from_bytes([1; 16]));
         assert_eq!(ledger.owed(), 0);
@@ -179,11 +186,15 @@ fn what_only_hostile_parties_may_cause_is_a_violation_among_honest_ones() {
     ];
     for (event, violation) in told {
         assert_eq!(found(|ledger| ledger.told(BOB, &event)), [violation]);
-        let hostile = found(|ledger| {
-            ledger.conduct(Conduct { hostile: true, scarce: false });
-            ledger.told(BOB, &event);
-        });
-        assert_eq!(hostile, []);
+        // Bob is told of it, and Alice is the other in the thread.
+        for (party, excused) in [(ALICE, true), (BOB, true), (A, true), (B, true), (CAROL, false), (C, false)] {
+            let hostile = found(|ledger| {
+                [(ALICE, A), (BOB, B), (CAROL, C)].into_iter().for_each(|(one, home)| ledger.lives(one, home));
+                ledger.conduct(party, Conduct::Hostile);
+                ledger.told(BOB, &event);
+            });
+            assert_eq!(hostile.is_empty(), excused, "{party}");
+        }
     }
 }
 
@@ -203,9 +214,8 @@ fn a_history_out_of_the_order_of_its_clocks_a_stop_and_a_leak_are_found() {
 
 #[test]
 fn only_those_of_whom_the_author_was_told_are_not_owed_a_message() {
-    const CAROL: ProcessNo = 3;
     let mut ledger = Ledger::of(Seed::from(1));
-    ledger.conduct(Conduct { hostile: false, scarce: true });
+    ledger.conduct(BOB, Conduct::Scarce);
     [ALICE, BOB, CAROL].into_iter().for_each(|process| ledger.account(account(process), process));
     let said = ledger.ask(ALICE, vec![BOB, CAROL], "hello".to_owned(), Time::ZERO);
     ledger.queued(said, MessageId::from_bytes([1; 16]));

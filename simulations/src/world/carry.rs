@@ -1,0 +1,196 @@
+//! What passes between processes: handshakes, frames and the end of links, in and out.
+//! Owns: what each end is told, where a node's outputs go, how a frame is spelled on the wire.
+//! Never: decides when something arrives (`net`), or what a hostile process says instead (`hostile`).
+
+use std::sync::Arc;
+
+use whimbrel_node::api::{Input, Output, Peer};
+use whimbrel_protocol::id::LinkId;
+use whimbrel_protocol::{Frame, codec};
+use whimbrel_relay::LinkPeer;
+
+use super::{Process, TRACED_FRAME, World};
+use crate::net::{Cargo, ProcessNo, Side};
+
+/// A frame as it is sent; nothing when it is over its bound, which its receiver would refuse.
+pub(super) fn pack(frame: Arc<Frame>) -> Option<Cargo> {
+    let bytes =
+        codec::encode(&frame).inspect_err(|error| tracing::error!(%error, "a frame over its bound is not sent"));
+    let bytes = bytes.ok()?;
+    // What the receiver would read is what was sent; to read it costs as much as everything else together.
+    if cfg!(debug_assertions) {
+        let mut decoder = codec::Decoder::new();
+        decoder.push(&bytes);
+        assert_eq!(decoder.next_frame().ok().flatten().as_ref(), Some(&*frame), "a frame does not read back");
+    }
+    Some(Cargo::new(frame, &bytes))
+}
+
+impl World {
+    /// A handshake arrives: whoever is there answers, if it is who the dialler meant and takes links.
+    pub(super) fn knock(&mut self, link: LinkId) {
+        let Some((_, to)) = self.net.ends(link) else { return };
+        let accepts = match self.processes.get(to as usize) {
+            Some(Process::Relay(relay)) => relay.is_open(),
+            Some(Process::Node(node, _)) => node.is_alive() && node.direct,
+            None => false,
+        };
+        self.net.answer(&mut self.engine, link, accepts);
+    }
+
+    pub(super) fn up(&mut self, link: LinkId, side: Side) {
+        let Some(standing) = self.net.up(&mut self.engine, link, side) else { return };
+        let (now, exporter, process) = (self.engine.now(), standing.exporter, standing.process);
+        let peer = match self.processes.get(standing.peer as usize) {
+            Some(Process::Relay(relay)) => Ok((relay.id, relay.domain.clone())),
+            Some(Process::Node(node, _)) => Err(node.transport),
+            None => return,
+        };
+        match (self.processes.get_mut(process as usize), peer) {
+            (Some(Process::Relay(relay)), Ok((id, domain))) => {
+                let peer = LinkPeer::Relay { relay: id, domain, dialled: side == Side::Dialler, exporter };
+                relay.link_up(now, link, peer);
+            }
+            (Some(Process::Relay(relay)), Err(transport)) => {
+                relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into() });
+            }
+            (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
+            (Some(Process::Node(node, _)), Err(transport)) => {
+                node.input(Input::LinkUp { link, peer: Peer::Node { transport } });
+            }
+            (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    pub(super) fn arrive(&mut self, link: LinkId, side: Side) {
+        let Some((process, cargo)) = self.net.arrive(self.engine.now(), link, side) else { return };
+        let mut frame = cargo.frame.map(Arc::unwrap_or_clone);
+        let peer = self.net.ends(link).map(|(one, other)| if one == process { other } else { one });
+        if let Some(frame) = &mut frame {
+            let heard = match self.processes.get_mut(process as usize) {
+                Some(Process::Relay(relay)) => {
+                    let mischief = relay.mischief.as_mut().zip(peer);
+                    mischief.is_none_or(|(mischief, peer)| mischief.incoming(link, peer, frame))
+                }
+                Some(Process::Node(node, _)) => node.member.as_ref().is_none_or(|member| member.incoming(frame)),
+                None => false,
+            };
+            if !heard {
+                return;
+            }
+        }
+        let kind = frame.as_ref().map_or(0, Frame::kind);
+        let now = self.engine.now();
+        let contents = (cargo.bytes as u64) << 32 | u64::from(cargo.checksum);
+        self.engine.trace.feed(now, process, TRACED_FRAME | kind, contents);
+        self.struck.malformed += u64::from(frame.is_none());
+        if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
+            self.last_frame = now;
+        }
+        if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
+            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame);
+        }
+        match (self.processes.get_mut(process as usize), frame) {
+            (Some(Process::Relay(relay)), frame) => relay.frame(now, link, frame),
+            (Some(Process::Node(node, _)), Some(frame)) => node.input(Input::Frame { link, frame }),
+            (Some(Process::Node(node, _)), None) => node.input(Input::Malformed { link }),
+            (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    pub(super) fn lost(&mut self, link: LinkId, side: Side) {
+        let Some(process) = self.net.lost(&mut self.engine, link, side) else { return };
+        self.link_gone(process, link);
+    }
+
+    pub(super) fn silent(&mut self, link: LinkId, side: Side, silence: u32) {
+        let Some(process) = self.net.silent(&mut self.engine, link, side, silence) else { return };
+        self.link_gone(process, link);
+    }
+
+    /// A process is told that a link of its is gone.
+    fn link_gone(&mut self, process: ProcessNo, link: LinkId) {
+        let now = self.engine.now();
+        match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => relay.link_lost(now, link),
+            Some(Process::Node(node, _)) => node.input(Input::LinkLost { link }),
+            None => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    pub(super) fn dial_failed(&mut self, link: LinkId) {
+        let Some((_, to)) = self.net.ends(link) else { return };
+        let Some(process) = self.net.failed(link) else { return };
+        let now = self.engine.now();
+        let meant = match self.processes.get(to as usize) {
+            Some(Process::Relay(relay)) => Ok(relay.domain.clone()),
+            Some(Process::Node(node, _)) => Err(node.transport),
+            None => return,
+        };
+        match (self.processes.get_mut(process as usize), meant) {
+            (Some(Process::Relay(relay)), Ok(domain)) => relay.dial_failed(now, &domain),
+            (Some(Process::Node(node, _)), Ok(_)) => {
+                node.input(Input::ConnectFailed { reason: "no answer".to_owned() });
+            }
+            (Some(Process::Node(node, _)), Err(transport)) => node.input(Input::DialFailed { transport }),
+            (Some(Process::Relay(_)), Err(_)) | (None, _) => {}
+        }
+        self.go_on(process, Ok(()));
+    }
+
+    /// A node's outputs leave: their batch is durable.
+    pub(super) fn release(&mut self, no: ProcessNo, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { link, frame } => {
+                    let member = match self.processes.get_mut(no as usize) {
+                        Some(Process::Node(node, _)) => {
+                            node.leaves();
+                            node.member.as_mut()
+                        }
+                        _ => None,
+                    };
+                    let cargos = match member {
+                        Some(member) => member.outgoing(frame),
+                        None => pack(Arc::new(frame)).into_iter().collect(),
+                    };
+                    for cargo in cargos {
+                        self.net.send(&mut self.engine, link, no, cargo);
+                    }
+                }
+                Output::Close { link } => self.net.close(&mut self.engine, link, no),
+                Output::Connect { relay } => {
+                    let to = self.relays().find(|one| one.link() == relay).map(|one| one.no);
+                    match to {
+                        Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
+                        None => self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() }),
+                    }
+                }
+                Output::Dial { transport, addresses } => {
+                    let to = self.by_transport.get(&transport).copied();
+                    let there = to.and_then(|to| self.node(to)).is_some_and(|node| addresses.contains(&node.address()));
+                    match to.filter(|_| there) {
+                        Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
+                        None => self.owe(no, Input::DialFailed { transport }),
+                    }
+                }
+                Output::Answer { ticket, result } => self.answered(no, ticket, result),
+                Output::Event(event) => self.told(no, event),
+                // Nothing in this world makes a node's store unreadable: what synced is there.
+                Output::Broken { reason } => {
+                    self.ledger.stopped(no, reason);
+                    return self.kill(no);
+                }
+            }
+        }
+    }
+
+    fn owe(&mut self, no: ProcessNo, input: Input) {
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(no as usize) {
+            node.input(input);
+        }
+    }
+}
