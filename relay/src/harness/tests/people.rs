@@ -381,7 +381,7 @@ fn invites_are_listed_and_revoked_by_their_owner() {
 }
 
 #[test]
-fn t55_an_account_over_its_rate_is_told_when_to_come_back_and_others_are_not_slowed() {
+fn t66_an_account_over_its_rate_is_told_when_to_come_back_and_others_are_not_slowed() {
     let mut config = Config::new(domain(0), relay_id(0));
     config.rates = Rates { messages: Rate::new(60, 2), arrivals: Rate::new(60, 4), ..config.rates };
     config.rates.requests = Rate::new(60, 4);
