@@ -159,7 +159,7 @@ fn store_inside_its_reserve_refuses_and_goes_on_reading() {
         let reserve = Reserve { percent: 200, bytes_max: u64::MAX };
         let store = open_released(dir.path(), &Options { reserve, ..on(engine) }).unwrap();
         let mut batch = Batch::new();
-        batch.put(b"name".to_vec(), b"Bob".to_vec());
+        batch.put(b"friend".to_vec(), b"Bob".to_vec());
         assert!(matches!(store.apply(&batch), Err(StorageError::Full)));
         assert!(matches!(store.apply(&batch), Err(StorageError::Full)));
         assert_eq!(store.get(b"name").unwrap(), Some(b"Alice".to_vec()));
@@ -250,6 +250,41 @@ fn store_at_its_size_refuses_growth_and_still_takes_what_deletes() {
         store.apply(&drain).unwrap();
         store.sync().unwrap();
         assert_eq!((store.get(b"name").unwrap(), store.get(b"more").unwrap()), (None, Some(b"rows".to_vec())));
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn store_at_its_size_refuses_a_batch_that_deletes_less_than_it_adds_and_takes_what_moves_in_place() {
+    for engine in EngineKind::ALL {
+        let dir = closed_store(engine);
+        let store = open(engine, dir.path()).unwrap();
+        for old in ["old1", "old2"] {
+            put(&store, old, &"x".repeat(9_000));
+        }
+        store.close().unwrap();
+        let size = SizeBounds { max_bytes: Some(1), ..SizeBounds::default() };
+        let store = open_released(dir.path(), &Options { size, ..on(engine) }).unwrap();
+        let apply = |added: usize, deleted: &str| {
+            let mut batch = Batch::new();
+            batch.put(b"new".to_vec(), vec![1; added]);
+            batch.delete(deleted.into());
+            store.apply(&batch)
+        };
+        assert!(matches!(apply(300, "name"), Err(StorageError::Full)), "{engine}: a deletion let growth through");
+        assert!(matches!(apply(300, "nobody"), Err(StorageError::Full)), "{engine}: the deletion of nothing, too");
+        assert!(matches!(apply(10_000, "old1"), Err(StorageError::Full)), "{engine}: large values count whole");
+        apply(8_000, "old1").unwrap();
+        // A cursor that counts up, a few bytes longer; not a row that swells.
+        put(&store, "name", "Alice, and a few bytes");
+        let mut swollen = Batch::new();
+        swollen.put(b"name".to_vec(), vec![b'a'; 300]);
+        assert!(matches!(store.apply(&swollen), Err(StorageError::Full)), "{engine}");
+        let mut shrink = Batch::new();
+        shrink.delete(b"old2".to_vec());
+        store.apply(&shrink).unwrap();
+        assert_eq!((store.get(b"old2").unwrap(), store.get(b"name").unwrap().unwrap().len()), (None, 22));
+        store.verify().unwrap();
         store.close().unwrap();
     }
 }
