@@ -63,15 +63,17 @@ pub(crate) fn check_outside(settings: &Settings, into: &Path, in_place: bool) ->
 /// What a full reading found.
 pub(crate) struct Report {
     engine: EngineKind,
+    /// The version of the rows, if it can be read.
+    version: Option<u32>,
     bytes: u64,
     survey: Survey,
     problems: kv::Problems,
 }
 
 /// Reads a whole store that is open. Nothing may be written meanwhile.
-pub(crate) fn read_whole(store: &DiskKv) -> Result<Report, StorageError> {
+pub(crate) fn read_whole(store: &DiskKv, version: Option<u32>) -> Result<Report, StorageError> {
     let (engine, bytes, survey) = (store.engine(), store.size_on_disk()?, store.survey()?);
-    Ok(Report { engine, bytes, survey, problems: kv::check(store)? })
+    Ok(Report { engine, version, bytes, survey, problems: kv::check(store)? })
 }
 
 impl Report {
@@ -94,6 +96,7 @@ impl Report {
             .collect();
         json!({
             "engine": self.engine.name(),
+            "version": self.version,
             "bytes": self.bytes,
             "newest_batch": self.survey.newest_batch,
             "rows": self.survey.found.rows,
@@ -109,8 +112,9 @@ impl Report {
 
     pub(crate) fn text(&self) -> String {
         let mut lines = vec![format!(
-            "store     {}, {} bytes, {} rows in {} batches",
+            "store     {}, rows of version {}, {} bytes, {} rows in {} batches",
             self.engine.name(),
+            self.version.map_or("unknown".to_owned(), |version| version.to_string()),
             self.bytes,
             self.survey.found.rows,
             self.survey.newest_batch

@@ -11,7 +11,7 @@ use whimbrel_storage::{
     compare_page, copy_page,
 };
 
-use crate::dir::{Dir, Left, failed, wait_until_released};
+use crate::dir::{Aside, Dir, Left, failed, wait_until_released};
 use crate::engine::DiskEngine;
 use crate::keep::{self, Kept};
 use crate::kind::EngineKind;
@@ -79,6 +79,8 @@ pub struct DiskKv {
     mirror: Mutex<Option<Mirror>>,
     /// The files as they were before a tolerant open.
     kept: Option<Kept>,
+    /// What a tolerant open set aside.
+    aside: Vec<Aside>,
     kind: EngineKind,
     reserve: Reserve,
     dir: Dir,
@@ -122,25 +124,32 @@ impl DiskKv {
             dir.begin_making()?;
         }
         let kept = if left == Left::Unclean { Some(Kept::make(kind, path)?) } else { None };
-        let opened = Self::open_engine(&dir, path, left, &options, tail.newest());
-        let (kv, kept) = match (opened, kept) {
-            (Ok(kv), kept) if options.tolerate => (kv, kept),
-            (Ok(kv), Some(kept)) => kept.forget().map(|()| (kv, None))?,
-            (Ok(kv), None) => (kv, None),
-            (Err(error), kept) => {
+        let mut aside = Vec::new();
+        let opened = Self::open_engine(&dir, path, (left, tail.newest()), &options, &mut aside);
+        let kv = match opened {
+            Ok(kv) => kv,
+            Err(error) => {
                 // The engine is gone with the error; its threads may hold their files a moment longer.
                 wait_until_released(kind, path)?;
-                if let Some(kept) = kept {
-                    kept.put_back()?;
+                match kept {
+                    Some(kept) => kept.put_back().and_then(|()| dir.forget_snapshots(aside))?,
+                    None => dir.put_snapshots_back(aside)?,
                 }
                 return Err(error);
             }
         };
+        let kept = match kept {
+            Some(kept) if !options.tolerate => kept.forget().map(|()| None)?,
+            kept => kept,
+        };
+        if !aside.is_empty() && !options.tolerate {
+            dir.bound_snapshots_aside()?;
+        }
         if left == Left::New {
             dir.end_making()?;
         }
-        let store =
-            Self { kv, tail: Mutex::new(tail), mirror: Mutex::default(), kept, kind, reserve: options.reserve, dir };
+        let (tail, mirror, reserve) = (Mutex::new(tail), Mutex::default(), options.reserve);
+        let store = Self { kv, tail, mirror, kept, aside, kind, reserve, dir };
         if let Some(schema) = options.schema
             && let Err(error) = bring_up(&store, schema)
         {
@@ -155,22 +164,21 @@ impl DiskKv {
     fn open_engine(
         dir: &Dir,
         path: &Path,
-        left: Left,
+        (left, tail): (Left, Option<u64>),
         options: &Options,
-        tail: Option<u64>,
+        aside: &mut Vec<Aside>,
     ) -> Result<Kv<DiskEngine>, StorageError> {
         dir.remove_unfinished_snapshots()?;
-        let mut rebuilt = false;
         if left == Left::Unclean
             && let Some(probe) = &options.probe
         {
-            ((), rebuilt) = without_bad_snapshot(dir, || probe.run(path))?;
+            without_bad_snapshot(dir, aside, || probe.run(path))?;
         }
         let room = || Room::new(path, options.engine, options.reserve, options.size);
-        let opened = without_bad_snapshot(dir, || DiskEngine::open(options.engine, path, options.cache_bytes, room()))?;
-        let (engine, rebuilt) = (opened.0, opened.1 || rebuilt);
+        let engine =
+            without_bad_snapshot(dir, aside, || DiskEngine::open(options.engine, path, options.cache_bytes, room()))?;
         let kv = Kv::open(engine, tail)?;
-        if left == Left::Unclean || rebuilt {
+        if left == Left::Unclean || !aside.is_empty() {
             let missing = refuse_what_is_missing(&kv.survey()?);
             if !options.tolerate {
                 missing?;
@@ -199,16 +207,24 @@ impl DiskKv {
         dir.set_mark()
     }
 
+    /// Whether the store was closed by whoever had it open last, when this handle opened it with [`Options::tolerate`].
+    pub fn was_closed(&self) -> bool {
+        self.kept.is_none()
+    }
+
     /// Ends what [`Options::tolerate`] began without a trace: a store that was not closed is put back byte for byte, one
     /// that was counts as left unclean, so that the next open reads it whole.
     ///
     /// # Errors
     /// The files cannot be put back; the next open does it.
     pub fn discard(self) -> Result<(), StorageError> {
-        let Self { kv, kept, kind, dir, .. } = self;
+        let Self { kv, kept, aside, kind, dir, .. } = self;
         drop(kv);
         wait_until_released(kind, dir.path())?;
-        kept.map_or(Ok(()), Kept::put_back)
+        match kept {
+            Some(kept) => kept.put_back().and_then(|()| dir.forget_snapshots(aside)),
+            None => Ok(()),
+        }
     }
 
     /// Copies every row into a new store in the folder `into`, closes it, and answers what it holds: the backup, and the way
@@ -399,21 +415,25 @@ impl OrderedKv for DiskKv {
     }
 }
 
-/// Does `attempt`; when the store does not open, once more without its snapshots. Answers whether that was needed.
+/// Does `attempt`; when the store does not open, once more without its snapshots, which `aside` has then.
 fn without_bad_snapshot<T>(
     dir: &Dir,
+    aside: &mut Vec<Aside>,
     mut attempt: impl FnMut() -> Result<T, StorageError>,
-) -> Result<(T, bool), StorageError> {
+) -> Result<T, StorageError> {
     let error = match attempt() {
         Err(error @ StorageError::DoesNotOpen { .. }) => error,
-        other => return other.map(|opened| (opened, false)),
+        other => return other,
     };
     let moves = dir.set_snapshots_aside()?;
     if moves.is_empty() {
         return Err(error);
     }
     match attempt() {
-        Ok(opened) => Ok((opened, true)),
+        Ok(opened) => {
+            aside.extend(moves);
+            Ok(opened)
+        }
         Err(second) => {
             dir.put_snapshots_back(moves)?;
             Err(second)

@@ -1,12 +1,13 @@
 //! The store as a whole, by the program's commands: read, copied, moved.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use whimbrel_protocol::reception::Heartbeat;
 use whimbrel_protocol::{Frame, RefusalCode};
-use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
+use whimbrel_storage::{Batch, OrderedKv, Reads, tail_from_bytes};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::{PROGRAM, Person, Place, ask, come_in, error_of, greet, relay};
@@ -95,6 +96,97 @@ async fn a_whole_store_is_told_space_by_space_and_a_damaged_one_is_told_and_kept
     }
     assert_eq!(relay(&["run", "--config", &place.config()]).status.code(), Some(1));
     assert!(fs::read(&database).unwrap() == bytes, "the damaged store was touched");
+}
+
+/// Every file below a folder, with its bytes.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(contents(&entry.path())),
+            false => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_check_of_a_killed_relays_store_tells_all_of_it_and_changes_no_byte() {
+    for engine in ["sled", "fjall"] {
+        let (place, alice) = (Place::new("a.example"), Person::new(1));
+        place.edit("url = \"sled:\"", &format!("url = \"{engine}:\""));
+        let running = place.start();
+        come_in(&alice, &running.link, "alice").await;
+        running.kill();
+        let before = contents(&place.store());
+        for _ in 0..2 {
+            let report = place.ask(&["check", "--store"]);
+            assert_eq!(
+                (report["store"]["whole"].as_bool(), report["store"]["version"].as_u64()),
+                (Some(true), Some(1))
+            );
+            let after = contents(&place.store());
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine}");
+            assert!(before == after, "{engine}: bytes were changed");
+        }
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_compares_the_store_with_the_engine_and_the_version_that_are_asked_for() {
+    let (place, alice) = with_alice().await;
+    place.edit("url = \"sled:\"", "url = \"fjall:\"");
+    for command in [&["check", "--store"][..], &["check"]] {
+        assert_eq!(place.refused(command), (Some(2), "store_engine".to_owned()), "{command:?}");
+    }
+    place.edit("url = \"fjall:\"", "url = \"sled:\"");
+    let version_row = |value: Option<&[u8]>| {
+        let kv = DiskKv::open(&place.store(), Options::default()).unwrap();
+        let mut batch = Batch::new();
+        match value {
+            Some(value) => batch.put(vec![0], value.to_vec()),
+            None => batch.delete(vec![0]),
+        }
+        kv.apply(&batch).unwrap();
+        kv.close().unwrap();
+    };
+    for (row, code) in [(b"\x02\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
+    {
+        version_row(Some(row));
+        for command in [&["check", "--store"][..], &["check"], &["run"]] {
+            assert_eq!(place.refused(command), (Some(2), code.to_owned()), "{command:?}");
+        }
+    }
+    // Rows from before there was a version row: to look at them brings nothing up; a start does.
+    version_row(None);
+    let has_version = || DiskKv::open(&place.store(), Options::default()).unwrap().get(&[0]).unwrap().is_some();
+    place.ask(&["check"]);
+    assert_eq!(place.ask(&["check", "--store"])["store"]["version"], 1);
+    assert!(!has_version(), "a check brought rows up");
+    let running = place.start();
+    greet(&alice, &mut alice.connect(&running.link).await).await;
+    Place::stop(running);
+    assert!(has_version());
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_no_store_to_check_copy_or_move() {
+    let (place, _alice) = with_alice().await;
+    place.edit("url = \"sled:\"", "url = \"memory:\"");
+    let before = contents(&place.store());
+    let into = place.dir.join("backup");
+    for command in [
+        &["check", "--store"][..],
+        &["export", "--in-place"],
+        &["export", "--into", into.to_str().unwrap()],
+        &["migrate", "--to", "fjall:"],
+    ] {
+        assert_eq!(place.refused(command), (Some(2), "store_in_memory".to_owned()), "{command:?}");
+    }
+    assert_eq!(place.ask(&["check"])["store_bytes"], Value::Null);
+    assert!(before == contents(&place.store()) && !into.exists());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Opening and closing: one holder, the mark of a clean close, bad snapshots, the side file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -357,5 +358,106 @@ fn store_opened_to_look_at_is_left_as_it_was() {
         assert_eq!(bytes(&dir.path().join(log)), before);
         assert!(!dir.path().join("clean").exists());
         assert_eq!(open(engine, dir.path()).unwrap().get(b"name").unwrap(), Some(b"Alice".to_vec()));
+    }
+}
+
+/// Every file below a folder, with its bytes.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for path in files(dir, "") {
+        match path.is_dir() {
+            true => found.extend(contents(&path)),
+            false => drop(found.insert(path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    found
+}
+
+/// Breaks the store's snapshot, as sled finds it at the next open; says whether there was one.
+fn break_snapshot(dir: &Path) -> bool {
+    let snapshots = files(dir, "snap.");
+    for path in &snapshots {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[3] ^= 0x40;
+        fs::write(path, bytes).unwrap();
+    }
+    !snapshots.is_empty()
+}
+
+#[test]
+fn unclosed_store_opened_to_look_at_is_byte_for_byte_as_it_was_even_with_a_bad_snapshot() {
+    for (engine, bad) in [(SLED, false), (SLED, true), (EngineKind::Fjall, false)] {
+        let dir = closed_store(engine);
+        let store = open(engine, dir.path()).unwrap();
+        put(&store, "friend", "Bob");
+        drop(store);
+        assert!(!bad || break_snapshot(dir.path()));
+        for look in 0..3 {
+            // sled's threads may write on for a moment after the handle is gone.
+            drop(open_released(dir.path(), &Options { tolerate: true, ..on(engine) }).map(DiskKv::discard));
+            let before = contents(dir.path());
+            let store = open_released(dir.path(), &Options { tolerate: true, ..probing(engine) }).unwrap();
+            assert!(!store.was_closed() && store.survey().unwrap().is_whole());
+            store.discard().unwrap();
+            let after = contents(dir.path());
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine} look {look}");
+            assert!(before == after, "{engine}, bad snapshot {bad}, look {look}");
+        }
+        assert_eq!(open(engine, dir.path()).unwrap().get(b"friend").unwrap(), Some(b"Bob".to_vec()));
+    }
+}
+
+#[test]
+fn starts_that_fail_again_and_again_leave_nothing_behind() {
+    let dir = closed_store(SLED);
+    let store = open(SLED, dir.path()).unwrap();
+    put(&store, "friend", "Bob");
+    drop(store);
+    // Without its snapshot it opens, and lacks what was synced last.
+    fs::write(dir.path().join("tail"), tail_to_bytes(1_000)).unwrap();
+    assert!(break_snapshot(dir.path()));
+    let before = contents(dir.path());
+    for start in 0..5 {
+        let opened = open_released(dir.path(), &probing(SLED)).map(drop);
+        assert!(matches!(opened, Err(StorageError::LostTail { .. })), "{opened:?}");
+        let after = contents(dir.path());
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "start {start}");
+        assert!(before == after, "start {start}");
+    }
+}
+
+#[test]
+fn snapshots_set_aside_are_bounded_and_the_first_and_the_newest_stay() {
+    let dir = closed_store(SLED);
+    let aside = || files(dir.path(), "set-aside.").into_iter().collect::<BTreeSet<_>>();
+    let mut first = None;
+    for start in 0..6 {
+        let store = open(SLED, dir.path()).unwrap();
+        put(&store, "n", &"x".repeat(start));
+        store.close().unwrap();
+        fs::remove_file(dir.path().join("clean")).unwrap();
+        assert!(break_snapshot(dir.path()));
+        let broken = fs::read(&files(dir.path(), "snap.")[0]).unwrap();
+        // A start that is killed between setting it aside and serving: the next one finds both.
+        let name = files(dir.path(), "snap.")[0].file_name().unwrap().to_string_lossy().into_owned();
+        fs::write(dir.path().join(format!("set-aside.{name}.corrupt-1")), &broken).unwrap();
+        let store = open_released(dir.path(), &probing(SLED)).unwrap();
+        assert_eq!(store.get(b"name").unwrap(), Some(b"Alice".to_vec()));
+        store.close().unwrap();
+        let kept = aside();
+        assert!(kept.len() <= 2, "{kept:?}");
+        let first = first.get_or_insert_with(|| kept.first().cloned().unwrap());
+        assert!(kept.contains(first), "the first one is gone: {kept:?}");
+        assert!(kept.iter().any(|path| fs::read(path).unwrap() == broken), "the newest one is gone: {kept:?}");
+    }
+}
+
+#[test]
+fn store_whose_making_was_interrupted_is_not_found() {
+    for engine in EngineKind::ALL {
+        let dir = closed_store(engine);
+        assert_eq!(EngineKind::found_in(dir.path()), Some(engine));
+        fs::write(dir.path().join("making"), b"").unwrap();
+        assert_eq!(EngineKind::found_in(dir.path()), None);
     }
 }
