@@ -33,6 +33,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::OUTBOUND => "outbound rows",
         space::WAITING => "outbound counts",
         space::PIN => "pins of peers",
+        space::LINKED => "count of peers by links",
         _ => "unknown",
     }
 }
