@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -227,6 +227,16 @@ impl Running {
                 Some("error stuck".to_owned())
             }
         }
+    }
+
+    /// What it says within so long, and nothing later.
+    pub(crate) fn within(&mut self, time: Duration) -> Vec<String> {
+        let until = Instant::now() + time;
+        let mut said = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            said.push(line);
+        }
+        said
     }
 
     pub(crate) fn kill(&mut self) {

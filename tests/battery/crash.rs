@@ -16,7 +16,7 @@ const EPISODE: u64 = 10;
 const POWER_WENT: i32 = 86;
 /// What a writing child answers when its store has failed; and when a thread of its own panicked over it, where a relay
 /// aborts.
-const STORE_FAILED: [i32; 2] = [3, 101];
+pub(crate) const STORE_FAILED: [i32; 2] = [3, 101];
 /// A child that has acknowledged so much and is not dead yet is killed.
 const ACKNOWLEDGED_MAX: u64 = 6_000;
 const SIGKILL: i32 = 9;
