@@ -270,3 +270,49 @@ fn mark(settings: &Settings) -> PathBuf {
 pub(crate) fn copied_json(copied: &Copied) -> Value {
     json!({ "rows": copied.rows, "bytes": copied.bytes, "checksum": format!("{:08x}", copied.checksum) })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tempfile::TempDir;
+    use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_fails_midway_is_taken_away_its_source_stays_whole_and_the_next_attempt_succeeds() {
+        for engine in EngineKind::ALL {
+            let dir = TempDir::new().unwrap();
+            let (from, into) = (dir.path().join("store"), dir.path().join("backup"));
+            let store = DiskKv::open(&from, Options { engine, ..Options::default() }).unwrap();
+            let put = |n: u8| {
+                let mut batch = Batch::new();
+                batch.put(vec![n], vec![n; 200_000]);
+                store.apply(&batch).unwrap();
+            };
+            (0..100).for_each(put);
+            store.sync().unwrap();
+            let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+            let failure = std::thread::scope(|scope| {
+                let copy = scope.spawn(|| copy_into(&store, &into));
+                while copied() < 2 {
+                    assert!(!copy.is_finished(), "{engine}: it ended before it was to fail");
+                    std::thread::yield_now();
+                }
+                store.end_export();
+                copy.join().unwrap().unwrap_err()
+            });
+            assert_eq!((failure.exit, failure.code), (Exit::Internal, "store"), "{failure:?}");
+            assert!(!into.exists(), "{engine}: half a copy was left");
+            // It serves on, and another attempt has everything.
+            put(200);
+            assert_eq!(store.verify().unwrap().rows, 101);
+            assert_eq!(copy_into(&store, &into).unwrap().rows, 101);
+            store.close().unwrap();
+            let copy = DiskKv::open(&into, Options { engine, ..Options::default() }).unwrap();
+            assert_eq!(copy.verify().unwrap().rows, 101);
+            copy.close().unwrap();
+            DiskKv::open(&from, Options { engine, ..Options::default() }).unwrap().close().unwrap();
+        }
+    }
+}

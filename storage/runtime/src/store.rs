@@ -3,14 +3,16 @@
 //! Never: rows (`whimbrel_storage::Kv`), an engine's calls (`engine`).
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use whimbrel_storage::{
     Batch, Copied, Kv, Order, OrderedKv, Reads, Row, Schema, Seen, StorageError, Survey, Totals, bring_up,
     compare_page, copy_page,
 };
 
+use crate::clock;
 use crate::dir::{Aside, Dir, Left, failed, wait_until_released};
 use crate::engine::DiskEngine;
 use crate::keep::{self, Kept};
@@ -18,6 +20,10 @@ use crate::kind::EngineKind;
 use crate::probe::ProbeCommand;
 use crate::room::{Reserve, Room, SizeBounds};
 use crate::tail::Tail;
+
+/// How long an export stands back when somebody waits for its page to end. A lock goes to whoever asks first after it was
+/// let go of, and the export would ask at once: batches would wait for its end.
+const GIVE_WAY: Duration = Duration::from_millis(1);
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -77,6 +83,8 @@ pub struct DiskKv {
     tail: Mutex<Tail>,
     /// Gets every batch as well, while an export runs.
     mirror: Mutex<Option<Mirror>>,
+    /// How many wait for the mirror, which an export works on.
+    waiting: AtomicUsize,
     /// The files as they were before a tolerant open.
     kept: Option<Kept>,
     /// What a tolerant open set aside.
@@ -149,7 +157,8 @@ impl DiskKv {
             dir.end_making()?;
         }
         let (tail, mirror, reserve) = (Mutex::new(tail), Mutex::default(), options.reserve);
-        let store = Self { kv, tail, mirror, kept, aside, kind, reserve, dir };
+        let waiting = AtomicUsize::new(0);
+        let store = Self { kv, tail, mirror, waiting, kept, aside, kind, reserve, dir };
         if let Some(schema) = options.schema
             && let Err(error) = bring_up(&store, schema)
         {
@@ -232,7 +241,7 @@ impl DiskKv {
     /// returns.
     ///
     /// # Errors
-    /// What either store reports; `into` is then of no use. [`StorageError::Engine`]: `into` holds rows already, another
+    /// What either store reports; `into` is then of no use and does not open. [`StorageError::Engine`]: `into` holds rows already, another
     /// export runs, or the copy does not read back as the original.
     pub fn export(&self, into: &Path) -> Result<Copied, StorageError> {
         let copied = self.mirror(into, self.kind)?;
@@ -253,6 +262,8 @@ impl DiskKv {
             store.close()?;
             return Err(StorageError::Engine("the store to copy into is not empty".to_owned()));
         }
+        // What is there of a copy when the process ends meanwhile would pass for a whole store with fewer rows.
+        store.dir.begin_making()?;
         {
             let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
             if mirror.is_some() {
@@ -274,10 +285,12 @@ impl DiskKv {
         while let Some(next) = self.with_mirror(|into| copy_page(&self.kv, into, &place))? {
             place = next;
             self.with_mirror(OrderedKv::sync)?;
+            self.give_way();
         }
         let (mut seen, mut place) = (Seen::default(), Vec::new());
         while let Some(next) = self.with_mirror(|into| compare_page(&self.kv, into, &place, &mut seen))? {
             place = next;
+            self.give_way();
         }
         self.with_mirror(|into| {
             into.sync()?;
@@ -288,10 +301,34 @@ impl DiskKv {
             Err(StorageError::Engine(format!("the copy has {copied} rows, and the store {rows}")))
         })?;
         match &mut *self.mirror.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(mirror) => mirror.complete = true,
+            Some(mirror) => {
+                mirror.store.dir.end_making()?;
+                mirror.complete = true;
+            }
             None => return Err(StorageError::Engine("the export was ended".to_owned())),
         }
         Ok(seen.counted())
+    }
+
+    /// The mirror, for everybody but the export that fills it.
+    fn lock_mirror(&self) -> MutexGuard<'_, Option<Mirror>> {
+        match self.mirror.try_lock() {
+            Ok(mirror) => mirror,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                mirror
+            }
+        }
+    }
+
+    /// Lets whoever waits for the mirror have it, between two pages.
+    fn give_way(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            clock::pause(GIVE_WAY);
+        }
     }
 
     /// Does something with the mirror, between two batches.
@@ -305,13 +342,13 @@ impl DiskKv {
 
     /// The mirror, if there is one that holds what this store holds. It gets no more batches.
     pub fn take_mirror(&self) -> Option<DiskKv> {
-        let mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let mirror = self.lock_mirror().take()?;
         (mirror.complete && mirror.failed.is_none()).then_some(*mirror.store)
     }
 
     /// Ends an export that is not complete; whoever waits for it is told.
     pub fn end_export(&self) {
-        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirror = self.lock_mirror();
         if mirror.as_ref().is_some_and(|mirror| !mirror.complete || mirror.failed.is_some()) {
             *mirror = None;
         }
@@ -394,7 +431,7 @@ impl Reads for DiskKv {
 
 impl OrderedKv for DiskKv {
     fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
-        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirror = self.lock_mirror();
         self.kv.apply(batch)?;
         if let Some(Mirror { store, failed, .. }) = &mut *mirror
             && failed.is_none()

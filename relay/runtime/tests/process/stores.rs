@@ -213,30 +213,63 @@ async fn a_migration_that_is_killed_twice_goes_on_and_moves_everything() {
     place.fill(1_200, 80_000);
     let next = place.dir.join("data/store.new");
     let copied = || fs::read(next.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
-    let mut reached = 0;
-    for further in [3, 4] {
-        let mut child = std::process::Command::new(PROGRAM)
-            .args(["migrate", "--to", "fjall:", "--json", "--config", &place.config()])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        while copied() < reached + further {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
-            std::thread::yield_now();
+    for (from, to) in [("sled:", "fjall:"), ("fjall:", "sled:")] {
+        let mut reached = 0;
+        for further in [3, 4] {
+            let mut child = std::process::Command::new(PROGRAM)
+                .args(["migrate", "--to", to, "--json", "--config", &place.config()])
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            while copied() < reached + further {
+                assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(copied() > reached, "it began anew");
+            reached = copied();
+            // The source serves all the while.
+            assert_eq!(EngineKind::found_in(&place.store()).map(EngineKind::url), Some(from));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(copied() > reached, "it began anew");
-        reached = copied();
+        let output = relay(&["migrate", "--to", to, "--json", "--config", &place.config()]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("going on"), "{output:?}");
+        let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(moved["copied"]["rows"].as_u64().unwrap() > 1_200, "{moved}");
+        place.edit(&format!("url = \"{from}\""), &format!("url = \"{to}\""));
+        // The large bodies are nobody's, and counted by nobody.
+        assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+        Place::stop(running);
     }
-    let output = relay(&["migrate", "--to", "fjall:", "--json", "--config", &place.config()]);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("going on"), "{output:?}");
-    let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(moved["copied"]["rows"].as_u64().unwrap() > 1_200, "{moved}");
-    place.edit("url = \"sled:\"", "url = \"fjall:\"");
-    // The large bodies are nobody's, and counted by nobody.
+}
+
+#[tokio::test]
+async fn an_export_that_the_relays_stop_ends_midway_leaves_no_copy_and_a_second_one_succeeds() {
+    let (place, alice) = with_alice().await;
+    place.fill(1_200, 80_000);
+    let into = place.dir.join("backup");
+    let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+    let running = place.start();
+    let mut export = std::process::Command::new(PROGRAM)
+        .args(["export", "--into", into.to_str().unwrap(), "--json", "--config", &place.config()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while copied() < 3 {
+        assert!(export.try_wait().unwrap().is_none(), "it ended before it was interrupted");
+        std::thread::yield_now();
+    }
+    Place::stop(running);
+    assert_eq!(export.wait().unwrap().code(), Some(1));
+    assert!(!into.exists(), "half a copy was left");
     assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+    assert!(place.ask(&["export", "--into", into.to_str().unwrap()])["copied"]["rows"].as_u64().unwrap() > 1_200);
+    fs::remove_dir_all(place.store()).unwrap();
+    fs::rename(&into, place.store()).unwrap();
     let running = place.start();
     greet(&alice, &mut alice.connect(&running.link).await).await;
 }

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Page, Reads, Schema, Step, StorageError, tail_to_bytes};
+use whimbrel_storage::{
+    Batch, KEY_END, Order, OrderedKv, Page, Reads, Schema, Step, StorageError, tail_from_bytes, tail_to_bytes,
+};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, ProbeCommand, Reserve, SizeBounds};
 
 use crate::child::{follow, on, open_released, probing, spawn};
@@ -459,5 +461,39 @@ fn store_whose_making_was_interrupted_is_not_found() {
         assert_eq!(EngineKind::found_in(dir.path()), Some(engine));
         fs::write(dir.path().join("making"), b"").unwrap();
         assert_eq!(EngineKind::found_in(dir.path()), None);
+    }
+}
+
+#[test]
+fn copy_that_was_not_finished_does_not_open_as_a_store() {
+    for engine in EngineKind::ALL {
+        let (dir, into, left) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        let store = open(engine, dir.path()).unwrap();
+        for n in 0..100_u8 {
+            let mut batch = Batch::new();
+            batch.put(vec![n], vec![n; 200_000]);
+            store.apply(&batch).unwrap();
+        }
+        store.sync().unwrap();
+        let copied = || fs::read(into.path().join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+        std::thread::scope(|scope| {
+            let export = scope.spawn(|| store.export(into.path()));
+            while copied() < 2 {
+                assert!(!export.is_finished(), "{engine}: it ended before it was interrupted");
+                std::thread::yield_now();
+            }
+            // As `kill -9` leaves it.
+            for (path, bytes) in contents(into.path()) {
+                let to = left.path().join(path.strip_prefix(into.path()).unwrap());
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::write(to, bytes).unwrap();
+            }
+            store.end_export();
+            assert!(export.join().unwrap().is_err());
+        });
+        assert_eq!(EngineKind::found_in(left.path()), None);
+        let opened = open(engine, left.path()).map(drop);
+        assert!(matches!(opened, Err(StorageError::LostTail { .. })), "{engine}: {opened:?}");
+        store.verify().unwrap();
     }
 }
