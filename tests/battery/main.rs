@@ -3,7 +3,8 @@
 //! Modes: `kill` (SIGKILL under load), `power` (what was not synced is lost: power.c), `damage` (synced data cut or
 //! flipped), `full` (a small file system), `stall` and `read-only` (a disk that does not take writes for ten seconds, or at
 //! all: disk.c). Targets: `relay` (its store behind the writer's thread), `node` (its store,
-//! many batches a sync, outputs after it).
+//! many batches a sync, outputs after it), `person` (a whole node on a whole relay, which loses its power or is killed while it
+//! converses).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +20,7 @@ mod crash;
 mod damage;
 mod full;
 mod node;
+mod person;
 mod relay;
 mod trouble;
 
@@ -71,6 +73,7 @@ struct Cli {
 enum Target {
     Relay,
     Node,
+    Person,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -104,6 +107,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().and_then(|word| word.into_string().ok()).as_deref() {
         Some("store-probe") => return ExitCode::from(open_probe(&PathBuf::from(args.next().unwrap()))),
+        Some("relay") => {
+            let args = std::iter::once("whimbrel-relay".into()).chain(args);
+            return whimbrel_relay_runtime::cli::main_within(&["relay".into()], args);
+        }
         Some("child") => {
             child::main(args.map(|arg| arg.into_string().unwrap()).collect());
             return ExitCode::SUCCESS;
@@ -113,10 +120,19 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let plan = Plan { target: cli.target, engine: cli.store, rounds: cli.rounds, from: cli.from, seed: cli.seed };
     let begun = Instant::now();
+    let power = || cli.power.clone().expect("start it by tests/crash: it builds the preload");
     let disk = || cli.disk.clone().expect("start it by tests/crash: it builds the preload");
     let mut verdict = match cli.mode {
+        Mode::Kill if cli.target == Target::Person => person::run(plan, None),
+        Mode::Power if cli.target == Target::Person => person::run(plan, Some(&power())),
+        _ if cli.target == Target::Person => {
+            eprintln!(
+                "error: for a person there are kill and power; the other modes are for the stores of relay and node"
+            );
+            return ExitCode::from(2);
+        }
         Mode::Kill => crash::run(plan, None),
-        Mode::Power => crash::run(plan, Some(&cli.power.expect("start it by tests/crash: it builds the preload"))),
+        Mode::Power => crash::run(plan, Some(&power())),
         Mode::Damage => damage::run(plan),
         Mode::Stall => trouble::run(plan, Trouble::Stall, &disk()),
         Mode::ReadOnly => trouble::run(plan, Trouble::ReadOnly, &disk()),

@@ -46,12 +46,14 @@ fn on_every_store(targets: &[&str], mode: &str, rounds: u64, none: &[&str]) {
 #[test]
 fn t56_a_killed_relay_or_node_opens_without_help_and_has_all_it_acknowledged_whole() {
     on_every_store(&TARGETS, "kill", 6, &["lost", "torn", "unopened"]);
+    on_every_store(&["person"], "kill", 5, &["lost", "torn", "unopened"]);
 }
 
 #[test]
 fn t57_power_loss_and_failed_syncs_take_nothing_acknowledged() {
     // Most of the first power cuts come while files are being made, before anything was acknowledged.
     on_every_store(&TARGETS, "power", 20, &["lost", "torn", "unopened"]);
+    on_every_store(&["person"], "power", 5, &["lost", "torn", "unopened"]);
 }
 
 #[test]
