@@ -290,7 +290,7 @@ mod tests {
                 batch.put(vec![n], vec![n; 200_000]);
                 store.apply(&batch).unwrap();
             };
-            (0..100).for_each(put);
+            (0..250).for_each(put);
             store.sync().unwrap();
             let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
             let failure = std::thread::scope(|scope| {
@@ -305,12 +305,12 @@ mod tests {
             assert_eq!((failure.exit, failure.code), (Exit::Internal, "store"), "{failure:?}");
             assert!(!into.exists(), "{engine}: half a copy was left");
             // It serves on, and another attempt has everything.
-            put(200);
-            assert_eq!(store.verify().unwrap().rows, 101);
-            assert_eq!(copy_into(&store, &into).unwrap().rows, 101);
+            put(255);
+            assert_eq!(store.verify().unwrap().rows, 251);
+            assert_eq!(copy_into(&store, &into).unwrap().rows, 251);
             store.close().unwrap();
             let copy = DiskKv::open(&into, Options { engine, ..Options::default() }).unwrap();
-            assert_eq!(copy.verify().unwrap().rows, 101);
+            assert_eq!(copy.verify().unwrap().rows, 251);
             copy.close().unwrap();
             DiskKv::open(&from, Options { engine, ..Options::default() }).unwrap().close().unwrap();
         }

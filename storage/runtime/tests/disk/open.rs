@@ -464,36 +464,35 @@ fn store_whose_making_was_interrupted_is_not_found() {
     }
 }
 
+/// The child: copies the store beside its folder into one beside it, until it is killed.
+pub(crate) fn export_until_killed(engine: EngineKind, dir: &Path) {
+    let store = open(engine, &dir.join("store")).unwrap();
+    store.export(&dir.join("copy")).unwrap();
+}
+
 #[test]
-fn copy_that_was_not_finished_does_not_open_as_a_store() {
+fn copy_whose_maker_was_killed_does_not_open_as_a_store_and_its_source_does() {
     for engine in EngineKind::ALL {
-        let (dir, into, left) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
-        let store = open(engine, dir.path()).unwrap();
-        for n in 0..100_u8 {
+        let dir = TempDir::new().unwrap();
+        let (from, into) = (dir.path().join("store"), dir.path().join("copy"));
+        let store = open(engine, &from).unwrap();
+        for n in 0..250_u8 {
             let mut batch = Batch::new();
             batch.put(vec![n], vec![n; 200_000]);
             store.apply(&batch).unwrap();
         }
-        store.sync().unwrap();
-        let copied = || fs::read(into.path().join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
-        std::thread::scope(|scope| {
-            let export = scope.spawn(|| store.export(into.path()));
-            while copied() < 2 {
-                assert!(!export.is_finished(), "{engine}: it ended before it was interrupted");
-                std::thread::yield_now();
-            }
-            // As `kill -9` leaves it.
-            for (path, bytes) in contents(into.path()) {
-                let to = left.path().join(path.strip_prefix(into.path()).unwrap());
-                fs::create_dir_all(to.parent().unwrap()).unwrap();
-                fs::write(to, bytes).unwrap();
-            }
-            store.end_export();
-            assert!(export.join().unwrap().is_err());
-        });
-        assert_eq!(EngineKind::found_in(left.path()), None);
-        let opened = open(engine, left.path()).map(drop);
+        store.close().unwrap();
+        let mut child = spawn("export", engine, dir.path());
+        let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+        while copied() < 2 {
+            assert!(child.try_wait().unwrap().is_none(), "{engine}: it ended before it was killed");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(EngineKind::found_in(&into), None);
+        let opened = open(engine, &into).map(drop);
         assert!(matches!(opened, Err(StorageError::LostTail { .. })), "{engine}: {opened:?}");
-        store.verify().unwrap();
+        assert_eq!(open(engine, &from).unwrap().verify().unwrap().rows, 250);
     }
 }
