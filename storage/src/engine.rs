@@ -20,6 +20,16 @@ pub trait Engine: Send + Sync {
     /// The engine failed.
     fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Result<Vec<Row>, StorageError>;
 
+    /// Whether there is room for a batch that writes so many bytes, and whose rows take so many more bytes than those
+    /// they replace or remove. Asked before each [`Engine::apply`] that is to be refused otherwise.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`]: there is none, and the batch is not applied.
+    fn admit(&self, written: u64, growth: i64) -> Result<(), StorageError> {
+        let _there_is_always_room = (written, growth);
+        Ok(())
+    }
+
     /// Applies the changes together, or none of them; no key occurs twice.
     ///
     /// # Errors

@@ -17,6 +17,9 @@ use crate::{
 
 /// Rows read at once while verifying.
 const VERIFY_PAGE: usize = 256;
+/// How much longer a row may become in its place without counting as growth: a few integers in it take more bytes as
+/// they count up. What moves a cursor adds no row and holds nothing more.
+const IN_PLACE_BYTES_MAX: i64 = 32;
 
 /// What the store holds, counted along with every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,7 +239,7 @@ impl<E: Engine> Kv<E> {
         if value.len() == len { Ok(value) } else { Err(damaged(stored_key, "pieces of another length")) }
     }
 
-    /// Adds to `ops` what setting or removing one row takes; `totals` follow.
+    /// Adds to `ops` what setting or removing one row takes; `totals` follow. Answers how many bytes more there are.
     fn change(
         &self,
         state: &State,
@@ -244,18 +247,27 @@ impl<E: Engine> Kv<E> {
         (user_key, value): (&[u8], Option<&[u8]>),
         totals: &mut Totals,
         ops: &mut Vec<Op>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<i64, StorageError> {
         let stored_key = Space::User.key(user_key);
-        let mut pieces_before = 0;
+        let (mut pieces_before, mut bytes_before) = (0, 0);
         let old = self.noted(self.engine.get(&stored_key))?;
         let existed = old.is_some();
         if let Some(bytes) = old {
             let row = self.checked(state, &stored_key, bytes)?;
             totals.remove(row.checksum);
-            if let Body::Head { len } = row.body {
-                pieces_before = piece_count(len);
-            }
+            let value_len = match &row.body {
+                Body::Head { len } => {
+                    pieces_before = piece_count(*len);
+                    *len
+                }
+                Body::Whole(value) | Body::Piece(value) => value.len(),
+            };
+            bytes_before = row_bytes(user_key, value_len);
         }
+        let growth = match value.map_or(0, |value| row_bytes(user_key, value.len())) - bytes_before {
+            grown if existed && value.is_some() && (0..=IN_PLACE_BYTES_MAX).contains(&grown) => 0,
+            growth => growth,
+        };
         let mut pieces_now = 0;
         match value {
             None if existed => ops.push(Op::Delete { key: stored_key }),
@@ -278,7 +290,7 @@ impl<E: Engine> Kv<E> {
             }
         }
         ops.extend((pieces_now..pieces_before).map(|index| Op::Delete { key: piece_key(user_key, index) }));
-        Ok(())
+        Ok(growth)
     }
 }
 
@@ -324,10 +336,13 @@ impl<E: Engine> OrderedKv for Kv<E> {
         let n = state.n.checked_add(1).ok_or_else(|| StorageError::Engine("batch numbers ran out".to_owned()))?;
         let mut totals = state.totals;
         let mut ops = Vec::with_capacity(changes.len() + 2);
+        let mut growth = 0_i64;
         for (&key, &value) in &changes {
-            self.change(&state, n, (key, value), &mut totals, &mut ops)?;
+            growth = growth.saturating_add(self.change(&state, n, (key, value), &mut totals, &mut ops)?);
         }
+        // The store's own rows of a batch take the place of older ones, and are not the caller's to answer for.
         witness::record(n, &changes, totals, &mut ops);
+        self.noted(self.engine.admit(written_bytes(&ops), growth))?;
         self.noted(self.engine.apply(ops))?;
         *state = State { n, totals };
         Ok(())
@@ -340,6 +355,20 @@ impl<E: Engine> OrderedKv for Kv<E> {
         }
         self.noted(self.engine.sync())
     }
+}
+
+/// What a row counts when a batch is asked whether it grows the store.
+fn row_bytes(user_key: &[u8], value_len: usize) -> i64 {
+    i64::try_from(user_key.len().saturating_add(value_len)).unwrap_or(i64::MAX)
+}
+
+/// What an engine is given to write.
+fn written_bytes(ops: &[Op]) -> u64 {
+    let bytes = ops.iter().map(|op| match op {
+        Op::Put { key, value } => key.len().saturating_add(value.len()),
+        Op::Delete { key } => key.len(),
+    });
+    u64::try_from(bytes.fold(0, usize::saturating_add)).unwrap_or(u64::MAX)
 }
 
 /// What a batch comes to, one change a key, in the order of keys; checked against the bounds.

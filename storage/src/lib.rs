@@ -27,7 +27,7 @@ pub use kv::{Kv, Totals};
 pub use memory::{MemoryEngine, MemoryKv};
 pub use overlay::Overlay;
 pub use row::{PIECE_BYTES_MAX, damaged};
-pub use schema::{Page, SCHEMA_KEY, Schema, Step, bring_up};
+pub use schema::{Page, SCHEMA_KEY, Schema, Step, bring_up, look_at};
 pub use survey::{Damage, SpaceCount, Survey};
 pub use tail::{TAIL_BYTES, tail_from_bytes, tail_to_bytes};
 

@@ -57,26 +57,10 @@ struct Version {
 /// [`StorageError::TooNew`] and [`StorageError::WrongRows`]: nothing was touched. [`StorageError::DoesNotOpen`]: there
 /// is no step from that version any more. What the store reports.
 pub fn bring_up(kv: &impl OrderedKv, schema: &Schema) -> Result<u32, StorageError> {
-    let mut at = match kv.get(SCHEMA_KEY)? {
-        Some(bytes) => decode(&bytes)?,
-        None => {
-            let new = kv.scan(&[], &KEY_END, Order::Ascending, 1)?.is_empty();
-            let version = if new { schema.version } else { 1 };
-            Version { name: schema.name.to_owned(), version, place: None }
-        }
-    };
-    if at.name != schema.name {
-        return Err(StorageError::WrongRows { found: at.name, asked: schema.name });
-    }
-    if at.version > schema.version {
-        return Err(StorageError::TooNew { found: at.version, known: schema.version });
-    }
+    let mut at = of(kv, schema)?;
     let found = at.version;
     while at.version < schema.version {
-        let Some(step) = schema.steps.iter().find(|step| step.from == at.version) else {
-            let what = format!("its rows have version {found}, from which this program knows no way on");
-            return Err(StorageError::DoesNotOpen { what });
-        };
+        let step = step_from(at.version, schema)?;
         let Page { mut batch, next } = (step.page)(kv, at.place.as_deref().unwrap_or_default())?;
         at.place = next;
         if at.place.is_none() {
@@ -94,6 +78,41 @@ pub fn bring_up(kv: &impl OrderedKv, schema: &Schema) -> Result<u32, StorageErro
         kv.sync()?;
     }
     Ok(found)
+}
+
+/// Which version the rows have, as [`bring_up`] would find it, and whether it would take them. Changes nothing.
+///
+/// # Errors
+/// As for [`bring_up`].
+pub fn look_at(rows: &dyn Reads, schema: &Schema) -> Result<u32, StorageError> {
+    let found = of(rows, schema)?.version;
+    (found..schema.version).try_for_each(|version| step_from(version, schema).map(drop))?;
+    Ok(found)
+}
+
+fn of(rows: &dyn Reads, schema: &Schema) -> Result<Version, StorageError> {
+    let at = match rows.get(SCHEMA_KEY)? {
+        Some(bytes) => decode(&bytes)?,
+        None => {
+            let new = rows.scan(&[], &KEY_END, Order::Ascending, 1)?.is_empty();
+            let version = if new { schema.version } else { 1 };
+            Version { name: schema.name.to_owned(), version, place: None }
+        }
+    };
+    if at.name != schema.name {
+        return Err(StorageError::WrongRows { found: at.name, asked: schema.name });
+    }
+    if at.version > schema.version {
+        return Err(StorageError::TooNew { found: at.version, known: schema.version });
+    }
+    Ok(at)
+}
+
+fn step_from(version: u32, schema: &Schema) -> Result<&'static Step, StorageError> {
+    schema.steps.iter().find(|step| step.from == version).ok_or_else(|| {
+        let what = format!("its rows have version {version}, from which this program knows no way on");
+        StorageError::DoesNotOpen { what }
+    })
 }
 
 /// `version (4, little-endian) | length of the name (1) | name | 1 and the place, or 0`.
@@ -211,6 +230,20 @@ mod tests {
         let store = with_rows(&MemoryEngine::new());
         let fourth = Schema { name: "test", version: 4, steps: &[TWO_TO_THREE] };
         assert!(matches!(bring_up(&store, &fourth), Err(StorageError::DoesNotOpen { .. })));
+        assert!(matches!(look_at(&store, &fourth), Err(StorageError::DoesNotOpen { .. })));
         assert_eq!(values(&store), vec![b"1".to_vec(); 55]);
+    }
+
+    #[test]
+    fn a_look_tells_the_version_and_changes_nothing() {
+        let store = with_rows(&MemoryEngine::new());
+        let before = store.newest_batch().unwrap();
+        assert_eq!(look_at(&store, &THIRD).unwrap(), 1);
+        assert_eq!((store.newest_batch().unwrap(), store.get(SCHEMA_KEY).unwrap()), (before, None));
+        bring_up(&store, &THIRD).unwrap();
+        assert_eq!(look_at(&store, &THIRD).unwrap(), 3);
+        assert!(matches!(look_at(&store, &FIRST), Err(StorageError::TooNew { found: 3, known: 1 })));
+        let other = Schema { name: "other", ..THIRD };
+        assert!(matches!(look_at(&store, &other), Err(StorageError::WrongRows { .. })));
     }
 }

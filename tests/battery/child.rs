@@ -7,13 +7,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use whimbrel_storage_runtime::{EngineKind, Options, ProbeCommand, Reserve};
 
-use crate::{Plan, Target, node, relay};
+use crate::{Plan, Target, node, person, relay};
 
 /// A child that says nothing for so long is stuck: longer than any open on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -72,7 +72,11 @@ impl Load {
 }
 
 fn target_of(word: &str) -> Target {
-    if word == "Relay" { Target::Relay } else { Target::Node }
+    match word {
+        "Relay" => Target::Relay,
+        "Person" => Target::Person,
+        _ => Target::Node,
+    }
 }
 
 /// The trial open by this program.
@@ -88,6 +92,7 @@ pub(crate) fn main(args: Vec<String>) {
             match load.target {
                 Target::Relay => relay::load(&load),
                 Target::Node => node::load(&load),
+                Target::Person => person::load(&load),
             }
         }
         "verify" => {
@@ -96,6 +101,7 @@ pub(crate) fn main(args: Vec<String>) {
             let found = match target_of(&args[1]) {
                 Target::Relay => relay::verify(engine, &dir, &ledger, args[5] == "close"),
                 Target::Node => node::verify(engine, &dir, &ledger, args[5] == "close"),
+                Target::Person => person::verify(engine, &dir, &ledger),
             };
             say(&serde_json::json!({
                 "error": found.error, "lost": found.lost, "torn": found.torn, "named": found.named, "notes": found.notes,
@@ -227,6 +233,16 @@ impl Running {
                 Some("error stuck".to_owned())
             }
         }
+    }
+
+    /// What it says within so long, and nothing later.
+    pub(crate) fn within(&mut self, time: Duration) -> Vec<String> {
+        let until = Instant::now() + time;
+        let mut said = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            said.push(line);
+        }
+        said
     }
 
     pub(crate) fn kill(&mut self) {

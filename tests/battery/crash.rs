@@ -16,7 +16,7 @@ const EPISODE: u64 = 10;
 const POWER_WENT: i32 = 86;
 /// What a writing child answers when its store has failed; and when a thread of its own panicked over it, where a relay
 /// aborts.
-const STORE_FAILED: [i32; 2] = [3, 101];
+pub(crate) const STORE_FAILED: [i32; 2] = [3, 101];
 /// A child that has acknowledged so much and is not dead yet is killed.
 const ACKNOWLEDGED_MAX: u64 = 6_000;
 const SIGKILL: i32 = 9;
@@ -64,34 +64,40 @@ pub(crate) fn run(plan: Plan, power: Option<&Path>) -> Verdict {
     }
 }
 
+/// What makes the power of a child go, or one of its syncs fail.
+pub(crate) fn weak_power(
+    preload: &Path,
+    place: &Place,
+    chance: &mut Chance,
+    (round, sync_fails): (u64, bool),
+) -> Vec<(&'static str, OsString)> {
+    let trash = place.beside("trash");
+    let _none_yet = fs::remove_dir_all(&trash);
+    fs::create_dir(&trash).unwrap();
+    let (fuel, fails) = match (chance.skewed(14), chance.skewed(10)) {
+        (_, fails) if sync_fails => (u64::from(u32::MAX), fails.to_string()),
+        (fuel, _) => (fuel, "-1".to_owned()),
+    };
+    vec![
+        ("POWER_FAILS", fails.into()),
+        ("LD_PRELOAD", OsString::from(preload)),
+        ("POWER_ROOT", place.dir().into_os_string()),
+        ("POWER_TRASH", trash.into_os_string()),
+        ("POWER_AFTER", fuel.to_string().into()),
+        ("POWER_SEED", chance.next().to_string().into()),
+        ("POWER_KEEP", if sync_fails { "0" } else { "30" }.into()),
+        ("POWER_TORN", if round.is_multiple_of(2) { "0" } else { "10" }.into()),
+    ]
+}
+
 fn one(plan: Plan, round: u64, power: Option<&Path>, place: &mut Place, totals: &mut Totals) -> Vec<String> {
     let mut chance = Chance::of(&[plan.seed, round, 1]);
     // Mostly early, when files are being made, and sometimes late.
     let wanted = if power.is_some() { ACKNOWLEDGED_MAX } else { 1 + chance.skewed(11) };
     // Every fifth time it is not the power that goes: a sync fails, and what it was to sync is gone with the process.
     let sync_fails = power.is_some() && round % 5 == 4;
-    let environment = match power {
-        None => Vec::new(),
-        Some(preload) => {
-            let trash = place.beside("trash");
-            let _none_yet = fs::remove_dir_all(&trash);
-            fs::create_dir(&trash).unwrap();
-            let (fuel, fails) = match (chance.skewed(14), chance.skewed(10)) {
-                (_, fails) if sync_fails => (u64::from(u32::MAX), fails.to_string()),
-                (fuel, _) => (fuel, "-1".to_owned()),
-            };
-            vec![
-                ("POWER_FAILS", fails.into()),
-                ("LD_PRELOAD", OsString::from(preload)),
-                ("POWER_ROOT", place.dir().into_os_string()),
-                ("POWER_TRASH", trash.into_os_string()),
-                ("POWER_AFTER", fuel.to_string().into()),
-                ("POWER_SEED", chance.next().to_string().into()),
-                ("POWER_KEEP", if sync_fails { "0" } else { "30" }.into()),
-                ("POWER_TORN", if round.is_multiple_of(2) { "0" } else { "10" }.into()),
-            ]
-        }
-    };
+    let environment = power.map(|preload| weak_power(preload, place, &mut chance, (round, sync_fails)));
+    let environment = environment.unwrap_or_default();
     let mut running = start_load(&Load::new(plan, &place.dir(), round), &environment, place);
     let (mut acked, mut error, mut killed) = (0, None, false);
     let mut heed = |line: &str, acked: &mut u64| {

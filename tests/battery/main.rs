@@ -1,8 +1,10 @@
 //! The crash battery: real stores, broken on purpose, and counted.
 //! Owns: the command line, the verdict. `tests/crash` builds and starts it.
 //! Modes: `kill` (SIGKILL under load), `power` (what was not synced is lost: power.c), `damage` (synced data cut or
-//! flipped), `full` (a small file system). Targets: `relay` (its store behind the writer's thread), `node` (its store,
-//! many batches a sync, outputs after it).
+//! flipped), `full` (a small file system), `stall` and `read-only` (a disk that does not take writes for ten seconds, or at
+//! all: disk.c). Targets: `relay` (its store behind the writer's thread), `node` (its store,
+//! many batches a sync, outputs after it), `person` (a whole node on a whole relay, which loses its power or is killed while it
+//! converses).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +20,9 @@ mod crash;
 mod damage;
 mod full;
 mod node;
+mod person;
 mod relay;
+mod trouble;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +31,8 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use whimbrel_storage_runtime::{EngineKind, open_probe};
+
+use crate::trouble::Trouble;
 
 #[derive(Parser, Debug)]
 #[command(name = "crash", about = "Breaks stores and counts what is lost")]
@@ -55,6 +61,9 @@ struct Cli {
     /// The preload of `power`, which `tests/crash` builds.
     #[arg(long, env = "WHIMBREL_POWER", hide = true)]
     power: Option<PathBuf>,
+    /// The preload of `stall` and `read-only`, which `tests/crash` builds.
+    #[arg(long, env = "WHIMBREL_DISK", hide = true)]
+    disk: Option<PathBuf>,
     /// Where the small file system of `full` is; `tests/crash` mounts it.
     #[arg(long, env = "WHIMBREL_SMALL_DISK", hide = true)]
     small_disk: Option<PathBuf>,
@@ -64,6 +73,7 @@ struct Cli {
 enum Target {
     Relay,
     Node,
+    Person,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -72,6 +82,8 @@ enum Mode {
     Power,
     Damage,
     Full,
+    Stall,
+    ReadOnly,
 }
 
 /// What is broken, and by whose choice.
@@ -95,6 +107,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().and_then(|word| word.into_string().ok()).as_deref() {
         Some("store-probe") => return ExitCode::from(open_probe(&PathBuf::from(args.next().unwrap()))),
+        Some("relay") => {
+            let args = std::iter::once("whimbrel-relay".into()).chain(args);
+            return whimbrel_relay_runtime::cli::main_within(&["relay".into()], args);
+        }
         Some("child") => {
             child::main(args.map(|arg| arg.into_string().unwrap()).collect());
             return ExitCode::SUCCESS;
@@ -104,20 +120,33 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let plan = Plan { target: cli.target, engine: cli.store, rounds: cli.rounds, from: cli.from, seed: cli.seed };
     let begun = Instant::now();
+    let power = || cli.power.clone().expect("start it by tests/crash: it builds the preload");
+    let disk = || cli.disk.clone().expect("start it by tests/crash: it builds the preload");
     let mut verdict = match cli.mode {
+        Mode::Kill if cli.target == Target::Person => person::run(plan, None),
+        Mode::Power if cli.target == Target::Person => person::run(plan, Some(&power())),
+        _ if cli.target == Target::Person => {
+            eprintln!(
+                "error: for a person there are kill and power; the other modes are for the stores of relay and node"
+            );
+            return ExitCode::from(2);
+        }
         Mode::Kill => crash::run(plan, None),
-        Mode::Power => crash::run(plan, Some(&cli.power.expect("start it by tests/crash: it builds the preload"))),
+        Mode::Power => crash::run(plan, Some(&power())),
         Mode::Damage => damage::run(plan),
+        Mode::Stall => trouble::run(plan, Trouble::Stall, &disk()),
+        Mode::ReadOnly => trouble::run(plan, Trouble::ReadOnly, &disk()),
         Mode::Full => full::run(plan, &cli.small_disk.expect("start it by tests/crash: it mounts a small disk")),
     };
     verdict.seconds = begun.elapsed().as_secs();
-    report(&cli.mode, plan, &verdict, cli.json);
+    report(cli.mode, plan, &verdict, cli.json);
     if verdict.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(mode: &Mode, plan: Plan, verdict: &Verdict, json: bool) {
+fn report(mode: Mode, plan: Plan, verdict: &Verdict, json: bool) {
     let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let (target, mode) = (word(&plan.target), word(mode));
+    let mode = mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let target = word(&plan.target);
     if json {
         let mut object = json!({
             "v": 1, "target": target, "store": plan.engine.name(), "mode": mode, "seed": plan.seed, "kept": verdict.kept,

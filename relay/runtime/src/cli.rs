@@ -17,7 +17,8 @@ use tracing_subscriber::EnvFilter;
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::Domain;
 use whimbrel_protocol::limits;
-use whimbrel_storage::{MemoryKv, StorageError};
+use whimbrel_relay::store::kv::SCHEMA;
+use whimbrel_storage::{MemoryKv, StorageError, look_at};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, ProbeCommand, open_probe};
 use whimbrel_transport::BindError;
 
@@ -265,12 +266,12 @@ fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
             Err(source) => return Err(bind_failure(&BindError::Socket { address: *address, source })),
         }
     }
-    let store_dir = settings.store_dir();
-    let store = if store_dir.exists() {
-        let store = open_store(&settings, prefix)?;
-        let bytes = store.size_on_disk().context("the store's size")?;
+    let store = if settings.store_dir().exists() && !settings.in_memory {
+        // Older rows stay as they are until a start.
+        let store = open_store(&settings, Options { schema: None, ..store_options(&settings, prefix)? })?;
+        let looked = look_at(&store, &SCHEMA).and_then(|_| store.size_on_disk());
         store.close().context("the store was opened but not closed")?;
-        Some(bytes)
+        Some(looked.map_err(|error| store_failure(&settings, &error))?)
     } else {
         None
     };
@@ -282,9 +283,13 @@ fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     if identity::is_exposed(&settings.identity_dir()) {
         warnings.push(format!("{}: the online key can be read by others", settings.identity_dir().display()));
     }
+    if settings.in_memory {
+        warnings.push("the store is in memory: nothing outlives the relay's process".to_owned());
+    }
     let link = settings.link(&identity, &settings.listen).map(|link| link.to_string());
     let store_text = match store {
         Some(bytes) => format!("{bytes} bytes, opens"),
+        None if settings.in_memory => "in memory".to_owned(),
         None => "new, made at the first start".to_owned(),
     };
     let text = format!(
@@ -311,11 +316,10 @@ fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open_store(settings: &Settings, prefix: &[OsString]) -> Result<DiskKv, Failure> {
+fn open_store(settings: &Settings, options: Options) -> Result<DiskKv, Failure> {
     identity::make_dir(&settings.data_dir)?;
     let held = crate::stores::hold(settings)?;
     crate::stores::finish_exchange(settings, &held)?;
-    let options = store_options(settings, prefix)?;
     DiskKv::open(&settings.store_dir(), options).map_err(|error| store_failure(settings, &error))
 }
 
@@ -327,7 +331,7 @@ fn store_options(settings: &Settings, prefix: &[OsString]) -> Result<Options, Fa
         cache_bytes: settings.cache_bytes,
         reserve: settings.reserve,
         size: settings.size,
-        schema: Some(&whimbrel_relay::store::kv::SCHEMA),
+        schema: Some(&SCHEMA),
         probe: Some(ProbeCommand { program, args }),
         tolerate: false,
     })
@@ -399,7 +403,7 @@ fn run(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
         tracing::warn!("the store is in memory: nothing outlives this process");
         RelayKv::Memory(MemoryKv::in_memory().map_err(|error| store_failure(&settings, &error))?)
     } else {
-        RelayKv::Disk(Box::new(open_store(&settings, prefix)?))
+        RelayKv::Disk(Box::new(open_store(&settings, store_options(&settings, prefix)?)?))
     };
     // One a core: more of them wake each other for every message (docs/adr/0016-the-hot-path-by-its-profile.md). Whatever
     // waits for the disk longer than a read has the store's thread.

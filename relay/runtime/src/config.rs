@@ -16,7 +16,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::store::command::LogBounds;
 use whimbrel_relay::{PeerAddress, Rate, Rates, Registration};
-use whimbrel_storage_runtime::{EngineKind, Reserve, SizeBounds, UnknownEngine};
+use whimbrel_storage_runtime::{EngineKind, Reserve, SLED_MAX_BYTES, SizeBounds, UnknownEngine};
 
 use crate::failure::{Exit, Failure, Mistake};
 
@@ -365,7 +365,11 @@ impl Reader {
         let cache_bytes = self.size(parsed.store.cache, CACHE_BYTES_DEFAULT, CACHE_BYTES_MIN);
         let size = SizeBounds {
             warn_bytes: parsed.store.warn.map(|leaf| self.size(Some(leaf), u64::MAX, STORE_BYTES_MIN)),
-            max_bytes: parsed.store.max.map(|leaf| self.size(Some(leaf), u64::MAX, STORE_BYTES_MIN)),
+            max_bytes: match (parsed.store.max, engine) {
+                (Some(leaf), _) => Some(self.size(Some(leaf), u64::MAX, STORE_BYTES_MIN)),
+                (None, EngineKind::Sled) => Some(SLED_MAX_BYTES),
+                (None, EngineKind::Fjall) => None,
+            },
         };
         let reserve = Reserve {
             percent: parsed.store.reserve.map_or(Reserve::default().percent, |leaf| self.percent(&leaf)),
@@ -574,7 +578,8 @@ url = "sled:"
 cache = "64 MiB"
 # From this size on the log warns. At least "128 MiB". Default "2 GiB" on sled, never on fjall.
 # warn = "2 GiB"
-# At this size new messages are refused, and what is held is still handed out. At least "128 MiB". Default: no bound.
+# At this size whatever makes the store grow is refused, and what is held is still handed out, acknowledged and trimmed:
+# the time to move to fjall is before. At least "128 MiB". Default "3 GiB" on sled, no bound on fjall.
 # max = "3 GiB"
 # Share of the disk that stays free, at most 4 GiB: below it new messages are refused. "0 %" to "50 %". Default "10 %".
 reserve = "10 %"

@@ -24,6 +24,10 @@ const QUESTION_BYTES_MAX: u64 = 16 * 1024;
 /// The longest a question may take to be asked.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// After a question could not be taken, for want of descriptors or memory, before the next is tried: no busy loop, and
+/// no command that waits for long once there is room again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
 /// What can be asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -78,24 +82,44 @@ pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Where questions come in.
+pub(crate) trait Incoming {
+    /// The next one that is asked.
+    async fn next(&mut self) -> io::Result<UnixStream>;
+}
+
+impl Incoming for UnixListener {
+    async fn next(&mut self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Answers one question after the other until the relay stops; an export that runs is ended then.
 pub(crate) async fn serve(
-    listener: UnixListener,
+    mut incoming: impl Incoming,
     store: Arc<RelayKv>,
     mut stopped: watch::Receiver<Option<CloseCode>>,
 ) {
+    let mut failing = false;
     loop {
         let stream = tokio::select! {
-            accepted = listener.accept() => accepted,
+            stream = incoming.next() => stream,
             () = end(&mut stopped) => return,
         };
         let stream = match stream {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the control socket is gone; commands cannot ask this relay");
-                return;
+                // Told once for a run of them.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the control socket takes no question for now");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
+                    () = end(&mut stopped) => return,
+                }
             }
         };
+        failing = false;
         let mut answer = std::pin::pin!(answer(stream, &store));
         let answered = tokio::select! {
             answered = &mut answer => answered,
@@ -141,5 +165,51 @@ fn copy(store: &RelayKv, question: &Question) -> Answer {
             Answer::Copied(copied_json(&copied))
         }
         Err(failure) => Answer::Failed(failure.message),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use tempfile::TempDir;
+    use whimbrel_storage::MemoryKv;
+
+    use super::*;
+
+    /// A socket at which the first few questions cannot be taken, as when descriptors have run out.
+    struct Failing {
+        listener: UnixListener,
+        failures: u32,
+    }
+
+    impl Incoming for Failing {
+        async fn next(&mut self) -> io::Result<UnixStream> {
+            if let Some(left) = self.failures.checked_sub(1) {
+                self.failures = left;
+                return Err(io::Error::from_raw_os_error(24));
+            }
+            self.listener.next().await
+        }
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_again_once_the_socket_can_take_them_and_no_core_is_kept_busy_meanwhile() {
+        let dir = TempDir::new().unwrap();
+        let incoming = Failing { listener: bind(dir.path()).unwrap(), failures: 3 };
+        let (stop, stopped) = watch::channel(None);
+        let store = Arc::new(RelayKv::Memory(MemoryKv::in_memory().unwrap()));
+        let serving = tokio::spawn(serve(incoming, store, stopped));
+        let mut stream = UnixStream::connect(socket(dir.path())).await.unwrap();
+        let question = serde_json::to_string(&Question::Export { into: "/nowhere".into() }).unwrap();
+        stream.write_all(question.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let early = tokio::time::timeout(ACCEPT_PAUSE * 2, stream.read_to_string(&mut answer)).await;
+        assert!(early.is_err(), "three failures in less than two pauses");
+        stream.read_to_string(&mut answer).await.unwrap();
+        let Answer::Failed(why) = serde_json::from_str(&answer).unwrap() else { panic!("{answer}") };
+        assert!(why.contains("memory"), "{why}");
+        stop.send_replace(Some(CloseCode::Shutdown));
+        serving.await.unwrap();
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use whimbrel_protocol::limits;
@@ -18,6 +19,9 @@ use whimbrel_relay::store::{Command, Conflict, Disk, Outcome, StoreError};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
 use crate::RelayKv;
+
+/// From here on a commit is told to take long: the disk stalls, and everybody waits for it.
+const COMMIT_SLOW: Duration = Duration::from_secs(5);
 
 type Decided = Result<Vec<Result<Outcome, Conflict>>, StoreError>;
 
@@ -88,8 +92,8 @@ impl Watch {
     }
 }
 
-/// A thread that ends the process when a commit takes longer than [`limits::COMMIT_TIME_MAX`], at the latest after twice
-/// that. It ends with its handle.
+/// A thread that tells when a commit takes longer than [`COMMIT_SLOW`], and ends the process when one takes longer than
+/// [`limits::COMMIT_TIME_MAX`]; each at the latest after twice that. It ends with its handle.
 #[derive(Debug)]
 pub(crate) struct Guard {
     _over: blocking::Sender<()>,
@@ -163,11 +167,22 @@ impl<K> Writer<K> {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn guard(&self) -> io::Result<Guard> {
-        let mut watch = Watch { progress: self.progress.clone(), seen: None };
+        let watch = || Watch { progress: self.progress.clone(), seen: None };
+        let (mut slow, mut watch) = (watch(), watch());
         let (over, ended) = blocking::channel();
+        let looks = (limits::COMMIT_TIME_MAX.as_secs() / COMMIT_SLOW.as_secs()).max(1);
         std::thread::Builder::new().name("store watch".to_owned()).spawn(move || {
-            while ended.recv_timeout(limits::COMMIT_TIME_MAX) == Err(blocking::RecvTimeoutError::Timeout) {
-                if watch.hangs() {
+            let (mut look, mut told) = (0_u64, false);
+            while ended.recv_timeout(COMMIT_SLOW) == Err(blocking::RecvTimeoutError::Timeout) {
+                look += 1;
+                let stalls = slow.hangs();
+                if stalls && !told {
+                    tracing::warn!("the disk stalls: a commit takes longer than {COMMIT_SLOW:?}, and everybody waits");
+                } else if told && !stalls {
+                    tracing::warn!("the disk takes commits again");
+                }
+                told = stalls;
+                if look.is_multiple_of(looks) && watch.hangs() {
                     let seconds = limits::COMMIT_TIME_MAX.as_secs();
                     tracing::error!(seconds, "a commit does not come back from the disk; the process ends");
                     // The writer cannot be interrupted, and an orderly end would wait for it.

@@ -63,15 +63,17 @@ pub(crate) fn check_outside(settings: &Settings, into: &Path, in_place: bool) ->
 /// What a full reading found.
 pub(crate) struct Report {
     engine: EngineKind,
+    /// The version of the rows, if it can be read.
+    version: Option<u32>,
     bytes: u64,
     survey: Survey,
     problems: kv::Problems,
 }
 
 /// Reads a whole store that is open. Nothing may be written meanwhile.
-pub(crate) fn read_whole(store: &DiskKv) -> Result<Report, StorageError> {
+pub(crate) fn read_whole(store: &DiskKv, version: Option<u32>) -> Result<Report, StorageError> {
     let (engine, bytes, survey) = (store.engine(), store.size_on_disk()?, store.survey()?);
-    Ok(Report { engine, bytes, survey, problems: kv::check(store)? })
+    Ok(Report { engine, version, bytes, survey, problems: kv::check(store)? })
 }
 
 impl Report {
@@ -94,6 +96,7 @@ impl Report {
             .collect();
         json!({
             "engine": self.engine.name(),
+            "version": self.version,
             "bytes": self.bytes,
             "newest_batch": self.survey.newest_batch,
             "rows": self.survey.found.rows,
@@ -109,8 +112,9 @@ impl Report {
 
     pub(crate) fn text(&self) -> String {
         let mut lines = vec![format!(
-            "store     {}, {} bytes, {} rows in {} batches",
+            "store     {}, rows of version {}, {} bytes, {} rows in {} batches",
             self.engine.name(),
+            self.version.map_or("unknown".to_owned(), |version| version.to_string()),
             self.bytes,
             self.survey.found.rows,
             self.survey.newest_batch
@@ -265,4 +269,50 @@ fn mark(settings: &Settings) -> PathBuf {
 /// What a copy holds, for programs.
 pub(crate) fn copied_json(copied: &Copied) -> Value {
     json!({ "rows": copied.rows, "bytes": copied.bytes, "checksum": format!("{:08x}", copied.checksum) })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tempfile::TempDir;
+    use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_fails_midway_is_taken_away_its_source_stays_whole_and_the_next_attempt_succeeds() {
+        for engine in EngineKind::ALL {
+            let dir = TempDir::new().unwrap();
+            let (from, into) = (dir.path().join("store"), dir.path().join("backup"));
+            let store = DiskKv::open(&from, Options { engine, ..Options::default() }).unwrap();
+            let put = |n: u8| {
+                let mut batch = Batch::new();
+                batch.put(vec![n], vec![n; 200_000]);
+                store.apply(&batch).unwrap();
+            };
+            (0..250).for_each(put);
+            store.sync().unwrap();
+            let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+            let failure = std::thread::scope(|scope| {
+                let copy = scope.spawn(|| copy_into(&store, &into));
+                while copied() < 2 {
+                    assert!(!copy.is_finished(), "{engine}: it ended before it was to fail");
+                    std::thread::yield_now();
+                }
+                store.end_export();
+                copy.join().unwrap().unwrap_err()
+            });
+            assert_eq!((failure.exit, failure.code), (Exit::Internal, "store"), "{failure:?}");
+            assert!(!into.exists(), "{engine}: half a copy was left");
+            // It serves on, and another attempt has everything.
+            put(255);
+            assert_eq!(store.verify().unwrap().rows, 251);
+            assert_eq!(copy_into(&store, &into).unwrap().rows, 251);
+            store.close().unwrap();
+            let copy = DiskKv::open(&into, Options { engine, ..Options::default() }).unwrap();
+            assert_eq!(copy.verify().unwrap().rows, 251);
+            copy.close().unwrap();
+            DiskKv::open(&from, Options { engine, ..Options::default() }).unwrap().close().unwrap();
+        }
+    }
 }

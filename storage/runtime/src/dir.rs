@@ -13,12 +13,16 @@ use whimbrel_storage::StorageError;
 
 use crate::clock;
 use crate::keep::Fingerprint;
-use crate::kind::EngineKind;
+use crate::kind::{EngineKind, MAKING};
 
 /// How long an engine that was dropped may take to let go of its file.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks whether it has.
 const RELEASE_POLL: Duration = Duration::from_millis(5);
+/// What the names of set aside snapshots begin with.
+const ASIDE: &str = "set-aside.snap.";
+/// How many of them stay: the first, which tells most, and the newest.
+const ASIDE_MAX: usize = 2;
 
 /// How the last process left the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,17 @@ pub(crate) enum Left {
     Clean,
     /// It was killed, crashed, or lost power.
     Unclean,
+}
+
+/// A snapshot that was set aside.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    /// Its name for sled.
+    from: PathBuf,
+    /// Where it is now.
+    to: PathBuf,
+    /// Whether nothing with the same content was there before.
+    new: bool,
 }
 
 /// A store's folder, locked against other processes while this lives.
@@ -133,32 +148,72 @@ impl Dir {
         Ok(())
     }
 
-    /// Moves the snapshots to names sled does not look at; it then rebuilds its state from the whole log. Answers each
-    /// move, from and to.
-    pub(crate) fn set_snapshots_aside(&self) -> Result<Vec<(PathBuf, PathBuf)>, StorageError> {
+    /// Moves the snapshots to names sled does not look at; it then rebuilds its state from the whole log. One that is
+    /// there already, from a start that was interrupted, is not kept twice.
+    pub(crate) fn set_snapshots_aside(&self) -> Result<Vec<Aside>, StorageError> {
+        let doing = || failed("set a snapshot aside");
         let mut moves = Vec::new();
         for from in self.snapshots()? {
             let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let free =
-                (1_u32..).map(|i| self.path.join(format!("set-aside.{name}.corrupt-{i}"))).find(|to| !to.exists());
-            let Some(to) = free else { continue };
-            fs::rename(&from, &to).map_err(failed("set a snapshot aside"))?;
+            let places = (1_u32..).map(|i| self.path.join(format!("set-aside.{name}.corrupt-{i}")));
+            for to in places {
+                if !to.exists() {
+                    fs::rename(&from, &to).map_err(doing())?;
+                    moves.push(Aside { from, to, new: true });
+                } else if is_same(&from, &to).map_err(doing())? {
+                    fs::remove_file(&from).map_err(doing())?;
+                    moves.push(Aside { from, to, new: false });
+                } else {
+                    continue;
+                }
+                break;
+            }
             tracing::warn!(snapshot = %name, "set aside a snapshot with which the store does not open");
-            moves.push((from, to));
         }
         Ok(moves)
     }
 
     /// Undoes [`Dir::set_snapshots_aside`] when it did not help.
-    pub(crate) fn put_snapshots_back(&self, moves: Vec<(PathBuf, PathBuf)>) -> Result<(), StorageError> {
-        moves.into_iter().try_for_each(|(from, to)| fs::rename(to, from)).map_err(failed("put a snapshot back"))
+    pub(crate) fn put_snapshots_back(&self, moves: Vec<Aside>) -> Result<(), StorageError> {
+        let back = |Aside { from, to, new }| if new { fs::rename(to, from) } else { fs::copy(to, from).map(drop) };
+        moves.into_iter().try_for_each(back).map_err(failed("put a snapshot back"))
+    }
+
+    /// The snapshots are back under their own names: what was set aside now is not needed, what was before stays.
+    pub(crate) fn forget_snapshots(&self, moves: Vec<Aside>) -> Result<(), StorageError> {
+        for Aside { to, .. } in moves.into_iter().filter(|aside| aside.new) {
+            match fs::remove_file(to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove a second copy of a snapshot")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all set aside snapshots but the first and the newest. Only after the store was read whole without them:
+    /// nothing that anybody needs is in them then.
+    pub(crate) fn bound_snapshots_aside(&self) -> Result<(), StorageError> {
+        let aside = self.files(ASIDE)?;
+        let surplus = aside.len().saturating_sub(ASIDE_MAX);
+        // By the place in sled's log, which their names begin with.
+        for surplus in aside.iter().skip(1).take(surplus) {
+            fs::remove_file(surplus).map_err(failed("remove an old snapshot"))?;
+        }
+        Ok(())
     }
 
     fn snapshots(&self) -> Result<Vec<PathBuf>, StorageError> {
+        self.files("snap.")
+    }
+
+    /// The files whose names begin so, sorted.
+    fn files(&self, begin: &str) -> Result<Vec<PathBuf>, StorageError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed("list the folder"))? {
             let entry = entry.map_err(failed("list the folder"))?;
-            if entry.file_name().to_string_lossy().starts_with("snap.") {
+            if entry.file_name().to_string_lossy().starts_with(begin) {
                 found.push(entry.path());
             }
         }
@@ -171,7 +226,7 @@ impl Dir {
     }
 
     fn making(&self) -> PathBuf {
-        self.path.join("making")
+        self.path.join(MAKING)
     }
 }
 
@@ -193,6 +248,11 @@ pub(crate) fn wait_until_released(kind: EngineKind, path: &Path) -> Result<(), S
             Err(TryLockError::WouldBlock) => clock::pause(RELEASE_POLL),
         }
     }
+}
+
+/// Whether two files have the same content.
+fn is_same(left: &Path, right: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(left)?.len() == fs::metadata(right)?.len() && fs::read(left)? == fs::read(right)?)
 }
 
 /// Makes the names in a folder durable.

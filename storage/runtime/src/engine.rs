@@ -69,22 +69,18 @@ impl Engine for DiskEngine {
         }
     }
 
+    fn admit(&self, written: u64, growth: i64) -> Result<(), StorageError> {
+        self.room.admit(written, growth > 0, || self.size_on_disk())?;
+        self.bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn apply(&self, ops: Vec<Op>) -> Result<(), StorageError> {
-        let (mut bytes, mut deletes) = (0_usize, false);
-        for op in &ops {
-            match op {
-                Op::Put { key, value } => bytes = bytes.saturating_add(key.len()).saturating_add(value.len()),
-                Op::Delete { key } => (bytes, deletes) = (bytes.saturating_add(key.len()), true),
-            }
-        }
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.room.admit(bytes, deletes, || self.size_on_disk())?;
         match &self.on {
             On::Sled(sled) => sled.apply(ops),
             On::Fjall(fjall) => fjall.apply(ops),
         }?;
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 

@@ -11,6 +11,9 @@ use whimbrel_storage::StorageError;
 /// The folder of fjall's files in a store's folder: both have a file named `lock`.
 const FJALL_FOLDER: &str = "fjall";
 
+/// The mark in a store's folder while the store is being made.
+pub(crate) const MAKING: &str = "making";
+
 /// An embedded engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum EngineKind {
@@ -41,8 +44,11 @@ impl EngineKind {
         }
     }
 
-    /// The engine that made the store in this folder, if there is one.
+    /// The engine that made the store in this folder, if there is one: a store whose making was interrupted is none.
     pub fn found_in(path: &Path) -> Option<Self> {
+        if path.join(MAKING).exists() {
+            return None;
+        }
         Self::ALL.into_iter().find(|kind| kind.has_files_in(path))
     }
 

@@ -21,5 +21,5 @@ mod tail;
 pub use engine::DiskEngine;
 pub use kind::{EngineKind, UnknownEngine};
 pub use probe::{ProbeCommand, open_probe};
-pub use room::{Reserve, SLED_WARN_BYTES, SizeBounds};
+pub use room::{Reserve, SLED_MAX_BYTES, SLED_WARN_BYTES, SizeBounds};
 pub use store::{DiskKv, Options, SyncStats};

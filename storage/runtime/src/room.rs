@@ -3,8 +3,9 @@
 //! Never: frees space; whoever is refused trims, exports or tells people.
 //!
 //! A full disk breaks an engine for good until a restart, and a restart needs space itself. So part of the disk is kept
-//! free: inside it, a batch must also delete something (a trim, with the cursors it relies on); in its last quarter all
-//! are refused. A store at its own bound takes only such batches, too: what is held can still be fetched.
+//! free: inside it, a batch may not grow the store: it removes as much as it adds, or moves what is there (a trim, with the
+//! cursors it relies on). In its last quarter all are refused. A store at its own bound takes only such batches, too: what
+//! is held can still be fetched.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use crate::kind::EngineKind;
 /// The size at which a store on sled should be exported into a fresh one, or moved to another engine: beyond it sled's
 /// memory, disk and opening time grow faster than the store.
 pub const SLED_WARN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// The size at which a relay's store on sled takes nothing more unless its operator says otherwise: a million retained
+/// messages, measured. From here on a start after a kill takes a minute and more.
+pub const SLED_MAX_BYTES: u64 = 3 * 1024 * 1024 * 1024;
 /// After how many bytes written the size is looked at again: a look costs a system call or two.
 const LOOK_EVERY_BYTES: u64 = 1024 * 1024;
 
@@ -46,7 +50,7 @@ impl Default for Reserve {
 pub struct SizeBounds {
     /// From here on it is warned of. Absent: [`SLED_WARN_BYTES`] on sled; never on fjall, which has no such knee.
     pub warn_bytes: Option<u64>,
-    /// From here on only batches that also delete are taken. Absent: the disk is the bound.
+    /// From here on only batches that do not grow the store are taken. Absent: the disk is the bound.
     pub max_bytes: Option<u64>,
 }
 
@@ -55,22 +59,22 @@ impl Reserve {
     ///
     /// # Errors
     /// The disk does not tell.
-    fn admits(&self, path: &Path, kind: EngineKind, deletes: bool) -> io::Result<bool> {
+    fn admits(&self, path: &Path, kind: EngineKind, grows: bool) -> io::Result<bool> {
         if self.percent == 0 {
             return Ok(true);
         }
         let disk = fs4::statvfs(path)?;
-        Ok(self.admits_at(kind, disk.available_space(), disk.total_space(), deletes))
+        Ok(self.admits_at(kind, disk.available_space(), disk.total_space(), grows))
     }
 
-    fn admits_at(&self, kind: EngineKind, available: u64, total: u64, deletes: bool) -> bool {
+    fn admits_at(&self, kind: EngineKind, available: u64, total: u64, grows: bool) -> bool {
         let share = (total / 100).saturating_mul(self.percent.into()).min(self.bytes_max);
-        match (kind, deletes) {
-            (EngineKind::Sled, false) => available >= share,
-            (EngineKind::Sled, true) => available >= share / 4,
-            (EngineKind::Fjall, false) => available >= share.max(FJALL_RESERVE_MIN),
+        match (kind, grows) {
+            (EngineKind::Sled, true) => available >= share,
+            (EngineKind::Sled, false) => available >= share / 4,
+            (EngineKind::Fjall, true) => available >= share.max(FJALL_RESERVE_MIN),
             // Deletions take the same way through memory tables and compaction, and are small.
-            (EngineKind::Fjall, true) => available >= (share / 4).max(FJALL_RESERVE_MIN / 2),
+            (EngineKind::Fjall, false) => available >= (share / 4).max(FJALL_RESERVE_MIN / 2),
         }
     }
 }
@@ -116,10 +120,10 @@ impl Room {
     pub(crate) fn admit(
         &self,
         bytes: u64,
-        deletes: bool,
+        grows: bool,
         size: impl FnOnce() -> Result<u64, StorageError>,
     ) -> Result<(), StorageError> {
-        if !self.reserve.admits(&self.path, self.kind, deletes).map_err(failed("ask for free space"))? {
+        if !self.reserve.admits(&self.path, self.kind, grows).map_err(failed("ask for free space"))? {
             return Err(StorageError::Full);
         }
         if self.warn_bytes.is_none() && self.max_bytes.is_none() {
@@ -133,7 +137,7 @@ impl Room {
         if self.warn_bytes.is_some_and(|warn| now > warn) && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(bytes = now, "the store has outgrown its engine: export it, or move to another engine");
         }
-        if self.max_bytes.is_some_and(|max| now >= max) && !deletes {
+        if self.max_bytes.is_some_and(|max| now >= max) && grows {
             // A store that was trimmed may have become smaller: the next batch looks again.
             self.written.store(LOOK_EVERY_BYTES, Ordering::Relaxed);
             return Err(StorageError::Full);
@@ -151,7 +155,7 @@ mod tests {
     fn reserve_lets_trims_through_and_keeps_its_last_quarter() {
         let reserve = Reserve { percent: 10, bytes_max: u64::MAX };
         let admits =
-            |kind, available, total| [false, true].map(|deletes| reserve.admits_at(kind, available, total, deletes));
+            |kind, available, total| [true, false].map(|grows| reserve.admits_at(kind, available, total, grows));
         let admitted = |available| admits(EngineKind::Sled, available, 1_000);
         assert_eq!(admitted(100), [true, true]);
         assert_eq!(admitted(99), [false, true]);
@@ -168,23 +172,23 @@ mod tests {
     #[test]
     fn reserve_is_bounded_on_a_large_disk() {
         let reserve = Reserve { percent: 10, bytes_max: 50 };
-        assert!(reserve.admits_at(EngineKind::Sled, 50, 1_000_000, false));
-        assert!(!reserve.admits_at(EngineKind::Sled, 49, 1_000_000, false));
+        assert!(reserve.admits_at(EngineKind::Sled, 50, 1_000_000, true));
+        assert!(!reserve.admits_at(EngineKind::Sled, 49, 1_000_000, true));
     }
 
     #[test]
-    fn store_at_its_bound_takes_only_what_also_deletes_until_it_is_smaller() {
+    fn store_at_its_bound_takes_only_what_does_not_grow_it_until_it_is_smaller() {
         let bounds = SizeBounds { warn_bytes: Some(50), max_bytes: Some(100) };
         let reserve = Reserve { percent: 0, bytes_max: 0 };
         let room = Room::new(Path::new("."), EngineKind::Fjall, reserve, bounds);
-        assert!(room.admit(1, false, || Ok(10)).is_ok());
+        assert!(room.admit(1, true, || Ok(10)).is_ok());
         // Not looked at again before a mebibyte was written.
-        assert!(room.admit(LOOK_EVERY_BYTES, false, || Ok(500)).is_ok());
+        assert!(room.admit(LOOK_EVERY_BYTES, true, || Ok(500)).is_ok());
         assert!(!room.warned.load(Ordering::Relaxed));
-        assert!(matches!(room.admit(1, false, || Ok(100)), Err(StorageError::Full)));
+        assert!(matches!(room.admit(1, true, || Ok(100)), Err(StorageError::Full)));
         assert!(room.warned.load(Ordering::Relaxed));
-        assert!(room.admit(1, true, || Ok(100)).is_ok());
-        assert!(matches!(room.admit(1, false, || Ok(100)), Err(StorageError::Full)));
-        assert!(room.admit(1, false, || Ok(99)).is_ok());
+        assert!(room.admit(1, false, || Ok(100)).is_ok());
+        assert!(matches!(room.admit(1, true, || Ok(100)), Err(StorageError::Full)));
+        assert!(room.admit(1, true, || Ok(99)).is_ok());
     }
 }

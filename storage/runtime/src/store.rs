@@ -3,21 +3,27 @@
 //! Never: rows (`whimbrel_storage::Kv`), an engine's calls (`engine`).
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use whimbrel_storage::{
     Batch, Copied, Kv, Order, OrderedKv, Reads, Row, Schema, Seen, StorageError, Survey, Totals, bring_up,
     compare_page, copy_page,
 };
 
-use crate::dir::{Dir, Left, failed, wait_until_released};
+use crate::clock;
+use crate::dir::{Aside, Dir, Left, failed, wait_until_released};
 use crate::engine::DiskEngine;
 use crate::keep::{self, Kept};
 use crate::kind::EngineKind;
 use crate::probe::ProbeCommand;
 use crate::room::{Reserve, Room, SizeBounds};
 use crate::tail::Tail;
+
+/// How long an export stands back when somebody waits for its page to end. A lock goes to whoever asks first after it was
+/// let go of, and the export would ask at once: batches would wait for its end.
+const GIVE_WAY: Duration = Duration::from_millis(1);
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -77,8 +83,12 @@ pub struct DiskKv {
     tail: Mutex<Tail>,
     /// Gets every batch as well, while an export runs.
     mirror: Mutex<Option<Mirror>>,
+    /// How many wait for the mirror, which an export works on.
+    waiting: AtomicUsize,
     /// The files as they were before a tolerant open.
     kept: Option<Kept>,
+    /// What a tolerant open set aside.
+    aside: Vec<Aside>,
     kind: EngineKind,
     reserve: Reserve,
     dir: Dir,
@@ -122,25 +132,33 @@ impl DiskKv {
             dir.begin_making()?;
         }
         let kept = if left == Left::Unclean { Some(Kept::make(kind, path)?) } else { None };
-        let opened = Self::open_engine(&dir, path, left, &options, tail.newest());
-        let (kv, kept) = match (opened, kept) {
-            (Ok(kv), kept) if options.tolerate => (kv, kept),
-            (Ok(kv), Some(kept)) => kept.forget().map(|()| (kv, None))?,
-            (Ok(kv), None) => (kv, None),
-            (Err(error), kept) => {
+        let mut aside = Vec::new();
+        let opened = Self::open_engine(&dir, path, (left, tail.newest()), &options, &mut aside);
+        let kv = match opened {
+            Ok(kv) => kv,
+            Err(error) => {
                 // The engine is gone with the error; its threads may hold their files a moment longer.
                 wait_until_released(kind, path)?;
-                if let Some(kept) = kept {
-                    kept.put_back()?;
+                match kept {
+                    Some(kept) => kept.put_back().and_then(|()| dir.forget_snapshots(aside))?,
+                    None => dir.put_snapshots_back(aside)?,
                 }
                 return Err(error);
             }
         };
+        let kept = match kept {
+            Some(kept) if !options.tolerate => kept.forget().map(|()| None)?,
+            kept => kept,
+        };
+        if !aside.is_empty() && !options.tolerate {
+            dir.bound_snapshots_aside()?;
+        }
         if left == Left::New {
             dir.end_making()?;
         }
-        let store =
-            Self { kv, tail: Mutex::new(tail), mirror: Mutex::default(), kept, kind, reserve: options.reserve, dir };
+        let (tail, mirror, reserve) = (Mutex::new(tail), Mutex::default(), options.reserve);
+        let waiting = AtomicUsize::new(0);
+        let store = Self { kv, tail, mirror, waiting, kept, aside, kind, reserve, dir };
         if let Some(schema) = options.schema
             && let Err(error) = bring_up(&store, schema)
         {
@@ -155,22 +173,21 @@ impl DiskKv {
     fn open_engine(
         dir: &Dir,
         path: &Path,
-        left: Left,
+        (left, tail): (Left, Option<u64>),
         options: &Options,
-        tail: Option<u64>,
+        aside: &mut Vec<Aside>,
     ) -> Result<Kv<DiskEngine>, StorageError> {
         dir.remove_unfinished_snapshots()?;
-        let mut rebuilt = false;
         if left == Left::Unclean
             && let Some(probe) = &options.probe
         {
-            ((), rebuilt) = without_bad_snapshot(dir, || probe.run(path))?;
+            without_bad_snapshot(dir, aside, || probe.run(path))?;
         }
         let room = || Room::new(path, options.engine, options.reserve, options.size);
-        let opened = without_bad_snapshot(dir, || DiskEngine::open(options.engine, path, options.cache_bytes, room()))?;
-        let (engine, rebuilt) = (opened.0, opened.1 || rebuilt);
+        let engine =
+            without_bad_snapshot(dir, aside, || DiskEngine::open(options.engine, path, options.cache_bytes, room()))?;
         let kv = Kv::open(engine, tail)?;
-        if left == Left::Unclean || rebuilt {
+        if left == Left::Unclean || !aside.is_empty() {
             let missing = refuse_what_is_missing(&kv.survey()?);
             if !options.tolerate {
                 missing?;
@@ -199,16 +216,24 @@ impl DiskKv {
         dir.set_mark()
     }
 
+    /// Whether the store was closed by whoever had it open last, when this handle opened it with [`Options::tolerate`].
+    pub fn was_closed(&self) -> bool {
+        self.kept.is_none()
+    }
+
     /// Ends what [`Options::tolerate`] began without a trace: a store that was not closed is put back byte for byte, one
     /// that was counts as left unclean, so that the next open reads it whole.
     ///
     /// # Errors
     /// The files cannot be put back; the next open does it.
     pub fn discard(self) -> Result<(), StorageError> {
-        let Self { kv, kept, kind, dir, .. } = self;
+        let Self { kv, kept, aside, kind, dir, .. } = self;
         drop(kv);
         wait_until_released(kind, dir.path())?;
-        kept.map_or(Ok(()), Kept::put_back)
+        match kept {
+            Some(kept) => kept.put_back().and_then(|()| dir.forget_snapshots(aside)),
+            None => Ok(()),
+        }
     }
 
     /// Copies every row into a new store in the folder `into`, closes it, and answers what it holds: the backup, and the way
@@ -216,7 +241,7 @@ impl DiskKv {
     /// returns.
     ///
     /// # Errors
-    /// What either store reports; `into` is then of no use. [`StorageError::Engine`]: `into` holds rows already, another
+    /// What either store reports; `into` is then of no use and does not open. [`StorageError::Engine`]: `into` holds rows already, another
     /// export runs, or the copy does not read back as the original.
     pub fn export(&self, into: &Path) -> Result<Copied, StorageError> {
         let copied = self.mirror(into, self.kind)?;
@@ -237,6 +262,8 @@ impl DiskKv {
             store.close()?;
             return Err(StorageError::Engine("the store to copy into is not empty".to_owned()));
         }
+        // What is there of a copy when the process ends meanwhile would pass for a whole store with fewer rows.
+        store.dir.begin_making()?;
         {
             let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
             if mirror.is_some() {
@@ -258,10 +285,12 @@ impl DiskKv {
         while let Some(next) = self.with_mirror(|into| copy_page(&self.kv, into, &place))? {
             place = next;
             self.with_mirror(OrderedKv::sync)?;
+            self.give_way();
         }
         let (mut seen, mut place) = (Seen::default(), Vec::new());
         while let Some(next) = self.with_mirror(|into| compare_page(&self.kv, into, &place, &mut seen))? {
             place = next;
+            self.give_way();
         }
         self.with_mirror(|into| {
             into.sync()?;
@@ -272,10 +301,34 @@ impl DiskKv {
             Err(StorageError::Engine(format!("the copy has {copied} rows, and the store {rows}")))
         })?;
         match &mut *self.mirror.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(mirror) => mirror.complete = true,
+            Some(mirror) => {
+                mirror.store.dir.end_making()?;
+                mirror.complete = true;
+            }
             None => return Err(StorageError::Engine("the export was ended".to_owned())),
         }
         Ok(seen.counted())
+    }
+
+    /// The mirror, for everybody but the export that fills it.
+    fn lock_mirror(&self) -> MutexGuard<'_, Option<Mirror>> {
+        match self.mirror.try_lock() {
+            Ok(mirror) => mirror,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                mirror
+            }
+        }
+    }
+
+    /// Lets whoever waits for the mirror have it, between two pages.
+    fn give_way(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            clock::pause(GIVE_WAY);
+        }
     }
 
     /// Does something with the mirror, between two batches.
@@ -289,13 +342,13 @@ impl DiskKv {
 
     /// The mirror, if there is one that holds what this store holds. It gets no more batches.
     pub fn take_mirror(&self) -> Option<DiskKv> {
-        let mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let mirror = self.lock_mirror().take()?;
         (mirror.complete && mirror.failed.is_none()).then_some(*mirror.store)
     }
 
     /// Ends an export that is not complete; whoever waits for it is told.
     pub fn end_export(&self) {
-        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirror = self.lock_mirror();
         if mirror.as_ref().is_some_and(|mirror| !mirror.complete || mirror.failed.is_some()) {
             *mirror = None;
         }
@@ -378,7 +431,7 @@ impl Reads for DiskKv {
 
 impl OrderedKv for DiskKv {
     fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
-        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirror = self.lock_mirror();
         self.kv.apply(batch)?;
         if let Some(Mirror { store, failed, .. }) = &mut *mirror
             && failed.is_none()
@@ -399,21 +452,25 @@ impl OrderedKv for DiskKv {
     }
 }
 
-/// Does `attempt`; when the store does not open, once more without its snapshots. Answers whether that was needed.
+/// Does `attempt`; when the store does not open, once more without its snapshots, which `aside` has then.
 fn without_bad_snapshot<T>(
     dir: &Dir,
+    aside: &mut Vec<Aside>,
     mut attempt: impl FnMut() -> Result<T, StorageError>,
-) -> Result<(T, bool), StorageError> {
+) -> Result<T, StorageError> {
     let error = match attempt() {
         Err(error @ StorageError::DoesNotOpen { .. }) => error,
-        other => return other.map(|opened| (opened, false)),
+        other => return other,
     };
     let moves = dir.set_snapshots_aside()?;
     if moves.is_empty() {
         return Err(error);
     }
     match attempt() {
-        Ok(opened) => Ok((opened, true)),
+        Ok(opened) => {
+            aside.extend(moves);
+            Ok(opened)
+        }
         Err(second) => {
             dir.put_snapshots_back(moves)?;
             Err(second)

@@ -6,17 +6,26 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use whimbrel_relay::store::kv::SCHEMA;
+use whimbrel_storage::{StorageError, look_at};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::{load, output, store_failure, store_options};
 use crate::stores::Hold;
 use crate::{Exit, Failure, Settings, stores};
 
-/// Opens the store that is there, whichever engine it is on.
-fn open_existing(settings: &Settings, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
-    open_held(settings, &stores::hold(settings)?, prefix, tolerate)
+/// Reads the configuration of a relay that has a store on its disk.
+fn load_with_store(file: &Path) -> Result<Settings, Failure> {
+    let (settings, _) = load(file)?;
+    if settings.in_memory {
+        let message = "url = \"memory:\": the store is in the relay's memory alone, and gone with it";
+        return Err(Failure::new(Exit::Usage, "store_in_memory", message)
+            .hint("nothing was touched; for what lies in the data folder, write the url it was made with"));
+    }
+    Ok(settings)
 }
 
+/// Opens the store that is there, whichever engine it is on.
 fn open_held(settings: &Settings, held: &Hold, prefix: &[OsString], tolerate: bool) -> Result<DiskKv, Failure> {
     stores::finish_exchange(settings, held)?;
     let dir = settings.store_dir();
@@ -33,14 +42,34 @@ fn open_held(settings: &Settings, held: &Hold, prefix: &[OsString], tolerate: bo
 }
 
 pub(super) fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
-    let (settings, _) = load(file)?;
-    let store = open_existing(&settings, prefix, true)?;
-    let report = stores::read_whole(&store).map_err(|error| store_failure(&settings, &error))?;
-    output(json, &report.text(), json!({ "v": 1, "store": report.json() }));
-    if report.is_whole() {
-        return store.close().map_err(|error| store_failure(&settings, &error));
+    let settings = load_with_store(file)?;
+    let failed = |error| store_failure(&settings, &error);
+    let held = stores::hold(&settings)?;
+    if let Some(found) = EngineKind::found_in(&settings.store_dir()).filter(|found| *found != settings.engine) {
+        return Err(failed(StorageError::WrongEngine { found: found.name(), asked: settings.engine.name() }));
     }
-    store.discard().map_err(|error| store_failure(&settings, &error))?;
+    let store = open_held(&settings, &held, prefix, true)?;
+    drop(held);
+    let looked = match look_at(&store, &SCHEMA) {
+        // Named again, with all other damage, by the whole reading.
+        Err(StorageError::Damaged { .. }) => Ok(None),
+        version => version.map(Some),
+    };
+    let read = looked.and_then(|version| stores::read_whole(&store, version));
+    // What was not closed is left so, byte for byte: whoever serves from it next tries and reads it as any other. What
+    // was closed and is whole is closed again; what is not is read whole at the next start.
+    let ended = match &read {
+        Ok(report) if report.is_whole() && store.was_closed() => store.close(),
+        // Nothing was read that a start would refuse.
+        Err(StorageError::TooNew { .. } | StorageError::WrongRows { .. }) if store.was_closed() => store.close(),
+        _ => store.discard(),
+    };
+    let report = read.map_err(failed)?;
+    output(json, &report.text(), json!({ "v": 1, "store": report.json() }));
+    ended.map_err(failed)?;
+    if report.is_whole() {
+        return Ok(());
+    }
     let message = format!("{}: the store is not whole", settings.store_dir().display());
     Err(Failure::new(Exit::Internal, "store_damaged", message).hint(
         "nothing was changed; rows that are damaged answer errors, and where rows are missing the relay does not start: \
@@ -49,7 +78,7 @@ pub(super) fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), 
 }
 
 pub(super) fn export(file: &Path, into: Option<&Path>, prefix: &[OsString], json: bool) -> Result<(), Failure> {
-    let (settings, _) = load(file)?;
+    let settings = load_with_store(file)?;
     let in_place = into.is_none();
     let held = stores::hold(&settings)?;
     let into = match into {
@@ -114,7 +143,7 @@ fn print_exported(place: &Path, copied: &Value, bytes_before: Option<u64>, json:
 }
 
 pub(super) fn migrate(file: &Path, to: EngineKind, prefix: &[OsString], json: bool) -> Result<(), Failure> {
-    let (settings, _) = load(file)?;
+    let settings = load_with_store(file)?;
     let held = stores::hold(&settings)?;
     stores::finish_exchange(&settings, &held)?;
     let said = |copied: Option<&Value>, kept: Option<&Path>| {

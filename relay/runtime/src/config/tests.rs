@@ -214,7 +214,10 @@ fn a_store_in_memory_is_asked_for_by_name_only() {
 fn the_store_is_chosen_and_bounded_in_the_file() {
     let store = |lines: &str| parse(&format!("[relay]\ndomain = \"a.example\"\n[store]\n{lines}\n"));
     let least = store("").unwrap();
-    assert_eq!((least.engine, least.size, least.reserve), Default::default());
+    assert_eq!((least.engine, least.reserve), Default::default());
+    assert_eq!(least.size, SizeBounds { warn_bytes: None, max_bytes: Some(3 << 30) }, "sled has a bound of its own");
+    assert_eq!(store("url = \"fjall:\"").unwrap().size, SizeBounds::default());
+    assert_eq!(store("max = \"5 GiB\"").unwrap().size.max_bytes, Some(5 << 30));
     let chosen = store("url = \"fjall:\"\nwarn = \"8 GiB\"\nmax = \"10 GiB\"\nreserve = \"5 %\"").unwrap();
     assert_eq!(chosen.engine, EngineKind::Fjall);
     assert_eq!(chosen.size, SizeBounds { warn_bytes: Some(8 << 30), max_bytes: Some(10 << 30) });

@@ -4,14 +4,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use tempfile::TempDir;
-use whimbrel_protocol::id::{AccountId, LogHash};
+use whimbrel_protocol::id::{
+    AccountId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, LogHash, PublicKey, Sequence, ThreadId,
+};
+use whimbrel_protocol::thread::{Class, Envelope, Opening, Participant};
 use whimbrel_protocol::time::Wall;
-use whimbrel_relay::store::command::Register;
 use whimbrel_relay::store::command::people::Entrance;
+use whimbrel_relay::store::command::{
+    Append, CursorMove, GiveConsent, Here, LogBounds, OpenThread, Origin, Register, Trim, account_device,
+};
 use whimbrel_relay::store::contract::{self, Fixture, wait};
-use whimbrel_relay::store::{KvStore, LogId, Store};
+use whimbrel_relay::store::{KvStore, LogId, MailboxId, Store};
 use whimbrel_storage::{Batch, MemoryEngine, MemoryKv, Order, Row};
-use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, SizeBounds};
 
 use super::*;
 
@@ -255,4 +260,93 @@ fn without_room_a_call_is_refused_alone_and_nothing_stops() {
     assert!(wait(store.commit(register(1, "name"))).is_ok());
     drop(store);
     writer.end().unwrap();
+}
+
+fn at_home() -> Domain {
+    "a.example".parse().unwrap()
+}
+
+fn account(person: u8) -> AccountId {
+    AccountId::from_bytes([person; 32])
+}
+
+/// Alice (1) and Bob (2), who has let her write to him, and their thread.
+fn two_people_and_their_thread() -> Vec<Command> {
+    let here = || Here { local: at_home(), log: LogId::from_bytes([9; 16]), at: Wall::default(), bounds: BOUNDS };
+    let mut commands = Vec::new();
+    for person in [1, 2] {
+        let mut registered = register(person, &format!("name{person}"));
+        if let Command::Register(register) = &mut registered {
+            let key = |n: u8| PublicKey::from_bytes([person * 2 + n; 32]);
+            let mailbox = MailboxId::from_bytes([person; 16]);
+            register.devices = vec![account_device(DeviceIndex::FIRST, key(0), key(1), mailbox)];
+        }
+        commands.push(registered);
+    }
+    commands.push(Command::GiveConsent(GiveConsent {
+        owner: account(2),
+        other: account(1),
+        domain: at_home(),
+        at: Wall::default(),
+    }));
+    let participant =
+        |person| Participant { account: account(person), domain: at_home(), devices: vec![DeviceIndex::FIRST] };
+    let opening = Opening {
+        thread: ThreadId::from_bytes([9; 32]),
+        epoch: Epoch::new(1),
+        participants: vec![participant(1), participant(2)],
+        welcome: vec![1; 100],
+        tree: vec![2; 100],
+    };
+    let alice = DeviceId { account: account(1), index: DeviceIndex::FIRST };
+    commands.push(Command::OpenThread(Box::new(OpenThread::new(opening, alice, Origin::Local, None, here()))));
+    commands
+}
+
+const BOUNDS: LogBounds = LogBounds { entries_max: 100_000, bytes_max: 1 << 30 };
+
+fn say(number: u64) -> Command {
+    let body = [number.to_be_bytes().as_slice(), &[7; 300]].concat();
+    let (id, thread) = (EnvelopeId::of(&body), ThreadId::from_bytes([9; 32]));
+    let envelope = Arc::new(Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body });
+    let author = DeviceId { account: account(1), index: DeviceIndex::FIRST };
+    Command::Append(Append { envelope, id, author, origin: Origin::Local, at: Wall::default(), bounds: BOUNDS })
+}
+
+#[test]
+fn a_busy_thread_is_refused_at_the_stores_bound_and_still_read_acknowledged_and_trimmed() {
+    let remembered = u64::try_from(limits::LOG_IDS_REMEMBERED).unwrap();
+    for engine in EngineKind::ALL {
+        let dir = TempDir::new().unwrap();
+        let open = |max_bytes| {
+            let size = SizeBounds { max_bytes, ..SizeBounds::default() };
+            let kv = DiskKv::open(dir.path(), Options { engine, size, ..Options::default() }).unwrap();
+            let (disk, writer) = ThreadDisk::start(kv).unwrap();
+            (KvStore::new(disk), writer)
+        };
+        let (store, writer) = open(None);
+        assert!(wait(store.commit_all(two_people_and_their_thread())).unwrap().iter().all(Result::is_ok));
+        // From here on every append takes the oldest remembered id away.
+        for first in (0..remembered + 10).step_by(200) {
+            let said = wait(store.commit_all((first..first + 200).map(say).collect())).unwrap();
+            assert!(said.iter().all(Result::is_ok), "{said:?}");
+        }
+        drop(store);
+        writer.end().unwrap().close().unwrap();
+
+        let (store, writer) = open(Some(1));
+        for number in 1_000_000..1_000_010 {
+            assert!(matches!(wait(store.commit(say(number))), Err(StoreError::Full)), "{engine}: taken at its bound");
+        }
+        let (log, upto) = (LogId::from_bytes([9; 16]), Sequence::new(1_000));
+        let page = wait(store.log_page(log, Sequence::ZERO, 10, usize::MAX)).unwrap();
+        assert_eq!(page.entries.len(), 10);
+        let mailbox = |person| MailboxId::from_bytes([person; 16]);
+        wait(store.commit(Command::MoveCursors(vec![CursorMove { mailbox: mailbox(1), log, upto }]))).unwrap();
+        let trim = Command::Trim(Trim { log, cursors: vec![(mailbox(2), upto)] });
+        assert!(matches!(wait(store.commit(trim)), Ok(Outcome::Trimmed { upto, .. }) if upto > Sequence::ZERO));
+        assert!(matches!(wait(store.commit(say(2_000_000))), Err(StoreError::Full)));
+        drop(store);
+        writer.end().unwrap().close().unwrap();
+    }
 }

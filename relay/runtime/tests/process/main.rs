@@ -1,11 +1,13 @@
 //! The real program as a child process, spoken to over loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[cfg(target_os = "linux")]
+mod disk;
 mod stores;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -54,14 +56,27 @@ impl Place {
         std::fs::write(self.config(), source.replacen(from, to, 1)).unwrap();
     }
 
+    /// What starts its relay.
+    fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--json", "--config", &self.config()]).stdin(Stdio::null());
+        command
+    }
+
     fn start(&self) -> Running {
-        let mut child = Command::new(PROGRAM)
-            .args(["run", "--json", "--config", &self.config()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Running::of(self.command())
+    }
+}
+
+struct Running {
+    child: Child,
+    link: RelayLink,
+}
+
+impl Running {
+    /// Starts a relay and waits until it is ready.
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
@@ -72,27 +87,26 @@ impl Place {
         assert_eq!(ready["v"], 1);
         assert_eq!(ready["event"], "ready");
         let link = ready["link"].as_str().unwrap().parse().unwrap();
-        Running { child, link }
+        Self { child, link }
     }
-}
 
-struct Running {
-    child: Child,
-    link: RelayLink,
-}
-
-impl Running {
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Exit code and what was written to the standard error.
-    fn end(mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().unwrap().code();
+    fn end(self) -> (Option<i32>, String) {
+        let (status, text) = self.ended();
+        (status.code(), text)
+    }
+
+    /// How it ended and what was written to the standard error.
+    fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        (code, text)
+        (status, text)
     }
 
     fn kill(mut self) {

@@ -1,12 +1,13 @@
 //! The store as a whole, by the program's commands: read, copied, moved.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use whimbrel_protocol::reception::Heartbeat;
 use whimbrel_protocol::{Frame, RefusalCode};
-use whimbrel_storage::{Batch, OrderedKv, tail_from_bytes};
+use whimbrel_storage::{Batch, OrderedKv, Reads, tail_from_bytes};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
 use super::{PROGRAM, Person, Place, ask, come_in, error_of, greet, relay};
@@ -97,6 +98,97 @@ async fn a_whole_store_is_told_space_by_space_and_a_damaged_one_is_told_and_kept
     assert!(fs::read(&database).unwrap() == bytes, "the damaged store was touched");
 }
 
+/// Every file below a folder, with its bytes.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(contents(&entry.path())),
+            false => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_check_of_a_killed_relays_store_tells_all_of_it_and_changes_no_byte() {
+    for engine in ["sled", "fjall"] {
+        let (place, alice) = (Place::new("a.example"), Person::new(1));
+        place.edit("url = \"sled:\"", &format!("url = \"{engine}:\""));
+        let running = place.start();
+        come_in(&alice, &running.link, "alice").await;
+        running.kill();
+        let before = contents(&place.store());
+        for _ in 0..2 {
+            let report = place.ask(&["check", "--store"]);
+            assert_eq!(
+                (report["store"]["whole"].as_bool(), report["store"]["version"].as_u64()),
+                (Some(true), Some(1))
+            );
+            let after = contents(&place.store());
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine}");
+            assert!(before == after, "{engine}: bytes were changed");
+        }
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_compares_the_store_with_the_engine_and_the_version_that_are_asked_for() {
+    let (place, alice) = with_alice().await;
+    place.edit("url = \"sled:\"", "url = \"fjall:\"");
+    for command in [&["check", "--store"][..], &["check"]] {
+        assert_eq!(place.refused(command), (Some(2), "store_engine".to_owned()), "{command:?}");
+    }
+    place.edit("url = \"fjall:\"", "url = \"sled:\"");
+    let version_row = |value: Option<&[u8]>| {
+        let kv = DiskKv::open(&place.store(), Options::default()).unwrap();
+        let mut batch = Batch::new();
+        match value {
+            Some(value) => batch.put(vec![0], value.to_vec()),
+            None => batch.delete(vec![0]),
+        }
+        kv.apply(&batch).unwrap();
+        kv.close().unwrap();
+    };
+    for (row, code) in [(b"\x02\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
+    {
+        version_row(Some(row));
+        for command in [&["check", "--store"][..], &["check"], &["run"]] {
+            assert_eq!(place.refused(command), (Some(2), code.to_owned()), "{command:?}");
+        }
+    }
+    // Rows from before there was a version row: to look at them brings nothing up; a start does.
+    version_row(None);
+    let has_version = || DiskKv::open(&place.store(), Options::default()).unwrap().get(&[0]).unwrap().is_some();
+    place.ask(&["check"]);
+    assert_eq!(place.ask(&["check", "--store"])["store"]["version"], 1);
+    assert!(!has_version(), "a check brought rows up");
+    let running = place.start();
+    greet(&alice, &mut alice.connect(&running.link).await).await;
+    Place::stop(running);
+    assert!(has_version());
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_no_store_to_check_copy_or_move() {
+    let (place, _alice) = with_alice().await;
+    place.edit("url = \"sled:\"", "url = \"memory:\"");
+    let before = contents(&place.store());
+    let into = place.dir.join("backup");
+    for command in [
+        &["check", "--store"][..],
+        &["export", "--in-place"],
+        &["export", "--into", into.to_str().unwrap()],
+        &["migrate", "--to", "fjall:"],
+    ] {
+        assert_eq!(place.refused(command), (Some(2), "store_in_memory".to_owned()), "{command:?}");
+    }
+    assert_eq!(place.ask(&["check"])["store_bytes"], Value::Null);
+    assert!(before == contents(&place.store()) && !into.exists());
+}
+
 #[tokio::test]
 async fn a_store_moves_to_another_engine_and_back_and_the_wrong_url_is_told() {
     let (place, alice) = with_alice().await;
@@ -121,30 +213,63 @@ async fn a_migration_that_is_killed_twice_goes_on_and_moves_everything() {
     place.fill(1_200, 80_000);
     let next = place.dir.join("data/store.new");
     let copied = || fs::read(next.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
-    let mut reached = 0;
-    for further in [3, 4] {
-        let mut child = std::process::Command::new(PROGRAM)
-            .args(["migrate", "--to", "fjall:", "--json", "--config", &place.config()])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        while copied() < reached + further {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
-            std::thread::yield_now();
+    for (from, to) in [("sled:", "fjall:"), ("fjall:", "sled:")] {
+        let mut reached = 0;
+        for further in [3, 4] {
+            let mut child = std::process::Command::new(PROGRAM)
+                .args(["migrate", "--to", to, "--json", "--config", &place.config()])
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            while copied() < reached + further {
+                assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(copied() > reached, "it began anew");
+            reached = copied();
+            // The source serves all the while.
+            assert_eq!(EngineKind::found_in(&place.store()).map(EngineKind::url), Some(from));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(copied() > reached, "it began anew");
-        reached = copied();
+        let output = relay(&["migrate", "--to", to, "--json", "--config", &place.config()]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("going on"), "{output:?}");
+        let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(moved["copied"]["rows"].as_u64().unwrap() > 1_200, "{moved}");
+        place.edit(&format!("url = \"{from}\""), &format!("url = \"{to}\""));
+        // The large bodies are nobody's, and counted by nobody.
+        assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+        let running = place.start();
+        greet(&alice, &mut alice.connect(&running.link).await).await;
+        Place::stop(running);
     }
-    let output = relay(&["migrate", "--to", "fjall:", "--json", "--config", &place.config()]);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("going on"), "{output:?}");
-    let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(moved["copied"]["rows"].as_u64().unwrap() > 1_200, "{moved}");
-    place.edit("url = \"sled:\"", "url = \"fjall:\"");
-    // The large bodies are nobody's, and counted by nobody.
+}
+
+#[tokio::test]
+async fn an_export_that_the_relays_stop_ends_midway_leaves_no_copy_and_a_second_one_succeeds() {
+    let (place, alice) = with_alice().await;
+    place.fill(1_200, 80_000);
+    let into = place.dir.join("backup");
+    let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+    let running = place.start();
+    let mut export = std::process::Command::new(PROGRAM)
+        .args(["export", "--into", into.to_str().unwrap(), "--json", "--config", &place.config()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while copied() < 3 {
+        assert!(export.try_wait().unwrap().is_none(), "it ended before it was interrupted");
+        std::thread::yield_now();
+    }
+    Place::stop(running);
+    assert_eq!(export.wait().unwrap().code(), Some(1));
+    assert!(!into.exists(), "half a copy was left");
     assert_eq!(place.ask(&["check", "--store"])["store"]["whole"], true);
+    assert!(place.ask(&["export", "--into", into.to_str().unwrap()])["copied"]["rows"].as_u64().unwrap() > 1_200);
+    fs::remove_dir_all(place.store()).unwrap();
+    fs::rename(&into, place.store()).unwrap();
     let running = place.start();
     greet(&alice, &mut alice.connect(&running.link).await).await;
 }

@@ -2,11 +2,16 @@
 //! Owns: the counts that rows keep of other rows, and the rows that others name. Never: changes a row.
 //! Limits: [`PROBLEMS_NAMED_MAX`].
 
-use whimbrel_protocol::push::EntryBody;
+use whimbrel_protocol::friendship::Standing;
+use whimbrel_protocol::id::{DeviceId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{EntryBody, LogRef};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::rows::{self, CursorRow, EntryRow, LogRow, OwnerRow, StockRow, ThreadMeta, space};
-use crate::store::Account;
+use super::rows::{
+    self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, OwnerRow, StockRow, ThreadMeta, space,
+};
+use crate::store::{Account, MailboxId, Pin, PinnedBy};
 
 /// How many problems are named; the check goes on and counts.
 const PROBLEMS_NAMED_MAX: usize = 64;
@@ -52,6 +57,11 @@ pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
     check.logs()?;
     check.cursors()?;
     check.queues()?;
+    check.members()?;
+    check.tails()?;
+    check.tags()?;
+    check.friends()?;
+    check.pins()?;
     Ok(check.problems)
 }
 
@@ -215,6 +225,136 @@ impl Check<'_> {
         self.total(space::OUTBOUND, "outbound rows", waiting)
     }
 
+    /// Whoever reads a log here does so as a device of an account here, with a cursor; whoever does not, at a relay that
+    /// the thread knows.
+    fn members(&mut self) -> Result<(), StorageError> {
+        self.each(&[space::MEMBER], |check, key, value| {
+            let (log, device) = key.get(1..).unwrap_or_default().split_at_checked(16).unwrap_or_default();
+            let log_key = [&[space::LOG], log].concat();
+            let Some(row) = rows::get::<LogRow>(check.reads, &log_key)? else {
+                check.problems.note(key, "its log is missing");
+                return Ok(());
+            };
+            match rows::read::<Member>(key, value)?.home {
+                Home::Here(mailbox) => {
+                    if !check.is_mailbox_of(mailbox, device)? {
+                        check.problems.note(key, "its mailbox is not that of a device here");
+                    }
+                    if !check.there(&[&[space::CURSOR], mailbox.as_bytes().as_slice(), log].concat())? {
+                        check.problems.note(key, "its cursor is missing");
+                    }
+                }
+                Home::Peer(domain) => {
+                    let thread = match row.which {
+                        LogRef::Thread(thread) => rows::get::<ThreadMeta>(check.reads, &rows::thread(thread))?,
+                        LogRef::Inbox => None,
+                    };
+                    if !thread.is_some_and(|thread| thread.others.contains(&domain)) {
+                        check.problems.note(key, "its home is no relay of the thread");
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Whether the account in a device's key has that device, with that mailbox.
+    fn is_mailbox_of(&self, mailbox: MailboxId, device: &[u8]) -> Result<bool, StorageError> {
+        let (account, _) = device.split_at_checked(32).unwrap_or_default();
+        let Some(known) = self.account(account)? else { return Ok(false) };
+        let Ok(account) = account.try_into().map(whimbrel_protocol::id::AccountId::from_bytes) else {
+            return Ok(false);
+        };
+        Ok(known.devices.iter().any(|own| {
+            let id = DeviceId { account, index: own.index };
+            own.mailbox == mailbox && rows::of_device(space::STOCK, id).ends_with(device)
+        }))
+    }
+
+    fn tails(&mut self) -> Result<(), StorageError> {
+        let mut of_logs = 0;
+        self.each(&[space::LOG], |check, key, value| {
+            let (head, mut newest) = (rows::read::<LogRow>(key, value)?.head, None);
+            let found = check.each(&beside(space::TAIL, key), |_, key, value| {
+                rows::tail_id(key, value)?;
+                newest = Some(rows::sequence_of(key)?);
+                Ok(())
+            })?;
+            of_logs += found;
+            if newest.is_some_and(|newest| newest > head) {
+                check.problems.note(key, "an envelope id beyond its head");
+            }
+            if found > limits::LOG_IDS_REMEMBERED as u64 {
+                check.problems.note(key, &format!("{found} envelope ids, and {} are kept", limits::LOG_IDS_REMEMBERED));
+            }
+            Ok(())
+        })?;
+        self.total(space::TAIL, "envelope ids", of_logs)
+    }
+
+    fn tags(&mut self) -> Result<(), StorageError> {
+        self.each(&[space::TAG], |check, key, value| {
+            let thread: ThreadId = rows::read(key, value)?;
+            let owner = key.get(1..33).unwrap_or_default();
+            if rows::get::<OwnRow>(check.reads, &[&[space::ROW], owner, thread.as_bytes()].concat())?.is_none() {
+                check.problems.note(key, "names a thread that its owner has no row of");
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn friends(&mut self) -> Result<(), StorageError> {
+        let (mut rows, mut asking) = (0_u64, 0_u64);
+        self.each(&[space::OWNER], |check, key, value| {
+            let counts: OwnerRow = rows::read(key, value)?;
+            rows += u64::from(counts.friends);
+            asking += u64::from(counts.asking);
+            let found = check.count(&beside(space::FRIEND, key))?;
+            check.problems.expect(key, "people in the list", counts.friends.into(), found);
+            Ok(())
+        })?;
+        let mut found = 0_u64;
+        self.each(&[space::FRIEND], |check, key, value| {
+            let row: FriendRow = rows::read(key, value)?;
+            found += u64::from(row.standing == Standing::Asking);
+            if row.word.is_some() != (row.standing == Standing::Asking) {
+                check.problems.note(key, "a request that is none, or none where there is one");
+            }
+            if check.account(key.get(1..33).unwrap_or_default())?.is_none() {
+                check.problems.note(key, "of nobody here");
+            }
+            Ok(())
+        })?;
+        self.problems.expect(&[space::FRIEND], "requests", asking, found);
+        self.total(space::FRIEND, "people in lists", rows)
+    }
+
+    /// An account that is here, or on its way out.
+    fn account(&self, id: &[u8]) -> Result<Option<Account>, StorageError> {
+        match rows::get(self.reads, &[&[space::ACCOUNT], id].concat())? {
+            Some(account) => Ok(Some(account)),
+            None => rows::get(self.reads, &[&[space::PURGE], id].concat()),
+        }
+    }
+
+    fn pins(&mut self) -> Result<(), StorageError> {
+        let mut by_links = 0;
+        self.each(&[space::PIN], |_, key, value| {
+            // Whoever vouched for it may have ended the account since.
+            by_links += u64::from(rows::read::<Pin>(key, value)?.by != PinnedBy::Operator);
+            Ok(())
+        })?;
+        let key = [space::LINKED];
+        match rows::get::<u32>(self.reads, &key) {
+            Ok(counted) => self.problems.expect(&key, "peers by links", counted.unwrap_or(0).into(), by_links),
+            Err(StorageError::Damaged { what, .. }) => self.problems.note(&key, &what),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Compares all rows of a space with the sum of what is counted: a row that belongs to nobody shows here.
     fn total(&mut self, space: u8, what: &str, counted: u64) -> Result<(), StorageError> {
         let found = self.count(&[space])?;
@@ -229,7 +369,7 @@ fn beside(space: u8, key: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use whimbrel_storage::{Batch, MemoryKv, OrderedKv};
 
@@ -255,6 +395,8 @@ mod tests {
             space::BLOB,
             space::OUTBOUND,
             space::WAITING,
+            space::CURSOR,
+            space::FRIEND,
         ] {
             let kv = whole();
             let (key, _) = rows::scan(&*kv, &[space], 1).unwrap().remove(0);
@@ -268,5 +410,103 @@ mod tests {
                 super::super::space_name(space)
             );
         }
+    }
+
+    #[test]
+    fn a_row_that_names_what_is_not_there_is_a_problem_and_named() {
+        use whimbrel_protocol::canonical;
+        use whimbrel_protocol::id::{AccountId, Domain, Epoch, ParticipantsTag, RelayId, Sequence};
+
+        use crate::store::{Epochs, LogId};
+
+        let whole = || {
+            let kv = std::sync::Arc::new(MemoryKv::in_memory().unwrap());
+            contract::fill(&crate::store::KvStore::over(kv.clone()));
+            kv
+        };
+        let first = |space| rows::scan(&*whole(), &[space], 1).unwrap().remove(0);
+        let row_of = |space: u8| first(space).0;
+        let nobody = AccountId::from_bytes([0xee; 32]);
+        let peer: Domain = "unheard.example".parse().unwrap();
+        let member = |home| canonical::encode(&Member { epochs: Epochs { first: Epoch::new(1), last: None }, home });
+        let friend = FriendRow::new(peer.clone(), Standing::Friends, whimbrel_protocol::time::Wall::default());
+        let asking = FriendRow { standing: Standing::Asking, ..friend.clone() };
+        let pin = |by| Pin { relay: RelayId::from_bytes([1; 32]), endpoint: "b.example:1".to_owned(), by };
+        // Any log with envelope ids, and so the log of a thread.
+        let log = LogId::from_bytes(row_of(space::TAIL)[1..17].try_into().unwrap());
+        let (_, cursor) = first(space::CURSOR);
+        let owner = AccountId::from_bytes(row_of(space::ACCOUNT)[1..33].try_into().unwrap());
+        let strange_mailbox = MailboxId::from_bytes([0xee; 16]);
+        let of_log = |part: &[u8]| [&[space::MEMBER], log.as_bytes().as_slice(), part].concat();
+        let member_here = rows::scan(&*whole(), &of_log(&[]), 99).unwrap();
+        let is_here = |(key, value): &&(Vec<u8>, Vec<u8>)| {
+            matches!(rows::read::<Member>(key, value).unwrap().home, Home::Here(_))
+        };
+        let here = member_here.iter().find(is_here).unwrap().0.clone();
+
+        let cases: Vec<(&str, Vec<whimbrel_storage::Row>)> = vec![
+            (
+                "mailbox",
+                vec![(here.clone(), member(Home::Here(strange_mailbox))), (rows::cursor(strange_mailbox, log), cursor)],
+            ),
+            ("cursor is missing", vec![(here.clone(), member(Home::Here(strange_mailbox)))]),
+            ("no relay of the thread", vec![(here, member(Home::Peer(peer.clone())))]),
+            (
+                "its log is missing",
+                vec![(
+                    [&[space::MEMBER], [0xee; 16].as_slice(), &row_of(space::MEMBER)[17..]].concat(),
+                    member(Home::Here(strange_mailbox)),
+                )],
+            ),
+            ("beyond its head", vec![(rows::of_log(space::TAIL, log, Sequence::new(1 << 40)), vec![7; 32])]),
+            (
+                "envelope ids counted",
+                vec![(rows::of_log(space::TAIL, LogId::from_bytes([0xee; 16]), Sequence::new(1)), vec![7; 32])],
+            ),
+            (
+                "no row of",
+                vec![(
+                    rows::tag(owner, ParticipantsTag::from_bytes([0xee; 32])),
+                    canonical::encode(&ThreadId::from_bytes([0xee; 32])),
+                )],
+            ),
+            ("of nobody here", vec![(rows::friend(nobody, owner), canonical::encode(&friend))]),
+            ("people in the list counted", vec![(rows::friend(owner, nobody), canonical::encode(&friend))]),
+            ("a request that is none", vec![(rows::friend(owner, nobody), canonical::encode(&asking))]),
+            (
+                "0 peers by links counted, 1 there",
+                vec![(rows::of_peer(space::PIN, &peer), canonical::encode(&pin(PinnedBy::Introduction(owner))))],
+            ),
+            ("3 peers by links counted, 0 there", vec![(vec![space::LINKED], canonical::encode(&3_u32))]),
+        ];
+        for (expected, put) in cases {
+            let kv = whole();
+            let mut batch = Batch::new();
+            put.into_iter().for_each(|(key, value)| batch.put(key, value));
+            kv.apply(&batch).unwrap();
+            let problems = check(&*kv).unwrap();
+            assert!(problems.named.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
+        }
+        // A peer of the operator's choice is counted by nobody.
+        let kv = whole();
+        let mut batch = Batch::new();
+        batch.put(rows::of_peer(space::PIN, &peer), canonical::encode(&pin(PinnedBy::Operator)));
+        kv.apply(&batch).unwrap();
+        assert_eq!(check(&*kv).unwrap(), Problems::default());
+    }
+
+    #[test]
+    fn every_space_that_has_rows_has_a_name() {
+        let kv = std::sync::Arc::new(MemoryKv::in_memory().unwrap());
+        contract::fill(&crate::store::KvStore::over(kv.clone()));
+        let (mut from, mut spaces) = (Vec::new(), 0);
+        while let Some((key, _)) = kv.scan(&from, &whimbrel_storage::KEY_END, Order::Ascending, 1).unwrap().pop() {
+            let space = *key.first().unwrap();
+            assert_ne!(super::super::space_name(space), "unknown", "space {space}");
+            from = rows::end(&[space]);
+            spaces += 1;
+        }
+        assert!(spaces > 15, "{spaces}");
+        assert_ne!(super::super::space_name(space::LINKED), "unknown");
     }
 }

@@ -87,6 +87,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::OUTBOUND => "outbound rows",
         space::WAITING => "outbound counts",
         space::PIN => "pins of peers",
+        space::LINKED => "count of peers by links",
         space::FRIEND => "friends",
         space::PROFILE => "profile cards",
         space::REGISTRATION => "invitations to register",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use whimbrel_storage::StorageError;
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, ProbeCommand, open_probe};
 
-use crate::{damage, kill, size};
+use crate::{damage, kill, open, size};
 
 const ROLE: &str = "WHIMBREL_TEST_ROLE";
 const ENGINE: &str = "WHIMBREL_TEST_ENGINE";
@@ -109,6 +109,7 @@ fn entry() {
     match std::env::var(ROLE).as_deref() {
         Ok("write") => kill::write_until_killed(engine(), &dir),
         Ok("fill") => size::fill_and_tell_memory(engine(), &dir),
+        Ok("export") => open::export_until_killed(engine(), &dir),
         Ok("read") => damage::read_and_tell(engine(), &dir),
         Ok("hold") => {
             let _store = DiskKv::open(&dir, on(engine())).unwrap();

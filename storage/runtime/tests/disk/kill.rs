@@ -23,7 +23,7 @@ fn head(store: &DiskKv) -> u64 {
 
 /// The child: appends entries, several batches a sync, and says what is durable.
 pub(crate) fn write_until_killed(engine: EngineKind, dir: &Path) {
-    let store = DiskKv::open(dir, on(engine)).unwrap();
+    let store = open_released(dir, &on(engine)).unwrap();
     let mut i = head(&store);
     loop {
         for _ in 0..1 + i % 3 {

@@ -1,10 +1,13 @@
 //! Opening and closing: one holder, the mark of a clean close, bad snapshots, the side file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Page, Reads, Schema, Step, StorageError, tail_to_bytes};
+use whimbrel_storage::{
+    Batch, KEY_END, Order, OrderedKv, Page, Reads, Schema, Step, StorageError, tail_from_bytes, tail_to_bytes,
+};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, ProbeCommand, Reserve, SizeBounds};
 
 use crate::child::{follow, on, open_released, probing, spawn};
@@ -159,7 +162,7 @@ fn store_inside_its_reserve_refuses_and_goes_on_reading() {
         let reserve = Reserve { percent: 200, bytes_max: u64::MAX };
         let store = open_released(dir.path(), &Options { reserve, ..on(engine) }).unwrap();
         let mut batch = Batch::new();
-        batch.put(b"name".to_vec(), b"Bob".to_vec());
+        batch.put(b"friend".to_vec(), b"Bob".to_vec());
         assert!(matches!(store.apply(&batch), Err(StorageError::Full)));
         assert!(matches!(store.apply(&batch), Err(StorageError::Full)));
         assert_eq!(store.get(b"name").unwrap(), Some(b"Alice".to_vec()));
@@ -255,6 +258,41 @@ fn store_at_its_size_refuses_growth_and_still_takes_what_deletes() {
 }
 
 #[test]
+fn store_at_its_size_refuses_a_batch_that_deletes_less_than_it_adds_and_takes_what_moves_in_place() {
+    for engine in EngineKind::ALL {
+        let dir = closed_store(engine);
+        let store = open(engine, dir.path()).unwrap();
+        for old in ["old1", "old2"] {
+            put(&store, old, &"x".repeat(9_000));
+        }
+        store.close().unwrap();
+        let size = SizeBounds { max_bytes: Some(1), ..SizeBounds::default() };
+        let store = open_released(dir.path(), &Options { size, ..on(engine) }).unwrap();
+        let apply = |added: usize, deleted: &str| {
+            let mut batch = Batch::new();
+            batch.put(b"new".to_vec(), vec![1; added]);
+            batch.delete(deleted.into());
+            store.apply(&batch)
+        };
+        assert!(matches!(apply(300, "name"), Err(StorageError::Full)), "{engine}: a deletion let growth through");
+        assert!(matches!(apply(300, "nobody"), Err(StorageError::Full)), "{engine}: the deletion of nothing, too");
+        assert!(matches!(apply(10_000, "old1"), Err(StorageError::Full)), "{engine}: large values count whole");
+        apply(8_000, "old1").unwrap();
+        // A cursor that counts up, a few bytes longer; not a row that swells.
+        put(&store, "name", "Alice, and a few bytes");
+        let mut swollen = Batch::new();
+        swollen.put(b"name".to_vec(), vec![b'a'; 300]);
+        assert!(matches!(store.apply(&swollen), Err(StorageError::Full)), "{engine}");
+        let mut shrink = Batch::new();
+        shrink.delete(b"old2".to_vec());
+        store.apply(&shrink).unwrap();
+        assert_eq!((store.get(b"old2").unwrap(), store.get(b"name").unwrap().unwrap().len()), (None, 22));
+        store.verify().unwrap();
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn rows_of_a_newer_version_or_of_another_program_are_refused_unchanged() {
     const OLD: Schema = Schema { name: "relay", version: 1, steps: &[] };
     const NEW: Schema =
@@ -322,5 +360,139 @@ fn store_opened_to_look_at_is_left_as_it_was() {
         assert_eq!(bytes(&dir.path().join(log)), before);
         assert!(!dir.path().join("clean").exists());
         assert_eq!(open(engine, dir.path()).unwrap().get(b"name").unwrap(), Some(b"Alice".to_vec()));
+    }
+}
+
+/// Every file below a folder, with its bytes.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for path in files(dir, "") {
+        match path.is_dir() {
+            true => found.extend(contents(&path)),
+            false => drop(found.insert(path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    found
+}
+
+/// Breaks the store's snapshot, as sled finds it at the next open; says whether there was one.
+fn break_snapshot(dir: &Path) -> bool {
+    let snapshots = files(dir, "snap.");
+    for path in &snapshots {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[3] ^= 0x40;
+        fs::write(path, bytes).unwrap();
+    }
+    !snapshots.is_empty()
+}
+
+#[test]
+fn unclosed_store_opened_to_look_at_is_byte_for_byte_as_it_was_even_with_a_bad_snapshot() {
+    for (engine, bad) in [(SLED, false), (SLED, true), (EngineKind::Fjall, false)] {
+        let dir = closed_store(engine);
+        let store = open(engine, dir.path()).unwrap();
+        put(&store, "friend", "Bob");
+        drop(store);
+        // sled's threads may write on for a moment after the handle is gone; who opens it waits for them.
+        drop(open_released(dir.path(), &Options { tolerate: true, ..on(engine) }).map(DiskKv::discard));
+        assert!(!bad || break_snapshot(dir.path()));
+        for look in 0..3 {
+            let before = contents(dir.path());
+            let store = open_released(dir.path(), &Options { tolerate: true, ..probing(engine) }).unwrap();
+            assert!(!store.was_closed() && store.survey().unwrap().is_whole());
+            store.discard().unwrap();
+            let after = contents(dir.path());
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine} look {look}");
+            assert!(before == after, "{engine}, bad snapshot {bad}, look {look}");
+        }
+        assert_eq!(open(engine, dir.path()).unwrap().get(b"friend").unwrap(), Some(b"Bob".to_vec()));
+    }
+}
+
+#[test]
+fn starts_that_fail_again_and_again_leave_nothing_behind() {
+    let dir = closed_store(SLED);
+    let store = open(SLED, dir.path()).unwrap();
+    put(&store, "friend", "Bob");
+    drop(store);
+    // Without its snapshot it opens, and lacks what was synced last.
+    fs::write(dir.path().join("tail"), tail_to_bytes(1_000)).unwrap();
+    assert!(break_snapshot(dir.path()));
+    let before = contents(dir.path());
+    for start in 0..5 {
+        let opened = open_released(dir.path(), &probing(SLED)).map(drop);
+        assert!(matches!(opened, Err(StorageError::LostTail { .. })), "{opened:?}");
+        let after = contents(dir.path());
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "start {start}");
+        assert!(before == after, "start {start}");
+    }
+}
+
+#[test]
+fn snapshots_set_aside_are_bounded_and_the_first_and_the_newest_stay() {
+    let dir = closed_store(SLED);
+    let aside = || files(dir.path(), "set-aside.").into_iter().collect::<BTreeSet<_>>();
+    let mut first = None;
+    for start in 0..6 {
+        let store = open(SLED, dir.path()).unwrap();
+        put(&store, "n", &"x".repeat(start));
+        store.close().unwrap();
+        fs::remove_file(dir.path().join("clean")).unwrap();
+        assert!(break_snapshot(dir.path()));
+        let broken = fs::read(&files(dir.path(), "snap.")[0]).unwrap();
+        // A start that is killed between setting it aside and serving: the next one finds both.
+        let name = files(dir.path(), "snap.")[0].file_name().unwrap().to_string_lossy().into_owned();
+        fs::write(dir.path().join(format!("set-aside.{name}.corrupt-1")), &broken).unwrap();
+        let store = open_released(dir.path(), &probing(SLED)).unwrap();
+        assert_eq!(store.get(b"name").unwrap(), Some(b"Alice".to_vec()));
+        store.close().unwrap();
+        let kept = aside();
+        assert!(kept.len() <= 2, "{kept:?}");
+        let first = first.get_or_insert_with(|| kept.first().cloned().unwrap());
+        assert!(kept.contains(first), "the first one is gone: {kept:?}");
+        assert!(kept.iter().any(|path| fs::read(path).unwrap() == broken), "the newest one is gone: {kept:?}");
+    }
+}
+
+#[test]
+fn store_whose_making_was_interrupted_is_not_found() {
+    for engine in EngineKind::ALL {
+        let dir = closed_store(engine);
+        assert_eq!(EngineKind::found_in(dir.path()), Some(engine));
+        fs::write(dir.path().join("making"), b"").unwrap();
+        assert_eq!(EngineKind::found_in(dir.path()), None);
+    }
+}
+
+/// The child: copies the store beside its folder into one beside it, until it is killed.
+pub(crate) fn export_until_killed(engine: EngineKind, dir: &Path) {
+    let store = open(engine, &dir.join("store")).unwrap();
+    store.export(&dir.join("copy")).unwrap();
+}
+
+#[test]
+fn copy_whose_maker_was_killed_does_not_open_as_a_store_and_its_source_does() {
+    for engine in EngineKind::ALL {
+        let dir = TempDir::new().unwrap();
+        let (from, into) = (dir.path().join("store"), dir.path().join("copy"));
+        let store = open(engine, &from).unwrap();
+        for n in 0..250_u8 {
+            let mut batch = Batch::new();
+            batch.put(vec![n], vec![n; 200_000]);
+            store.apply(&batch).unwrap();
+        }
+        store.close().unwrap();
+        let mut child = spawn("export", engine, dir.path());
+        let copied = || fs::read(into.join("tail")).ok().and_then(|tail| tail_from_bytes(&tail)).unwrap_or(0);
+        while copied() < 2 {
+            assert!(child.try_wait().unwrap().is_none(), "{engine}: it ended before it was killed");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(EngineKind::found_in(&into), None);
+        let opened = open(engine, &into).map(drop);
+        assert!(matches!(opened, Err(StorageError::LostTail { .. })), "{engine}: {opened:?}");
+        assert_eq!(open(engine, &from).unwrap().verify().unwrap().rows, 250);
     }
 }
