@@ -57,9 +57,9 @@ impl Sweeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The relay was opened.
+    /// The relay was opened: an account may have been on its way out.
     pub(crate) fn begin(&self, now: Monotonic) {
-        self.state().due = Some(now.plus(limits::SWEEP_EVERY));
+        self.state().due = Some(now);
     }
 
     /// There is an account to purge.

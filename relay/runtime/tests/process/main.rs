@@ -3,6 +3,7 @@
 
 #[cfg(target_os = "linux")]
 mod disk;
+mod services;
 mod stores;
 
 use std::io::{BufRead, BufReader, Read};
