@@ -5,5 +5,6 @@
 
 mod bad_input;
 mod daemon;
+mod secrets;
 mod stage;
 mod talk;

@@ -50,13 +50,27 @@ impl Relay {
         std::fs::write(&self.config, config.replacen("[peers]\n", &peer, 1)).unwrap();
     }
 
+    /// Changes a line of its configuration.
+    pub(crate) fn set(&self, from: &str, to: &str) {
+        let config = std::fs::read_to_string(&self.config).unwrap();
+        assert!(config.contains(from), "{from}");
+        std::fs::write(&self.config, config.replacen(from, to, 1)).unwrap();
+    }
+
+    /// The process that runs.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     pub(crate) fn run(&mut self) {
+        let log = self.config.with_file_name("relay.log");
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = Command::new(PROGRAM)
             .args(["relay", "--tethered", "run", "--json", "--config"])
             .arg(&self.config)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         first_line(&mut child);
