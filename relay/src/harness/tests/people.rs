@@ -647,3 +647,67 @@ fn an_account_is_given_out_and_ends() {
     assert_eq!(refusal(&world.look_up(bob, Who::Account(account, domain(0)), None)), Some(RefusalCode::NotFound));
     assert_eq!(world.friends_of(bob), []);
 }
+
+#[test]
+fn t55_a_crowd_that_returns_is_let_in_at_the_rate_and_told_of_each_other_by_heartbeats_alone() {
+    const CROWD: usize = 60;
+    let mut config = Config::new(domain(0), relay_id(0));
+    config.rates = Rates { arrivals: Rate::new(600, 1_000), ..config.rates };
+    let mut world = World::with(vec![config]);
+    let crowd: Vec<usize> = (0..CROWD).map(|n| world.join(&format!("c{n}"), 0)).collect();
+    let accounts: Vec<AccountId> = crowd.iter().map(|who| world.account(*who)).collect();
+    let at = world.now.wall;
+    let mut commands = Vec::new();
+    for owner in &accounts {
+        for other in accounts.iter().filter(|other| *other != owner) {
+            let give = crate::store::command::GiveConsent { owner: *owner, other: *other, domain: domain(0), at };
+            commands.push(Command::GiveConsent(give));
+        }
+    }
+    world.store(0, |relay| async move { relay.ports().store().commit_all(commands).await.unwrap() });
+    world.crash(0, true);
+    world.sites[0].config.rates.arrivals = Rate::new(600, 20);
+    world.start(0);
+
+    // All at once: those over the rate are told when, come then, and are let in.
+    let (mut waiting, mut rounds, mut frames, mut statuses) = (crowd.clone(), 0, 0, 0);
+    while !waiting.is_empty() {
+        rounds += 1;
+        assert!(rounds < 20, "{} still wait", waiting.len());
+        let mut again = Vec::new();
+        let mut wait = 0;
+        for who in waiting {
+            let heard = world.come_back(who, 0);
+            match heard.iter().find_map(|frame| match frame {
+                Frame::Refused(refused) => Some((refused.code, refused.retry_after_ms)),
+                _ => None,
+            }) {
+                Some((RefusalCode::TooFast, Some(after))) => {
+                    wait = wait.max(after);
+                    again.push(who);
+                }
+                Some(other) => panic!("{other:?}"),
+                None => assert!(!heard.iter().any(|frame| matches!(frame, Frame::HeartbeatAnswer(_)))),
+            }
+        }
+        waiting = again;
+        world.pass(Duration::from_millis(u64::from(wait) * 10));
+    }
+    assert!(rounds > 1, "the rate was met");
+    for _ in 0..2 {
+        for who in &crowd {
+            if world.devices[*who].link.is_none() {
+                world.come_back(*who, 0);
+            }
+            frames += 1;
+            statuses += world.beat(*who).len();
+        }
+    }
+    assert_eq!(frames, 2 * CROWD, "one frame a heartbeat, however many came");
+    assert_eq!(statuses, CROWD * (CROWD - 1), "each is told of each friend once");
+    // Nobody was told anything between heartbeats.
+    for who in &crowd {
+        let unasked = world.devices[*who].inbox.iter().filter(|frame| matches!(frame, Frame::HeartbeatAnswer(_)));
+        assert_eq!(unasked.count(), 0);
+    }
+}
