@@ -182,11 +182,16 @@ impl World {
                     }
                 }
             }
-            // The relay is only out of reach, or what it said was no proof: the invite is still good, or has given
-            // consent already. Otherwise a fresh one is asked for.
+            // The relay is only out of reach, or what it said was no proof, or it was asked too often: the invite is still
+            // good, or has given consent already. Otherwise a fresh one is asked for.
             (
                 Asked::Accept(number),
-                Err(CommandError::Unreachable(_) | CommandError::NotRegistered | CommandError::Untrusted(_)),
+                Err(
+                    CommandError::Unreachable(_)
+                    | CommandError::NotRegistered
+                    | CommandError::Untrusted(_)
+                    | CommandError::Refused(RefusalCode::TooFast | RefusalCode::Busy),
+                ),
             ) => self.hand_again(number),
             (Asked::Accept(number), _) => self.met(number, Meeting::Apart, AGAIN),
         }

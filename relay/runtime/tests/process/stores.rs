@@ -123,7 +123,7 @@ async fn a_check_of_a_killed_relays_store_tells_all_of_it_and_changes_no_byte() 
             let report = place.ask(&["check", "--store"]);
             assert_eq!(
                 (report["store"]["whole"].as_bool(), report["store"]["version"].as_u64()),
-                (Some(true), Some(1))
+                (Some(true), Some(2))
             );
             let after = contents(&place.store());
             assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine}");
@@ -152,7 +152,7 @@ async fn a_check_compares_the_store_with_the_engine_and_the_version_that_are_ask
         kv.apply(&batch).unwrap();
         kv.close().unwrap();
     };
-    for (row, code) in [(b"\x02\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
+    for (row, code) in [(b"\x03\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
     {
         version_row(Some(row));
         for command in [&["check", "--store"][..], &["check"], &["run"]] {
