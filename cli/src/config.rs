@@ -102,6 +102,7 @@ impl Settings {
             node: whimbrel_node::Config {
                 always_relay_copy: file.always_relay_copy.unwrap_or(false),
                 never_direct: file.never_direct.unwrap_or(false),
+                registration: None,
             },
             direct: DirectOptions::Listen {
                 at: file.direct_listen.unwrap_or_else(|| vec![DIRECT_LISTEN_DEFAULT]),

@@ -15,6 +15,7 @@ pub mod mls;
 pub mod padding;
 pub mod participants;
 pub mod recovery;
+pub mod settings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
@@ -29,5 +30,6 @@ pub use keys::{KeyPair, SignatureError, verify};
 pub use mls::MlsEngine;
 pub use participants::ParticipantsKey;
 pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
+pub use settings::SettingsKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;

@@ -7,11 +7,16 @@
 use std::time::Duration;
 
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, LinkId, MessageId, PublicKey, ThreadId};
+use whimbrel_protocol::friendship::{Friend, Standing};
+use whimbrel_protocol::id::{
+    AccountId, Address, DeviceId, InviteToken, LinkId, MessageId, PublicKey, ThreadId, TokenHash,
+};
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::user::{Card, ExportedRow, OpenInvite, Who};
+use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_storage::Batch;
 
 /// Choices of the device's owner.
@@ -21,6 +26,8 @@ pub struct Config {
     pub always_relay_copy: bool,
     /// Never offer, dial or accept direct links.
     pub never_direct: bool,
+    /// The relay's invitation to register, where it asks for one.
+    pub registration: Option<InviteToken>,
 }
 
 /// Pairs a command with its answer; chosen by the driver.
@@ -93,6 +100,8 @@ pub enum Input {
     },
     /// The time [`crate::api`] asked for by `poll_timeout` has come.
     Timeout,
+    /// The process ends in order: nothing comes after this.
+    Leave,
 }
 
 /// What an owner can ask for. Each is answered exactly once by [`Output::Answer`].
@@ -137,6 +146,95 @@ pub enum Command {
     },
     /// Says how things are.
     Status,
+    /// Asks somebody to be friends; says yes to somebody who asked that already.
+    Befriend {
+        /// Whom: by address, or by account where that is known.
+        who: Who,
+        /// A line to them; relays can read it.
+        note: Option<String>,
+    },
+    /// Says yes to a request that is here and was proved.
+    AcceptFriend(AccountId),
+    /// Ends a friendship, or takes a request of one's own back.
+    RemoveFriend(AccountId),
+    /// Takes a request off the list without an answer; absent: all of them.
+    DeclineFriend(Option<AccountId>),
+    /// Keeps somebody away, or no longer. They are not told.
+    Block {
+        /// Whom.
+        who: Who,
+        /// Whether they are kept away from now on.
+        blocked: bool,
+    },
+    /// Whether a friend may see when the owner is there.
+    LetSee {
+        /// Which friend.
+        account: AccountId,
+        /// Whether.
+        allowed: bool,
+    },
+    /// Lists how the relay holds that things stand with others.
+    Friends,
+    /// Says which friends are there, by the relay's word.
+    Presence,
+    /// Whether the account is shown to be there to anybody at all.
+    SetVisible(bool),
+    /// Lists the open invites.
+    Invites,
+    /// Takes an invite back.
+    RevokeInvite(TokenHash),
+    /// Puts up what friends are shown of the owner.
+    SetProfile {
+        /// What the person wants to be called.
+        display: String,
+        /// A line about themselves.
+        about: Option<String>,
+    },
+    /// Fetches somebody's card: the own, or a contact's.
+    Profile(AccountId),
+    /// Changes the owner's own settings of a thread. Durable here when answered; the relay keeps them for the owner's
+    /// devices as soon as it is there, sealed.
+    SetThread {
+        /// The thread.
+        thread: ThreadId,
+        /// What is changed.
+        change: SettingsChange,
+    },
+    /// Fetches a part of what the relay keeps of the owner.
+    Export {
+        /// Where the part before ended; empty: from the beginning.
+        after: Vec<u8>,
+    },
+    /// Deletes the account at its relay. What is here stays.
+    DeleteAccount,
+    /// Where the relay wakes this device; absent: nowhere any more.
+    SetWake(Option<WakeEndpoint>),
+    /// Confirms that with what came there.
+    ConfirmWake([u8; 16]),
+}
+
+/// A change of one setting of a thread.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SettingsChange {
+    /// What the owner calls it; absent: nothing of its own.
+    Label(Option<String>),
+    /// Nobody is woken for it before.
+    MutedUntil(Wall),
+    /// Whether it is put away.
+    Archived(bool),
+    /// Whether it comes first.
+    Pinned(bool),
+}
+
+impl std::fmt::Debug for SettingsChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Label(_) => "Label",
+            Self::MutedUntil(_) => "MutedUntil",
+            Self::Archived(_) => "Archived",
+            Self::Pinned(_) => "Pinned",
+        })
+    }
 }
 
 /// The good answer to a command.
@@ -165,6 +263,30 @@ pub enum Reply {
     Done,
     /// To [`Command::Status`].
     Status(Status),
+    /// To [`Command::Befriend`], [`Command::AcceptFriend`] and [`Command::Block`].
+    Friend {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+        /// How things stand now.
+        standing: Option<Standing>,
+    },
+    /// To [`Command::Friends`]: the relay's list; what of it can be proved is in [`crate::views::friends`].
+    Friends(Vec<Friend>),
+    /// To [`Command::Presence`]: who is there.
+    Presence(Vec<AccountId>),
+    /// To [`Command::Invites`].
+    Invites(Vec<OpenInvite>),
+    /// To [`Command::Profile`].
+    Profile(Card),
+    /// To [`Command::Export`].
+    Exported {
+        /// A part of the rows.
+        rows: Vec<ExportedRow>,
+        /// Where it ended; absent: there is no more.
+        next: Option<Vec<u8>>,
+    },
 }
 
 /// How things are.
@@ -217,6 +339,17 @@ pub enum CommandError {
     /// The invite is our own.
     #[error("this is your own invite")]
     OwnInvite,
+    /// It is about the owner themselves, where somebody else is meant.
+    #[error("this is you")]
+    Oneself,
+    /// Something is longer than it may be.
+    #[error("{what} is too long: it has at most {max} bytes")]
+    TooLong {
+        /// What.
+        what: &'static str,
+        /// Bytes allowed.
+        max: usize,
+    },
     /// The node's own state does not allow it; says what.
     #[error("{0}")]
     State(String),
@@ -321,6 +454,43 @@ pub enum Event {
         /// Why.
         code: RefusalCode,
     },
+    /// Somebody asks to be friends: their word, proved.
+    FriendRequest {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+        /// What they wrote to it.
+        note: Option<String>,
+    },
+    /// Both agreed to be friends.
+    FriendAccepted {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+    },
+    /// Somebody ended a friendship, or took a request back.
+    FriendRemoved {
+        /// Who.
+        account: AccountId,
+    },
+    /// A word about friendship in somebody's name that does not prove what it must, or answers nothing. Nothing was done.
+    FriendRefused {
+        /// In whose name.
+        account: AccountId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+    /// A friend came or went, by the relay's word.
+    Presence {
+        /// Who.
+        account: AccountId,
+        /// Whether they are there.
+        online: bool,
+    },
+    /// The relay deleted the account, as its owner asked; also told when a node is opened that has none any more.
+    AccountDeleted,
     /// An entry could not be opened; it is kept out of sight and counted.
     Unreadable {
         /// Its thread.

@@ -7,7 +7,7 @@ use whimbrel_crypto::{AccountLog, Relation, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, PublicKey};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::rows::{self, ContactRow, DeviceRow};
+use crate::rows::{self, ContactRow, DeviceRow, Space};
 
 /// An account as proved by its log, and where its relay says it is found.
 #[derive(Clone, Debug)]
@@ -90,7 +90,18 @@ pub(crate) fn keep(rows: &mut Overlay<'_>, person: &Person, contact: bool) -> Re
     Ok(())
 }
 
-/// Takes consent back: the opening that stood on it was refused.
+/// Whether another account is known here by an address.
+pub(crate) fn other_at(reads: &dyn Reads, address: &Address, account: &AccountId) -> Result<bool, StorageError> {
+    let mut other = false;
+    rows::each(reads, &rows::space(Space::Contact), |(key, value)| {
+        let row: ContactRow = rows::decode(&key, &value)?;
+        other |= row.address == *address && key != rows::contact_key(account);
+        Ok(())
+    })?;
+    Ok(other)
+}
+
+/// Takes consent back.
 pub(crate) fn not_a_contact(rows: &mut Overlay<'_>, account: &AccountId) -> Result<(), StorageError> {
     let key = rows::contact_key(account);
     if let Some(row) = rows::get::<ContactRow>(rows, &key)? {

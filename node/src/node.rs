@@ -9,7 +9,7 @@ use whimbrel_protocol::time::{Monotonic, Now};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
-use crate::flow::{answers, commands, connect, direct, join, open, receive, send};
+use crate::flow::{answers, befriend, commands, connect, direct, join, open, receive, send, settings};
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
 use crate::timers::Timer;
@@ -123,6 +123,10 @@ fn dispatch<E: Engine>(t: &mut Turn<'_, E>, input: Input) -> Result<(), StorageE
             t.rooms.direct.listening = addresses;
             Ok(())
         }
+        Input::Leave => {
+            connect::leave(t);
+            Ok(())
+        }
         Input::Timeout => {
             let due = t.rooms.timers.take_due(t.now.monotonic);
             due.into_iter().try_for_each(|timer| expired(t, timer))
@@ -136,10 +140,7 @@ fn frame<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, frame: Frame) -> Result<(
 
 fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageError> {
     match timer {
-        Timer::Connect => {
-            connect::begin(t);
-            Ok(())
-        }
+        Timer::Connect => connect::begin(t),
         Timer::Greeting => connect::abandon(t, "the relay did not let us in in time"),
         Timer::Heartbeat => connect::heartbeat(t),
         Timer::Acknowledge => {
@@ -153,6 +154,8 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Tag(_) => join::tag_all(t),
         Timer::Unpark(thread) => receive::unpark(t, thread),
         Timer::Stock => answers::restock(t),
+        Timer::Word(_) => befriend::prove_all(t),
+        Timer::Settings(thread) => settings::hand_in(t, thread),
     }
 }
 

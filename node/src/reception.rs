@@ -40,7 +40,7 @@ pub(crate) struct Reception {
     pub(crate) reason: String,
     /// Failed attempts since the relay last admitted us.
     pub(crate) attempts: u32,
-    /// Redirects followed since then.
+    /// Redirects followed in the present attempt.
     pub(crate) redirects: u32,
     /// Whether the owner knows that the relay is out of reach.
     pub(crate) told_down: bool,

@@ -3,10 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_protocol::id::{AccountId, BlobId, RequestId, ThreadId};
+use whimbrel_protocol::friendship::{Act, Friend};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, RequestId, ThreadId};
 use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::signed::Signed;
+use whimbrel_protocol::user::Who;
 
 use crate::api::Ticket;
+use crate::friendship::WordId;
+use crate::rows::{CardRow, FriendRow};
 use crate::thread::JobId;
 
 /// Who wants to know.
@@ -16,6 +21,52 @@ pub(crate) enum Asker {
     Job(JobId),
     /// A thread being joined, by its Welcome.
     Joining(BlobId),
+    /// A word about friendship that is to be proved.
+    Word(WordId),
+}
+
+/// What is done once it is known who somebody is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Intent {
+    /// Something is said to them.
+    Say(Act, Option<String>),
+    /// They are kept away, or no longer.
+    Block(bool),
+    /// A card of theirs is held against their log.
+    Card(Signed),
+}
+
+/// A command that needs somebody looked up first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Meeting {
+    pub(crate) ticket: Ticket,
+    pub(crate) who: Who,
+    pub(crate) intent: Intent,
+}
+
+/// What a command asks of the relay, with what its answer needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Errand {
+    /// Done is all there is to it.
+    Plain,
+    /// A word to somebody; the row as it was before, for a word that is refused.
+    Say(AccountId, Act, Option<FriendRow>),
+    /// Requests are taken off the list: one, or all.
+    Decline(Option<AccountId>),
+    /// Somebody is kept away, or no longer.
+    Block(AccountId, Address, bool),
+    /// The list, with the pages that are here.
+    Friends(Vec<Friend>),
+    /// The open invites.
+    Invites,
+    /// The own card is put up.
+    SetCard(CardRow),
+    /// Somebody's card.
+    Card(AccountId),
+    /// A part of what the relay keeps.
+    Export,
+    /// The end of the account.
+    Delete,
 }
 
 /// What a request is for.
@@ -29,8 +80,32 @@ pub(crate) enum Purpose {
     Opening(ThreadId),
     Submit(ThreadId, u64),
     Tag(ThreadId),
+    /// A thread's settings, after so many changes.
+    Settings(ThreadId, u64),
+    Meet(Box<Meeting>),
+    Errand(Ticket, Box<Errand>),
     /// The second, for the invitation of the first.
     Blob(BlobId, BlobId),
+}
+
+impl Purpose {
+    /// The command that is answered with this and nothing else.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Invite(ticket, _) | Self::Errand(ticket, _) => Some(*ticket),
+            Self::Meet(meeting) => Some(meeting.ticket),
+            _ => None,
+        }
+    }
+
+    /// Whether the relay may have to ask another one first.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        match self {
+            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) => true,
+            Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
+            _ => false,
+        }
+    }
 }
 
 /// Open requests of the present link.

@@ -11,13 +11,15 @@ use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Event, Output, Reply, Ticket};
 use crate::direct::Direct;
+use crate::friendship::{Friendship, WordId};
 use crate::hold::Hold;
 use crate::identity::{Identity, LoadError};
 use crate::outbox::{Lane, Outbox};
+use crate::presence::Presence;
 use crate::push::Push;
 use crate::reception::Reception;
 use crate::requests::{Purpose, Requests};
-use crate::rows::{self, Space, ThreadRow, ThreadState};
+use crate::rows::{self, SettingsRow, Space, ThreadRow, ThreadState};
 use crate::thread::Threads;
 use crate::timers::{Timer, Timers};
 use crate::user::User;
@@ -32,6 +34,8 @@ pub(crate) struct Rooms {
     pub(crate) outbox: Outbox,
     pub(crate) direct: Direct,
     pub(crate) user: User,
+    pub(crate) friendship: Friendship,
+    pub(crate) presence: Presence,
     pub(crate) requests: Requests,
     pub(crate) timers: Timers,
 }
@@ -47,6 +51,8 @@ impl Rooms {
             outbox: Outbox::default(),
             direct: Direct::default(),
             user: User::default(),
+            friendship: Friendship::default(),
+            presence: Presence::default(),
             requests: Requests::default(),
             timers: Timers::default(),
         };
@@ -58,6 +64,16 @@ impl Rooms {
         })?;
         rows::each(reads, &rows::space(Space::Invitation), |(key, _)| {
             rooms.threads.invitations.extend(rows::id_in_key(&key).map(|id| (BlobId::from_bytes(id), 0)));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Word), |(key, _)| {
+            rooms.friendship.waiting.extend(rows::id_in_key(&key).map(|hash| (WordId::from_bytes(hash), 0)));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Settings), |(key, value)| {
+            if !rows::decode::<SettingsRow>(&key, &value)?.kept {
+                rooms.threads.unkept.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            }
             Ok(())
         })?;
         rooms.resume_unparking(now, reads)?;
@@ -138,10 +154,11 @@ pub(crate) struct Turn<'t, E> {
 
 impl<E: Engine> Turn<'_, E> {
     /// Tells the owner that everything is here, once what was taken in has been followed up: an invitation's thread counts
-    /// as here when it can be used, not when the invitation is.
+    /// as here when it can be used, not when the invitation is; a word about friendship, when it is proved.
     pub(crate) fn tell_caught_up(&mut self) {
         let threads = &self.rooms.threads;
-        if self.rooms.push.caught_up && threads.joining.is_empty() && threads.unparking.is_empty() {
+        let settled = threads.joining.is_empty() && threads.unparking.is_empty();
+        if self.rooms.push.caught_up && settled && self.rooms.friendship.asked.is_empty() {
             self.rooms.push.caught_up = false;
             self.event(Event::CaughtUp);
         }
@@ -171,8 +188,7 @@ impl<E: Engine> Turn<'_, E> {
         frame: impl FnOnce(&mut Self, RequestId) -> F,
     ) {
         // What the relay passes on to another takes it that long in its turn.
-        let passed_on = matches!(purpose, Purpose::LookUp(..) | Purpose::Claim(..));
-        let patience = limits::ANSWER_TIME_MAX * if passed_on { 2 } else { 1 };
+        let patience = limits::ANSWER_TIME_MAX * if purpose.is_passed_on() { 2 } else { 1 };
         let request = self.rooms.requests.begin(purpose);
         self.rooms.timers.set(Timer::Answer(request), self.now.monotonic.plus(patience));
         let frame = frame(self, request);

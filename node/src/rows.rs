@@ -3,6 +3,8 @@
 //! store below [`whimbrel_crypto::engine::ROWS`]; a test holds the spaces apart.
 //! Never: decides what to write. Rules: docs/protocol/storage.md.
 
+mod people;
+
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::{
@@ -15,6 +17,9 @@ use whimbrel_protocol::thread::{Envelope, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
+pub(crate) use self::people::{
+    CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
+};
 use crate::api::{Path, State};
 
 /// Which version of the rows this program reads and writes. A change of a row's meaning raises it and adds its step.
@@ -59,10 +64,18 @@ pub(crate) enum Space {
     Invitation = b'w',
     /// [`DeviceId`] by transport key.
     Transport = b'x',
+    /// [`FriendRow`] by account.
+    Friend = b'f',
+    /// [`WordRow`] by the word's hash: words about friendship that are not proved yet.
+    Word = b'q',
+    /// [`CardRow`] by account: profile cards, as proved.
+    Card = b'j',
+    /// [`SettingsRow`] by thread.
+    Settings = b'l',
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 17] = [
+pub(crate) const SPACES: [Space; 21] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -80,6 +93,10 @@ pub(crate) const SPACES: [Space; 17] = [
     Space::Unread,
     Space::Invitation,
     Space::Transport,
+    Space::Friend,
+    Space::Word,
+    Space::Card,
+    Space::Settings,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -96,6 +113,8 @@ pub(crate) enum Single {
     Arrival = b'n',
     /// There while the account was handed to its relay and the answer is not known: empty.
     Registering = b'g',
+    /// There once the relay deleted the account: empty.
+    Deleted = b'd',
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

@@ -82,6 +82,8 @@ pub(crate) struct Threads {
     pub(crate) known: usize,
     /// Threads whose tag the relay does not know yet.
     pub(crate) untagged: BTreeSet<ThreadId>,
+    /// Threads with settings the relay does not keep yet.
+    pub(crate) unkept: BTreeSet<ThreadId>,
 }
 
 impl Threads {

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use whimbrel_protocol::id::{BlobId, RequestId, ThreadId};
 use whimbrel_protocol::time::Monotonic;
 
+use crate::friendship::WordId;
+
 /// One thing to come back for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
@@ -33,6 +35,10 @@ pub(crate) enum Timer {
     Tag(ThreadId),
     /// KeyPackages that could not be stocked may be tried again.
     Stock,
+    /// A word that could not be proved may be tried again.
+    Word(WordId),
+    /// Settings that the relay did not keep may be tried again.
+    Settings(ThreadId),
 }
 
 /// The table.

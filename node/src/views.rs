@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
-use crate::rows::{self, ContactRow, MessageRow, PlaceRow, SeenRow, Space, ThreadRow, ThreadState};
+use crate::rows::{
+    self, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space, ThreadRow,
+    ThreadState,
+};
 use crate::thread;
 
 /// The own account.
@@ -153,6 +157,96 @@ pub fn contacts(reads: &dyn Reads) -> Result<Vec<Contact>, StorageError> {
         Ok(())
     })?;
     Ok(found)
+}
+
+/// How things stand with somebody, by words that were proved here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Friendship {
+    /// Nothing is agreed.
+    None,
+    /// We asked.
+    Asked,
+    /// They asked.
+    Asking,
+    /// Both agreed.
+    Friends,
+    /// We keep them away.
+    Blocked,
+}
+
+/// Somebody who said something to us about friendship, or whom we did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Friend {
+    /// Who.
+    pub account: AccountId,
+    /// Where they are found.
+    pub address: Address,
+    /// How things stand.
+    pub friendship: Friendship,
+    /// What they wrote to their request.
+    pub note: Option<String>,
+    /// Since when it is so.
+    pub since: Wall,
+}
+
+/// What the owner keeps of a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What the owner calls it.
+    pub label: Option<String>,
+    /// Nobody is woken for it before.
+    pub muted_until: Wall,
+    /// Whether it is put away.
+    pub archived: bool,
+    /// Whether it comes first.
+    pub pinned: bool,
+    /// Whether the relay has them.
+    pub kept: bool,
+}
+
+/// Everybody a word about friendship passed with, by account.
+///
+/// # Errors
+/// The store could not be read.
+pub fn friends(reads: &dyn Reads) -> Result<Vec<Friend>, StorageError> {
+    let mut found = Vec::new();
+    rows::each(reads, &rows::space(Space::Friend), |(key, value)| {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        let friendship = match row.standing {
+            Relationship::None => Friendship::None,
+            Relationship::Asked => Friendship::Asked,
+            Relationship::Asking => Friendship::Asking,
+            Relationship::Friends => Friendship::Friends,
+            Relationship::Blocked => Friendship::Blocked,
+        };
+        if let Some(id) = rows::id_in_key(&key) {
+            let FriendRow { address, note, since, .. } = row;
+            found.push(Friend { account: AccountId::from_bytes(id), address, friendship, note, since });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// An account's card, the newest that was proved here.
+///
+/// # Errors
+/// The store could not be read.
+pub fn card(reads: &dyn Reads, account: &AccountId) -> Result<Option<Card>, StorageError> {
+    let row: Option<CardRow> = rows::get(reads, &rows::card_key(account))?;
+    Ok(row.map(|CardRow { revision, display, about }| Card { account: *account, revision, display, about }))
+}
+
+/// The owner's settings of a conversation.
+///
+/// # Errors
+/// The store could not be read.
+pub fn settings(reads: &dyn Reads, thread: &ThreadId) -> Result<Settings, StorageError> {
+    let thread = thread::canonical(reads, thread)?.map_or(*thread, |(thread, _)| thread);
+    let row: Option<SettingsRow> = rows::get(reads, &rows::settings_key(&thread))?;
+    let SettingsRow { label, muted_until, archived, pinned, kept, .. } = row.unwrap_or_default();
+    Ok(Settings { label, muted_until, archived, pinned, kept })
 }
 
 /// Where an account is found, contact or fellow member.

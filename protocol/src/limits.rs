@@ -111,6 +111,8 @@ pub const PEER_PRESENCE_MAX: usize = 65_536;
 pub const PRESENCE_OFFLINE_AFTER: Duration = LINK_IDLE_MAX;
 /// An owner's sealed settings of one thread, in bytes: 100 of them fit a page of the listing.
 pub const THREAD_SETTINGS_BYTES_MAX: usize = 256;
+/// Bytes of an owner's own name for a thread: with the other settings it fits what is sealed.
+pub const THREAD_LABEL_BYTES_MAX: usize = 128;
 /// The address of a push service, in bytes.
 pub const WAKE_URL_BYTES_MAX: usize = 1_024;
 /// An uncompressed P-256 key (RFC 8291 §2.1).

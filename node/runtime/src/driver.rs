@@ -202,7 +202,10 @@ impl<C: Core> Driver<C> {
     fn take(&mut self, item: Item, group: &mut Group) -> Result<bool, StorageError> {
         let now = self.clock.now();
         match item {
-            Item::Shutdown => return Ok(false),
+            Item::Shutdown => {
+                self.step(now, Input::Leave, group)?;
+                return Ok(false);
+            }
             Item::Input(input) => self.step(now, input, group)?,
             Item::Command { command, answer, permit } => {
                 let ticket = Ticket(self.next_ticket);

@@ -14,9 +14,9 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{connect, join, open, receive, send};
-use crate::api::{CommandError, Reply};
-use crate::requests::{Asker, Purpose};
+use super::{befriend, connect, join, open, own, receive, send, settings};
+use crate::api::{CommandError, Reply, Ticket};
+use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
 use crate::timers::Timer;
 use crate::user;
@@ -46,8 +46,13 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Done(words) => match take(t, words.request) {
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
+            Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
+            Some(Purpose::Errand(ticket, errand)) => return done(t, ticket, *errand),
             other => return unexpected(t, other),
         },
+        other @ (Frame::FriendPage(_) | Frame::InvitePage(_) | Frame::Profile(_) | Frame::Exported(_)) => {
+            return errand(t, other);
+        }
         Frame::Stored(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Submit(thread, order)) => send::stored(t, thread, order),
@@ -69,6 +74,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 Some(Purpose::LookUp(Asker::Joining(welcome), account)) => {
                     join::looked_up(t, welcome, account, words.address, words.log)
                 }
+                Some(Purpose::LookUp(Asker::Word(id), _)) => befriend::looked_up(t, id, words.address, words.log),
+                Some(Purpose::Meet(meeting)) => befriend::met(t, *meeting, words.address, words.log),
                 other => unexpected(t, other),
             };
         }
@@ -84,8 +91,54 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
-        Frame::HeartbeatAnswer(_) => {}
+        Frame::HeartbeatAnswer(words) => return own::told(t, words),
         other => debug!(frame = other.name(), "not expected from a relay"),
+    }
+    Ok(())
+}
+
+/// An errand is done.
+fn done<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, errand: Errand) -> Result<(), StorageError> {
+    match errand {
+        Errand::Plain => {}
+        Errand::Say(account, act, _) => return befriend::said(t, ticket, account, act),
+        Errand::Decline(account) => befriend::declined(t, account)?,
+        Errand::Block(account, address, blocked) => return befriend::blocked(t, ticket, (account, address), blocked),
+        Errand::SetCard(row) => {
+            own::card_set(t, ticket, row);
+            return Ok(());
+        }
+        Errand::Delete => return own::deleted(t, ticket),
+        other => return unexpected(t, Some(Purpose::Errand(ticket, Box::new(other)))),
+    }
+    t.answer(ticket, Ok(Reply::Done));
+    Ok(())
+}
+
+/// An errand has an answer of its own.
+fn errand<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), StorageError> {
+    let request = match &frame {
+        Frame::FriendPage(words) => words.request,
+        Frame::InvitePage(words) => words.request,
+        Frame::Profile(words) => words.request,
+        Frame::Exported(words) => words.request,
+        _ => return Ok(()),
+    };
+    let (ticket, errand) = match take(t, request) {
+        Some(Purpose::Errand(ticket, errand)) => (ticket, *errand),
+        other => return unexpected(t, other),
+    };
+    match (errand, frame) {
+        (Errand::Friends(so_far), Frame::FriendPage(words)) => {
+            befriend::listed(t, ticket, so_far, (words.friends, words.more));
+        }
+        (Errand::Invites, Frame::InvitePage(words)) => t.answer(ticket, Ok(Reply::Invites(words.invites))),
+        (Errand::Card(account), Frame::Profile(words)) => return own::fetched(t, ticket, account, words.card),
+        (Errand::Export, Frame::Exported(words)) => {
+            let next = words.next.map(Vec::from);
+            t.answer(ticket, Ok(Reply::Exported { rows: words.rows, next }));
+        }
+        (errand, _) => return unexpected(t, Some(Purpose::Errand(ticket, Box::new(errand)))),
     }
     Ok(())
 }
@@ -108,7 +161,11 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
     let delay = words.retry_after_ms.map(|ms| Duration::from_millis(ms.into()).clamp(RETRY_RANGE.0, RETRY_RANGE.1));
     let passes = matches!(
         words.code,
-        RefusalCode::Full | RefusalCode::Busy | RefusalCode::Internal | RefusalCode::PeerUnreachable
+        RefusalCode::Full
+            | RefusalCode::Busy
+            | RefusalCode::Internal
+            | RefusalCode::PeerUnreachable
+            | RefusalCode::TooFast
     );
     let delay = delay.or(passes.then_some(limits::RETRY_DELAY));
     match words.request {
@@ -156,10 +213,26 @@ fn refused<E: Engine>(
             let again = again.or((code == RefusalCode::PeerUntrusted).then_some(limits::RETRY_DELAY));
             join::failed(t, welcome, again, &code.to_string())
         }
+        Purpose::LookUp(Asker::Word(id), _) => {
+            let again = again.or((code == RefusalCode::PeerUntrusted).then_some(limits::RETRY_DELAY));
+            befriend::unproved(t, id, again, &code.to_string())
+        }
+        Purpose::Errand(ticket, errand) => {
+            if let Errand::Say(account, act, before) = *errand {
+                befriend::not_said(t, (account, act), before, code, again.is_some())?;
+            }
+            t.answer(ticket, Err(CommandError::Refused(code)));
+            Ok(())
+        }
         Purpose::Invite(ticket, _) => {
             t.answer(ticket, Err(CommandError::Refused(code)));
             Ok(())
         }
+        Purpose::Meet(meeting) => {
+            t.answer(meeting.ticket, Err(CommandError::Refused(code)));
+            Ok(())
+        }
+        Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
         Purpose::Submit(thread, order) => send::refused(t, thread, order, code, again),
         Purpose::Tag(thread) => match again {
@@ -182,8 +255,8 @@ pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> 
             open::fail(t, job, silent());
             Ok(())
         }
-        Purpose::Invite(ticket, _) => {
-            t.answer(ticket, Err(silent()));
+        other if other.ticket().is_some() => {
+            other.ticket().into_iter().for_each(|ticket| t.answer(ticket, Err(silent())));
             Ok(())
         }
         Purpose::Submit(thread, order) => send::unanswered(t, thread, order),

@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{direct, open, send};
+use super::{befriend, direct, open, own, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -40,12 +40,33 @@ pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Comma
 
 fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, StorageError> {
     Ok(match command {
-        Command::NewInvite { .. } => true,
+        Command::NewInvite { .. }
+        | Command::Befriend { .. }
+        | Command::AcceptFriend(_)
+        | Command::RemoveFriend(_)
+        | Command::DeclineFriend(_)
+        | Command::Block { .. }
+        | Command::LetSee { .. }
+        | Command::Friends
+        | Command::Presence
+        | Command::SetVisible(_)
+        | Command::Invites
+        | Command::RevokeInvite(_)
+        | Command::SetProfile { .. }
+        | Command::Profile(_)
+        | Command::Export { .. }
+        | Command::DeleteAccount
+        | Command::SetWake(_)
+        | Command::ConfirmWake(_) => true,
         Command::AcceptInvite(invite) => {
             invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
-        _ => false,
+        Command::Send { .. }
+        | Command::MarkRead { .. }
+        | Command::OfferDirect { .. }
+        | Command::Status
+        | Command::SetThread { .. } => false,
     })
 }
 
@@ -75,8 +96,33 @@ fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) 
         Command::NewInvite { uses, holds } => new_invite(t, ticket, uses, holds).map(|()| None),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
-        other => alone(t, ticket, other),
+        Command::Befriend { who, note } => befriend::request(t, ticket, who, note),
+        Command::AcceptFriend(account) => befriend::accept(t, ticket, account),
+        Command::RemoveFriend(account) => befriend::remove(t, ticket, account),
+        Command::DeclineFriend(account) => befriend::decline(t, ticket, account),
+        Command::Block { who, blocked } => befriend::block(t, ticket, who, blocked),
+        Command::LetSee { account, allowed } => befriend::let_see(t, ticket, account, allowed),
+        Command::Presence => own::presence(t, ticket),
+        Command::SetProfile { display, about } => own::set_card(t, ticket, display, about),
+        Command::Profile(account) => own::card(t, ticket, account),
+        other => asked(t, ticket, other),
     }
+}
+
+/// What is one question and its answer.
+fn asked<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
+    match command {
+        Command::Friends => befriend::list(t, ticket, Vec::new()),
+        Command::SetVisible(visible) => own::set_visible(t, ticket, visible),
+        Command::Invites => own::invites(t, ticket),
+        Command::RevokeInvite(token) => own::revoke(t, ticket, token),
+        Command::Export { after } => own::export(t, ticket, after)?,
+        Command::DeleteAccount => own::delete(t, ticket),
+        Command::SetWake(endpoint) => own::set_wake(t, ticket, endpoint)?,
+        Command::ConfirmWake(code) => own::confirm_wake(t, ticket, code),
+        other => return alone(t, ticket, other),
+    }
+    Ok(None)
 }
 
 fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
@@ -85,9 +131,10 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::MarkRead { thread, upto } => mark_read(t, thread, upto).map(|()| Some(Reply::Done)),
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
-        Command::NewInvite { .. } => Err(CommandError::NotRegistered.into()),
+        Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
+        _ => Err(CommandError::NotRegistered.into()),
     }
 }
 

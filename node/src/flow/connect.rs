@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 use whimbrel_crypto::{Engine, link};
+use whimbrel_protocol::VERSION;
 use whimbrel_protocol::id::{Address, LinkId};
+use whimbrel_protocol::invite::{RelayLink, is_endpoint};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::presence::Goodbye;
 use whimbrel_protocol::reception::{Admitted, Heartbeat, Hello, Register};
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::{VERSION, invite::RelayLink};
-use whimbrel_storage::StorageError;
+use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{answers, commands, direct, join, open, receive, send};
+use super::{answers, befriend, commands, direct, join, open, own, receive, send, settings};
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
 use crate::outbox::Phase;
 use crate::reception::{Home, backoff};
 use crate::requests::Purpose;
 use crate::rooms::Turn;
+use crate::rows::{self, Single};
 use crate::timers::Timer;
 use crate::user;
 
@@ -29,11 +32,18 @@ const BEATS_PER_ROUND: u64 = 360;
 const REDIRECTS_MAX: u32 = 3;
 
 /// Time for an attempt.
-pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) {
+pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if t.rows.get(&rows::single_key(Single::Deleted))?.is_some() {
+        own::at_an_end(t);
+        return Ok(());
+    }
     if matches!(t.rooms.reception.home, Home::Down) {
+        // Every attempt may be sent on anew: where it was sent before may only have been away.
+        t.rooms.reception.redirects = 0;
         let relay = t.rooms.identity.relay();
         connect(t, relay);
     }
+    Ok(())
 }
 
 fn connect<E: Engine>(t: &mut Turn<'_, E>, relay: RelayLink) {
@@ -61,7 +71,8 @@ pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u
     let proof = link::prove(&identity.device, &exporter);
     // Before it leaves: whoever finds the store later knows that the relay may have it.
     Identity::registering(&mut t.rows);
-    t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof, invite: None });
+    let invite = t.config.registration;
+    t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof, invite });
 }
 
 fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8; 32]) {
@@ -106,6 +117,9 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
         return abandon(t, "the relay serves another domain");
     }
     if let Some(endpoint) = words.push_address {
+        if !is_endpoint(&endpoint) {
+            return abandon(t, "the relay sends us to an address that is none");
+        }
         if t.rooms.reception.redirects >= REDIRECTS_MAX {
             return abandon(t, "the relay sends us in circles");
         }
@@ -129,6 +143,8 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     open::submit_all(t)?;
     join::begin_all(t)?;
     join::tag_all(t)?;
+    befriend::prove_all(t)?;
+    settings::hand_in_all(t)?;
     send::pump_all(t)?;
     for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
         commands::run(t, ticket, command)?;
@@ -143,13 +159,21 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
         return abandon(t, "the relay fell silent");
     }
     let touches = t.rooms.reception.take_touches();
-    t.send(link, Heartbeat { touches, statuses: 0 });
+    let statuses = t.rooms.presence.version();
+    t.send(link, Heartbeat { touches, statuses });
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rooms.reception.beats = t.rooms.reception.beats.wrapping_add(1);
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
         receive::forget_old(t)?;
     }
     Ok(())
+}
+
+/// The process ends in order: the relay need not wait for a silence to know.
+pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>) {
+    if let Some(link) = t.rooms.reception.admitted() {
+        t.send(link, Goodbye {});
+    }
 }
 
 /// The relay said something: it is there.
@@ -204,9 +228,13 @@ pub(crate) fn down<E: Engine>(
     t.rooms.user.left = None;
     for (request, purpose) in t.rooms.requests.take_all() {
         t.rooms.timers.clear(Timer::Answer(request));
-        if let Purpose::Invite(ticket, _) = purpose {
+        if let Some(ticket) = purpose.ticket() {
             t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
         }
+    }
+    t.rooms.friendship.asked.clear();
+    for ticket in t.rooms.presence.forget() {
+        t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
     }
     t.rooms.threads.joining.clear();
     t.rooms.push.caught_up = false;

@@ -2,10 +2,13 @@
 //! Owns: who is asked after whom. Never: a state of its own; rooms have those.
 
 pub(crate) mod answers;
+pub(crate) mod befriend;
 pub(crate) mod commands;
 pub(crate) mod connect;
 pub(crate) mod direct;
 pub(crate) mod join;
 pub(crate) mod open;
+pub(crate) mod own;
 pub(crate) mod receive;
 pub(crate) mod send;
+pub(crate) mod settings;

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::send;
+use super::{send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust};
 use crate::requests::{Asker, Purpose};
@@ -316,6 +316,7 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     }
     t.event(Event::ThreadOpened { thread, people: people.clone() });
     answer_all(t, waiting, people.first().copied(), thread)?;
+    settings::hand_in(t, thread)?;
     send::pump(t, thread)
 }
 

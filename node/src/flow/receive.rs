@@ -12,7 +12,7 @@ use whimbrel_protocol::thread::Envelope;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{connect, direct, join, send};
+use super::{befriend, connect, direct, join, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -87,6 +87,7 @@ fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> R
     match (log, body) {
         (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, invitation).map(|()| true),
         (LogRef::Inbox, EntryBody::Undelivered(words)) => send::undelivered(t, words).map(|()| true),
+        (LogRef::Inbox, EntryBody::Friendship(word)) => befriend::heard(t, word),
         (LogRef::Thread(thread), EntryBody::Envelope(submitter, envelope)) => {
             if envelope.thread != thread {
                 unreadable(t, thread, envelope.id(), "of another thread")?;
@@ -102,7 +103,7 @@ fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> R
                 .map(|()| true)
         }
         // It names nothing that could be opened.
-        (LogRef::Thread(_), EntryBody::Undelivered(_)) | (_, EntryBody::Friendship(_)) => Ok(true),
+        (LogRef::Thread(_), EntryBody::Undelivered(_) | EntryBody::Friendship(_)) => Ok(true),
     }
 }
 

@@ -4,5 +4,7 @@ mod contact;
 mod crash;
 mod direct;
 mod hostile;
+mod manners;
 mod messages;
+mod people;
 mod world;

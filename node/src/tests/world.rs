@@ -12,7 +12,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
-use whimbrel_protocol::reception::{Admitted, Done, HeartbeatAnswer, Refused, Registered};
+use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored};
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
@@ -22,6 +22,8 @@ use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, Reads};
 use crate::api::{Command, CommandError, Config, Event, Input, Message, Output, Peer, Reply, State, Step, Ticket};
 use crate::views::{self, Page};
 use crate::{Node, identity};
+
+use super::manners::{self, Manners};
 
 pub(super) const ALICE: usize = 0;
 pub(super) const BOB: usize = 1;
@@ -51,6 +53,7 @@ pub(super) struct Person<E> {
     /// Inputs until a crash.
     pub(super) crash: Option<(usize, Crash)>,
     pub(super) dials: Vec<PublicKey>,
+    pub(super) connects: Vec<String>,
     pub(super) online: bool,
 }
 
@@ -82,6 +85,7 @@ pub(super) struct Relay {
     /// Everything it said, whoever heard it.
     pub(super) said: Vec<Frame>,
     pub(super) up: bool,
+    pub(super) manners: Manners,
 }
 
 enum Flight {
@@ -155,6 +159,7 @@ impl<E: Engine> World<E> {
                 answers: BTreeMap::new(),
                 crash: None,
                 dials: Vec::new(),
+                connects: Vec::new(),
                 online: true,
             }
         });
@@ -290,7 +295,8 @@ impl<E: Engine> World<E> {
                     self.people[who].home = None;
                 }
             }
-            Output::Connect { .. } => {
+            Output::Connect { relay } => {
+                self.people[who].connects.push(relay.endpoint);
                 if !self.relay.up || !self.people[who].online {
                     let failed = Input::ConnectFailed { reason: "nobody there".to_owned() };
                     return self.queue.push_back(Flight::ToNode(who, failed));
@@ -482,7 +488,7 @@ impl<E: Engine> World<E> {
             Frame::Submit(words) => Some(words.request),
             Frame::TagThread(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
-            _ => None,
+            other => manners::request(other),
         };
         let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
         if let Some((code, retry_after_ms)) = self.relay.refuse.get(frame.name()).copied() {
@@ -510,6 +516,12 @@ impl<E: Engine> World<E> {
                 row.pushed = row.cursors.clone();
                 let left = row.packages.len() as u32;
                 let domain = row.address.clone().unwrap().domain;
+                if let Some((endpoint, times)) = self.relay.manners.push_address.take() {
+                    if times > 1 {
+                        self.relay.manners.push_address = Some((endpoint.clone(), times - 1));
+                    }
+                    return self.say_to(who, Admitted { version: 1, domain, push_address: Some(endpoint) });
+                }
                 self.say_to(who, Admitted { version: 1, domain, push_address: None });
                 self.say_to(who, Stocked { request: None, left });
                 self.push(who);
@@ -517,11 +529,17 @@ impl<E: Engine> World<E> {
             }
             Frame::Heartbeat(words) => {
                 self.relay.accounts.get_mut(&account).unwrap().touches.extend(words.touches);
-                self.say_to(who, HeartbeatAnswer { wall: self.now.wall, version: 0, statuses: Vec::new() });
+                let answer = self.heartbeat_answer(words.statuses);
+                self.say_to(who, answer);
             }
             Frame::LookUp(words) => {
-                let Who::Account(wanted, domain) = words.who else { panic!("by address") };
-                let row = self.relay.accounts.get(&wanted);
+                let domain = words.who.domain().clone();
+                let row = match words.who {
+                    Who::Account(wanted, _) => self.relay.accounts.get(&wanted),
+                    Who::Address(wanted) => {
+                        self.relay.accounts.values().find(|row| row.address.as_ref() == Some(&wanted))
+                    }
+                };
                 match row.and_then(|row| row.address.clone().map(|address| (address, row.log.clone()))) {
                     Some((address, log)) if address.domain == domain => {
                         self.say_to(who, LookedUp { request: words.request, address, log });
@@ -590,7 +608,7 @@ impl<E: Engine> World<E> {
                     *cursor = acked.upto.max(*cursor);
                 }
             }
-            other => panic!("a relay was sent {}", other.name()),
+            other => self.answer_people(who, other),
         }
     }
 
