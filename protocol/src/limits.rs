@@ -123,6 +123,24 @@ pub const WAKE_UNANSWERED: Duration = Duration::from_secs(15 * 60);
 pub const WAKE_DEVICES_MAX: usize = 65_536;
 /// Logs a relay remembers the sleepers of.
 pub const WAKE_LOGS_MAX: usize = 4_096;
+/// Wake-ups waiting to be sent, and those sent or waiting to be tried again at once.
+pub const WAKE_QUEUE_MAX: usize = 4_096;
+/// See [`WAKE_QUEUE_MAX`].
+pub const WAKE_WAITING_MAX: usize = 1_024;
+/// Push services a relay talks to at once: each for [`WAKE_SEND_TIME_MAX`] at the most, so 20 a second of the slowest.
+pub const WAKE_SENDS_MAX: usize = 64;
+/// What one attempt to hand over a wake-up may take, from the name's look-up to the answer.
+pub const WAKE_SEND_TIME_MAX: Duration = Duration::from_secs(3);
+/// What is read of a push service's answer, in bytes.
+pub const WAKE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Further attempts after an answer that asks for them, and the longest wait before one.
+pub const WAKE_RETRIES_MAX: usize = 2;
+/// See [`WAKE_RETRIES_MAX`].
+pub const WAKE_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How long a push service keeps a wake-up for a device it does not reach; what it wakes for waits much longer.
+pub const WAKE_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// How long a relay's word to a push service holds (RFC 8292 §2 allows a day).
+pub const WAKE_TOKEN_AGE: Duration = Duration::from_secs(12 * 3_600);
 /// Token buckets a relay keeps: 16 MiB of them.
 pub const RATE_BUCKETS_MAX: usize = 65_536;
 /// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_protocol::id::{Domain, LinkId, RequestId};
+use whimbrel_protocol::id::{DeviceId, Domain, LinkId, RequestId};
 use whimbrel_protocol::time::{Monotonic, Now};
+use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::Admission;
@@ -240,6 +241,11 @@ impl<P: Ports> Relay<P> {
         tracing::info!(peer = %domain, "a peer relay could not be reached");
         tracing::debug!(peer = %domain, reason, "why");
         self.rooms.unreached(now, domain);
+    }
+
+    /// A push service said that an endpoint is gone for good.
+    pub async fn wake_ended(&self, now: Now, device: DeviceId, endpoint: &WakeEndpoint) {
+        wake::ended(&self.rooms, now, device, endpoint).await;
     }
 
     /// When [`Relay::timeout`] wants to be called next. Ask again after every other call.

@@ -50,6 +50,7 @@ struct File {
     listen: ListenSection,
     peers: BTreeMap<Spanned<String>, Leaf>,
     store: StoreSection,
+    wake: WakeSection,
     limits: LimitsSection,
     log: LogSection,
 }
@@ -86,6 +87,13 @@ struct StoreSection {
     warn: Option<Leaf>,
     max: Option<Leaf>,
     reserve: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WakeSection {
+    contact: Option<Leaf>,
+    allow_private: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,6 +191,10 @@ pub struct Settings {
     pub size: SizeBounds,
     /// What the store leaves free on its disk.
     pub reserve: Reserve,
+    /// Whom push services may write to about this relay; absent: its domain.
+    pub wake_contact: Option<String>,
+    /// Whether wake-ups may go to addresses that are not public.
+    pub wake_private: bool,
     /// Links at once.
     pub connections_max: usize,
     /// How much one log may hold.
@@ -375,6 +387,13 @@ impl Reader {
             percent: parsed.store.reserve.map_or(Reserve::default().percent, |leaf| self.percent(&leaf)),
             ..Reserve::default()
         };
+        let wake_contact = parsed.wake.contact.and_then(|contact| {
+            let form = "expected an address such as \"mailto:operator@relay.example\" or an https: one";
+            self.text(&contact, |text| {
+                let fits = text.starts_with("mailto:") || text.starts_with("https://");
+                if fits { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+            })
+        });
         let log_bounds = LogBounds {
             entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
             bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
@@ -409,6 +428,8 @@ impl Reader {
             cache_bytes,
             size,
             reserve,
+            wake_contact,
+            wake_private: parsed.wake.allow_private,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,
             rates,
@@ -583,6 +604,13 @@ cache = "64 MiB"
 # max = "3 GiB"
 # Share of the disk that stays free, at most 4 GiB: below it new messages are refused. "0 %" to "50 %". Default "10 %".
 reserve = "10 %"
+
+[wake]
+# Whom a push service may write to when wake-ups from here trouble it: "mailto:…" or "https://…". Default: the domain.
+# contact = "mailto:operator@relay.example"
+# Whether wake-ups may go to addresses of private networks. For closed networks and tests alone: otherwise anybody with an
+# account could have this relay knock at whatever it can reach. Default false.
+allow_private = false
 
 [limits]
 # Links at once. Default {connections}: about 32 KiB each when idle.

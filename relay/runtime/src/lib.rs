@@ -13,6 +13,7 @@ pub mod config;
 mod control;
 pub mod disk;
 mod failure;
+mod figures;
 pub mod identity;
 mod init;
 mod kv;
@@ -21,6 +22,7 @@ pub mod run;
 mod serve;
 mod stores;
 mod timers;
+mod wake;
 
 pub use config::Settings;
 pub use failure::{Exit, Failure};

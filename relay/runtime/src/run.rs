@@ -20,9 +20,11 @@ use crate::clock::{self, Clock};
 #[cfg(unix)]
 use crate::control;
 use crate::disk::{RelayDisk, Writer};
+use crate::figures::Figures;
 use crate::links::LinkTable;
 use crate::serve::{self, Server};
 use crate::timers::Timers;
+use crate::wake::{self, Pusher, Vapid, WakeQueue};
 use crate::{RelayKv, Settings};
 
 /// Why a relay did not start, or ended otherwise than it was told to.
@@ -51,6 +53,7 @@ pub enum RunError {
 pub(crate) struct Real {
     store: KvStore<RelayDisk>,
     links: Arc<LinkTable>,
+    wakes: WakeQueue,
 }
 
 impl Ports for Real {
@@ -70,7 +73,7 @@ impl Ports for Real {
     }
 
     fn wake(&self, order: WakeOrder) {
-        tracing::debug!(device = %order.device, "a wake-up");
+        self.wakes.push(order);
     }
 }
 
@@ -145,12 +148,17 @@ async fn until_stopped(
 ) -> Result<(), RunError> {
     let (links, asked) = LinkTable::new();
     let links = Arc::new(links);
-    let ports = Real { store: KvStore::new(disk), links: links.clone() };
+    let figures = Arc::new(Figures::default());
+    let (wakes, orders) = WakeQueue::new(figures.clone());
+    let vapid = Vapid::load(&settings.data_dir, &settings.domain, settings.wake_contact.as_deref());
+    let pusher =
+        Pusher::new(vapid.map_err(std::io::Error::other)?, settings.wake_private).map_err(IdentityError::from)?;
+    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes };
     let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
     let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
     let relay = Relay::open(ports, core, clock.now()).await?;
     let connections_max = settings.connections_max;
-    let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max });
+    let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max, figures });
 
     let (stopping, stopped) = watch::channel(None);
     let (ending, ended) = watch::channel(false);
@@ -168,6 +176,7 @@ async fn until_stopped(
         // A path too long for a socket, say. People are served all the same.
         Err(error) => tracing::warn!(%error, "no control socket: `export` works only while the relay is stopped"),
     }
+    tasks.spawn(wake::run(server.clone(), pusher, orders, stopped.clone()));
     tasks.spawn(serve::dial(server.clone(), sockets.dialler.clone(), asked, stopped));
     ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone() });
 

@@ -19,6 +19,7 @@ use whimbrel_relay::{LinkPeer, PeerAddress, Relay};
 use whimbrel_transport::{CloseCode, Endpoint, Incoming, Link, Peer, ReceiveError};
 
 use crate::clock::Clock;
+use crate::figures::Figures;
 use crate::links::{LinkTable, Slot};
 use crate::run::Real;
 use crate::timers::Timers;
@@ -34,6 +35,7 @@ pub(crate) struct Server {
     pub(crate) timers: Timers,
     pub(crate) clock: Clock,
     pub(crate) connections_max: usize,
+    pub(crate) figures: Arc<Figures>,
 }
 
 type Request<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;

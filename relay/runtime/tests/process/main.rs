@@ -5,6 +5,7 @@
 mod disk;
 mod services;
 mod stores;
+mod wake;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -66,6 +67,12 @@ impl Place {
 
     fn start(&self) -> Running {
         Running::of(self.command())
+    }
+
+    fn start_with(&self, environment: &[(&str, &str)]) -> Running {
+        let mut command = self.command();
+        command.envs(environment.iter().copied());
+        Running::of(command)
     }
 }
 
