@@ -10,6 +10,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
+use crate::figures::Counts;
 use crate::flow::{admit, appear, ask, befriend, deliver, federate, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
@@ -101,6 +102,11 @@ impl<P: Ports> Relay<P> {
     /// Forwarded rows given up since the start: refused for good by their peer, or pushed out of a full log.
     pub fn forwards_dropped(&self) -> u64 {
         self.rooms.federation.dropped()
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.rooms.figures.counts(self.rooms.push.pushed_entries(), self.rooms.federation.taken())
     }
 
     /// A link stands.

@@ -18,6 +18,7 @@ use whimbrel_relay::store::command::LogBounds;
 use whimbrel_relay::{PeerAddress, Rate, Rates, Registration};
 use whimbrel_storage_runtime::{EngineKind, Reserve, SLED_MAX_BYTES, SizeBounds, UnknownEngine};
 
+use crate::address;
 use crate::failure::{Exit, Failure, Mistake};
 
 /// Name of the file `init` writes.
@@ -77,6 +78,8 @@ enum RegistrationWord {
 struct ListenSection {
     public: Option<Vec<Leaf>>,
     advertise: Option<Leaf>,
+    https: Vec<Leaf>,
+    metrics: Option<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -179,6 +182,10 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What others dial, if that is not to be guessed.
     pub advertise: Option<String>,
+    /// Where links are polled over HTTPS, if anywhere.
+    pub https: Vec<SocketAddr>,
+    /// Where figures and health are looked at, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Peer relays that are pinned here.
     pub peers: Vec<RelayLink>,
     /// Whether the store is in memory alone, to measure and to try things: all of it is gone with the process.
@@ -365,6 +372,12 @@ impl Reader {
             let form = "expected a host and port such as \"relay.example:4433\"";
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
+        let https = self.addresses(&parsed.listen.https);
+        let metrics = parsed.listen.metrics.and_then(|metrics| {
+            let form = "expected an address that is not public, such as \"127.0.0.1:9464\"";
+            let fits = |address: &SocketAddr| !address.ip().is_unspecified() && !address::is_public(address.ip());
+            self.text(&metrics, |text| text.parse().ok().filter(fits).ok_or_else(|| form.to_owned()))
+        });
         let peers = self.peers(&parsed.peers, domain.as_ref());
         let store = parsed.store.url.and_then(|url| {
             self.text(&url, |text| match text {
@@ -422,6 +435,8 @@ impl Reader {
             },
             listen,
             advertise,
+            https,
+            metrics,
             peers,
             in_memory,
             engine,
@@ -449,6 +464,10 @@ impl Reader {
         if addresses.is_empty() {
             self.note(0..0, "[listen] public is empty: a relay listens somewhere");
         }
+        self.addresses(addresses)
+    }
+
+    fn addresses(&mut self, addresses: &[Leaf]) -> Vec<SocketAddr> {
         let form = "expected an address and port such as \"0.0.0.0:4433\" or \"[::]:4433\"";
         let mut listen = Vec::new();
         for leaf in addresses {
@@ -585,6 +604,12 @@ public = ["{listen}"]
 # HOST:PORT that others dial, put into the relay's link and told to relays that an invite leads to. Default: the first
 # address above that names a host, else the domain with the first port.
 {advertise}
+# TCP addresses for devices whose network lets no UDP through: they poll over HTTPS, with the relay's own certificate, so
+# no proxy may stand in between that ends TLS. Default: none.
+# https = ["[::]:4433"]
+# Where figures for Prometheus (/metrics) and health (/livez, /readyz) are looked at: TCP, an address that is not public.
+# Default: nowhere.
+# metrics = "127.0.0.1:9464"
 
 [peers]
 # Relays of other domains whose identity is pinned here, each by its link (`whimbrel-relay link`). Others are learnt

@@ -36,6 +36,11 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Wake-ups of which this came.
+    pub(crate) fn wakes(&self, outcome: Woken) -> u64 {
+        self.wakes.get(outcome as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
     /// Counts a wake-up.
     pub(crate) fn woken(&self, outcome: Woken) {
         if let Some(counter) = self.wakes.get(outcome as usize) {

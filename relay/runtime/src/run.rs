@@ -21,10 +21,13 @@ use crate::clock::{self, Clock};
 use crate::control;
 use crate::disk::{RelayDisk, Writer};
 use crate::figures::Figures;
+use crate::http;
 use crate::links::LinkTable;
+use crate::poll::Poll;
 use crate::serve::{self, Server};
 use crate::timers::Timers;
 use crate::wake::{self, Pusher, Vapid, WakeQueue};
+use crate::watch::Watched;
 use crate::{RelayKv, Settings};
 
 /// Why a relay did not start, or ended otherwise than it was told to.
@@ -84,6 +87,10 @@ pub struct Ready {
     pub link: Option<RelayLink>,
     /// The addresses in use, with the real ports.
     pub listen: Vec<SocketAddr>,
+    /// Where links are polled over HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// Where figures and health are looked at, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs a relay on an opened store until `stop` resolves, then drains: no new connection or request, those begun
@@ -120,6 +127,9 @@ struct Sockets {
     endpoints: Vec<Endpoint>,
     dialler: Endpoint,
     listen: Vec<SocketAddr>,
+    https: Vec<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
+    tls: Arc<rustls::ServerConfig>,
 }
 
 impl Sockets {
@@ -128,8 +138,18 @@ impl Sockets {
         let bind = |address: &SocketAddr| Endpoint::bind(*address, shown.clone(), clock::wall);
         let endpoints = settings.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let listen = endpoints.iter().map(Endpoint::local_address).collect::<Result<Vec<_>, _>>()?;
+        let https = settings.https.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = settings.metrics.map(http::bind).transpose()?;
+        let tls = whimbrel_transport::https_server(&shown, clock::wall)?;
         // A socket of its own, since one that listens on a single address cannot reach every peer.
-        Ok(Self { dialler: Endpoint::bind_dialler(shown.clone(), clock::wall)?, endpoints, listen })
+        Ok(Self {
+            dialler: Endpoint::bind_dialler(shown.clone(), clock::wall)?,
+            endpoints,
+            listen,
+            https,
+            metrics,
+            tls,
+        })
     }
 
     fn all(&self) -> impl Iterator<Item = &Endpoint> {
@@ -166,10 +186,33 @@ async fn until_stopped(
         let server = server.clone();
         tokio::spawn(async move { server.timers.run(&server.relay, clock, ended).await })
     };
+    // It tells of the end, too, so it comes last.
+    let (closing, closed) = watch::channel(None);
+    let mut looked_at = JoinSet::new();
+    let metrics = match &sockets.metrics {
+        None => None,
+        Some(listener) => {
+            let watched =
+                Watched { server: server.clone(), store: writer.kv(), failed: writer.failure(), stop: stopped.clone() };
+            let listener = http::listener(listener)?;
+            let address = listener.local_addr()?;
+            looked_at.spawn(http::serve(listener, None, crate::watch::router(watched), closed));
+            Some(address)
+        }
+    };
     let mut tasks = JoinSet::new();
     for endpoint in &sockets.endpoints {
         tasks.spawn(serve::accept(server.clone(), endpoint.clone(), stopped.clone()));
     }
+    let (poll, opened) = Poll::new(clock, identity.id(), stopped.clone());
+    let mut https = Vec::new();
+    for listener in &sockets.https {
+        let listener = http::listener(listener)?;
+        https.push(listener.local_addr()?);
+        let router = crate::poll::router(poll.clone());
+        tasks.spawn(http::serve(listener, Some(sockets.tls.clone()), router, stopped.clone()));
+    }
+    tasks.spawn(crate::poll::run(server.clone(), poll, opened, stopped.clone()));
     #[cfg(unix)]
     match control::bind(&settings.data_dir) {
         Ok(listener) => drop(tasks.spawn(control::serve(listener, writer.kv(), stopped.clone()))),
@@ -178,7 +221,7 @@ async fn until_stopped(
     }
     tasks.spawn(wake::run(server.clone(), pusher, orders, stopped.clone()));
     tasks.spawn(serve::dial(server.clone(), sockets.dialler.clone(), asked, stopped));
-    ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone() });
+    ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone(), https, metrics });
 
     let failed = tokio::select! {
         () = stop => None,
@@ -207,6 +250,8 @@ async fn until_stopped(
     {
         tracing::warn!(%error, "cursors were not written; some entries will be delivered again");
     }
+    closing.send_replace(Some(()));
+    while looked_at.join_next().await.is_some() {}
     ending.send_replace(true);
     // Nothing aborts it, and a panic aborts the process.
     let _ended = timers.await;

@@ -5,10 +5,10 @@
 //! private network unless the operator says so.
 //! Limits: `limits::WAKE_*`. Rules: docs/protocol/wake.md.
 
-mod address;
 mod vapid;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use whimbrel_protocol::limits;
 use whimbrel_relay::{WakeOrder, WakeWord};
 
 pub(crate) use self::vapid::Vapid;
+use crate::address;
 use crate::figures::{Figures, Woken};
 use crate::serve::{Server, Stop};
 
@@ -180,10 +181,13 @@ impl Pusher {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| Unsent::Failed)?;
+        let mut answer = pin!(sender.send_request(request));
         let answer = tokio::select! {
-            answer = sender.send_request(request) => answer.map_err(|_| Unsent::Failed)?,
-            _ = connection => return Err(Unsent::Failed),
+            answer = answer.as_mut() => answer,
+            // Closed behind its answer, most often.
+            _ = connection => answer.await,
         };
+        let answer = answer.map_err(|_| Unsent::Failed)?;
         // Its body is not asked for, a redirect is not followed.
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(match answer.status() {

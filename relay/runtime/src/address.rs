@@ -33,7 +33,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
 ];
 
 /// Whether an address is one of the public internet.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             !NOT_PUBLIC_V4.iter().any(|(network, length)| (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0)
