@@ -6,13 +6,14 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use minicbor::Encode;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::{AccountId, Domain, PublicKey, RelayId, Signature, TokenHash};
 
 use crate::keys::{self, KeyPair, SignatureError};
 
 const CONTEXT: &str = "whimbrel link proof 1";
+const POLL_CONTEXT: &str = "whimbrel poll transport 1";
 
 /// Proves that `device` stands behind the connection that `exporter` was derived from.
 pub fn prove(device: &KeyPair, exporter: &[u8; 32]) -> Signature {
@@ -25,6 +26,26 @@ pub fn prove(device: &KeyPair, exporter: &[u8; 32]) -> Signature {
 /// The proof is not this device's, or not for this connection.
 pub fn verify_proof(device_key: &PublicKey, exporter: &[u8; 32], proof: &Signature) -> Result<(), SignatureError> {
     keys::verify(device_key, CONTEXT, exporter, proof)
+}
+
+/// Proves that whoever opens a polled link has the transport key, as a certificate does on other links.
+pub fn prove_transport(transport: &KeyPair, exporter: &[u8; 32]) -> Signature {
+    transport.sign(POLL_CONTEXT, exporter)
+}
+
+/// Checks it.
+///
+/// # Errors
+/// The proof is not this key's, or not for this link.
+pub fn verify_transport(key: &PublicKey, exporter: &[u8; 32], proof: &Signature) -> Result<(), SignatureError> {
+    keys::verify(key, POLL_CONTEXT, exporter, proof)
+}
+
+/// What takes the exporter's place on a polled link: it holds for this relay, this transport key and this challenge
+/// alone, so that a relay that hands on another's challenge gets a proof that is worth nothing there.
+pub fn poll_exporter(relay: &RelayId, transport: &PublicKey, challenge: &[u8]) -> [u8; 32] {
+    let digest = Sha256::new().chain_update(b"whimbrel poll link 1\0").chain_update(relay.as_bytes());
+    digest.chain_update(transport.as_bytes()).chain_update(challenge).finalize().into()
 }
 
 /// What an introduction says: it holds for these two relays, this endpoint and this connection alone.
@@ -80,6 +101,24 @@ mod tests {
         verify_proof(&device.public(), &[9; 32], &proof).unwrap();
         assert_eq!(verify_proof(&device.public(), &[8; 32], &proof), Err(SignatureError));
         assert_eq!(verify_proof(&other.public(), &[9; 32], &proof), Err(SignatureError));
+    }
+
+    #[test]
+    fn a_polled_links_proofs_hold_for_one_relay_key_and_challenge() {
+        let (relay, key) = (RelayId::from_bytes([1; 32]), KeyPair::from_seed_bytes([1; 32]));
+        let exporter = poll_exporter(&relay, &key.public(), &[3; 56]);
+        let proof = prove_transport(&key, &exporter);
+        verify_transport(&key.public(), &exporter, &proof).unwrap();
+        // A device's proof is none of a transport key, even were they the same key.
+        assert!(verify_transport(&key.public(), &exporter, &prove(&key, &exporter)).is_err());
+        let other = KeyPair::from_seed_bytes([2; 32]).public();
+        for exporter in [
+            poll_exporter(&RelayId::from_bytes([2; 32]), &key.public(), &[3; 56]),
+            poll_exporter(&relay, &other, &[3; 56]),
+            poll_exporter(&relay, &key.public(), &[4; 56]),
+        ] {
+            assert!(verify_transport(&key.public(), &exporter, &proof).is_err());
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod id;
 pub mod invite;
 pub mod limits;
 pub mod message;
+pub mod poll;
 pub mod presence;
 pub mod push;
 pub mod reception;

@@ -125,6 +125,51 @@ pub const WAKE_UNANSWERED: Duration = Duration::from_secs(15 * 60);
 pub const WAKE_DEVICES_MAX: usize = 65_536;
 /// Logs a relay remembers the sleepers of.
 pub const WAKE_LOGS_MAX: usize = 4_096;
+/// Wake-ups waiting to be sent, and those sent or waiting to be tried again at once.
+pub const WAKE_QUEUE_MAX: usize = 4_096;
+/// See [`WAKE_QUEUE_MAX`].
+pub const WAKE_WAITING_MAX: usize = 1_024;
+/// Push services a relay talks to at once: each for [`WAKE_SEND_TIME_MAX`] at the most, so 20 a second of the slowest.
+pub const WAKE_SENDS_MAX: usize = 64;
+/// What one attempt to hand over a wake-up may take, from the name's look-up to the answer.
+pub const WAKE_SEND_TIME_MAX: Duration = Duration::from_secs(3);
+/// What is read of a push service's answer, in bytes.
+pub const WAKE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Further attempts after an answer that asks for them, and the longest wait before one.
+pub const WAKE_RETRIES_MAX: usize = 2;
+/// See [`WAKE_RETRIES_MAX`].
+pub const WAKE_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How long a push service keeps a wake-up for a device it does not reach; what it wakes for waits much longer.
+pub const WAKE_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// How long a relay's word to a push service holds (RFC 8292 §2 allows a day).
+pub const WAKE_TOKEN_AGE: Duration = Duration::from_secs(12 * 3_600);
+/// Links that are polled over HTTPS.
+pub const POLL_LINKS_MAX: usize = 4_096;
+/// How long a challenge to open one holds.
+pub const POLL_CHALLENGE_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a call waits for a frame: less than what networks between allow a silent connection.
+pub const POLL_WAIT_MAX: Duration = Duration::from_secs(25);
+/// The body that opens a link, in bytes: three short words.
+pub const POLL_WORDS_BYTES_MAX: usize = 1_024;
+/// The body of a call of a device that is let in, in bytes: one of the largest frames and some small ones. Before, it is
+/// [`UNAUTHENTICATED_BYTES_MAX`].
+pub const POLL_BODY_BYTES_MAX: usize = LARGE_FRAME_BYTES_MAX + UNAUTHENTICATED_BYTES_MAX;
+/// Bodies above [`UNAUTHENTICATED_BYTES_MAX`] that are received at once: 260 MiB of them.
+pub const POLL_BODIES_MAX: usize = 64;
+/// What a body may take to come.
+pub const POLL_BODY_TIME_MAX: Duration = Duration::from_secs(20);
+/// Bytes of frames after which an answer ends; it has one frame at least.
+pub const POLL_ANSWER_BYTES: usize = LINK_WRITE_BYTES_MAX;
+/// HTTP connections a relay has at one of its addresses.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// What a request's head may have, in bytes, and how long it may take to come, the wait for it included.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// See [`HTTP_HEADER_BYTES_MAX`].
+pub const HTTP_HEADER_TIME_MAX: Duration = Duration::from_secs(30);
+/// An HTTP connection ends with its request after so long: whoever does not read its answers keeps none for longer.
+pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+/// After a connection could not be taken, before the next is tried.
+pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Token buckets a relay keeps: 16 MiB of them.
 pub const RATE_BUCKETS_MAX: usize = 65_536;
 /// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.

@@ -52,6 +52,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "friendship",
         "presence",
         "push",
+        "poll",
         "wake",
         "hold",
         "federation",

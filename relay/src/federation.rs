@@ -37,6 +37,8 @@ struct State {
     wakes: BTreeSet<(Monotonic, Domain)>,
     /// Rows given up since the start: refused for good, or pushed out of a full log.
     dropped: u64,
+    /// Rows that peers took.
+    taken: u64,
 }
 
 impl State {
@@ -86,6 +88,11 @@ impl Federation {
     /// How many rows were given up since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.state().dropped
+    }
+
+    /// How many rows peers took since the start.
+    pub(crate) fn taken(&self) -> u64 {
+        self.state().taken
     }
 
     // Who a peer is.
@@ -524,6 +531,7 @@ impl Federation {
                 state.wake(at, &domain);
             }
             state.dropped = state.dropped.saturating_add(settled.refused.len() as u64);
+            state.taken = state.taken.saturating_add(settled.rows.len() as u64);
             (domain, settled)
         };
         for refusal in words.refused.iter().filter(|refusal| refusal.retry_after_ms.is_some()) {

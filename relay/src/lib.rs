@@ -6,6 +6,7 @@
 mod admission;
 pub mod config;
 mod federation;
+mod figures;
 mod flow;
 mod friendship;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod user;
 mod wake;
 
 pub use config::{Config, ConfigError, Registration};
+pub use figures::Counts;
 pub use ports::{LinkPeer, Links, PeerAddress, Ports, SendError, WakeOrder, WakeWord};
 pub use rate::{Rate, Rates};
 pub use relay::{OpenError, Relay};

@@ -42,6 +42,11 @@ impl Push {
         self.table().detach(link)
     }
 
+    /// Entries queued on links since the start.
+    pub(crate) fn pushed_entries(&self) -> u64 {
+        self.table().pushed_entries()
+    }
+
     /// The link of a device, by mailbox.
     pub(crate) fn link_of(&self, mailbox: MailboxId) -> Option<LinkId> {
         self.table().link_of(mailbox)

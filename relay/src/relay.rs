@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_protocol::id::{Domain, LinkId, RequestId};
+use whimbrel_protocol::id::{DeviceId, Domain, LinkId, RequestId};
 use whimbrel_protocol::time::{Monotonic, Now};
+use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
+use crate::figures::Counts;
 use crate::flow::{admit, appear, ask, befriend, deliver, federate, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
@@ -100,6 +102,11 @@ impl<P: Ports> Relay<P> {
     /// Forwarded rows given up since the start: refused for good by their peer, or pushed out of a full log.
     pub fn forwards_dropped(&self) -> u64 {
         self.rooms.federation.dropped()
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.rooms.figures.counts(self.rooms.push.pushed_entries(), self.rooms.federation.taken())
     }
 
     /// A link stands.
@@ -240,6 +247,11 @@ impl<P: Ports> Relay<P> {
         tracing::info!(peer = %domain, "a peer relay could not be reached");
         tracing::debug!(peer = %domain, reason, "why");
         self.rooms.unreached(now, domain);
+    }
+
+    /// A push service said that an endpoint is gone for good.
+    pub async fn wake_ended(&self, now: Now, device: DeviceId, endpoint: &WakeEndpoint) {
+        wake::ended(&self.rooms, now, device, endpoint).await;
     }
 
     /// When [`Relay::timeout`] wants to be called next. Ask again after every other call.

@@ -8,6 +8,7 @@ use whimbrel_storage::planted::{self, Bug};
 
 use crate::config::Config;
 use crate::federation::Federation;
+use crate::figures::Figures;
 use crate::friendship::Friendship;
 use crate::hold::Hold;
 use crate::ports::{Links, Ports};
@@ -35,6 +36,7 @@ pub(crate) struct Rooms<P> {
     pub(crate) wakes: Wakes,
     pub(crate) limiter: Limiter,
     pub(crate) sweeper: Sweeper,
+    pub(crate) figures: Figures,
 }
 
 impl<P: Ports> Rooms<P> {
@@ -51,6 +53,7 @@ impl<P: Ports> Rooms<P> {
             wakes: Wakes::default(),
             limiter: Limiter::new(config.rates),
             sweeper: Sweeper::default(),
+            figures: Figures::default(),
             ports,
             config,
         }
@@ -83,6 +86,10 @@ impl<P: Ports> Rooms<P> {
     /// Sends an answer. A peer that lets its answers pile up loses the link, and with it nothing: whatever was
     /// promised is in the store.
     pub(crate) fn answer(&self, now: Now, link: LinkId, frame: impl Into<Frame>) {
+        let frame = frame.into();
+        if let Frame::Refused(refused) = &frame {
+            self.figures.refused(refused.code);
+        }
         if !self.reception.send(self.links(), link, frame) {
             tracing::debug!(?link, "too many answers wait; link closed");
             self.end(now, link);
@@ -96,12 +103,14 @@ impl<P: Ports> Rooms<P> {
 
     /// Says why, and ends the link.
     pub(crate) fn refuse_link(&self, now: Now, link: LinkId, refusal: Refusal) {
+        self.figures.refused(refusal.code);
         self.reception.send(self.links(), link, refusal.frame(None));
         self.end(now, link);
     }
 
     /// Says why to somebody who has no session, and ends the link.
     pub(crate) fn turn_away(&self, link: LinkId, refusal: Refusal) {
+        self.figures.refused(refusal.code);
         // A link that takes no frame is gone already.
         let _ = self.links().send(link, std::sync::Arc::new(refusal.frame(None)));
         self.links().close(link);

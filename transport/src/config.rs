@@ -31,7 +31,7 @@ const INCOMING_BYTES_ALL: u64 = 32 * 1024 * 1024;
 
 /// The handed-in clock, as TLS and QUIC want to ask it.
 #[derive(Debug)]
-struct Time(Clock);
+pub(crate) struct Time(pub(crate) Clock);
 
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {

@@ -7,6 +7,7 @@
 pub mod bare;
 mod config;
 mod endpoint;
+mod https;
 mod identity;
 mod link;
 mod provider;
@@ -20,6 +21,7 @@ mod verify;
 use whimbrel_protocol::time::Wall;
 
 pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Incoming};
+pub use https::{https_client, https_server};
 pub use identity::{Identity, IdentityError};
 pub use link::{CloseCode, CloseReason, Link, Peer};
 pub use provider::{install, provider};

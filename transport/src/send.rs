@@ -43,6 +43,11 @@ impl Encoded {
         codec::encode(frame).map(|bytes| Self(Bytes::from(bytes)))
     }
 
+    /// The bytes, shared.
+    pub fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// Bytes on the wire, header included.
     pub fn bytes_len(&self) -> usize {
         self.0.len()

@@ -429,6 +429,8 @@ fn announce(settings: &Settings, ready: &Ready, json: bool) {
             "domain": settings.domain,
             "link": link,
             "listen": ready.listen,
+            "https": ready.https,
+            "metrics": ready.metrics,
         });
         print(&format!("{line}\n"));
     } else {

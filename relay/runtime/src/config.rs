@@ -18,6 +18,7 @@ use whimbrel_relay::store::command::LogBounds;
 use whimbrel_relay::{PeerAddress, Rate, Rates, Registration};
 use whimbrel_storage_runtime::{EngineKind, Reserve, SLED_MAX_BYTES, SizeBounds, UnknownEngine};
 
+use crate::address;
 use crate::failure::{Exit, Failure, Mistake};
 
 /// Name of the file `init` writes.
@@ -50,6 +51,7 @@ struct File {
     listen: ListenSection,
     peers: BTreeMap<Spanned<String>, Leaf>,
     store: StoreSection,
+    wake: WakeSection,
     limits: LimitsSection,
     log: LogSection,
 }
@@ -76,6 +78,8 @@ enum RegistrationWord {
 struct ListenSection {
     public: Option<Vec<Leaf>>,
     advertise: Option<Leaf>,
+    https: Vec<Leaf>,
+    metrics: Option<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -86,6 +90,13 @@ struct StoreSection {
     warn: Option<Leaf>,
     max: Option<Leaf>,
     reserve: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct WakeSection {
+    contact: Option<Leaf>,
+    allow_private: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -171,6 +182,10 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What others dial, if that is not to be guessed.
     pub advertise: Option<String>,
+    /// Where links are polled over HTTPS, if anywhere.
+    pub https: Vec<SocketAddr>,
+    /// Where figures and health are looked at, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Peer relays that are pinned here.
     pub peers: Vec<RelayLink>,
     /// Whether the store is in memory alone, to measure and to try things: all of it is gone with the process.
@@ -183,6 +198,10 @@ pub struct Settings {
     pub size: SizeBounds,
     /// What the store leaves free on its disk.
     pub reserve: Reserve,
+    /// Whom push services may write to about this relay; absent: its domain.
+    pub wake_contact: Option<String>,
+    /// Whether wake-ups may go to addresses that are not public.
+    pub wake_private: bool,
     /// Links at once.
     pub connections_max: usize,
     /// How much one log may hold.
@@ -353,6 +372,12 @@ impl Reader {
             let form = "expected a host and port such as \"relay.example:4433\"";
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
+        let https = self.addresses(&parsed.listen.https);
+        let metrics = parsed.listen.metrics.and_then(|metrics| {
+            let form = "expected an address that is not public, such as \"127.0.0.1:9464\"";
+            let fits = |address: &SocketAddr| !address.ip().is_unspecified() && !address::is_public(address.ip());
+            self.text(&metrics, |text| text.parse().ok().filter(fits).ok_or_else(|| form.to_owned()))
+        });
         let peers = self.peers(&parsed.peers, domain.as_ref());
         let store = parsed.store.url.and_then(|url| {
             self.text(&url, |text| match text {
@@ -375,6 +400,13 @@ impl Reader {
             percent: parsed.store.reserve.map_or(Reserve::default().percent, |leaf| self.percent(&leaf)),
             ..Reserve::default()
         };
+        let wake_contact = parsed.wake.contact.and_then(|contact| {
+            let form = "expected an address such as \"mailto:operator@relay.example\" or an https: one";
+            self.text(&contact, |text| {
+                let fits = text.starts_with("mailto:") || text.starts_with("https://");
+                if fits { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+            })
+        });
         let log_bounds = LogBounds {
             entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
             bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
@@ -403,12 +435,16 @@ impl Reader {
             },
             listen,
             advertise,
+            https,
+            metrics,
             peers,
             in_memory,
             engine,
             cache_bytes,
             size,
             reserve,
+            wake_contact,
+            wake_private: parsed.wake.allow_private,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,
             rates,
@@ -428,6 +464,10 @@ impl Reader {
         if addresses.is_empty() {
             self.note(0..0, "[listen] public is empty: a relay listens somewhere");
         }
+        self.addresses(addresses)
+    }
+
+    fn addresses(&mut self, addresses: &[Leaf]) -> Vec<SocketAddr> {
         let form = "expected an address and port such as \"0.0.0.0:4433\" or \"[::]:4433\"";
         let mut listen = Vec::new();
         for leaf in addresses {
@@ -564,6 +604,12 @@ public = ["{listen}"]
 # HOST:PORT that others dial, put into the relay's link and told to relays that an invite leads to. Default: the first
 # address above that names a host, else the domain with the first port.
 {advertise}
+# TCP addresses for devices whose network lets no UDP through: they poll over HTTPS, with the relay's own certificate, so
+# no proxy may stand in between that ends TLS. Default: none.
+# https = ["[::]:4433"]
+# Where figures for Prometheus (/metrics) and health (/livez, /readyz) are looked at: TCP, an address that is not public.
+# Default: nowhere.
+# metrics = "127.0.0.1:9464"
 
 [peers]
 # Relays of other domains whose identity is pinned here, each by its link (`whimbrel-relay link`). Others are learnt
@@ -583,6 +629,13 @@ cache = "64 MiB"
 # max = "3 GiB"
 # Share of the disk that stays free, at most 4 GiB: below it new messages are refused. "0 %" to "50 %". Default "10 %".
 reserve = "10 %"
+
+[wake]
+# Whom a push service may write to when wake-ups from here trouble it: "mailto:…" or "https://…". Default: the domain.
+# contact = "mailto:operator@relay.example"
+# Whether wake-ups may go to addresses of private networks. For closed networks and tests alone: otherwise anybody with an
+# account could have this relay knock at whatever it can reach. Default false.
+allow_private = false
 
 [limits]
 # Links at once. Default {connections}: about 32 KiB each when idle.

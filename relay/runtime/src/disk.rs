@@ -153,6 +153,11 @@ impl<K> Writer<K> {
         Arc::clone(&self.kv)
     }
 
+    /// Why the store has failed, once it has.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
+    }
+
     /// Resolves when the store has failed, with why: the process must end and be started again.
     pub async fn failed(&mut self) -> String {
         match self.failure.wait_for(Option::is_some).await.map(|why| why.clone()) {

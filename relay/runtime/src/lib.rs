@@ -6,6 +6,7 @@
 //! and `kv` (ports), `clock` (the only file that reads one).
 //! Rules: docs/operate/.
 
+mod address;
 pub mod cli;
 mod clock;
 pub mod config;
@@ -13,14 +14,19 @@ pub mod config;
 mod control;
 pub mod disk;
 mod failure;
+mod figures;
+mod http;
 pub mod identity;
 mod init;
 mod kv;
 mod links;
+mod poll;
 pub mod run;
 mod serve;
 mod stores;
 mod timers;
+mod wake;
+mod watch;
 
 pub use config::Settings;
 pub use failure::{Exit, Failure};

@@ -14,10 +14,63 @@ use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::{Links, PeerAddress, SendError};
 use whimbrel_transport::{CloseCode, Encoded, FrameSender};
 
+use crate::poll::Outbox;
+
+/// How frames leave on a link: written as they come, or kept until they are fetched.
+#[derive(Debug)]
+pub(crate) enum Outlet {
+    /// A QUIC stream.
+    Quic(FrameSender),
+    /// Calls over HTTPS.
+    Poll(Arc<Outbox>),
+}
+
+impl Outlet {
+    fn send(&self, frame: Encoded) -> Result<(), whimbrel_transport::SendError> {
+        match self {
+            Self::Quic(sender) => sender.send_encoded(frame),
+            Self::Poll(outbox) => outbox.send(frame.bytes()),
+        }
+    }
+
+    /// Resolves when the queue is at most half full.
+    pub(crate) async fn has_room(&self) {
+        match self {
+            Self::Quic(sender) => sender.has_room().await,
+            Self::Poll(outbox) => outbox.has_room().await,
+        }
+    }
+
+    /// Resolves once the queue, having refused a frame, is down to half.
+    pub(crate) async fn drained(&self) {
+        match self {
+            Self::Quic(sender) => sender.drained().await,
+            Self::Poll(outbox) => outbox.drained().await,
+        }
+    }
+
+    /// Ends the link once what is queued has left.
+    pub(crate) fn close(&self, code: CloseCode) {
+        match self {
+            Self::Quic(sender) => sender.close(code),
+            Self::Poll(outbox) => outbox.close(),
+        }
+    }
+
+    /// Ends the link at once.
+    pub(crate) fn abort(&self, code: CloseCode) {
+        match self {
+            Self::Quic(sender) => sender.abort(code),
+            Self::Poll(outbox) => outbox.abort(),
+        }
+    }
+}
+
 /// One link, as the core's port and its task share it.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) sender: FrameSender,
+    pub(crate) sender: Outlet,
+    dialled: bool,
     /// Whether the core has let the peer in: from then on its frames may be large and many at once.
     admitted: AtomicBool,
 }
@@ -43,11 +96,19 @@ impl LinkTable {
     }
 
     /// Takes a link in under a number never used before. A peer we dialled is admitted: its pin was checked.
-    pub(crate) fn add(&self, sender: FrameSender, dialled: bool) -> (LinkId, Arc<Slot>) {
+    pub(crate) fn add(&self, sender: Outlet, dialled: bool) -> (LinkId, Arc<Slot>) {
         let link = LinkId::new(self.next.fetch_add(1, Ordering::Relaxed));
-        let slot = Arc::new(Slot { sender, admitted: AtomicBool::new(dialled) });
+        let slot = Arc::new(Slot { sender, dialled, admitted: AtomicBool::new(dialled) });
         self.write().insert(link, slot.clone());
         (link, slot)
+    }
+
+    /// Links that stand, by what carries them and who began.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 3] {
+        let slots = self.read();
+        let dialled = slots.values().filter(|slot| slot.dialled).count();
+        let polled = slots.values().filter(|slot| matches!(slot.sender, Outlet::Poll(_))).count();
+        [("quic", slots.len() - dialled - polled), ("quic_dialled", dialled), ("poll", polled)]
     }
 
     pub(crate) fn remove(&self, link: LinkId) {
@@ -76,7 +137,7 @@ impl Links for LinkTable {
             slot.sender.abort(CloseCode::Internal);
             SendError::Gone
         })?;
-        slot.sender.send_encoded(encoded).map_err(|error| match error {
+        slot.sender.send(encoded).map_err(|error| match error {
             whimbrel_transport::SendError::Full => SendError::Full,
             _ => SendError::Gone,
         })?;

@@ -20,9 +20,14 @@ use crate::clock::{self, Clock};
 #[cfg(unix)]
 use crate::control;
 use crate::disk::{RelayDisk, Writer};
+use crate::figures::Figures;
+use crate::http;
 use crate::links::LinkTable;
+use crate::poll::Poll;
 use crate::serve::{self, Server};
 use crate::timers::Timers;
+use crate::wake::{self, Pusher, Vapid, WakeQueue};
+use crate::watch::Watched;
 use crate::{RelayKv, Settings};
 
 /// Why a relay did not start, or ended otherwise than it was told to.
@@ -51,6 +56,7 @@ pub enum RunError {
 pub(crate) struct Real {
     store: KvStore<RelayDisk>,
     links: Arc<LinkTable>,
+    wakes: WakeQueue,
 }
 
 impl Ports for Real {
@@ -70,7 +76,7 @@ impl Ports for Real {
     }
 
     fn wake(&self, order: WakeOrder) {
-        tracing::debug!(device = %order.device, "a wake-up");
+        self.wakes.push(order);
     }
 }
 
@@ -81,6 +87,10 @@ pub struct Ready {
     pub link: Option<RelayLink>,
     /// The addresses in use, with the real ports.
     pub listen: Vec<SocketAddr>,
+    /// Where links are polled over HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// Where figures and health are looked at, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs a relay on an opened store until `stop` resolves, then drains: no new connection or request, those begun
@@ -117,6 +127,9 @@ struct Sockets {
     endpoints: Vec<Endpoint>,
     dialler: Endpoint,
     listen: Vec<SocketAddr>,
+    https: Vec<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
+    tls: Arc<rustls::ServerConfig>,
 }
 
 impl Sockets {
@@ -125,8 +138,18 @@ impl Sockets {
         let bind = |address: &SocketAddr| Endpoint::bind(*address, shown.clone(), clock::wall);
         let endpoints = settings.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let listen = endpoints.iter().map(Endpoint::local_address).collect::<Result<Vec<_>, _>>()?;
+        let https = settings.https.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = settings.metrics.map(http::bind).transpose()?;
+        let tls = whimbrel_transport::https_server(&shown, clock::wall)?;
         // A socket of its own, since one that listens on a single address cannot reach every peer.
-        Ok(Self { dialler: Endpoint::bind_dialler(shown.clone(), clock::wall)?, endpoints, listen })
+        Ok(Self {
+            dialler: Endpoint::bind_dialler(shown.clone(), clock::wall)?,
+            endpoints,
+            listen,
+            https,
+            metrics,
+            tls,
+        })
     }
 
     fn all(&self) -> impl Iterator<Item = &Endpoint> {
@@ -145,12 +168,17 @@ async fn until_stopped(
 ) -> Result<(), RunError> {
     let (links, asked) = LinkTable::new();
     let links = Arc::new(links);
-    let ports = Real { store: KvStore::new(disk), links: links.clone() };
+    let figures = Arc::new(Figures::default());
+    let (wakes, orders) = WakeQueue::new(figures.clone());
+    let vapid = Vapid::load(&settings.data_dir, &settings.domain, settings.wake_contact.as_deref());
+    let pusher =
+        Pusher::new(vapid.map_err(std::io::Error::other)?, settings.wake_private).map_err(IdentityError::from)?;
+    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes };
     let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
     let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
     let relay = Relay::open(ports, core, clock.now()).await?;
     let connections_max = settings.connections_max;
-    let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max });
+    let server = Arc::new(Server { relay, links, timers: Timers::new(), clock, connections_max, figures });
 
     let (stopping, stopped) = watch::channel(None);
     let (ending, ended) = watch::channel(false);
@@ -158,18 +186,42 @@ async fn until_stopped(
         let server = server.clone();
         tokio::spawn(async move { server.timers.run(&server.relay, clock, ended).await })
     };
+    // It tells of the end, too, so it comes last.
+    let (closing, closed) = watch::channel(None);
+    let mut looked_at = JoinSet::new();
+    let metrics = match &sockets.metrics {
+        None => None,
+        Some(listener) => {
+            let watched =
+                Watched { server: server.clone(), store: writer.kv(), failed: writer.failure(), stop: stopped.clone() };
+            let listener = http::listener(listener)?;
+            let address = listener.local_addr()?;
+            looked_at.spawn(http::serve(listener, None, crate::watch::router(watched), closed));
+            Some(address)
+        }
+    };
     let mut tasks = JoinSet::new();
     for endpoint in &sockets.endpoints {
         tasks.spawn(serve::accept(server.clone(), endpoint.clone(), stopped.clone()));
     }
+    let (poll, opened) = Poll::new(clock, identity.id(), stopped.clone());
+    let mut https = Vec::new();
+    for listener in &sockets.https {
+        let listener = http::listener(listener)?;
+        https.push(listener.local_addr()?);
+        let router = crate::poll::router(poll.clone());
+        tasks.spawn(http::serve(listener, Some(sockets.tls.clone()), router, stopped.clone()));
+    }
+    tasks.spawn(crate::poll::run(server.clone(), poll, opened, stopped.clone()));
     #[cfg(unix)]
     match control::bind(&settings.data_dir) {
         Ok(listener) => drop(tasks.spawn(control::serve(listener, writer.kv(), stopped.clone()))),
         // A path too long for a socket, say. People are served all the same.
         Err(error) => tracing::warn!(%error, "no control socket: `export` works only while the relay is stopped"),
     }
+    tasks.spawn(wake::run(server.clone(), pusher, orders, stopped.clone()));
     tasks.spawn(serve::dial(server.clone(), sockets.dialler.clone(), asked, stopped));
-    ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone() });
+    ready(Ready { link: settings.link(identity, &sockets.listen), listen: sockets.listen.clone(), https, metrics });
 
     let failed = tokio::select! {
         () = stop => None,
@@ -198,6 +250,8 @@ async fn until_stopped(
     {
         tracing::warn!(%error, "cursors were not written; some entries will be delivered again");
     }
+    closing.send_replace(Some(()));
+    while looked_at.join_next().await.is_some() {}
     ending.send_replace(true);
     // Nothing aborts it, and a panic aborts the process.
     let _ended = timers.await;

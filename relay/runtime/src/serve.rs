@@ -12,14 +12,17 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::{LinkPeer, PeerAddress, Relay};
-use whimbrel_transport::{CloseCode, Endpoint, Incoming, Link, Peer, ReceiveError};
+use whimbrel_transport::{CloseCode, Endpoint, FrameReceiver, Incoming, Link, Peer, ReceiveError};
 
 use crate::clock::Clock;
-use crate::links::{LinkTable, Slot};
+use crate::figures::Figures;
+use crate::links::{LinkTable, Outlet, Slot};
+use crate::poll::PollInlet;
 use crate::run::Real;
 use crate::timers::Timers;
 
@@ -34,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) timers: Timers,
     pub(crate) clock: Clock,
     pub(crate) connections_max: usize,
+    pub(crate) figures: Arc<Figures>,
 }
 
 type Request<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;
@@ -80,7 +84,7 @@ pub(crate) async fn dial(
 
 /// Links end by themselves once told to stop. Two times the longest answer is enough for all of them; what still runs
 /// then waits for something that does not come.
-async fn drain(mut links: JoinSet<()>) {
+pub(crate) async fn drain(mut links: JoinSet<()>) {
     let ended = timeout(limits::ANSWER_TIME_MAX * 2, async { while links.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::warn!(left = links.len(), "links did not end in time");
@@ -109,12 +113,51 @@ async fn reach(server: Arc<Server>, endpoint: Endpoint, peer: PeerAddress, stop:
     }
 }
 
-async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
-    let Link { peer, exporter, sender, mut receiver, remote, .. } = link;
+/// How frames come in on a link.
+pub(crate) enum Inlet {
+    /// A QUIC stream.
+    Quic(FrameReceiver),
+    /// Calls over HTTPS.
+    Poll(PollInlet),
+}
+
+impl Inlet {
+    fn authenticated(&mut self) {
+        match self {
+            Self::Quic(receiver) => receiver.authenticated(),
+            Self::Poll(inlet) => inlet.authenticated(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Frame, ReceiveError> {
+        match self {
+            Self::Quic(receiver) => receiver.next().await,
+            Self::Poll(inlet) => inlet.next().await,
+        }
+    }
+}
+
+/// A link that stands, whatever carries it.
+pub(crate) struct Entering {
+    pub(crate) peer: LinkPeer,
+    pub(crate) sender: Outlet,
+    pub(crate) receiver: Inlet,
+    pub(crate) dialled: bool,
+}
+
+async fn serve(server: &Server, link: Link, dialled: bool, stop: Stop) {
+    let Link { peer, exporter, sender, receiver, remote, .. } = link;
     let peer = match peer {
         Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source: source(remote.ip()) },
         Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
     };
+    let (sender, receiver) = (Outlet::Quic(sender), Inlet::Quic(receiver));
+    attend(server, Entering { peer, sender, receiver, dialled }, stop).await;
+}
+
+/// Serves a link from its beginning to its end.
+pub(crate) async fn attend(server: &Server, entering: Entering, mut stop: Stop) {
+    let Entering { peer, sender, mut receiver, dialled } = entering;
     let between_relays = matches!(peer, LinkPeer::Relay { .. });
     let (id, slot) = server.links.add(sender, dialled);
     if dialled {
@@ -176,7 +219,7 @@ async fn serve(server: &Server, link: Link, dialled: bool, mut stop: Stop) {
 
 /// A number for the network an address is in: all of an IPv4 address, and of an IPv6 address what its provider gives out
 /// at once (RFC 6177 §2).
-fn source(address: IpAddr) -> u64 {
+pub(crate) fn source(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),

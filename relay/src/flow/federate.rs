@@ -82,6 +82,7 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
         .collect();
     let outcomes = rooms.store().commit_all(commands).await;
     let (taken, refused) = sort(plans, outcomes);
+    refused.iter().for_each(|refusal| rooms.figures.refused(refusal.code));
     rooms.federation.settle(link, numbers, refused, |answer| {
         // A peer whose queue is full has stopped reading its answers; its link is on its way out.
         rooms.reception.send(rooms.links(), link, answer);
@@ -89,6 +90,7 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
     for (plan, outcome) in taken {
         match (plan, outcome) {
             (Plan::Envelope(author, envelope), Outcome::Appended(appended)) if appended.new => {
+                rooms.figures.accepted();
                 let body = EntryBody::Envelope(author, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
                 deliver::notices(rooms, now, &appended.inboxes).await;

@@ -30,6 +30,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
         Ok(appended) => {
             rooms.answer(now, link, Stored { request: words.request, sequence: appended.sequence });
             if appended.new {
+                rooms.figures.accepted();
                 let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
                 deliver::notices(rooms, now, &appended.inboxes).await;

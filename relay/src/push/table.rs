@@ -70,6 +70,8 @@ pub(super) struct Table {
     channels: BTreeMap<LogId, BTreeMap<LinkId, Subscription>>,
     links: BTreeMap<LinkId, Link>,
     mailboxes: BTreeMap<MailboxId, LinkId>,
+    /// Entries queued on links since the start.
+    pushed: u64,
 }
 
 impl Table {
@@ -93,6 +95,10 @@ impl Table {
             }
         }
         gone.logs.into_values().collect()
+    }
+
+    pub(super) const fn pushed_entries(&self) -> u64 {
+        self.pushed
     }
 
     pub(super) fn link_of(&self, mailbox: MailboxId) -> Option<LinkId> {
@@ -150,7 +156,7 @@ impl Table {
                         let entries = vec![Entry { sequence, body: body.clone() }];
                         run(subscription.which, subscription.position, sequence, entries)
                     });
-                    queue(subscription, link, links, *id, (Arc::clone(frame), sequence));
+                    self.pushed += u64::from(queue(subscription, link, links, *id, (Arc::clone(frame), sequence)));
                     tell(link, links, *id);
                 }
                 Reading::No => must_read.push(*id),
@@ -197,9 +203,11 @@ impl Table {
             }
             let mut entries = page.entries;
             entries.retain(|entry| is_for(&entry.body, link.device, subscription.epochs));
+            let count = entries.len() as u64;
             let frame = run(subscription.which, subscription.position, page.upto, entries);
             let head = page.head;
             let queued = queue(subscription, link, links, id, (frame, page.upto));
+            self.pushed += if queued { count } else { 0 };
             if queued && page.upto >= head {
                 // What was added after the page was read has set `Again`.
                 return self.end_or_again(links, id, log);

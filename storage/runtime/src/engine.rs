@@ -45,6 +45,11 @@ impl DiskEngine {
         Ok(Self { on, room, batches: zero(), syncs: zero(), bytes: zero() })
     }
 
+    /// Whether it would refuse to grow.
+    pub(crate) fn is_full(&self) -> Result<bool, StorageError> {
+        self.room.is_full(self.size_on_disk()?)
+    }
+
     /// Bytes of the database on the disk.
     pub(crate) fn size_on_disk(&self) -> Result<u64, StorageError> {
         match &self.on {

@@ -113,6 +113,15 @@ impl Room {
         }
     }
 
+    /// Whether what grows the store would be refused, at this size.
+    ///
+    /// # Errors
+    /// The disk does not tell.
+    pub(crate) fn is_full(&self, size: u64) -> Result<bool, StorageError> {
+        let admits = self.reserve.admits(&self.path, self.kind, true).map_err(failed("ask for free space"))?;
+        Ok(!admits || self.max_bytes.is_some_and(|max| size >= max))
+    }
+
     /// Whether a batch of so many bytes may be written. Only the one writer calls it.
     ///
     /// # Errors
@@ -167,6 +176,20 @@ mod tests {
         assert_eq!(admitted(FJALL_RESERVE_MIN / 2 - 1), [false, false]);
         let large = 10_000 * FJALL_RESERVE_MIN;
         assert_eq!(admits(EngineKind::Fjall, large / 10 - 100, large), [false, true]);
+    }
+
+    #[test]
+    fn full_is_told_without_a_batch() {
+        let bounds = SizeBounds { warn_bytes: None, max_bytes: Some(100) };
+        let dir = std::env::temp_dir();
+        let room = |percent| {
+            let reserve = Reserve { percent, bytes_max: u64::MAX };
+            Room::new(&dir, EngineKind::Sled, reserve, bounds)
+        };
+        assert!(!room(0).is_full(99).unwrap());
+        assert!(room(0).is_full(100).unwrap());
+        // No disk is wholly free.
+        assert!(room(100).is_full(0).unwrap());
     }
 
     #[test]

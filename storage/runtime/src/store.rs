@@ -391,6 +391,14 @@ impl DiskKv {
         self.kv.engine().size_on_disk()
     }
 
+    /// Whether the store would refuse to grow now: its bound is reached, or the disk's reserve.
+    ///
+    /// # Errors
+    /// The disk does not tell.
+    pub fn is_full(&self) -> Result<bool, StorageError> {
+        self.kv.engine().is_full()
+    }
+
     /// What the store did since it was opened.
     pub fn stats(&self) -> SyncStats {
         let engine = self.kv.engine();

@@ -3,8 +3,11 @@
 
 #[cfg(target_os = "linux")]
 mod disk;
+mod poll;
 mod services;
 mod stores;
+mod wake;
+mod watch;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -67,11 +70,19 @@ impl Place {
     fn start(&self) -> Running {
         Running::of(self.command())
     }
+
+    fn start_with(&self, environment: &[(&str, &str)]) -> Running {
+        let mut command = self.command();
+        command.envs(environment.iter().copied());
+        Running::of(command)
+    }
 }
 
 struct Running {
     child: Child,
     link: RelayLink,
+    https: Option<String>,
+    metrics: Option<String>,
 }
 
 impl Running {
@@ -88,7 +99,8 @@ impl Running {
         assert_eq!(ready["v"], 1);
         assert_eq!(ready["event"], "ready");
         let link = ready["link"].as_str().unwrap().parse().unwrap();
-        Self { child, link }
+        let https = ready["https"][0].as_str().map(str::to_owned);
+        Self { child, link, https, metrics: ready["metrics"].as_str().map(str::to_owned) }
     }
 
     fn signal(&self, name: &str) {
@@ -160,27 +172,29 @@ impl Person {
     }
 
     fn register(&self, link: &Link, name: &str) -> Frame {
+        self.register_over(&link.exporter, name)
+    }
+
+    fn register_over(&self, exporter: &[u8; 32], name: &str) -> Frame {
         Register {
             request: RequestId::new(1),
             name: name.parse().unwrap(),
             log: self.log.bytes(),
             device: self.id(),
-            proof: link::prove(&self.device, &link.exporter),
+            proof: link::prove(&self.device, exporter),
             invite: None,
         }
         .into()
     }
 
     fn hello(&self, link: &Link) -> Frame {
+        self.hello_over(&link.exporter)
+    }
+
+    fn hello_over(&self, exporter: &[u8; 32]) -> Frame {
         let (log_seq, log_hash) = self.log.head();
-        Hello {
-            version: VERSION,
-            device: self.id(),
-            log_seq,
-            log_hash,
-            proof: link::prove(&self.device, &link.exporter),
-        }
-        .into()
+        Hello { version: VERSION, device: self.id(), log_seq, log_hash, proof: link::prove(&self.device, exporter) }
+            .into()
     }
 }
 
