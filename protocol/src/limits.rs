@@ -107,6 +107,8 @@ pub const PRESENCE_STATUSES_MAX: usize = 1_024;
 pub const PRESENCE_ACCOUNTS_MAX: usize = 1_024;
 /// Accounts named by what one peer relay told of its users: 8 MiB of memory.
 pub const PEER_PRESENCE_MAX: usize = 65_536;
+/// Longest wait between two attempts to reach a peer relay that is to be told of statuses alone.
+pub const PRESENCE_REACH_MAX: Duration = Duration::from_secs(600);
 /// Silent for so long: offline (six heartbeats).
 pub const PRESENCE_OFFLINE_AFTER: Duration = LINK_IDLE_MAX;
 /// An owner's sealed settings of one thread, in bytes: 100 of them fit a page of the listing.

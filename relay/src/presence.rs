@@ -95,6 +95,11 @@ impl Presence {
         self.table().peer_lost(now, peer);
     }
 
+    /// The link on which a peer was told is gone: it is told everything again, on another.
+    pub(crate) fn line_lost(&self, now: Monotonic, peer: &Domain) {
+        self.table().line_lost(now, peer);
+    }
+
     /// A link to a peer stands anew: everything is told again.
     pub(crate) fn peer_up(&self, peer: &Domain) {
         self.table().peer_up(peer);

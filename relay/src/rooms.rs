@@ -130,8 +130,10 @@ impl<P: Ports> Rooms<P> {
                 self.wakes.left(&self.push.detach(link));
             }
             Some(stage @ (Stage::PeerOut(_) | Stage::PeerIn(_))) => {
-                if let Stage::PeerIn(peer) = stage {
-                    self.presence.peer_lost(now.monotonic, &peer);
+                match stage {
+                    Stage::PeerIn(peer) => self.presence.peer_lost(now.monotonic, &peer),
+                    Stage::PeerOut(peer) => self.presence.line_lost(now.monotonic, &peer),
+                    _ => {}
                 }
                 for asked in self.federation.lost(now.monotonic, link, self.jitter()) {
                     self.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);

@@ -122,7 +122,7 @@ impl Case {
              [workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
             1 + draw.below(2),
             draw.below(20),
-            if listed { groups(draw) } else { String::new() },
+            if listed { groups(draw) + &format!("requests = \"{} %\"\n", 1 + draw.below(60)) } else { String::new() },
             5 + draw.below(120),
             4 + draw.below(40),
             64 + draw.below(2_000),

@@ -3,6 +3,7 @@
 //! Never: reads a list; it is handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::limits;
@@ -46,6 +47,9 @@ struct Peer {
     fresh: bool,
     /// Own accounts of which something may have changed.
     dirty: BTreeSet<AccountId>,
+    /// When it is told next, and how long that waits when it cannot be reached.
+    due: Option<Monotonic>,
+    patience: Duration,
     /// To whom each own account was said to be there.
     told: BTreeMap<AccountId, BTreeSet<AccountId>>,
     /// Its accounts that are there, and who may see it.
@@ -64,8 +68,8 @@ pub(super) struct Table {
     peers: BTreeMap<Domain, Peer>,
     /// When what a lost peer told is void.
     void: BTreeSet<(Monotonic, Domain)>,
-    /// When peers are told next; absent: nothing is to be told.
-    tell: Option<Monotonic>,
+    /// When each peer is told next.
+    due: BTreeSet<(Monotonic, Domain)>,
     /// Of the last call with a time.
     now: Monotonic,
 }
@@ -79,7 +83,7 @@ impl Table {
             ending: BTreeSet::new(),
             peers: BTreeMap::new(),
             void: BTreeSet::new(),
-            tell: None,
+            due: BTreeSet::new(),
             now: Monotonic::default(),
         }
     }
@@ -223,7 +227,7 @@ impl Table {
             }
         } else {
             self.peers.entry(known.domain.clone()).or_default().dirty.insert(account);
-            self.tell.get_or_insert(self.now.plus(limits::HEARTBEAT_EVERY));
+            self.tell(&known.domain, self.now.plus(limits::HEARTBEAT_EVERY));
         }
     }
 
@@ -296,7 +300,22 @@ impl Table {
         }
     }
 
-    pub(super) fn peer_up(&mut self, domain: &Domain) {
+    /// A peer is told then, or before.
+    fn tell(&mut self, domain: &Domain, at: Monotonic) {
+        let Some(peer) = self.peers.get_mut(domain) else { return };
+        match peer.due {
+            Some(due) if due <= at => return,
+            Some(due) => {
+                self.due.remove(&(due, domain.clone()));
+            }
+            None => {}
+        }
+        peer.due = Some(at);
+        self.due.insert((at, domain.clone()));
+    }
+
+    /// A peer is told everything anew, from then on.
+    fn anew(&mut self, domain: &Domain, at: Monotonic) {
         let lives_there = |own: &&Own| own.friends.values().any(|known| known.domain == *domain);
         let all: BTreeSet<AccountId> =
             self.own.iter().filter(|(_, own)| lives_there(own)).map(|(account, _)| *account).collect();
@@ -307,7 +326,19 @@ impl Table {
         peer.fresh = true;
         peer.told.clear();
         peer.dirty = all;
-        self.tell = Some(self.now);
+        self.tell(domain, at);
+    }
+
+    pub(super) fn peer_up(&mut self, domain: &Domain) {
+        if let Some(peer) = self.peers.get_mut(domain) {
+            peer.patience = Duration::ZERO;
+        }
+        self.anew(domain, self.now);
+    }
+
+    pub(super) fn line_lost(&mut self, now: Monotonic, domain: &Domain) {
+        self.passed(now);
+        self.anew(domain, now.plus(limits::HEARTBEAT_EVERY));
     }
 
     pub(super) fn due(&mut self, now: Monotonic) -> Vec<Domain> {
@@ -326,12 +357,17 @@ impl Table {
             self.void.pop_first();
             self.told(&domain, PeerPresence { fresh: true, changes: Vec::new() });
         }
-        if self.tell.is_some_and(|at| at <= now) {
-            self.tell = None;
-            let waits = |(_, peer): &(&Domain, &Peer)| peer.fresh || !peer.dirty.is_empty();
-            return self.peers.iter().filter(waits).map(|(domain, _)| domain.clone()).collect();
+        let mut told = Vec::new();
+        while let Some((_, domain)) = self.due.first().cloned().filter(|(at, _)| *at <= now) {
+            self.due.pop_first();
+            if let Some(peer) = self.peers.get_mut(&domain) {
+                peer.due = None;
+                if peer.fresh || !peer.dirty.is_empty() {
+                    told.push(domain);
+                }
+            }
         }
-        Vec::new()
+        told
     }
 
     pub(super) fn is_anybody_shown(&mut self, domain: &Domain) -> bool {
@@ -344,8 +380,13 @@ impl Table {
         if !any {
             peer.dirty.clear();
             peer.fresh = false;
+            return false;
         }
-        any
+        // Tried again, ever more seldom: a relay that is gone for good is not called every ten seconds.
+        peer.patience = (peer.patience * 2).clamp(limits::HEARTBEAT_EVERY, limits::PRESENCE_REACH_MAX);
+        let again = self.now.plus(peer.patience);
+        self.tell(domain, again);
+        true
     }
 
     pub(super) fn for_peer(&mut self, domain: &Domain) -> Vec<PeerPresence> {
@@ -391,14 +432,13 @@ impl Table {
     pub(super) fn next_wake(&self) -> Option<Monotonic> {
         let ending = self.ending.first().map(|(at, _)| *at);
         let void = self.void.first().map(|(at, _)| *at);
-        [ending, void, self.tell].into_iter().flatten().min()
+        let due = self.due.first().map(|(at, _)| *at);
+        [ending, void, due].into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn domain(name: &str) -> Domain {
@@ -527,6 +567,36 @@ mod tests {
         assert_eq!(table.for_peer(&b), [PeerPresence { fresh: false, changes }]);
         table.leave(link(1), true);
         assert_eq!(table.for_peer(&b), [PeerPresence { fresh: false, changes: vec![shown(false, &[9])] }]);
+    }
+
+    #[test]
+    fn a_peer_whose_link_was_lost_is_reached_again_for_those_who_are_there_and_ever_more_seldom() {
+        let mut table = Table::new(domain("a.example"));
+        come(&mut table, 0, 1, &[(8, there())]);
+        let b = domain("b.example");
+        table.due(at(10));
+        table.for_peer(&b);
+        table.line_lost(at(20), &b);
+        let mut tries = Vec::new();
+        while tries.len() < 12 {
+            let next = table.next_wake().unwrap_or_default();
+            table.heard(next, link(1));
+            if !table.due(next).is_empty() {
+                assert!(table.is_anybody_shown(&b));
+                tries.push(next.since_start().as_secs());
+            }
+        }
+        assert_eq!(tries[..4], [30, 40, 60, 100]);
+        assert_eq!(tries[11] - tries[10], limits::PRESENCE_REACH_MAX.as_secs());
+        table.peer_up(&b);
+        let now = table.next_wake().unwrap_or_default();
+        assert_eq!(table.due(now), std::slice::from_ref(&b));
+        let frames = table.for_peer(&b);
+        assert!(matches!(&frames[..], [frame] if frame.fresh && frame.changes.len() == 1), "{frames:?}");
+        // Nobody is there any more: nobody is called for that.
+        table.leave(link(1), true);
+        assert!(!table.is_anybody_shown(&b));
+        assert_eq!(table.for_peer(&b), []);
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Ledger {
     violations: Vec<Violation>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// Who was last told of whom that they are there.
+    seen: BTreeMap<(ProcessNo, ProcessNo), bool>,
     /// Who opened a thread for exactly these people. Two openers may have two threads, shown as one: each has logs of
     /// its own, and what one says in the first may come after what is said in the second.
     openers: BTreeMap<BTreeSet<ProcessNo>, BTreeSet<ProcessNo>>,
@@ -197,7 +199,20 @@ impl Ledger {
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
         match event {
             Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
-            Event::ContactAdded { account, .. } => self.met(on, account),
+            Event::ContactAdded { account, .. }
+            | Event::FriendRequest { account, .. }
+            | Event::FriendAccepted { account, .. } => self.met(on, account),
+            // A hostile home may say of anybody that they are there; it decides nothing.
+            Event::Presence { account, online } => {
+                if let Some(other) = self.process_of(account) {
+                    self.seen.insert((on, other), *online);
+                }
+                let home = self.excuses.home(on);
+                let known = self.process_of(account).is_some_and(|other| self.acquainted.contains(&(on, other)));
+                if !known && !home.is_some_and(|home| self.wire.is_hostile(home)) {
+                    self.violate(Violation::Seen { to: on });
+                }
+            }
             Event::ThreadHalted { thread } if !self.excused(on, thread) => self.violate(Violation::Halted { of: on }),
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });
@@ -234,6 +249,11 @@ impl Ledger {
         if !known {
             self.violate(Violation::Intruder { of: on });
         }
+    }
+
+    /// Whether somebody was last told that somebody is there; nothing: never of them.
+    pub fn seen(&self, by: ProcessNo, of: ProcessNo) -> Option<bool> {
+        self.seen.get(&(by, of)).copied()
     }
 
     /// Whose account it is.

@@ -97,6 +97,12 @@ pub enum Violation {
         /// Whose node believed it.
         of: ProcessNo,
     },
+    /// P10.
+    #[error("P10: process {to} was told that somebody is there who never agreed to be seen by its owner")]
+    Seen {
+        /// Who was told.
+        to: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {

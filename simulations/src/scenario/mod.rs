@@ -308,11 +308,14 @@ pub struct Friends {
     /// Groups that two of their members open at the same moment.
     #[serde(skip_serializing_if = "Friends::has_default_twins")]
     pub twins: Share,
+    /// Pairs that meet by a request and its acceptance; the others meet by an invite.
+    #[serde(skip_serializing_if = "Friends::has_default_requests")]
+    pub requests: Share,
 }
 
 impl Default for Friends {
     fn default() -> Self {
-        Self { ring: 1, random: 0, groups: 0, group_size: [3, 8], twins: Share(0.0) }
+        Self { ring: 1, random: 0, groups: 0, group_size: [3, 8], twins: Share(0.0), requests: Share(0.0) }
     }
 }
 
@@ -320,6 +323,10 @@ impl Default for Friends {
 impl Friends {
     fn has_default_group_size(group_size: &[u32; 2]) -> bool {
         *group_size == Self::default().group_size
+    }
+
+    fn has_default_requests(requests: &Share) -> bool {
+        *requests == Self::default().requests
     }
 
     fn has_default_twins(twins: &Share) -> bool {

@@ -80,7 +80,7 @@ impl World {
             }
         }
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
-        world.acquaint(&people, scenario.friends.ring, scenario.friends.random);
+        world.acquaint(&people, &scenario.friends);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         for fault in &plan.faults {
             world.plan(fault.clone());
@@ -177,9 +177,18 @@ impl World {
     }
 
     /// Draws who knows whom: so many that follow each in a ring, and so many pairs more.
-    fn acquaint(&mut self, people: &[ProcessNo], ring: u32, random: u32) {
+    fn acquaint(&mut self, people: &[ProcessNo], friends: &Friends) {
+        let Friends { ring, random, requests, .. } = *friends;
         let mut drawn = BTreeSet::new();
         let mut stream = self.seed.stream(Entity::World, "friends");
+        let mut ways = self.seed.stream(Entity::World, "friend requests");
+        let mut meet = |world: &mut Self, one, other| {
+            // A request needs relays that know each other; an invite makes them.
+            match ways.happens(requests.0) && world.near(one, other) {
+                true => world.request(one, other),
+                false => world.introduce(one, other),
+            }
+        };
         let count = people.len() as u64;
         let mut wanted = Vec::new();
         for (place, one) in people.iter().enumerate() {
@@ -190,7 +199,7 @@ impl World {
         // A graph that is nearly full refuses most draws: a bounded number of tries, not a loop for ever.
         let mut tries = u64::from(random) * 16;
         for (one, other) in wanted {
-            drawn.insert((one.min(other), one.max(other))).then(|| self.introduce(one, other));
+            drawn.insert((one.min(other), one.max(other))).then(|| meet(self, one, other));
         }
         let full = count * count.saturating_sub(1) / 2;
         let goal = (drawn.len() as u64 + u64::from(random)).min(full);
@@ -198,8 +207,14 @@ impl World {
             tries -= 1;
             let pair = stream.pick(people).copied().zip(stream.pick(people).copied());
             let Some((one, other)) = pair.filter(|(one, other)| one != other) else { continue };
-            drawn.insert((one.min(other), one.max(other))).then(|| self.introduce(one, other));
+            drawn.insert((one.min(other), one.max(other))).then(|| meet(self, one, other));
         }
+    }
+
+    /// Whether the relays of two people know each other without being led.
+    fn near(&self, one: ProcessNo, other: ProcessNo) -> bool {
+        let home = |who| self.node(who).and_then(|node| self.relays().find(|relay| relay.no == node.home));
+        home(one).zip(home(other)).is_some_and(|(one, other)| one.no == other.no || one.listed && other.listed)
     }
 
     /// Draws the groups: who opens each, for whom of those they know. Those whom a second opener has to know, too, are
@@ -243,9 +258,17 @@ impl World {
     pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
         let pair = self.pairs.len();
         self.ledger.introduced(inviter, accepter);
-        self.pairs.push(Pair { inviter, accepter, meeting: Meeting::Apart });
+        self.pairs.push(Pair { inviter, accepter, by_request: false, meeting: Meeting::Apart });
         // When both had time to come up.
         self.engine.after(self.workload.arrive.0, Event::Meet { pair });
+    }
+
+    /// Two people are to meet: the first asks the second to be friends. Their relays must know each other.
+    pub fn request(&mut self, asker: ProcessNo, asked: ProcessNo) {
+        self.introduce(asker, asked);
+        if let Some(pair) = self.pairs.last_mut() {
+            pair.by_request = true;
+        }
     }
 
     /// Alice and Bob, who can talk, and the relay both use. Nobody writes or leaves unless told to.

@@ -514,6 +514,11 @@ impl World {
         self.go_on(who, Ok(()));
     }
 
+    /// Whether somebody was last told that somebody is there.
+    pub fn seen(&self, by: ProcessNo, of: ProcessNo) -> Option<bool> {
+        self.ledger.seen(by, of)
+    }
+
     fn is_running(&self, process: ProcessNo) -> bool {
         match self.processes.get(process as usize) {
             Some(Process::Relay(relay)) => relay.is_alive(),

@@ -8,6 +8,7 @@ use whimbrel_node::api::{Command, CommandError, Reply, Ticket};
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::user::Who;
 
 use super::{Event, Process, World};
 use crate::engine::Stream;
@@ -47,6 +48,10 @@ pub(super) enum Asked {
     Send(SaidNo),
     /// A text to people there may be no thread of yet.
     Open(SaidNo),
+    /// To be friends.
+    Befriend(usize),
+    /// Says yes to that.
+    Agree(usize),
 }
 
 /// Two people on their way to each other.
@@ -54,6 +59,8 @@ pub(super) enum Asked {
 pub(super) struct Pair {
     pub(super) inviter: ProcessNo,
     pub(super) accepter: ProcessNo,
+    /// By a friend request, not by an invite.
+    pub(super) by_request: bool,
     pub(super) meeting: Meeting,
 }
 
@@ -78,6 +85,14 @@ pub(super) enum Meeting {
     Handed(Invite),
     /// The accepter's node is taking it up.
     Accepting(Invite),
+    /// The inviter's node asks.
+    Requesting,
+    /// It asked, and the accepter looks for it.
+    Requested,
+    /// The accepter's node agrees.
+    Agreeing,
+    /// They are friends; the accepter writes first.
+    Friends,
     Met,
 }
 
@@ -121,7 +136,22 @@ impl World {
     pub(super) fn meet(&mut self, number: usize) {
         let Some(pair) = self.pairs.get(number) else { return };
         let (inviter, accepter) = (pair.inviter, pair.accepter);
+        if matches!(pair.meeting, Meeting::Friends) {
+            return self.first_word(number, accepter, inviter);
+        }
+        let account = |world: &Self, who| world.node(who).map(|node| (node.account, node.home));
         let (who, command, asked, next) = match &pair.meeting {
+            Meeting::Apart if pair.by_request => {
+                let Some((account, home)) = account(self, accepter) else { return };
+                let domain = self.relays().find(|relay| relay.no == home).map(|relay| relay.domain.clone());
+                let Some(domain) = domain else { return };
+                let command = Command::Befriend { who: Who::Account(account, domain), note: Some("hello".to_owned()) };
+                (inviter, command, Asked::Befriend(number), Meeting::Requesting)
+            }
+            Meeting::Requested => {
+                let Some((account, _)) = account(self, inviter) else { return };
+                (accepter, Command::AcceptFriend(account), Asked::Agree(number), Meeting::Agreeing)
+            }
             Meeting::Apart => {
                 let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS };
                 (inviter, command, Asked::Invite(number), Meeting::Inviting)
@@ -130,7 +160,12 @@ impl World {
                 let next = Meeting::Accepting(invite.clone());
                 (accepter, Command::AcceptInvite(invite.clone()), Asked::Accept(number), next)
             }
-            Meeting::Inviting | Meeting::Accepting(_) | Meeting::Met => return,
+            Meeting::Inviting
+            | Meeting::Accepting(_)
+            | Meeting::Requesting
+            | Meeting::Agreeing
+            | Meeting::Friends
+            | Meeting::Met => return,
         };
         if !self.is_awake(who) {
             return self.engine.after(AGAIN, Event::Meet { pair: number });
@@ -139,6 +174,22 @@ impl World {
             pair.meeting = next;
         }
         self.command(who, command, asked);
+    }
+
+    /// Two who became friends by a request have a thread once one of them has written.
+    fn first_word(&mut self, number: usize, who: ProcessNo, to: ProcessNo) {
+        if self.can_write(who, to) {
+            return self.met(number, Meeting::Met, Duration::ZERO);
+        }
+        let waits = self
+            .person_mut(who)
+            .is_some_and(|person| person.asked.iter().any(|(_, asked)| matches!(asked, Asked::Open(_))));
+        if self.is_awake(who) && !waits {
+            self.spoken += 1;
+            let text = text(self.ledger.canaries().mark(), self.spoken, 40);
+            self.write_to(who, &[who, to], text);
+        }
+        self.engine.after(AGAIN, Event::Meet { pair: number });
     }
 
     /// A person's node answered.
@@ -194,6 +245,10 @@ impl World {
                 ),
             ) => self.hand_again(number),
             (Asked::Accept(number), _) => self.met(number, Meeting::Apart, AGAIN),
+            (Asked::Befriend(number), Ok(_)) => self.met(number, Meeting::Requested, HAND_OVER),
+            (Asked::Befriend(number), _) => self.met(number, Meeting::Apart, AGAIN),
+            (Asked::Agree(number), Ok(_)) => self.met(number, Meeting::Friends, Duration::ZERO),
+            (Asked::Agree(number), _) => self.met(number, Meeting::Requested, AGAIN),
         }
     }
 
@@ -221,7 +276,7 @@ impl World {
         });
         let said = |(_, asked): &(Ticket, Asked)| match asked {
             Asked::Send(said) | Asked::Open(said) => Some(*said),
-            Asked::Invite(_) | Asked::Accept(_) => None,
+            Asked::Invite(_) | Asked::Accept(_) | Asked::Befriend(_) | Asked::Agree(_) => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -231,7 +286,8 @@ impl World {
         let Some(person) = self.person_mut(who) else { return };
         for (_, asked) in std::mem::take(&mut person.asked) {
             match asked {
-                Asked::Invite(number) => self.met(number, Meeting::Apart, AGAIN),
+                Asked::Invite(number) | Asked::Befriend(number) => self.met(number, Meeting::Apart, AGAIN),
+                Asked::Agree(number) => self.met(number, Meeting::Requested, AGAIN),
                 Asked::Accept(number) => self.hand_again(number),
                 Asked::Send(_) | Asked::Open(_) => {}
             }

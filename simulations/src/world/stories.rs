@@ -500,3 +500,60 @@ fn t53_what_is_said_in_a_group_before_its_opening_reached_every_relay_waits_for_
     }
     assert!(overtaken > 0, "the opening was never overtaken");
 }
+
+#[test]
+fn people_become_friends_by_request_whatever_crashes_or_parts_meanwhile() {
+    for (mut world, n) in seeds().zip(0_u32..) {
+        world.lively = false;
+        let [a, b] = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
+        let [alice, bob, carol] = [a, b, b].map(|relay| world.test_node(relay).unwrap());
+        world.request(alice, bob);
+        world.request(bob, carol);
+        // Both ask: the requests cross.
+        world.request(carol, alice);
+        world.request(alice, carol);
+        for step in 0..8 {
+            world.run_for(Duration::from_millis(400 + u64::from(n) * 130));
+            match step % 4 {
+                0 => world.crash(a),
+                1 => world.cut(a, b),
+                2 => world.crash(b),
+                _ => world.heal(a, b),
+            }
+        }
+        world.heal(a, b);
+        world.run_for(secs(120));
+        for (one, other) in [(alice, bob), (bob, carol), (carol, alice)] {
+            assert!(world.can_write(one, other) && world.can_write(other, one), "{one} and {other} are no friends");
+        }
+        well(world);
+    }
+}
+
+#[test]
+fn t18_friends_are_seen_as_they_are_and_presence_decides_no_delivery() {
+    for mut world in seeds() {
+        let (alice, bob, a, b) = world.two_friends_on_two_relays();
+        let eve = world.test_node(a).unwrap();
+        world.run_for(secs(60));
+        assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(true)));
+        assert_eq!((world.seen(eve, alice), world.seen(eve, bob)), (None, None));
+        // Bob's relay is apart: it is not known of him any more that he is there, and what is said reaches him later.
+        world.cut(a, b);
+        world.run_for(secs(180));
+        assert_eq!(world.seen(alice, bob), Some(false));
+        world.say(alice, bob, "to somebody who is not seen");
+        world.heal(a, b);
+        world.run_for(secs(180));
+        assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(true)));
+        // Gone without a word: seen for a minute, then not, and written to all the same.
+        world.disconnect(bob);
+        world.run_for(secs(150));
+        assert_eq!(world.seen(alice, bob), Some(false));
+        world.say(alice, bob, "to somebody who is away");
+        world.reconnect(bob);
+        world.run_for(secs(60));
+        assert_eq!(world.seen(alice, bob), Some(true));
+        assert_eq!(well(world).shown, 2);
+    }
+}
