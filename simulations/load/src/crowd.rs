@@ -61,7 +61,8 @@ impl Person {
         let proof = TransportProof::make(&transport, log.account(), DeviceIndex::FIRST, &device_key.public());
         log.add_device(&identity, DeviceIndex::FIRST, device_key.public(), proof, "load", Hlc::default())?;
         Ok(Self {
-            name: format!("p{number}").parse()?,
+            // A relay that runs already may know people of another row.
+            name: format!("p{:08x}-{number}", u32::from_be_bytes(*salt.first_chunk().context("no salt")?)).parse()?,
             device: DeviceId { account: log.account(), index: DeviceIndex::FIRST },
             device_key,
             shown: Identity::node(&transport)?,

@@ -99,9 +99,8 @@ async fn come_in(way: &Way, people: &[Person]) -> anyhow::Result<Vec<Line>> {
     while let Some(line) = coming.next().await {
         lines.push(line?);
         if clock::now() - beat > limits::LINK_IDLE_MAX / 3 {
-            for line in &mut lines {
-                line.look(0).await?;
-            }
+            // The answers are read when the line is; waiting for each would take longer than a link may be silent.
+            lines.iter().try_for_each(Line::beat)?;
             beat = clock::now();
         }
     }
