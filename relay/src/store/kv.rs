@@ -71,10 +71,10 @@ pub fn decide(
     for command in commands {
         let mut rows = Overlay::new(&group);
         let decided = decide_one(&mut rows, command, recent);
-        let changes = rows.into_changes();
+        let changes = rows.into_pending();
         outcomes.push(match decided {
             Ok(outcome) => {
-                group.absorb(changes);
+                group.take_over(changes);
                 Ok(outcome)
             }
             Err(Fault::Conflict(conflict)) => Err(conflict),

@@ -1,13 +1,15 @@
 //! Bare: the QUIC library alone, as a server of its own process and as its clients.
-//! Owns: the echo server (what it is told goes back), the clients that count it.
+//! Owns: the echo server (what it is told goes back, or from one to all who listen), the clients that count it.
 //! Never: a frame, a queue, a task more than the library asks for: this is the floor.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::Mutex;
 use whimbrel_crypto::{KeyPair, RelayIdentity};
 use whimbrel_protocol::id::Domain;
 use whimbrel_protocol::invite::RelayLink;
@@ -34,18 +36,42 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         let _cut = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
+    let listeners = Listeners::default();
     while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(echo(incoming));
+        tokio::spawn(answer(incoming, listeners.clone()));
     }
     Ok(())
 }
 
-async fn echo(incoming: Incoming) {
+/// Those who only listen.
+type Listeners = Arc<Mutex<Vec<SendStream>>>;
+
+/// What a connection is for: its first byte, which comes back.
+const ECHO: u8 = 0;
+const LISTEN: u8 = 1;
+const SPEAK: u8 = 2;
+
+async fn answer(incoming: Incoming, listeners: Listeners) {
     let Ok(connection) = incoming.await else { return };
     let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let mut role = [ECHO];
+    if receive.read_exact(&mut role).await.is_err() || send.write_all(&role).await.is_err() {
+        return;
+    }
+    if role == [LISTEN] {
+        listeners.lock().await.push(send);
+        connection.closed().await;
+        return;
+    }
     while let Ok(Some(chunk)) = receive.read_chunk(64 * 1024, true).await {
-        if send.write_chunk(chunk.bytes).await.is_err() {
-            break;
+        if role == [SPEAK] {
+            for listener in listeners.lock().await.iter_mut() {
+                if listener.write_chunk(chunk.bytes.clone()).await.is_err() {
+                    return;
+                }
+            }
+        } else if send.write_chunk(chunk.bytes).await.is_err() {
+            return;
         }
     }
 }
@@ -80,10 +106,24 @@ impl Bare {
 
     /// A handshake and the first echo: the server knows of the stream by its first byte.
     pub(crate) async fn connect(&self) -> anyhow::Result<Line> {
+        self.connect_as(ECHO).await
+    }
+
+    /// A connection that hears what is said on another.
+    pub(crate) async fn listen(&self) -> anyhow::Result<Line> {
+        self.connect_as(LISTEN).await
+    }
+
+    /// A connection that is heard by all who listen.
+    pub(crate) async fn speak(&self) -> anyhow::Result<Line> {
+        self.connect_as(SPEAK).await
+    }
+
+    async fn connect_as(&self, role: u8) -> anyhow::Result<Line> {
         let connection = self.dialler.connect(self.address)?.await?;
         let (send, receive) = connection.open_bi().await?;
         let mut line = Line { connection, send, receive };
-        line.echo(&[0]).await?;
+        line.echo(&[role]).await?;
         Ok(line)
     }
 }
@@ -99,10 +139,18 @@ pub(crate) struct Line {
 impl Line {
     /// There and back.
     pub(crate) async fn echo(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.send.write_all(bytes).await?;
-        let mut back = vec![0; bytes.len()];
-        self.receive.read_exact(&mut back).await?;
-        Ok(())
+        self.say(bytes).await?;
+        self.hear(bytes.len()).await
+    }
+
+    /// There.
+    pub(crate) async fn say(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.send.write_all(bytes).await?)
+    }
+
+    /// And back.
+    pub(crate) async fn hear(&mut self, bytes: usize) -> anyhow::Result<()> {
+        Ok(self.receive.read_exact(&mut vec![0; bytes]).await?)
     }
 
     pub(crate) fn close(self) {

@@ -15,6 +15,7 @@ use whimbrel_protocol::id::{
     AccountId, DeviceId, DeviceIndex, Epoch, InviteToken, LogHash, Name, ParticipantsTag, RequestId, Sequence, ThreadId,
 };
 use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::presence::{Goodbye, Status};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::reception::{Heartbeat, Hello, Register};
 use whimbrel_protocol::thread::{Class, Envelope, OpenThread, Opening, Participant, Submit};
@@ -60,7 +61,8 @@ impl Person {
         let proof = TransportProof::make(&transport, log.account(), DeviceIndex::FIRST, &device_key.public());
         log.add_device(&identity, DeviceIndex::FIRST, device_key.public(), proof, "load", Hlc::default())?;
         Ok(Self {
-            name: format!("p{number}").parse()?,
+            // A relay that runs already may know people of another row.
+            name: format!("p{:08x}-{number}", u32::from_be_bytes(*salt.first_chunk().context("no salt")?)).parse()?,
             device: DeviceId { account: log.account(), index: DeviceIndex::FIRST },
             device_key,
             shown: Identity::node(&transport)?,
@@ -252,6 +254,22 @@ impl Line {
         Ok(self.sender.send(&Heartbeat::default().into())?)
     }
 
+    /// Keeps the link, and asks what changed since a version: gives that and the version then.
+    pub(crate) async fn look(&mut self, statuses: u64) -> anyhow::Result<(u64, Vec<Status>)> {
+        let beat = Heartbeat { statuses, ..Heartbeat::default() };
+        match self.ask(beat).await? {
+            Frame::HeartbeatAnswer(answer) => Ok((answer.version, answer.statuses)),
+            other => bail!("a heartbeat was answered with {other:?}"),
+        }
+    }
+
+    /// Says goodbye; the relay has heard it when this returns.
+    pub(crate) async fn leave(mut self) -> anyhow::Result<()> {
+        self.sender.send(&Goodbye::default().into())?;
+        // Frames are taken in their order: the answer to the next one comes after.
+        self.look(0).await.map(drop)
+    }
+
     /// Asks, and waits for the answer; entries that come meanwhile are noted.
     async fn ask(&mut self, frame: impl Into<Frame>) -> anyhow::Result<Frame> {
         self.sender.send(&frame.into())?;
@@ -283,7 +301,7 @@ pub(crate) async fn pairs(way: &Way, count: usize) -> anyhow::Result<Vec<Pair>> 
 async fn meet(way: &Way, number: usize, alice: Person, bob: Person) -> anyhow::Result<Pair> {
     let (mut alice_line, mut bob_line) = tokio::try_join!(way.register(&alice), way.register(&bob))?;
     befriend(way, (&alice, &mut alice_line), (&bob, &mut bob_line)).await?;
-    let thread = open(way, (&alice, &mut alice_line), &bob, number as u64).await?;
+    let thread = open(way, (&alice, &mut alice_line), &[&bob], number as u64).await?;
     // The invitation is the last thing he waits for.
     while bob_line.got.invitations == 0 {
         if let Frame::Push(push) = bob_line.next().await? {
@@ -300,24 +318,38 @@ pub(crate) async fn befriend(
     (guest, guest_line): (&Person, &mut Line),
     (host, host_line): (&Person, &mut Line),
 ) -> anyhow::Result<()> {
-    let [token @ .., _] = *guest.account().as_bytes().first_chunk::<17>().context("an id is longer")?;
-    let token = InviteToken::from_bytes(token);
+    invite(host_line, guest.account(), 1).await?;
+    accept(way, guest_line, host.account(), guest.account()).await
+}
+
+/// Makes an invite that so many may use, with a token that an account gives.
+pub(crate) async fn invite(line: &mut Line, token_of: AccountId, uses: u32) -> anyhow::Result<()> {
     let expires = Wall::from_millis(clock::wall().as_millis() + 3_600_000);
-    let invite = NewInvite { request: host_line.request(), token: token.hash(), uses: 1, expires };
-    let answer = host_line.ask(invite).await?;
+    let invite = NewInvite { request: line.request(), token: token(token_of)?.hash(), uses, expires };
+    let answer = line.ask(invite).await?;
     ensure!(matches!(answer, Frame::Done(_)), "an invite was answered with {answer:?}");
-    let domain = way.to.domain.clone();
-    let claim = ClaimKeyPackages { request: guest_line.request(), account: host.account(), domain, token: Some(token) };
-    let answer = guest_line.ask(claim).await?;
+    Ok(())
+}
+
+/// Uses a host's invite.
+pub(crate) async fn accept(way: &Way, line: &mut Line, host: AccountId, token_of: AccountId) -> anyhow::Result<()> {
+    let (domain, token) = (way.to.domain.clone(), Some(token(token_of)?));
+    let claim = ClaimKeyPackages { request: line.request(), account: host, domain, token };
+    let answer = line.ask(claim).await?;
     ensure!(matches!(answer, Frame::ClaimedKeyPackages(_)), "a claim was answered with {answer:?}");
     Ok(())
 }
 
-/// The first opens a thread with the second. The number makes it another thread than those before.
+fn token(account: AccountId) -> anyhow::Result<InviteToken> {
+    let [token @ .., _] = *account.as_bytes().first_chunk::<17>().context("an id is longer")?;
+    Ok(InviteToken::from_bytes(token))
+}
+
+/// The first opens a thread with the others. The number makes it another thread than those before.
 pub(crate) async fn open(
     way: &Way,
     (creator, line): (&Person, &mut Line),
-    other: &Person,
+    others: &[&Person],
     number: u64,
 ) -> anyhow::Result<ThreadId> {
     let mut seed = *creator.account().as_bytes();
@@ -329,9 +361,10 @@ pub(crate) async fn open(
         domain: way.to.domain.clone(),
         devices: vec![DeviceIndex::FIRST],
     };
-    let mut participants = vec![participant(creator), participant(other)];
+    let mut participants = vec![participant(creator)];
+    participants.extend(others.iter().map(|other| participant(other)));
     participants.sort_by_key(|participant| participant.account);
-    let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES], vec![0; TREE_BYTES]);
+    let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES * others.len()], vec![0; TREE_BYTES * others.len()]);
     chance.fill(&mut welcome);
     chance.fill(&mut tree);
     let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree };

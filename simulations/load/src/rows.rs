@@ -2,17 +2,19 @@
 //! Owns: which rows there are, what each needs, the relay that is measured.
 
 mod admission;
+mod group;
 mod hold;
 mod idle;
 mod kill;
 mod latency;
 mod pairs;
+mod presence;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use tempfile::TempDir;
 use whimbrel_protocol::invite::RelayLink;
 
@@ -28,9 +30,9 @@ pub(crate) enum Row {
     R1,
     /// A message between two.
     R2,
-    /// A group of 500, all online.
+    /// A group, all online.
     R3,
-    /// A group of 500, ten online.
+    /// A group, ten online.
     R4,
     /// Holding for those away, and handing out.
     R5,
@@ -54,18 +56,8 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    pub(crate) const MEASURED: &[Self] = &[Self::R1, Self::R2, Self::R5, Self::R7, Self::R8, Self::R9];
-
-    /// Whether there is anything to measure.
-    pub(crate) fn check(self) -> anyhow::Result<()> {
-        match self {
-            Self::R3 | Self::R4 => {
-                bail!("{self} measures the channel service for large groups, which does not exist yet")
-            }
-            Self::R6 => bail!("R6 measures the presence service, which does not exist yet"),
-            _ => Ok(()),
-        }
-    }
+    pub(crate) const MEASURED: &[Self] =
+        &[Self::R1, Self::R2, Self::R3, Self::R4, Self::R5, Self::R6, Self::R7, Self::R8, Self::R9];
 
     /// Whether it says anything on this stage.
     pub(crate) fn fits(self, stage: &Stage) -> bool {
@@ -85,6 +77,7 @@ pub(crate) struct Stage {
     pub(crate) store: String,
     pub(crate) time: Duration,
     pub(crate) connections: usize,
+    pub(crate) people: usize,
     pub(crate) pairs: usize,
     pub(crate) messages: Option<u64>,
     pub(crate) floor: bool,
@@ -174,11 +167,14 @@ pub(crate) async fn measure(row: Row, stage: &Stage) -> anyhow::Result<Vec<Figur
     let figures = match row {
         Row::R1 => idle::measure(stage).await?,
         Row::R2 => pairs::measure(stage).await?,
+        Row::R3 => group::all_there(stage).await?,
+        Row::R4 => group::few_there(stage).await?,
+        Row::R6 => presence::measure(stage).await?,
         Row::R5 => hold::measure(stage).await?,
         Row::R7 => kill::measure(stage).await?,
         Row::R8 => admission::measure(stage).await?,
         Row::R9 => latency::measure(stage).await?,
-        Row::R3 | Row::R4 | Row::R6 | Row::All => Vec::new(),
+        Row::All => Vec::new(),
     };
     Ok(figures.into_iter().map(|figure| figure.with("cores", stage.machine.cores)).collect())
 }

@@ -80,7 +80,7 @@ async fn befriended(way: &Way, people: &[Person], friend: &Person) -> anyhow::Re
         let mut line = way.register(person).await?;
         crowd::befriend(way, (person, &mut line), (friend, &mut friend_line)).await?;
         for turn in 0..THREADS {
-            let thread = crowd::open(way, (person, &mut line), friend, number as u64 * THREADS + turn).await?;
+            let thread = crowd::open(way, (person, &mut line), &[friend], number as u64 * THREADS + turn).await?;
             if turn < NEWS {
                 let request = friend_line.request();
                 friend_line.sender.send(&Mouth::new(thread).submit(request, turn))?;

@@ -212,7 +212,7 @@ async fn floor(stage: &Stage, messages: u64) -> anyhow::Result<(f64, f64)> {
 }
 
 /// Processor seconds for 100,000 echoes of a message's frame, one in flight on each of so many connections.
-async fn echo_floor(stage: &Stage) -> anyhow::Result<f64> {
+pub(crate) async fn echo_floor(stage: &Stage) -> anyhow::Result<f64> {
     let bare = Bare::start(&stage.machine)?;
     let bytes = frame_bytes()?;
     let connecting = stream::iter(0..2 * stage.pairs).map(|_| bare.connect());
