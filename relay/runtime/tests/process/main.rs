@@ -3,6 +3,7 @@
 
 #[cfg(target_os = "linux")]
 mod disk;
+mod invite;
 mod poll;
 mod services;
 mod stores;
