@@ -50,3 +50,33 @@ impl Words for Challenge {}
 impl Words for OpenLink {}
 
 impl Words for OpenedLink {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::frame::{decode_words, encode_words};
+
+    /// T52, for words that are no frames.
+    #[test]
+    fn what_is_cut_lengthened_or_changed_is_refused_or_something_else() {
+        let words = OpenLink {
+            challenge: [7; CHALLENGE_BYTES],
+            transport: PublicKey::from_bytes([8; 32]),
+            proof: Signature::from_bytes([9; 64]),
+        };
+        let bytes = encode_words(&words);
+        assert_eq!(decode_words::<OpenLink>(&bytes).unwrap(), words);
+        for end in 0..bytes.len() {
+            assert!(decode_words::<OpenLink>(&bytes[..end]).is_err(), "{end}");
+        }
+        assert!(decode_words::<OpenLink>(&[&bytes[..], b"\x00"].concat()).is_err());
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert_ne!(decode_words::<OpenLink>(&changed).ok().as_ref(), Some(&words), "{at} {bit}");
+            }
+        }
+    }
+}

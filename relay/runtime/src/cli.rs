@@ -2,6 +2,7 @@
 //! Owns: arguments, what is printed where, exit codes. Standard output is data only; everything else goes to the
 //! standard error. Never: prompts, or a panic instead of an error.
 
+mod invite;
 mod stores;
 
 use std::ffi::OsString;
@@ -94,6 +95,9 @@ enum Command {
         #[arg(long, value_name = "URL")]
         to: EngineKind,
     },
+    /// The operator's invitations to register, for `registration = "invite"`; whether the relay runs or not.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Invite(invite::Invite),
     /// Run the relay until SIGTERM or SIGINT.
     #[command(after_help = EXIT_CODES)]
     Run(Config),
@@ -181,6 +185,7 @@ fn dispatch(cli: Cli, prefix: &[OsString]) -> Result<ExitCode, Failure> {
         Command::Check { config, store: true } => stores::check(&config.file, prefix, json)?,
         Command::Export { config, into, .. } => stores::export(&config.file, into.as_deref(), prefix, json)?,
         Command::Migrate { config, to } => stores::migrate(&config.file, to, prefix, json)?,
+        Command::Invite(invite) => invite::run(invite, prefix, json)?,
         Command::Run(config) => run(&config.file, prefix, json)?,
         Command::Link(config) => {
             let (settings, identity) = load(&config.file)?;
@@ -264,6 +269,14 @@ fn check(file: &Path, prefix: &[OsString], json: bool) -> Result<(), Failure> {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
             Err(source) => return Err(bind_failure(&BindError::Socket { address: *address, source })),
+        }
+    }
+    for address in settings.https.iter().chain(&settings.metrics) {
+        match std::net::TcpListener::bind(address) {
+            Err(source) if source.kind() != std::io::ErrorKind::AddrInUse => {
+                return Err(bind_failure(&BindError::Socket { address: *address, source }));
+            }
+            Ok(_) | Err(_) => {}
         }
     }
     let store = if settings.store_dir().exists() && !settings.in_memory {
@@ -366,7 +379,7 @@ fn bind_failure(error: &BindError) -> Failure {
     };
     match source.kind() {
         std::io::ErrorKind::AddrInUse => Failure::new(Exit::Locked, "address_in_use", error.to_string())
-            .hint("another process listens there; choose another port in [listen] public"),
+            .hint("another process listens there; choose another port in [listen]"),
         std::io::ErrorKind::PermissionDenied => Failure::new(Exit::Locked, "address_not_allowed", error.to_string())
             .hint("ports below 1024 need a privilege; give it to the service, or take a higher port"),
         std::io::ErrorKind::AddrNotAvailable => Failure::new(Exit::Usage, "address_not_here", error.to_string())

@@ -16,6 +16,7 @@ use whimbrel_storage_runtime::DiskKv;
 use whimbrel_transport::CloseCode;
 
 use crate::RelayKv;
+use crate::invites::{InviteAnswer, InviteQuestion};
 use crate::stores::{self, copied_json};
 
 /// The longest question: two paths fit.
@@ -37,6 +38,8 @@ pub(crate) enum Question {
         /// Where to, absolute.
         into: PathBuf,
     },
+    /// About invitations to register.
+    Invite(InviteQuestion),
 }
 
 /// What was answered.
@@ -45,6 +48,8 @@ pub(crate) enum Question {
 pub(crate) enum Answer {
     /// Done: what the copy holds.
     Copied(serde_json::Value),
+    /// About invitations to register.
+    Invite(InviteAnswer),
     /// Not done, and why.
     Failed(String),
 }
@@ -98,6 +103,7 @@ impl Incoming for UnixListener {
 pub(crate) async fn serve(
     mut incoming: impl Incoming,
     store: Arc<RelayKv>,
+    invites: impl AsyncFn(InviteQuestion) -> InviteAnswer,
     mut stopped: watch::Receiver<Option<CloseCode>>,
 ) {
     let mut failing = false;
@@ -120,7 +126,7 @@ pub(crate) async fn serve(
             }
         };
         failing = false;
-        let mut answer = std::pin::pin!(answer(stream, &store));
+        let mut answer = std::pin::pin!(answer(stream, &store, &invites));
         let answered = tokio::select! {
             answered = &mut answer => answered,
             () = end(&mut stopped) => {
@@ -139,26 +145,30 @@ async fn end(stopped: &mut watch::Receiver<Option<CloseCode>>) {
     let _sender_gone = stopped.wait_for(Option::is_some).await.map(drop);
 }
 
-async fn answer(mut stream: UnixStream, store: &Arc<RelayKv>) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    store: &Arc<RelayKv>,
+    invites: &impl AsyncFn(InviteQuestion) -> InviteAnswer,
+) -> io::Result<()> {
     let mut text = Vec::new();
     // Nobody keeps the socket, or the relay from stopping, by saying nothing.
     tokio::time::timeout(QUESTION_TIME_MAX, (&mut stream).take(QUESTION_BYTES_MAX).read_to_end(&mut text))
         .await
         .map_err(io::Error::other)??;
     let answer = match serde_json::from_slice::<Question>(&text) {
-        Ok(question) => {
+        Ok(Question::Invite(question)) => Answer::Invite(invites(question).await),
+        Ok(Question::Export { into }) => {
             let store = Arc::clone(store);
             // It reads and writes the disk for as long as the store is large.
-            tokio::task::spawn_blocking(move || copy(&store, &question)).await.map_err(io::Error::other)?
+            tokio::task::spawn_blocking(move || copy(&store, &into)).await.map_err(io::Error::other)?
         }
         Err(error) => Answer::Failed(format!("no such question: {error}")),
     };
     stream.write_all(serde_json::to_string(&answer)?.as_bytes()).await
 }
 
-fn copy(store: &RelayKv, question: &Question) -> Answer {
+fn copy(store: &RelayKv, into: &Path) -> Answer {
     let Some(store) = store.disk() else { return Answer::Failed("the store is in memory alone".to_owned()) };
-    let Question::Export { into } = question;
     match stores::copy_into(store, into) {
         Ok(copied) => {
             tracing::info!(rows = copied.rows, "the store was exported");
@@ -198,7 +208,7 @@ mod tests {
         let incoming = Failing { listener: bind(dir.path()).unwrap(), failures: 3 };
         let (stop, stopped) = watch::channel(None);
         let store = Arc::new(RelayKv::Memory(MemoryKv::in_memory().unwrap()));
-        let serving = tokio::spawn(serve(incoming, store, stopped));
+        let serving = tokio::spawn(serve(incoming, store, async |_| InviteAnswer::NotFound, stopped));
         let mut stream = UnixStream::connect(socket(dir.path())).await.unwrap();
         let question = serde_json::to_string(&Question::Export { into: "/nowhere".into() }).unwrap();
         stream.write_all(question.as_bytes()).await.unwrap();

@@ -18,6 +18,7 @@ mod figures;
 mod http;
 pub mod identity;
 mod init;
+mod invites;
 mod kv;
 mod links;
 mod poll;

@@ -3,14 +3,14 @@
 //! Never: waits; reads a frame (`serve`).
 //! Limits: `limits::LINK_QUEUE_FRAMES_MAX`, `limits::PEERS_MAX`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::mpsc;
 use whimbrel_protocol::id::LinkId;
-use whimbrel_protocol::{Frame, limits};
+use whimbrel_protocol::{Frame, RefusalCode, limits};
 use whimbrel_relay::{Links, PeerAddress, SendError};
 use whimbrel_transport::{CloseCode, Encoded, FrameSender};
 
@@ -141,6 +141,14 @@ impl Links for LinkTable {
             whimbrel_transport::SendError::Full => SendError::Full,
             _ => SendError::Gone,
         })?;
+        if let Frame::Refused(refused) = &*frame {
+            // Nobody listens, most often.
+            let _nobody = REFUSED.try_with(|(of, code)| {
+                if *of == link {
+                    code.set(Some(refused.code));
+                }
+            });
+        }
         // These are what lets a peer in, on either protocol.
         if matches!(*frame, Frame::Admitted(_) | Frame::PeerHello(_)) {
             slot.admitted.store(true, Ordering::Release);
@@ -160,6 +168,20 @@ impl Links for LinkTable {
             tracing::error!(%error, "a dial was lost");
         }
     }
+}
+
+tokio::task_local! {
+    /// The link whose request is being polled, and the refusal it was told.
+    static REFUSED: (LinkId, Cell<Option<RefusalCode>>);
+}
+
+/// Runs a request of a link; tells with what it was refused, if it was while it ran.
+pub(crate) async fn refused_of<T>(link: LinkId, request: impl Future<Output = T>) -> (Option<RefusalCode>, T) {
+    let told = async {
+        let output = request.await;
+        (REFUSED.with(|(_, code)| code.get()), output)
+    };
+    REFUSED.scope((link, Cell::new(None)), told).await
 }
 
 thread_local! {

@@ -215,7 +215,13 @@ async fn until_stopped(
     tasks.spawn(crate::poll::run(server.clone(), poll, opened, stopped.clone()));
     #[cfg(unix)]
     match control::bind(&settings.data_dir) {
-        Ok(listener) => drop(tasks.spawn(control::serve(listener, writer.kv(), stopped.clone()))),
+        Ok(listener) => {
+            let asked = server.clone();
+            let invites = async move |question| {
+                crate::invites::answer(asked.relay.ports().store(), question, clock::wall()).await
+            };
+            tasks.spawn(control::serve(listener, writer.kv(), invites, stopped.clone()));
+        }
         // A path too long for a socket, say. People are served all the same.
         Err(error) => tracing::warn!(%error, "no control socket: `export` works only while the relay is stopped"),
     }

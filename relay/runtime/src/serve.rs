@@ -12,16 +12,18 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Level;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Now;
 use whimbrel_relay::{LinkPeer, PeerAddress, Relay};
 use whimbrel_transport::{CloseCode, Endpoint, FrameReceiver, Incoming, Link, Peer, ReceiveError};
 
 use crate::clock::Clock;
 use crate::figures::Figures;
-use crate::links::{LinkTable, Outlet, Slot};
+use crate::links::{LinkTable, Outlet, Slot, refused_of};
 use crate::poll::PollInlet;
 use crate::run::Real;
 use crate::timers::Timers;
@@ -187,7 +189,7 @@ pub(crate) async fn attend(server: &Server, entering: Entering, mut stop: Stop) 
             received = async { slot.sender.has_room().await; receiver.next().await }, if room => {
                 let now = server.clock.now();
                 match received {
-                    Ok(frame) => requests.push(request(server, server.relay.handle(now, id, frame))),
+                    Ok(frame) => requests.push(request(server, handled(server, now, id, frame))),
                     Err(ReceiveError::Malformed(error)) => {
                         tracing::debug!(link = id.get(), %error, "malformed frame");
                         server.relay.malformed(now, id);
@@ -229,6 +231,18 @@ pub(crate) fn source(address: IpAddr) -> u64 {
 /// Resolves when the process is to end.
 async fn told(stop: &mut Stop) -> CloseCode {
     stop.wait_for(Option::is_some).await.ok().and_then(|code| *code).unwrap_or(CloseCode::Shutdown)
+}
+
+/// A frame on its way through the core, and the line that tells of it.
+async fn handled(server: &Server, now: Now, id: LinkId, frame: Frame) {
+    if !tracing::enabled!(Level::DEBUG) {
+        return server.relay.handle(now, id, frame).await;
+    }
+    let kind = frame.name();
+    let (code, ()) = refused_of(id, server.relay.handle(now, id, frame)).await;
+    let micros = server.clock.now().monotonic.since(now.monotonic).as_micros();
+    let code = code.map_or_else(|| "-".to_owned(), |code| format!("{code:?}"));
+    tracing::debug!(link = id.get(), kind, code, micros, "request");
 }
 
 fn request<'s>(server: &'s Server, future: impl Future<Output = ()> + Send + 's) -> Request<'s> {

@@ -111,7 +111,7 @@ relay.toml:9:2
   |
 9 | [logs]
   |  ^^^^
-  = unknown field `logs`, expected one of `relay`, `listen`, `peers`, `store`, `limits`, `log`
+  = unknown field `logs`, expected one of `relay`, `listen`, `peers`, `store`, `wake`, `limits`, `log`
 
 relay.toml:13:7
    |

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 #[cfg(target_os = "linux")]
+mod crowd;
 mod disk;
+mod invite;
+mod logs;
 mod poll;
 mod services;
 mod stores;

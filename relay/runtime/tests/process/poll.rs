@@ -346,6 +346,20 @@ async fn wrong_proofs_guessed_links_and_large_bodies_are_refused() {
     assert_eq!(polled.http.ask("POST", "/v1/link/x?after=1&after=2", &[]).await.status, 404);
 }
 
+/// T50: a body that hardly comes.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_no_longer_than_its_time() {
+    let (place, alice) = (place(), Person::new(1));
+    let running = place.start();
+    let polled = Polled::open(&running, &alice).await;
+    let mut http = Http::to(&running).await;
+    let head = format!("POST {} HTTP/1.1\r\nhost: relay\r\ncontent-length: 100\r\n\r\nx", polled.path);
+    http.stream.write_all(head.as_bytes()).await.unwrap();
+    let patience = limits::POLL_BODY_TIME_MAX * 2;
+    let answer = tokio::time::timeout(patience, http.answer()).await.expect("it is answered");
+    assert_eq!(answer.status, 408);
+}
+
 #[tokio::test]
 async fn a_stranger_who_says_nothing_loses_the_link() {
     let (place, alice) = (place(), Person::new(1));
