@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{connect, own};
+use super::own;
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship::{self, Effect, WordId};
@@ -382,28 +382,33 @@ fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), Stor
     Ok(())
 }
 
-/// A word came. It is kept before anything else, so that a crash loses nothing. Says whether the place may move past it.
-pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: Signed) -> Result<bool, StorageError> {
+/// A word came. It is kept before anything else, so that a crash loses nothing.
+pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: Signed) -> Result<(), StorageError> {
     let account = signed.by.account;
     let Ok(word) = decode_words::<FriendshipWord>(&signed.content) else {
         refuse(t, account, "of no known shape");
-        return Ok(true);
+        return Ok(());
     };
     if word.by != signed.by || word.to != t.rooms.identity.account() || account == word.to {
         refuse(t, account, "not from whom, or not for whom, it says");
-        return Ok(true);
+        return Ok(());
     }
     let id = WordId::of(&signed);
     if is_stale(&t.rows, &word)? || t.rooms.friendship.waiting.contains_key(&id) {
-        return Ok(true);
+        return Ok(());
     }
-    if t.rooms.friendship.waiting.len() >= limits::FRIEND_PAGE_MAX {
-        return Ok(false);
+    // The inbox log does not stand still for words that nobody can prove: the one tried in vain most often makes room.
+    if t.rooms.friendship.waiting.len() >= limits::FRIEND_PAGE_MAX
+        && let Some(hopeless) = t.rooms.friendship.most_tried()
+    {
+        if let Some((signed, _)) = waiting(t, hopeless)? {
+            refuse(t, signed.by.account, "its author could not be looked up, and others wait");
+        }
+        forget(t, hopeless);
     }
     rows::put(&mut t.rows, rows::word_key(id.as_bytes()), &WordRow { word: signed });
     t.rooms.friendship.waiting.insert(id, 0);
-    prove_all(t)?;
-    Ok(true)
+    prove_all(t)
 }
 
 /// Whether a later word of the same account was heard, or this very one.
@@ -539,14 +544,15 @@ fn refuse<E: Engine>(t: &mut Turn<'_, E>, account: AccountId, why: &str) {
     t.event(Event::FriendRefused { account, reason: why.to_owned() });
 }
 
-/// A word is dealt with; others may have waited for its place.
+/// A word is dealt with; others may wait for their turn.
 fn settle<E: Engine>(t: &mut Turn<'_, E>, id: WordId) -> Result<(), StorageError> {
+    forget(t, id);
+    prove_all(t)
+}
+
+fn forget<E: Engine>(t: &mut Turn<'_, E>, id: WordId) {
     t.rows.delete(rows::word_key(id.as_bytes()));
     t.rooms.friendship.waiting.remove(&id);
     t.rooms.friendship.asked.remove(&id);
     t.rooms.timers.clear(Timer::Word(id));
-    if t.rooms.push.stalled.contains(&whimbrel_protocol::push::LogRef::Inbox) {
-        return connect::abandon(t, "there is room again for what waits at the relay");
-    }
-    prove_all(t)
 }

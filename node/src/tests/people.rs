@@ -9,6 +9,7 @@ use whimbrel_protocol::friendship::{Act, FRIENDSHIP_CONTEXT, FriendshipWord, Sta
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, InviteToken};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::presence::Status;
+use whimbrel_protocol::push::{EntryBody, Undelivered};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
@@ -188,6 +189,43 @@ fn a_word_whose_author_cannot_be_looked_up_waits_and_outlives_a_crash() {
     let word = self::word(&world, (BOB, ALICE), Act::Remove, 6, &key_of(&world, BOB));
     slip(&mut world, ALICE, word);
     assert_eq!((refused(&world, ALICE), known(&world, ALICE, BOB)), (1, Some(Friendship::Asking)));
+}
+
+#[test]
+fn words_that_nobody_can_prove_stand_in_nobody_s_way() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let (bob, carol) = (key_of(&world, BOB), key_of(&world, CAROL));
+    world.relay.refuse.insert("LookUp", (RefusalCode::PeerUnreachable, None));
+    for at in 0..limits::FRIEND_PAGE_MAX as u64 + 10 {
+        let act = if at % 2 == 0 { Act::Request } else { Act::Remove };
+        let word = word(&world, (BOB, ALICE), act, 10 + at, &bob);
+        slip(&mut world, ALICE, word);
+    }
+    assert_eq!(refused(&world, ALICE), 10, "the oldest made room");
+    let genuine = word(&world, (CAROL, ALICE), Act::Request, 5, &carol);
+    slip(&mut world, ALICE, genuine);
+    world.relay.refuse.clear();
+    world.advance(limits::RELAY_BACKOFF_MAX * 2);
+    assert_eq!(known(&world, ALICE, CAROL), Some(Friendship::Asking));
+    // Of Bob's, in whatever order they were proved, the last one holds.
+    assert_ne!(known(&world, ALICE, BOB), Some(Friendship::Asking));
+    // What comes later in the inbox log is not held up.
+    world.befriend(CAROL, ALICE);
+}
+
+#[test]
+fn what_was_held_too_long_is_told() {
+    let (mut world, thread) = friends();
+    let message = world.say(ALICE, thread, "too late");
+    let envelopes = world.submits(ALICE).iter().map(|envelope| envelope.id()).collect();
+    let (domain, code) = ("a.example".parse().unwrap(), RefusalCode::Expired);
+    let undelivered = Undelivered { thread, domain, code, envelopes };
+    let account = world.people[ALICE].account;
+    world.relay.accounts.get_mut(&account).unwrap().inbox.push(EntryBody::Undelivered(undelivered));
+    world.push_all();
+    world.settle();
+    assert_eq!(world.state(ALICE, message), Some(State::Failed(RefusalCode::Expired)));
+    assert_eq!(RefusalCode::Expired.to_string(), "held too long");
 }
 
 #[test]
