@@ -5,5 +5,6 @@
 
 mod bad_input;
 mod daemon;
+mod people;
 mod stage;
 mod talk;
