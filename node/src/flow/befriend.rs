@@ -38,6 +38,11 @@ fn relationship(reads: &dyn Reads, account: &AccountId) -> Result<Relationship, 
     })
 }
 
+/// Whether the owner keeps an account away.
+pub(crate) fn is_blocked(reads: &dyn Reads, account: &AccountId) -> Result<bool, StorageError> {
+    Ok(friendship::get(reads, account)?.is_some_and(|row| row.standing == Relationship::Blocked))
+}
+
 /// Where an account is found, as far as known here.
 fn address_of(reads: &dyn Reads, account: &AccountId) -> Result<Option<Address>, StorageError> {
     if let Some(row) = friendship::get(reads, account)? {
@@ -378,6 +383,16 @@ fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), Stor
     contacts::keep(&mut t.rows, &person, true)?;
     if new {
         t.event(Event::ContactAdded { account, address: person.address });
+    }
+    Ok(())
+}
+
+/// Consent came by an invite: a request between the two is answered by it.
+pub(crate) fn met_by_invite<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    let Some(row) = friendship::get(&t.rows, account)? else { return Ok(()) };
+    if matches!(row.standing, Relationship::Asked | Relationship::Asking) {
+        let (standing, since) = (Relationship::Friends, t.now.wall);
+        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, ..row });
     }
     Ok(())
 }

@@ -120,6 +120,21 @@ fn requests_that_cross_are_an_agreement() {
 }
 
 #[test]
+fn an_invite_answers_the_request_between_the_two() {
+    let mut world = world(&["a.example", "a.example"]);
+    request(&mut world, ALICE, BOB).unwrap();
+    world.befriend(BOB, ALICE);
+    assert_eq!(
+        (known(&world, ALICE, BOB), known(&world, BOB, ALICE)),
+        (Some(Friendship::Friends), Some(Friendship::Friends))
+    );
+    let who = who(&world, BOB);
+    world.ask(ALICE, Command::Block { who, blocked: true }).unwrap();
+    let invite = world.invite(BOB);
+    assert!(matches!(world.ask(ALICE, Command::AcceptInvite(invite)), Err(CommandError::State(_))));
+}
+
+#[test]
 fn a_word_that_its_author_did_not_sign_changes_nothing() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     request(&mut world, ALICE, BOB).unwrap();
@@ -290,6 +305,21 @@ fn declined_and_blocked_people_are_told_nothing_and_change_nothing() {
     assert_eq!(standing(world.ask(ALICE, Command::Block { who, blocked: false })), None);
     let own = self::who(&world, ALICE);
     assert_eq!(world.ask(ALICE, Command::Befriend { who: own, note: None }), Err(CommandError::Oneself));
+}
+
+#[test]
+fn a_thread_from_somebody_who_is_kept_away_is_not_joined_whatever_the_relay_lets_through() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    let who = who(&world, BOB);
+    world.ask(ALICE, Command::Block { who, blocked: true }).unwrap();
+    let reply = world.ask(BOB, Command::AcceptInvite(invite)).unwrap();
+    let Reply::Contact { thread, .. } = reply else { panic!("{reply:?}") };
+    world.say(BOB, thread, "here I am");
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), 1);
+    assert!(world.shown(ALICE).is_empty() && !is_contact(&world, ALICE, BOB));
+    world.befriend(CAROL, ALICE);
+    assert!(is_contact(&world, ALICE, CAROL), "nobody else is in its way");
 }
 
 #[test]
