@@ -212,5 +212,7 @@ mod tests {
         assert_eq!(Failure::refused(RefusalCode::PeerUnreachable).exit, Exit::Unreachable);
         assert_eq!(Failure::refused(RefusalCode::RegistrationClosed).exit, Exit::Locked);
         assert_eq!(Failure::from(CommandError::Unknown).exit, Exit::NotFound);
+        assert_eq!(Failure::refused(RefusalCode::TooFast).exit, Exit::Limit);
+        assert_eq!(Failure::refused(RefusalCode::Expired).message, "the relay refused: held too long");
     }
 }

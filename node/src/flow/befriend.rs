@@ -342,6 +342,14 @@ pub(crate) fn declined<E: Engine>(t: &mut Turn<'_, E>, account: Option<AccountId
     for (key, row) in asking {
         rows::put(&mut t.rows, key, &FriendRow { standing: Relationship::None, note: None, ..row });
     }
+    // Those that are not proved yet are declined, too.
+    let waits: Vec<WordId> = t.rooms.friendship.waiting.keys().copied().collect();
+    for id in waits {
+        let Some((signed, word)) = waiting(t, id)? else { continue };
+        if word.act == Act::Request && account.is_none_or(|account| account == signed.by.account) {
+            forget(t, id);
+        }
+    }
     Ok(())
 }
 

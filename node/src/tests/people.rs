@@ -199,11 +199,21 @@ fn a_word_whose_author_cannot_be_looked_up_waits_and_outlives_a_crash() {
     world.relay.refuse.clear();
     world.advance(limits::RELAY_BACKOFF_MAX);
     assert_eq!(world.events(ALICE, |event| matches!(event, Event::FriendRequest { .. })), 1);
+    // Declined before it was proved, it never shows.
+    world.ask(ALICE, Command::DeclineFriend(None)).unwrap();
+    world.relay.refuse.insert("LookUp", (RefusalCode::PeerUnreachable, None));
+    let again = self::word(&world, (BOB, ALICE), Act::Request, 6, &key_of(&world, BOB));
+    slip(&mut world, ALICE, again);
+    world.ask(ALICE, Command::DeclineFriend(Some(world.people[BOB].account))).unwrap();
+    world.relay.refuse.clear();
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    assert_eq!(known(&world, ALICE, BOB), Some(Friendship::None));
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::FriendRequest { .. })), 1);
     // For good it is refused.
     world.relay.refuse.insert("LookUp", (RefusalCode::NotFound, None));
-    let word = self::word(&world, (BOB, ALICE), Act::Remove, 6, &key_of(&world, BOB));
+    let word = self::word(&world, (BOB, ALICE), Act::Request, 7, &key_of(&world, BOB));
     slip(&mut world, ALICE, word);
-    assert_eq!((refused(&world, ALICE), known(&world, ALICE, BOB)), (1, Some(Friendship::Asking)));
+    assert_eq!((refused(&world, ALICE), known(&world, ALICE, BOB)), (1, Some(Friendship::None)));
 }
 
 #[test]
