@@ -81,6 +81,26 @@ pub(crate) enum Command {
     /// People you can write to
     #[command(subcommand)]
     Contact(Contact),
+    /// Requests to be friends, yours and theirs
+    #[command(subcommand)]
+    Request(Friends),
+    /// Who is there; whether you are shown to be
+    Presence {
+        #[command(subcommand)]
+        what: Option<Presence>,
+    },
+    /// What you and others say of themselves
+    #[command(subcommand)]
+    Profile(Profile),
+    /// Your conversations, and what you keep of each
+    #[command(subcommand)]
+    Chat(Chat),
+    /// What the relay keeps of you, and its end
+    #[command(subcommand)]
+    Account(Account),
+    /// Where this device is told that something waits
+    #[command(subcommand)]
+    Wake(Wake),
     /// Keep connected in the background; other commands then go through it
     #[command(subcommand)]
     Daemon(Daemon),
@@ -125,6 +145,9 @@ pub(crate) struct Init {
     /// The invite to accept: '-' reads it from standard input, which keeps it out of the process list
     #[arg(long, value_name = "LINK|-")]
     pub(crate) invite: Option<String>,
+    /// The relay's invitation to register, where its operator gives them out: 32 hexadecimal characters
+    #[arg(long, value_name = "TOKEN|-")]
+    pub(crate) registration: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -137,6 +160,14 @@ pub(crate) enum Invite {
         /// How long it holds, such as 2h or 7days
         #[arg(long, value_name = "DURATION", default_value = "7days", value_parser = humantime::parse_duration)]
         expires: Duration,
+    },
+    /// List the invites that can still be used
+    List,
+    /// Take an invite back; whoever used it stays a contact
+    Revoke {
+        /// Its id as `invite list` shows it, or a beginning of that; or its link ('-' reads it from standard input)
+        #[arg(value_name = "ID|LINK|-")]
+        invite: String,
     },
 }
 
@@ -207,7 +238,197 @@ pub(crate) enum Id {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Contact {
     /// List the people you can write to
+    List {
+        /// Those you keep away instead, as your relay has them
+        #[arg(long, conflicts_with = "all")]
+        blocked: bool,
+        /// Everybody your relay has on your list, and whether this device can prove it
+        #[arg(long)]
+        all: bool,
+    },
+    /// Be friends no longer; or take a request of yours back
+    Remove {
+        /// Contact, address or account
+        who: String,
+    },
+    /// Keep somebody away; they are not told
+    Block {
+        /// Contact, address or account
+        who: String,
+    },
+    /// Keep somebody away no longer
+    Unblock {
+        /// Contact, address or account
+        who: String,
+    },
+    /// Whether a contact may see when you are there
+    LetSee {
+        /// Contact, address or account
+        who: String,
+        /// on or off
+        #[arg(value_enum)]
+        allowed: Switch,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Switch {
+    /// they may
+    On,
+    /// they may not
+    Off,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Friends {
+    /// Ask somebody to be friends
+    ///
+    /// Once they accept, both can write without an invite. Running it again does no harm.
+    Send {
+        /// Their address (name@domain), or the account of somebody known here
+        #[arg(value_name = "ADDRESS|ACCOUNT")]
+        who: String,
+        /// A line to them, at most 200 characters; relays can read it
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// List the requests that wait, yours and theirs
     List,
+    /// Say yes to a request
+    Accept {
+        /// Who asks
+        who: String,
+    },
+    /// Take a request off the list; whoever asked is not told
+    Decline {
+        /// Who asks
+        #[arg(required_unless_present = "all")]
+        who: Option<String>,
+        /// All requests there are
+        #[arg(long, conflicts_with = "who")]
+        all: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Presence {
+    /// Show which contacts are there, as far as they let it be seen
+    Show,
+    /// Show yourself to your contacts, or to nobody; kept until you change it
+    Set {
+        /// visible or invisible
+        #[arg(value_enum)]
+        state: Visibility,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Visibility {
+    /// contacts see when you are there
+    Visible,
+    /// nobody does
+    Invisible,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Profile {
+    /// Show a card: yours, or a contact's
+    Show {
+        /// Contact, address or account [default: you]
+        who: Option<String>,
+    },
+    /// Put up what your contacts are shown of you; relays can read it
+    Set {
+        /// What you want to be called
+        #[arg(long, value_name = "TEXT", required_unless_present = "about")]
+        name: Option<String>,
+        /// A line about yourself; an empty one takes it away
+        #[arg(long, value_name = "TEXT")]
+        about: Option<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Chat {
+    /// List your conversations: pinned ones first, then the newest, archived ones last
+    List,
+    /// Let nobody wake you for a chat
+    Mute {
+        /// Contact, several contacts with commas between, or thread
+        chat: String,
+        /// For how long, such as 8h [default: until unmuted]
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Be woken for it again
+    Unmute {
+        /// As for mute
+        chat: String,
+    },
+    /// Give a chat a name of your own; none takes it away
+    Label {
+        /// As for mute
+        chat: String,
+        /// The name; only your own devices can read it
+        label: Option<String>,
+    },
+    /// Put a chat away
+    Archive {
+        /// As for mute
+        chat: String,
+    },
+    /// Take it out again
+    Unarchive {
+        /// As for mute
+        chat: String,
+    },
+    /// Put a chat first
+    Pin {
+        /// As for mute
+        chat: String,
+    },
+    /// Put it back among the others
+    Unpin {
+        /// As for mute
+        chat: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Account {
+    /// Write everything the relay keeps of you to a new file, one JSON object per line
+    Export {
+        /// The file; it must not exist
+        file: PathBuf,
+    },
+    /// Delete the account at its relay, for good: nobody gets the name again
+    Delete {
+        /// Your own name, to be sure
+        #[arg(long, value_name = "NAME")]
+        yes_delete: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Wake {
+    /// Name a push service's address for this device (Web Push or UnifiedPush); a code is sent there
+    Set {
+        /// The address: https://…
+        url: String,
+        /// The subscription's key (p256dh), base64url as browsers print it
+        #[arg(long, value_name = "P256DH")]
+        key: String,
+        /// The subscription's secret (auth), base64url
+        #[arg(long, value_name = "AUTH")]
+        auth: String,
+    },
+    /// Confirm the address with the code that came there
+    Confirm {
+        /// The code, base64url or hexadecimal
+        code: String,
+    },
+    /// Be woken no more
+    Off,
 }
 
 #[derive(Subcommand, Debug)]

@@ -2,10 +2,12 @@
 //! Owns: reading standard input, headings, marking as read what was printed. Never: touches the node itself.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use serde::Serialize;
-use whimbrel_protocol::id::ThreadId;
+use whimbrel_protocol::id::{InviteToken, ThreadId};
 use whimbrel_protocol::limits;
 
 use crate::args;
@@ -13,10 +15,10 @@ use crate::clock;
 use crate::config::Settings;
 use crate::desk::LOG_MESSAGES_MAX;
 use crate::failure::{Exit, Failure};
-use crate::output::{Screen, Show};
+use crate::output::{Screen, Show, to_json};
 use crate::sanitize;
 use crate::seat::seated;
-use crate::words::{Item, Mark, Request};
+use crate::words::{ChatChange, Errand, Item, Mark, Request, Which};
 
 /// What `log` prints when nobody says how much: about a screen.
 const LOG_MESSAGES_DEFAULT: usize = 50;
@@ -103,6 +105,144 @@ pub(crate) async fn inbox(settings: &Settings, screen: Screen, peek: bool) -> Re
     .await
 }
 
+/// What a command about people, invites, cards, chats or the own account asks.
+pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
+    use args::{Account, Chat, Contact, Friends, Invite, Presence, Profile, Switch, Visibility, Wake};
+    let chat = |chat, change| Errand::SetChat { chat, change };
+    Ok(match command {
+        args::Command::Contact(contact) => match contact {
+            Contact::List { blocked: true, .. } => Errand::Friends { which: Which::Blocked },
+            Contact::List { .. } => Errand::Friends { which: Which::All },
+            Contact::Remove { who } => Errand::RemoveFriend { who },
+            Contact::Block { who } => Errand::Block { who, blocked: true },
+            Contact::Unblock { who } => Errand::Block { who, blocked: false },
+            Contact::LetSee { who, allowed } => Errand::LetSee { who, allowed: allowed == Switch::On },
+        },
+        args::Command::Request(request) => match request {
+            Friends::Send { who, note } => Errand::Befriend { who, note },
+            Friends::List => Errand::Friends { which: Which::Requests },
+            Friends::Accept { who } => Errand::AcceptFriend { who },
+            Friends::Decline { who, .. } => Errand::DeclineFriend { who },
+        },
+        args::Command::Presence { what } => match what {
+            None | Some(Presence::Show) => Errand::Presence,
+            Some(Presence::Set { state }) => Errand::SetVisible { visible: state == Visibility::Visible },
+        },
+        args::Command::Profile(profile) => match profile {
+            Profile::Show { who } => Errand::Profile { who },
+            Profile::Set { name, about } => Errand::SetProfile { display: name, about },
+        },
+        args::Command::Chat(change) => match change {
+            Chat::List => Errand::Chats,
+            Chat::Mute { chat: which, duration: None } => chat(which, ChatChange::Mute),
+            Chat::Mute { chat: which, duration: Some(duration) } => {
+                let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                chat(which, ChatChange::MuteForMs(ms))
+            }
+            Chat::Unmute { chat: which } => chat(which, ChatChange::Unmute),
+            Chat::Label { chat: which, label } => chat(which, ChatChange::Label(label)),
+            Chat::Archive { chat: which } => chat(which, ChatChange::Archived(true)),
+            Chat::Unarchive { chat: which } => chat(which, ChatChange::Archived(false)),
+            Chat::Pin { chat: which } => chat(which, ChatChange::Pinned(true)),
+            Chat::Unpin { chat: which } => chat(which, ChatChange::Pinned(false)),
+        },
+        args::Command::Account(Account::Delete { yes_delete }) => Errand::DeleteAccount { name: yes_delete },
+        args::Command::Account(Account::Export { .. }) => Errand::Export,
+        args::Command::Wake(wake) => match wake {
+            Wake::Set { url, key, auth } => {
+                let key = base64url(&key).filter(|key| key.len() == limits::WAKE_KEY_BYTES);
+                let key = key.ok_or_else(|| Failure::usage("--key: no P-256 key in base64url"))?;
+                let auth = base64url(&auth).and_then(|auth| auth.try_into().ok());
+                let auth = auth.ok_or_else(|| Failure::usage("--auth: no 16 bytes in base64url"))?;
+                if !url.starts_with("https://") {
+                    return Err(Failure::usage("the address must begin with https://"));
+                }
+                Errand::SetWake { url, key, auth }
+            }
+            Wake::Confirm { code } => {
+                let bytes = code.parse::<InviteToken>().ok().map(|token| *token.as_bytes());
+                let bytes = bytes.or_else(|| base64url(&code).and_then(|code| code.try_into().ok()));
+                Errand::ConfirmWake { code: bytes.ok_or_else(|| Failure::usage("this is no code of 16 bytes"))? }
+            }
+            Wake::Off => Errand::WakeOff,
+        },
+        args::Command::Invite(Invite::Revoke { invite }) => {
+            let invite = if invite == "-" { link_of(screen, "-", "a person")? } else { invite };
+            Errand::RevokeInvite { invite }
+        }
+        args::Command::Invite(_) => Errand::Invites,
+        _ => return Err(Failure::internal("no errand")),
+    })
+}
+
+/// Base64url (RFC 4648 §5), with or without padding.
+fn base64url(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0u32);
+    for character in text.trim_end_matches('=').bytes() {
+        let value = match character {
+            b'A'..=b'Z' => character - b'A',
+            b'a'..=b'z' => character - b'a' + 26,
+            b'0'..=b'9' => character - b'0' + 52,
+            b'-' | b'+' => 62,
+            b'_' | b'/' => 63,
+            _ => return None,
+        };
+        (held, bits) = ((held << 6) | u32::from(value), bits + 6);
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from((held >> bits) & 0xff).ok()?);
+            held &= (1 << bits) - 1;
+        }
+    }
+    // What is left over are zeros of the last byte, or something was cut off.
+    (bits < 6 && held == 0).then_some(bytes)
+}
+
+/// What `account export` prints.
+#[derive(Serialize)]
+struct Exported {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    file: String,
+    rows: u64,
+}
+
+impl Show for Exported {
+    fn text(&self) -> String {
+        format!("{} rows in {}", self.rows, self.file)
+    }
+}
+
+/// Writes everything the relay keeps to a new file, for its owner's eyes; half of it is none.
+pub(crate) async fn export(settings: &Settings, screen: Screen, file: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} exists", file.display())).hint("name a file that does not")
+        }
+        _ => Failure::internal(format!("{}: {error}", file.display())),
+    };
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
+    let mut out = io::BufWriter::new(made);
+    let mut rows = 0;
+    let exported = seated(settings, async |seat| {
+        seat.ask(settings, Request::Errand(Errand::Export), |item| {
+            rows += 1;
+            writeln!(out, "{}", to_json(&item)).map_err(failed)
+        })
+        .await
+    })
+    .await;
+    let written = exported.and_then(|()| {
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(failed)?;
+        screen.show(&Exported { kind: "exported", file: file.display().to_string(), rows })
+    });
+    if written.is_err() {
+        // Nobody takes a part for the whole.
+        let _ = std::fs::remove_file(file);
+    }
+    written
+}
+
 #[derive(Serialize)]
 struct Version {
     #[serde(rename = "type")]
@@ -177,4 +317,21 @@ fn read_stdin(bytes_max: usize) -> Result<String, Failure> {
 fn too_large() -> Failure {
     Failure::new(Exit::Limit, "too_large", format!("a text has at most {} bytes", limits::TEXT_BYTES_MAX))
         .hint("send it in several messages")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64url_is_read_as_browsers_print_it() {
+        // RFC 4648 §10.
+        for (text, bytes) in [("", ""), ("Zg", "f"), ("Zg==", "f"), ("Zm8", "fo"), ("Zm9vYmFy", "foobar")] {
+            assert_eq!(base64url(text).as_deref(), Some(bytes.as_bytes()), "{text}");
+        }
+        assert_eq!(base64url("-_8"), Some(vec![0xfb, 0xff]));
+        for wrong in ["Z", "Zh", "Zg!", "Zm9vY"] {
+            assert_eq!(base64url(wrong), None, "{wrong}");
+        }
+    }
 }

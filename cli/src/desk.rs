@@ -41,7 +41,8 @@ pub(crate) async fn carry_out(local: &Local, daemon: bool, ask: Ask, lines: &Lin
     let _ = lines.send(Line::End(end)).await;
 }
 
-struct Desk<'d> {
+/// An open node, and who asks.
+pub(crate) struct Desk<'d> {
     local: &'d Local,
     daemon: bool,
     lines: &'d Lines,
@@ -60,6 +61,7 @@ impl Desk<'_> {
             Request::Status => self.status().await,
             Request::Me => self.item(Item::Me(self.me()?)).await,
             Request::Contacts => self.contacts().await,
+            Request::Errand(errand) => self.errand(errand).await,
         }
     }
 
@@ -68,7 +70,8 @@ impl Desk<'_> {
         let holds = Duration::from_millis(expires_ms);
         match self.command(Command::NewInvite { uses, holds }).await? {
             Reply::Invite(invite) => {
-                let made = InviteMade { link: invite.to_string(), uses, expires: expiry(expires_ms) };
+                let (link, id) = (invite.to_string(), invite.token.hash().to_string());
+                let made = InviteMade { link, id, uses, expires: expiry(expires_ms) };
                 self.item(Item::Invite(made)).await
             }
             other => Err(unexpected(&other)),
@@ -155,6 +158,11 @@ impl Desk<'_> {
             for message in self.read(|reads| views::unread_messages(reads, &thread.thread, LOG_MESSAGES_MAX))? {
                 self.item(Item::Message(show(&message, None, &book, &me))).await?;
             }
+        }
+        let asking = self.read(views::friends)?;
+        let asking = asking.iter().filter(|friend| friend.friendship == views::Friendship::Asking).count();
+        if asking > 0 {
+            self.hint(&format!("friend requests that wait for you: {asking}; see: whimbrel request list")).await?;
         }
         synced
     }
@@ -283,7 +291,7 @@ impl Desk<'_> {
     }
 
     /// Finds out whom TO means; somebody unknown may have come in since the last time we were connected.
-    async fn resolve(&self, to: &str) -> Result<Target, Failure> {
+    pub(crate) async fn resolve(&self, to: &str) -> Result<Target, Failure> {
         match self.book()?.resolve(to) {
             Err(failure) if failure.code == "not_found" => match self.caught_up().await {
                 Ok(()) => self.book()?.resolve(to),
@@ -294,7 +302,7 @@ impl Desk<'_> {
         }
     }
 
-    fn book(&self) -> Result<Book, Failure> {
+    pub(crate) fn book(&self) -> Result<Book, Failure> {
         let contacts =
             self.read(views::contacts)?.into_iter().map(|contact| (contact.account, contact.address)).collect();
         let threads = self.read(views::threads)?;
@@ -302,7 +310,7 @@ impl Desk<'_> {
         Ok(Book { contacts, threads })
     }
 
-    fn own(&self) -> Result<views::Account, Failure> {
+    pub(crate) fn own(&self) -> Result<views::Account, Failure> {
         views::account(self.local.reads()).map_err(Failure::internal)
     }
 
@@ -324,19 +332,19 @@ impl Desk<'_> {
         self.read(|reads| views::message_state(reads, message))
     }
 
-    fn read<T>(&self, view: impl FnOnce(&dyn Reads) -> Result<T, StorageError>) -> Result<T, Failure> {
+    pub(crate) fn read<T>(&self, view: impl FnOnce(&dyn Reads) -> Result<T, StorageError>) -> Result<T, Failure> {
         view(self.local.reads()).map_err(|error| store_failure(&error))
     }
 
-    async fn item(&self, item: Item) -> Result<(), Failure> {
+    pub(crate) async fn item(&self, item: Item) -> Result<(), Failure> {
         self.lines.send(Line::Item(item)).await.map_err(|_| Failure::interrupted())
     }
 
-    async fn hint(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) async fn hint(&self, text: &str) -> Result<(), Failure> {
         self.lines.send(Line::Hint(text.to_owned())).await.map_err(|_| Failure::interrupted())
     }
 
-    async fn command(&self, command: Command) -> Result<Reply, Failure> {
+    pub(crate) async fn command(&self, command: Command) -> Result<Reply, Failure> {
         match timeout_at(self.deadline.into(), self.local.command(command)).await {
             Ok(answer) => answer,
             Err(_) => Err(late()),
@@ -344,12 +352,12 @@ impl Desk<'_> {
     }
 
     /// Waits until the home relay has admitted us.
-    async fn relay(&self) -> Result<(), Failure> {
+    pub(crate) async fn relay(&self) -> Result<(), Failure> {
         self.local.wait_home(self.deadline, |home| matches!(home, Home::Up | Home::CaughtUp)).await
     }
 
     /// Waits until everything that was held is here.
-    async fn caught_up(&self) -> Result<(), Failure> {
+    pub(crate) async fn caught_up(&self) -> Result<(), Failure> {
         self.local.wait_home(self.deadline, |home| matches!(home, Home::CaughtUp)).await
     }
 }
@@ -391,7 +399,7 @@ pub(crate) fn bad_invite(error: whimbrel_protocol::invite::LinkError) -> Failure
         .hint("an invite looks like whimbrel:name@domain?at=host:port#…")
 }
 
-fn unexpected(reply: &Reply) -> Failure {
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
     tracing::error!(?reply, "an answer that does not fit its command");
     Failure::internal("an answer that does not fit its command")
 }

@@ -107,9 +107,15 @@ impl Failure {
     pub(crate) fn refused(code: RefusalCode) -> Self {
         use RefusalCode as R;
         let (exit, name, hint) = match code {
-            R::NotFound => (Exit::NotFound, "not_found", "the invite may be used up or expired; ask for a new one"),
+            R::NotFound => {
+                (Exit::NotFound, "not_found", "it is not there, or not for you; an invite may be used up or expired")
+            }
             R::NameTaken => (Exit::Usage, "name_taken", "choose another --name and run the command again"),
-            R::RegistrationClosed => (Exit::Locked, "registration_closed", "ask the relay's operator for an account"),
+            R::RegistrationClosed => (
+                Exit::Locked,
+                "registration_closed",
+                "ask the relay's operator for an invitation to register: whimbrel init --registration -",
+            ),
             R::NoConsent => (Exit::Locked, "no_consent", "ask them for an invite"),
             R::NotAuthenticated => (Exit::Locked, "not_authorised", "the relay does not know this device"),
             R::PeerUntrusted => (
@@ -121,6 +127,9 @@ impl Failure {
             R::Busy | R::Internal => (Exit::Unreachable, "relay_busy", "try again later"),
             R::Version => (Exit::Unreachable, "version", "one side needs a newer version of whimbrel"),
             R::Full => (Exit::Limit, "full", "try again once some of it is delivered"),
+            R::TooFast => (Exit::Limit, "too_fast", "wait a while, then try again"),
+            R::Expired => (Exit::Limit, "expired", "they were away for longer than their relay keeps a message"),
+            R::Exists => (Exit::Usage, "exists", "it is there already, otherwise than asked for"),
             R::TooLarge => (Exit::Limit, "too_large", "send less at once"),
             _ => (Exit::Internal, "refused", "run with -v for the log"),
         };
@@ -149,6 +158,8 @@ impl From<CommandError> for Failure {
             CommandError::NotRegistered => {
                 Self::new(Exit::Locked, "not_registered", message).hint("run: whimbrel init")
             }
+            CommandError::Oneself => Self::new(Exit::Usage, "oneself", message).hint("name somebody else"),
+            CommandError::TooLong { .. } => Self::new(Exit::Limit, "too_large", message),
             CommandError::OwnInvite => {
                 Self::new(Exit::Usage, "own_invite", message).hint("pass it on to somebody else")
             }
@@ -201,5 +212,7 @@ mod tests {
         assert_eq!(Failure::refused(RefusalCode::PeerUnreachable).exit, Exit::Unreachable);
         assert_eq!(Failure::refused(RefusalCode::RegistrationClosed).exit, Exit::Locked);
         assert_eq!(Failure::from(CommandError::Unknown).exit, Exit::NotFound);
+        assert_eq!(Failure::refused(RefusalCode::TooFast).exit, Exit::Limit);
+        assert_eq!(Failure::refused(RefusalCode::Expired).message, "the relay refused: held too long");
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 use whimbrel_node_runtime::DirectOptions;
-use whimbrel_protocol::id::{AccountId, Address, Name};
+use whimbrel_protocol::id::{AccountId, Address, InviteToken, Name};
 use whimbrel_protocol::invite::{Invite, RelayLink};
 
 use crate::args;
@@ -64,6 +64,19 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
         Some(link) => Some(link_of(screen, link, "a person")?.parse::<Invite>().map_err(desk::bad_invite)?),
         None => None,
     };
+    let registration = match &command.registration {
+        Some(_) if command.registration.as_deref() == Some("-") && command.invite.as_deref() == Some("-") => {
+            return Err(Failure::usage("standard input holds one of --invite and --registration"));
+        }
+        Some(token) => {
+            let token = link_of(screen, token, "a relay")?;
+            let parsed = token.trim().parse::<InviteToken>();
+            Some(parsed.map_err(|error| Failure::usage(format!("--registration: {error}")))?)
+        }
+        None => None,
+    };
+    let settings =
+        &Settings { node: whimbrel_node::Config { registration, ..settings.node.clone() }, ..settings.clone() };
     let relay = match (relay, &invite) {
         (Some(relay), _) => relay,
         (None, Some(invite)) => invite.relay_link(),

@@ -1,6 +1,7 @@
 //! The binary `whimbrel`: commands, daemon, demo.
 //! Owns: what people type and see. Never: a rule of the protocol; those are in the cores.
-//! Map: `args` (grammar), `config`, `commands` and `init` (what is asked), `seat` (of whom), `desk` (what is done),
+//! Map: `args` (grammar), `config`, `commands` and `init` (what is asked), `seat` (of whom), `desk` and `errands` (what is
+//! done), `words` and `shown` (what comes back),
 //! `local` (the node in this process), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
 
 mod args;
@@ -10,6 +11,7 @@ mod config;
 mod daemon;
 mod demo;
 mod desk;
+mod errands;
 mod failure;
 mod init;
 mod local;
@@ -17,6 +19,7 @@ mod output;
 mod resolve;
 mod sanitize;
 mod seat;
+mod shown;
 mod signal;
 mod socket;
 mod words;
@@ -82,7 +85,21 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             Command::Log(command) => commands::log(&settings, screen, command).await,
             Command::Status => commands::simple(&settings, screen, Request::Status).await,
             Command::Id(args::Id::Show) => commands::simple(&settings, screen, Request::Me).await,
-            Command::Contact(args::Contact::List) => commands::simple(&settings, screen, Request::Contacts).await,
+            Command::Contact(args::Contact::List { blocked: false, all: false }) => {
+                commands::simple(&settings, screen, Request::Contacts).await
+            }
+            Command::Account(args::Account::Export { file }) => commands::export(&settings, screen, &file).await,
+            command @ (Command::Contact(_)
+            | Command::Request(_)
+            | Command::Presence { .. }
+            | Command::Profile(_)
+            | Command::Chat(_)
+            | Command::Account(_)
+            | Command::Wake(_)
+            | Command::Invite(_)) => {
+                let errand = commands::errand(screen, command)?;
+                commands::simple(&settings, screen, Request::Errand(errand)).await
+            }
             Command::Daemon(args::Daemon::Run) => daemon::run(&settings, screen).await,
             Command::Demo(_)
             | Command::Help { .. }

@@ -41,6 +41,8 @@ pub(crate) enum Home {
     Down { reason: String, mistrust: bool },
     /// It does not take the account.
     Refused(RefusalCode),
+    /// It deleted the account.
+    Deleted,
 }
 
 /// A running node.
@@ -114,7 +116,8 @@ impl Local {
     /// Waits until the home relay is as wanted.
     pub(crate) async fn wait_home(&self, deadline: Instant, wanted: impl Fn(&Home) -> bool) -> Result<(), Failure> {
         let mut home = self.home();
-        let settled = home.wait_for(|home| wanted(home) || matches!(home, Home::Down { .. } | Home::Refused(_)));
+        let settled =
+            home.wait_for(|home| wanted(home) || matches!(home, Home::Down { .. } | Home::Refused(_) | Home::Deleted));
         let settled = timeout_at(deadline.into(), settled).await.map(|home| home.map(|home| home.clone()));
         match settled {
             Ok(Ok(home)) if wanted(&home) => Ok(()),
@@ -185,6 +188,7 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
             Ok(Event::RelayUp) => Home::Up,
             Ok(Event::CaughtUp) => Home::CaughtUp,
             Ok(Event::RegistrationRefused(code)) => Home::Refused(code),
+            Ok(Event::AccountDeleted) => Home::Deleted,
             Ok(Event::RelayDown(reason)) => {
                 let problem = node.relay_problem();
                 // A relay that refuses the account ends the link, too, and the refusal is what people need to hear: it is
@@ -196,7 +200,7 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
                     () = std::future::ready(()) => None,
                 };
                 if matches!(ahead, Some(Ok(Event::RegistrationRefused(_))))
-                    || matches!(*home.borrow(), Home::Refused(_))
+                    || matches!(*home.borrow(), Home::Refused(_) | Home::Deleted)
                 {
                     continue;
                 }
@@ -288,6 +292,10 @@ pub(crate) fn home_failure(home: &Home) -> Option<Failure> {
             Some(Failure::new(Exit::Unreachable, "relay_unreachable", reason).hint("check the network, then try again"))
         }
         Home::Refused(code) => Some(Failure::refused(*code)),
+        Home::Deleted => Some(
+            Failure::new(Exit::Locked, "deleted", "this account was deleted at its relay")
+                .hint("what was said is still here: whimbrel log; a new identity needs another --home or --profile"),
+        ),
         Home::Trying | Home::Up | Home::CaughtUp => None,
     }
 }

@@ -14,8 +14,10 @@ use crate::config::Settings;
 use crate::failure::{Exit, Failure};
 use crate::words::{Ask, Line};
 
-/// A line, in bytes: the longest text with every byte escaped (`\u0000`), and what goes round it.
-const LINE_BYTES_MAX: u64 = 6 * whimbrel_protocol::limits::TEXT_BYTES_MAX as u64 + 16 * 1024;
+/// A line, in bytes: the largest row of an export in hexadecimal (an account log), and what goes round it. The longest
+/// text with every byte escaped (`\u0000`) is shorter.
+const LINE_BYTES_MAX: u64 = 2 * whimbrel_protocol::limits::ACCOUNT_LOG_BYTES_MAX as u64 + 16 * 1024;
+const _: () = assert!(LINE_BYTES_MAX > 6 * whimbrel_protocol::limits::TEXT_BYTES_MAX as u64 + 8 * 1024);
 
 /// Reads one line; `None` when the other side is done.
 pub(crate) async fn read_line<T: DeserializeOwned>(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<T>> {

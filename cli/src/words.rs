@@ -13,9 +13,10 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::output::Show;
 use crate::sanitize;
+use crate::shown::{CardShown, ChatShown, Done, FriendShown, OpenInviteShown, PresenceShown, RowShown};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 2;
+pub(crate) const SOCKET_VERSION: u32 = 3;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -49,6 +50,75 @@ pub(crate) enum Request {
     Me,
     /// Everybody who can be written to.
     Contacts,
+    /// Something about people, invites, cards, chats or the own account.
+    Errand(Errand),
+}
+
+/// A request about people, invites, cards, chats or the own account.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "errand", rename_all = "snake_case")]
+pub(crate) enum Errand {
+    /// Asks somebody to be friends.
+    Befriend { who: String, note: Option<String> },
+    /// Says yes to somebody who asked.
+    AcceptFriend { who: String },
+    /// Ends it.
+    RemoveFriend { who: String },
+    /// Takes a request off the list; absent: all.
+    DeclineFriend { who: Option<String> },
+    /// Keeps somebody away, or no longer.
+    Block { who: String, blocked: bool },
+    /// Whether a friend may see when the owner is there.
+    LetSee { who: String, allowed: bool },
+    /// How things stand with others.
+    Friends { which: Which },
+    /// Which contacts are there.
+    Presence,
+    /// Whether the owner is shown to be there.
+    SetVisible { visible: bool },
+    /// The open invites.
+    Invites,
+    /// Takes one back: its link or its id.
+    RevokeInvite { invite: String },
+    /// Puts up what friends are shown of the owner.
+    SetProfile { display: Option<String>, about: Option<String> },
+    /// A card: the own, or a contact's.
+    Profile { who: Option<String> },
+    /// The conversations.
+    Chats,
+    /// Changes what the owner keeps of one.
+    SetChat { chat: String, change: ChatChange },
+    /// Everything the relay keeps of the owner.
+    Export,
+    /// Deletes the account at the relay.
+    DeleteAccount { name: String },
+    /// Names where this device is woken.
+    SetWake { url: String, key: Vec<u8>, auth: [u8; 16] },
+    /// It is not woken any more.
+    WakeOff,
+    /// Confirms that it can be.
+    ConfirmWake { code: [u8; 16] },
+}
+
+/// Part of the list of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Which {
+    Requests,
+    Blocked,
+    All,
+}
+
+/// What is changed of a chat.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ChatChange {
+    MuteForMs(u64),
+    Mute,
+    Unmute,
+    Label(Option<String>),
+    Archived(bool),
+    Pinned(bool),
 }
 
 /// A thread, read up to a message.
@@ -71,6 +141,7 @@ impl std::fmt::Debug for Request {
             Self::Status => "Status",
             Self::Me => "Me",
             Self::Contacts => "Contacts",
+            Self::Errand(_) => "Errand",
         })
     }
 }
@@ -98,12 +169,21 @@ pub(crate) enum Item {
     Status(Box<StatusShown>),
     Me(Me),
     Contact(ContactShown),
+    Friend(FriendShown),
+    Presence(PresenceShown),
+    OpenInvite(OpenInviteShown),
+    Profile(CardShown),
+    Chat(ChatShown),
+    Done(Done),
+    Row(RowShown),
 }
 
 /// An invite, ready to be passed on.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct InviteMade {
     pub(crate) link: String,
+    /// Names it for `invite revoke`.
+    pub(crate) id: String,
     pub(crate) uses: u32,
     pub(crate) expires: String,
 }
@@ -301,6 +381,13 @@ impl Show for Item {
             Self::Status(item) => item.text(),
             Self::Me(item) => item.text(),
             Self::Contact(item) => item.text(),
+            Self::Friend(item) => item.text(),
+            Self::Presence(item) => item.text(),
+            Self::OpenInvite(item) => item.text(),
+            Self::Profile(item) => item.text(),
+            Self::Chat(item) => item.text(),
+            Self::Done(item) => item.text(),
+            Self::Row(item) => item.text(),
         }
     }
 }

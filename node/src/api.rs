@@ -343,11 +343,11 @@ pub enum CommandError {
     #[error("this is you")]
     Oneself,
     /// Something is longer than it may be.
-    #[error("{what} is too long: it has at most {max} bytes")]
+    #[error("{what} is too long: at most {max} fit")]
     TooLong {
         /// What.
         what: &'static str,
-        /// Bytes allowed.
+        /// Bytes allowed, or characters of a note.
         max: usize,
     },
     /// The node's own state does not allow it; says what.

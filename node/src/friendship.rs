@@ -44,6 +44,13 @@ pub(crate) struct Friendship {
     pub(crate) asked: BTreeSet<WordId>,
 }
 
+impl Friendship {
+    /// The waiting word that was tried in vain most often.
+    pub(crate) fn most_tried(&self) -> Option<WordId> {
+        self.waiting.iter().max_by_key(|(_, attempts)| **attempts).map(|(id, _)| *id)
+    }
+}
+
 /// What a proved word comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Effect {

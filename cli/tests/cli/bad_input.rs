@@ -169,6 +169,8 @@ fn links_and_names_that_are_none_are_found_before_anything_is_made() {
         &["init", "--name", "Alice!", "--relay", &good],
         &["init", "--name", "alice", "--invite", "whimbrel:nonsense"],
         &["init", "--name", "alice"],
+        &["init", "--name", "alice", "--relay", &good, "--registration", "no token"],
+        &["init", "--name", "alice", "--invite", "-", "--registration", "-"],
     ] {
         let ended = person.run(args);
         assert_eq!(ended.code, 2, "{args:?}: {ended:?}");

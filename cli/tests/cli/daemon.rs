@@ -8,10 +8,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::stage::{Pair, Person, first_line};
 
-struct Daemon(Child);
+/// A daemon that runs.
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn run(person: &Person) -> Self {
+    pub(crate) fn run(person: &Person) -> Self {
         let mut child = person
             .command(&["--json", "daemon", "run"])
             .stdin(Stdio::null())
@@ -24,7 +25,7 @@ impl Daemon {
         Self(child)
     }
 
-    fn stop(mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn stop(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
         self.0.wait().unwrap().code()

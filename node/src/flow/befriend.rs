@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{connect, own};
+use super::own;
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship::{self, Effect, WordId};
@@ -36,6 +36,11 @@ fn relationship(reads: &dyn Reads, account: &AccountId) -> Result<Relationship, 
         Relationship::None if contacts::is_contact(reads, account)? => Relationship::Friends,
         standing => standing,
     })
+}
+
+/// Whether the owner keeps an account away.
+pub(crate) fn is_blocked(reads: &dyn Reads, account: &AccountId) -> Result<bool, StorageError> {
+    Ok(friendship::get(reads, account)?.is_some_and(|row| row.standing == Relationship::Blocked))
 }
 
 /// Where an account is found, as far as known here.
@@ -337,6 +342,14 @@ pub(crate) fn declined<E: Engine>(t: &mut Turn<'_, E>, account: Option<AccountId
     for (key, row) in asking {
         rows::put(&mut t.rows, key, &FriendRow { standing: Relationship::None, note: None, ..row });
     }
+    // Those that are not proved yet are declined, too.
+    let waits: Vec<WordId> = t.rooms.friendship.waiting.keys().copied().collect();
+    for id in waits {
+        let Some((signed, word)) = waiting(t, id)? else { continue };
+        if word.act == Act::Request && account.is_none_or(|account| account == signed.by.account) {
+            forget(t, id);
+        }
+    }
     Ok(())
 }
 
@@ -382,28 +395,43 @@ fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), Stor
     Ok(())
 }
 
-/// A word came. It is kept before anything else, so that a crash loses nothing. Says whether the place may move past it.
-pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: Signed) -> Result<bool, StorageError> {
+/// Consent came by an invite: a request between the two is answered by it.
+pub(crate) fn met_by_invite<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    let Some(row) = friendship::get(&t.rows, account)? else { return Ok(()) };
+    if matches!(row.standing, Relationship::Asked | Relationship::Asking) {
+        let (standing, since) = (Relationship::Friends, t.now.wall);
+        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, ..row });
+    }
+    Ok(())
+}
+
+/// A word came. It is kept before anything else, so that a crash loses nothing.
+pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: Signed) -> Result<(), StorageError> {
     let account = signed.by.account;
     let Ok(word) = decode_words::<FriendshipWord>(&signed.content) else {
         refuse(t, account, "of no known shape");
-        return Ok(true);
+        return Ok(());
     };
     if word.by != signed.by || word.to != t.rooms.identity.account() || account == word.to {
         refuse(t, account, "not from whom, or not for whom, it says");
-        return Ok(true);
+        return Ok(());
     }
     let id = WordId::of(&signed);
     if is_stale(&t.rows, &word)? || t.rooms.friendship.waiting.contains_key(&id) {
-        return Ok(true);
+        return Ok(());
     }
-    if t.rooms.friendship.waiting.len() >= limits::FRIEND_PAGE_MAX {
-        return Ok(false);
+    // The inbox log does not stand still for words that nobody can prove: the one tried in vain most often makes room.
+    if t.rooms.friendship.waiting.len() >= limits::FRIEND_PAGE_MAX
+        && let Some(hopeless) = t.rooms.friendship.most_tried()
+    {
+        if let Some((signed, _)) = waiting(t, hopeless)? {
+            refuse(t, signed.by.account, "its author could not be looked up, and others wait");
+        }
+        forget(t, hopeless);
     }
     rows::put(&mut t.rows, rows::word_key(id.as_bytes()), &WordRow { word: signed });
     t.rooms.friendship.waiting.insert(id, 0);
-    prove_all(t)?;
-    Ok(true)
+    prove_all(t)
 }
 
 /// Whether a later word of the same account was heard, or this very one.
@@ -539,14 +567,15 @@ fn refuse<E: Engine>(t: &mut Turn<'_, E>, account: AccountId, why: &str) {
     t.event(Event::FriendRefused { account, reason: why.to_owned() });
 }
 
-/// A word is dealt with; others may have waited for its place.
+/// A word is dealt with; others may wait for their turn.
 fn settle<E: Engine>(t: &mut Turn<'_, E>, id: WordId) -> Result<(), StorageError> {
+    forget(t, id);
+    prove_all(t)
+}
+
+fn forget<E: Engine>(t: &mut Turn<'_, E>, id: WordId) {
     t.rows.delete(rows::word_key(id.as_bytes()));
     t.rooms.friendship.waiting.remove(&id);
     t.rooms.friendship.asked.remove(&id);
     t.rooms.timers.clear(Timer::Word(id));
-    if t.rooms.push.stalled.contains(&whimbrel_protocol::push::LogRef::Inbox) {
-        return connect::abandon(t, "there is room again for what waits at the relay");
-    }
-    prove_all(t)
 }

@@ -16,7 +16,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::receive;
+use super::{befriend, receive};
 use crate::api::Event;
 use crate::contacts::{self, Distrust, Person};
 use crate::reception::backoff;
@@ -63,6 +63,10 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         return Ok(());
     };
     let invitation = row.invitation;
+    if befriend::is_blocked(&t.rows, &invitation.inviter.account)? {
+        // Our relay should not have let it through.
+        return refuse(t, welcome, "from somebody who is kept away");
+    }
     let own = t.rooms.identity.account();
     let mut people = BTreeMap::new();
     let mut unknown = BTreeSet::new();
@@ -250,6 +254,7 @@ fn keep_people<E: Engine>(
         let new = *account == inviter && !contacts::is_contact(&t.rows, account)?;
         contacts::keep(&mut t.rows, person, *account == inviter)?;
         if new {
+            befriend::met_by_invite(t, account)?;
             t.event(Event::ContactAdded { account: *account, address: person.address.clone() });
         }
     }

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{send, settings};
+use super::{befriend, send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust};
 use crate::requests::{Asker, Purpose};
@@ -30,6 +30,9 @@ use crate::timers::Timer;
 pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Invite) -> Result<Option<Reply>, Halt> {
     if invite.account == t.rooms.identity.account() {
         return Err(CommandError::OwnInvite.into());
+    }
+    if befriend::is_blocked(&t.rows, &invite.account)? {
+        return Err(CommandError::State("they are blocked; unblock them first".to_owned()).into());
     }
     if let Some(thread) = existing(t, [invite.account])? {
         if let Some(waiting) = t.rooms.threads.openings.get_mut(&thread) {
@@ -312,6 +315,7 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     if let Some(account) = inviter
         && let Some(person) = contacts::known(&t.rows, &account)?
     {
+        befriend::met_by_invite(t, &account)?;
         t.event(Event::ContactAdded { account, address: person.address });
     }
     t.event(Event::ThreadOpened { thread, people: people.clone() });

@@ -5,7 +5,7 @@
 
 use tracing::info;
 use whimbrel_crypto::{AccountLog, Engine, signed};
-use whimbrel_protocol::frame::{Words as _, decode_words, encode_words};
+use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::id::{AccountId, TokenHash};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::presence::SetVisible;
@@ -75,11 +75,16 @@ pub(crate) fn set_card<E: Engine>(
     let before: Option<CardRow> = rows::get(&t.rows, &rows::card_key(&account))?;
     // By the clock, so that of two devices' cards the later one holds; never twice the same.
     let revision = t.now.wall.as_millis().max(before.map_or(0, |row| row.revision).saturating_add(1));
-    let card = Card { account, revision, display, about };
-    if card.check().is_err() {
-        let max = limits::DISPLAY_BYTES_MAX;
-        return Err(CommandError::TooLong { what: "a name or a line about oneself", max }.into());
+    let about_bytes = about.as_deref().map_or(0, str::len);
+    for (what, bytes, max) in [
+        ("the name", display.len(), limits::DISPLAY_BYTES_MAX),
+        ("the line about oneself", about_bytes, limits::NOTE_BYTES_MAX),
+    ] {
+        if bytes > max {
+            return Err(CommandError::TooLong { what, max }.into());
+        }
     }
+    let card = Card { account, revision, display, about };
     let signed = signed::sign(&t.rooms.identity.device, t.rooms.identity.id(), CARD_CONTEXT, encode_words(&card));
     let row = CardRow { revision, display: card.display, about: card.about };
     t.ask(errand(ticket, Errand::SetCard(row)), |request| SetProfile { request, revision, card: signed });

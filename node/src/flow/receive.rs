@@ -87,7 +87,7 @@ fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> R
     match (log, body) {
         (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, invitation).map(|()| true),
         (LogRef::Inbox, EntryBody::Undelivered(words)) => send::undelivered(t, words).map(|()| true),
-        (LogRef::Inbox, EntryBody::Friendship(word)) => befriend::heard(t, word),
+        (LogRef::Inbox, EntryBody::Friendship(word)) => befriend::heard(t, word).map(|()| true),
         (LogRef::Thread(thread), EntryBody::Envelope(submitter, envelope)) => {
             if envelope.thread != thread {
                 unreadable(t, thread, envelope.id(), "of another thread")?;

@@ -9,6 +9,7 @@ use whimbrel_protocol::friendship::{Act, FRIENDSHIP_CONTEXT, FriendshipWord, Sta
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, InviteToken};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::presence::Status;
+use whimbrel_protocol::push::{EntryBody, Undelivered};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
@@ -119,6 +120,21 @@ fn requests_that_cross_are_an_agreement() {
 }
 
 #[test]
+fn an_invite_answers_the_request_between_the_two() {
+    let mut world = world(&["a.example", "a.example"]);
+    request(&mut world, ALICE, BOB).unwrap();
+    world.befriend(BOB, ALICE);
+    assert_eq!(
+        (known(&world, ALICE, BOB), known(&world, BOB, ALICE)),
+        (Some(Friendship::Friends), Some(Friendship::Friends))
+    );
+    let who = who(&world, BOB);
+    world.ask(ALICE, Command::Block { who, blocked: true }).unwrap();
+    let invite = world.invite(BOB);
+    assert!(matches!(world.ask(ALICE, Command::AcceptInvite(invite)), Err(CommandError::State(_))));
+}
+
+#[test]
 fn a_word_that_its_author_did_not_sign_changes_nothing() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     request(&mut world, ALICE, BOB).unwrap();
@@ -183,11 +199,58 @@ fn a_word_whose_author_cannot_be_looked_up_waits_and_outlives_a_crash() {
     world.relay.refuse.clear();
     world.advance(limits::RELAY_BACKOFF_MAX);
     assert_eq!(world.events(ALICE, |event| matches!(event, Event::FriendRequest { .. })), 1);
+    // Declined before it was proved, it never shows.
+    world.ask(ALICE, Command::DeclineFriend(None)).unwrap();
+    world.relay.refuse.insert("LookUp", (RefusalCode::PeerUnreachable, None));
+    let again = self::word(&world, (BOB, ALICE), Act::Request, 6, &key_of(&world, BOB));
+    slip(&mut world, ALICE, again);
+    world.ask(ALICE, Command::DeclineFriend(Some(world.people[BOB].account))).unwrap();
+    world.relay.refuse.clear();
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    assert_eq!(known(&world, ALICE, BOB), Some(Friendship::None));
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::FriendRequest { .. })), 1);
     // For good it is refused.
     world.relay.refuse.insert("LookUp", (RefusalCode::NotFound, None));
-    let word = self::word(&world, (BOB, ALICE), Act::Remove, 6, &key_of(&world, BOB));
+    let word = self::word(&world, (BOB, ALICE), Act::Request, 7, &key_of(&world, BOB));
     slip(&mut world, ALICE, word);
-    assert_eq!((refused(&world, ALICE), known(&world, ALICE, BOB)), (1, Some(Friendship::Asking)));
+    assert_eq!((refused(&world, ALICE), known(&world, ALICE, BOB)), (1, Some(Friendship::None)));
+}
+
+#[test]
+fn words_that_nobody_can_prove_stand_in_nobody_s_way() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let (bob, carol) = (key_of(&world, BOB), key_of(&world, CAROL));
+    world.relay.refuse.insert("LookUp", (RefusalCode::PeerUnreachable, None));
+    for at in 0..limits::FRIEND_PAGE_MAX as u64 + 10 {
+        let act = if at % 2 == 0 { Act::Request } else { Act::Remove };
+        let word = word(&world, (BOB, ALICE), act, 10 + at, &bob);
+        slip(&mut world, ALICE, word);
+    }
+    assert_eq!(refused(&world, ALICE), 10, "the oldest made room");
+    let genuine = word(&world, (CAROL, ALICE), Act::Request, 5, &carol);
+    slip(&mut world, ALICE, genuine);
+    world.relay.refuse.clear();
+    world.advance(limits::RELAY_BACKOFF_MAX * 2);
+    assert_eq!(known(&world, ALICE, CAROL), Some(Friendship::Asking));
+    // Of Bob's, in whatever order they were proved, the last one holds.
+    assert_ne!(known(&world, ALICE, BOB), Some(Friendship::Asking));
+    // What comes later in the inbox log is not held up.
+    world.befriend(CAROL, ALICE);
+}
+
+#[test]
+fn what_was_held_too_long_is_told() {
+    let (mut world, thread) = friends();
+    let message = world.say(ALICE, thread, "too late");
+    let envelopes = world.submits(ALICE).iter().map(|envelope| envelope.id()).collect();
+    let (domain, code) = ("a.example".parse().unwrap(), RefusalCode::Expired);
+    let undelivered = Undelivered { thread, domain, code, envelopes };
+    let account = world.people[ALICE].account;
+    world.relay.accounts.get_mut(&account).unwrap().inbox.push(EntryBody::Undelivered(undelivered));
+    world.push_all();
+    world.settle();
+    assert_eq!(world.state(ALICE, message), Some(State::Failed(RefusalCode::Expired)));
+    assert_eq!(RefusalCode::Expired.to_string(), "held too long");
 }
 
 #[test]
@@ -252,6 +315,21 @@ fn declined_and_blocked_people_are_told_nothing_and_change_nothing() {
     assert_eq!(standing(world.ask(ALICE, Command::Block { who, blocked: false })), None);
     let own = self::who(&world, ALICE);
     assert_eq!(world.ask(ALICE, Command::Befriend { who: own, note: None }), Err(CommandError::Oneself));
+}
+
+#[test]
+fn a_thread_from_somebody_who_is_kept_away_is_not_joined_whatever_the_relay_lets_through() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let invite = world.invite(ALICE);
+    let who = who(&world, BOB);
+    world.ask(ALICE, Command::Block { who, blocked: true }).unwrap();
+    let reply = world.ask(BOB, Command::AcceptInvite(invite)).unwrap();
+    let Reply::Contact { thread, .. } = reply else { panic!("{reply:?}") };
+    world.say(BOB, thread, "here I am");
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), 1);
+    assert!(world.shown(ALICE).is_empty() && !is_contact(&world, ALICE, BOB));
+    world.befriend(CAROL, ALICE);
+    assert!(is_contact(&world, ALICE, CAROL), "nobody else is in its way");
 }
 
 #[test]

@@ -198,3 +198,18 @@ async fn a_dial_without_direct_links_fails_at_once() {
     let node = run(scripted(script), store, &key(1), &DirectOptions::Off);
     assert_eq!(soon("answer", node.command(Command::Status)).await.unwrap(), Reply::Done);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_shut_down_takes_its_leave_first() {
+    let (store, _keeper) = gate();
+    let script = |input, _: &dyn Reads, step: &mut Step| {
+        if matches!(input, Input::Leave) {
+            step.outputs.push(Output::Event(Event::CaughtUp));
+        }
+    };
+    let node = run(scripted(script), store, &key(1), &DirectOptions::Off);
+    let mut events = node.events();
+    soon("shutdown", node.shutdown()).await.unwrap();
+    assert_eq!(soon("event", events.next()).await.unwrap(), Event::CaughtUp);
+    assert!(matches!(soon("end", events.next()).await, Err(EventsError::Ended(RuntimeError::Stopped))));
+}

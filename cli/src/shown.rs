@@ -1,0 +1,162 @@
+//! Shown: results about people, invites, cards, chats and the own account.
+//! Owns: their form in JSON and as text. Never: prints what others wrote unsanitised.
+
+use serde::{Deserialize, Serialize};
+use whimbrel_protocol::id::{AccountId, Address, ThreadId};
+
+use crate::output::Show;
+use crate::sanitize;
+
+/// How things stand with somebody.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct FriendShown {
+    pub(crate) account: AccountId,
+    /// Where they are found, by what was proved here; absent when only the relay knows of them.
+    pub(crate) address: Option<Address>,
+    pub(crate) domain: String,
+    /// `asked` by the owner, `asking`, `friends`, `blocked`, or `none`.
+    pub(crate) standing: String,
+    /// Whether they may see when the owner is there.
+    pub(crate) sees: bool,
+    pub(crate) since: String,
+    /// What they wrote to their request.
+    pub(crate) note: Option<String>,
+    /// Whether it stands so by words that were proved here, or by the relay's word alone.
+    pub(crate) verified: bool,
+}
+
+impl Show for FriendShown {
+    fn text(&self) -> String {
+        let who = match &self.address {
+            Some(address) => address.to_string(),
+            None => format!("{} at {}", self.account, self.domain),
+        };
+        let note = self.note.as_deref().map(|note| format!(": {}", sanitize::line(note))).unwrap_or_default();
+        let unproved = if self.verified { "" } else { ", by the relay's word alone" };
+        format!("{who}  ({}{unproved}){note}", self.standing)
+    }
+}
+
+/// Whether a contact is there.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PresenceShown {
+    pub(crate) contact: Address,
+    pub(crate) account: AccountId,
+    /// By the relay's word, as far as the contact lets it be seen.
+    pub(crate) online: bool,
+}
+
+impl Show for PresenceShown {
+    fn text(&self) -> String {
+        format!("{}  {}", self.contact, if self.online { "online" } else { "offline" })
+    }
+}
+
+/// An open invite.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct OpenInviteShown {
+    /// Names it for `invite revoke`; nobody can use it.
+    pub(crate) id: String,
+    /// How often it may still be used.
+    pub(crate) left: u32,
+    pub(crate) expires: String,
+}
+
+impl Show for OpenInviteShown {
+    fn text(&self) -> String {
+        let id: String = self.id.chars().take(16).collect();
+        format!("{id}  (uses left: {}, until {})", self.left, self.expires)
+    }
+}
+
+/// What somebody says of themselves.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct CardShown {
+    pub(crate) account: AccountId,
+    pub(crate) address: Option<Address>,
+    pub(crate) display: String,
+    pub(crate) about: Option<String>,
+    pub(crate) revision: u64,
+}
+
+impl Show for CardShown {
+    fn text(&self) -> String {
+        let mut text = format!("name     {}", sanitize::line(&self.display));
+        if let Some(about) = &self.about {
+            text.push_str(&format!("\nabout    {}", sanitize::line(about)));
+        }
+        if let Some(address) = &self.address {
+            text.push_str(&format!("\naddress  {address}"));
+        }
+        text
+    }
+}
+
+/// A conversation and what the owner keeps of it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ChatShown {
+    pub(crate) thread: ThreadId,
+    /// The others in it.
+    pub(crate) chat: String,
+    pub(crate) label: Option<String>,
+    pub(crate) unread: u64,
+    pub(crate) pinned: bool,
+    pub(crate) archived: bool,
+    /// Until when it is quiet; absent: it is not.
+    pub(crate) muted_until: Option<String>,
+    /// Whether the relay keeps these for the owner's devices.
+    pub(crate) kept: bool,
+}
+
+impl Show for ChatShown {
+    fn text(&self) -> String {
+        let mut marks = Vec::new();
+        if let Some(label) = &self.label {
+            marks.push(sanitize::line(label));
+        }
+        if self.unread > 0 {
+            marks.push(format!("{} unread", self.unread));
+        }
+        for (is, mark) in [(self.pinned, "pinned"), (self.archived, "archived")] {
+            if is {
+                marks.push(mark.to_owned());
+            }
+        }
+        if let Some(until) = &self.muted_until {
+            marks.push(format!("muted until {until}"));
+        }
+        let marks = if marks.is_empty() { String::new() } else { format!("  ({})", marks.join(", ")) };
+        format!("{}{marks}", sanitize::line(&self.chat))
+    }
+}
+
+/// Something is done, and this is how it is now.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Done {
+    pub(crate) done: String,
+}
+
+impl Show for Done {
+    fn text(&self) -> String {
+        self.done.clone()
+    }
+}
+
+/// A row that the relay keeps of the owner; key and value in hexadecimal.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct RowShown {
+    pub(crate) kind: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl Show for RowShown {
+    fn text(&self) -> String {
+        format!("{} {} {}", sanitize::line(&self.kind), self.key, self.value)
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
