@@ -36,12 +36,6 @@ pub trait Engine: Send + Sync {
     /// [`StorageError::Full`] promises that nothing was written; after any other error nothing is known.
     fn apply(&self, ops: Vec<Op>) -> Result<(), StorageError>;
 
-    /// Whether reading a row costs more than remembering what was written: then [`Kv`](crate::Kv) keeps the checksums of
-    /// the rows written last.
-    fn reads_are_dear(&self) -> bool {
-        true
-    }
-
     /// Makes everything applied before the call durable.
     ///
     /// # Errors

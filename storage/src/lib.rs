@@ -18,7 +18,6 @@ mod schema;
 mod survey;
 mod tail;
 mod witness;
-mod written;
 
 pub use batch::{Batch, Op};
 pub use copy::{Copied, Seen, compare_page, copy, copy_on, copy_page};
@@ -26,7 +25,7 @@ pub use engine::Engine;
 pub use error::StorageError;
 pub use kv::{Kv, Totals};
 pub use memory::{MemoryEngine, MemoryKv};
-pub use overlay::{Overlay, Pending};
+pub use overlay::Overlay;
 pub use row::{PIECE_BYTES_MAX, damaged};
 pub use schema::{Page, SCHEMA_KEY, Schema, Step, bring_up, look_at};
 pub use survey::{Damage, SpaceCount, Survey};

@@ -143,10 +143,6 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    fn reads_are_dear(&self) -> bool {
-        false
-    }
-
     fn sync(&self) -> Result<(), StorageError> {
         let mut disk = self.disk();
         if let Some(error) = disk.fail_sync.take() {

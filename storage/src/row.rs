@@ -92,27 +92,23 @@ pub(crate) enum Body {
 impl Body {
     /// The stored bytes of this body under `stored_key`, and their checksum.
     pub(crate) fn encode(&self, stored_key: &[u8], n: u64) -> (Vec<u8>, u32) {
-        match self {
-            Self::Whole(value) => encode_whole(stored_key, n, value),
-            Self::Piece(value) => encode(stored_key, PIECE, n, value),
-            Self::Head { len } => encode(stored_key, HEAD, n, &u32::try_from(*len).unwrap_or(u32::MAX).to_le_bytes()),
-        }
+        let len_bytes;
+        let (tag, body): (u8, &[u8]) = match self {
+            Self::Whole(value) => (WHOLE, value),
+            Self::Piece(value) => (PIECE, value),
+            Self::Head { len } => {
+                len_bytes = u32::try_from(*len).unwrap_or(u32::MAX).to_le_bytes();
+                (HEAD, &len_bytes)
+            }
+        };
+        let checksum = checksum(stored_key, tag, n, body);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.push(tag);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes.extend_from_slice(&n.to_le_bytes());
+        bytes.extend_from_slice(body);
+        (bytes, checksum)
     }
-}
-
-/// As [`Body::encode`] of [`Body::Whole`], of a value that stays with the caller.
-pub(crate) fn encode_whole(stored_key: &[u8], n: u64, value: &[u8]) -> (Vec<u8>, u32) {
-    encode(stored_key, WHOLE, n, value)
-}
-
-fn encode(stored_key: &[u8], tag: u8, n: u64, body: &[u8]) -> (Vec<u8>, u32) {
-    let checksum = checksum(stored_key, tag, n, body);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-    bytes.push(tag);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes.extend_from_slice(&n.to_le_bytes());
-    bytes.extend_from_slice(body);
-    (bytes, checksum)
 }
 
 /// Reads a stored row back.

@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kv::Change;
 use crate::row::{Body, Space, Stored, damaged, decode};
 use crate::{Engine, Op, Order, PIECE_BYTES_MAX, StorageError, Totals};
 
@@ -25,7 +24,7 @@ const LISTING_PIECES_MAX: usize = 16;
 const FORMAT: &[u8] = b"whimbrel rows 1";
 
 /// Adds the witness of batch `n` to its own changes.
-pub(crate) fn record(n: u64, changes: &BTreeMap<&[u8], Change<'_>>, totals: Totals, ops: &mut Vec<Op>) {
+pub(crate) fn record(n: u64, changes: &BTreeMap<&[u8], Option<&[u8]>>, totals: Totals, ops: &mut Vec<Op>) {
     if n == 1 {
         ops.push(put(Space::Format.key(&[]), Body::Whole(FORMAT.to_vec()), 0));
     }
@@ -35,7 +34,7 @@ pub(crate) fn record(n: u64, changes: &BTreeMap<&[u8], Change<'_>>, totals: Tota
         ops.push(put(listing_key(n, pieces), Body::Piece(piece.to_vec()), n));
         pieces = pieces.saturating_add(1);
     }
-    let keys = changes.iter().map(|(key, change)| (*key, change.value.is_some()));
+    let keys = changes.iter().map(|(key, value)| (*key, value.is_some()));
     let witness = Witness { count: len_u32(changes.len()), hash: hash_of(keys), totals, pieces };
     ops.push(put(witness_key(n), Body::Whole(witness.encode()), n));
 }
@@ -186,13 +185,13 @@ impl Witness {
 }
 
 /// As many keys as fit, each as `put (1) | length (2) | key`.
-fn listing_of(changes: &BTreeMap<&[u8], Change<'_>>) -> Vec<u8> {
+fn listing_of(changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Vec<u8> {
     let mut listing = Vec::new();
-    for (key, change) in changes {
+    for (key, value) in changes {
         if listing.len() + 3 + key.len() > LISTING_PIECES_MAX * PIECE_BYTES_MAX {
             break;
         }
-        push_key(&mut listing, key, change.value.is_some());
+        push_key(&mut listing, key, value.is_some());
     }
     listing
 }

@@ -71,10 +71,10 @@ pub fn decide(
     for command in commands {
         let mut rows = Overlay::new(&group);
         let decided = decide_one(&mut rows, command, recent);
-        let changes = rows.into_pending();
+        let changes = rows.into_changes();
         outcomes.push(match decided {
             Ok(outcome) => {
-                group.take_over(changes);
+                group.absorb(changes);
                 Ok(outcome)
             }
             Err(Fault::Conflict(conflict)) => Err(conflict),

@@ -448,11 +448,6 @@ pub(super) fn put<T: Encode<()>>(rows: &mut Overlay<'_>, key: Vec<u8>, value: &T
     rows.put(key, canonical::encode(value));
 }
 
-/// As [`put`], of a row that is not there.
-pub(super) fn put_new<T: Encode<()>>(rows: &mut Overlay<'_>, key: Vec<u8>, value: &T) {
-    rows.put_new(key, canonical::encode(value));
-}
-
 /// Every row with this prefix, up to `limit`.
 pub(super) fn scan(reads: &dyn Reads, prefix: &[u8], limit: usize) -> Result<Vec<Row>, StorageError> {
     reads.scan(prefix, &end(prefix), Order::Ascending, limit)

@@ -199,7 +199,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     let sequence = push(rows, thread.log, &mut log, body, append.at);
     rows::put(rows, log_key, &log);
 
-    rows.put_new(rows::of_log(space::TAIL, thread.log, sequence), append.id.as_bytes().to_vec());
+    rows.put(rows::of_log(space::TAIL, thread.log, sequence), append.id.as_bytes().to_vec());
     let dropped = match sequence.get().checked_sub(limits::LOG_IDS_REMEMBERED as u64) {
         Some(old) if old > 0 => {
             let key = rows::of_log(space::TAIL, thread.log, Sequence::new(old));
@@ -264,7 +264,7 @@ fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at
     log.updated = log.updated.max(at);
     log.total =
         Total { bytes: log.total.bytes.saturating_add(size(&body)), messages: log.total.messages + u64::from(message) };
-    rows::put_new(rows, rows::of_log(space::ENTRY, id, log.head), &EntryRow { total: log.total, body, at });
+    rows::put(rows, rows::of_log(space::ENTRY, id, log.head), &EntryRow { total: log.total, body, at });
     log.head
 }
 
@@ -279,7 +279,7 @@ fn enqueue(rows: &mut Overlay<'_>, peer: &Domain, log: LogId, sequence: Sequence
         return Ok(());
     }
     rows::put(rows, key, &(waiting + 1));
-    rows.put_new(rows::outbound(peer, log, sequence), value);
+    rows.put(rows::outbound(peer, log, sequence), value);
     Ok(())
 }
 
