@@ -586,8 +586,11 @@ mod tests {
                 tries.push(next.since_start().as_secs());
             }
         }
-        assert_eq!(tries[..4], [30, 40, 60, 100]);
-        assert_eq!(tries[11] - tries[10], limits::PRESENCE_REACH_MAX.as_secs());
+        let waits: Vec<u64> = tries.windows(2).filter_map(|two| Some(two.get(1)? - two.first()?)).collect();
+        assert!(
+            waits.starts_with(&[10, 20, 40]) && waits.ends_with(&[limits::PRESENCE_REACH_MAX.as_secs()]),
+            "{waits:?}"
+        );
         table.peer_up(&b);
         let now = table.next_wake().unwrap_or_default();
         assert_eq!(table.due(now), std::slice::from_ref(&b));
