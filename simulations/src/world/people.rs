@@ -207,13 +207,14 @@ impl World {
                 self.ledger.queued(said, message);
             }
             (Asked::Send(said), _) => self.ledger.declined(said, false),
-            // To open a thread takes relays that can be reached: one's own, and those of the others.
+            // To open a thread takes relays that can be reached, one's own and those of the others, and keys that were
+            // not asked for too often.
             (
                 Asked::Open(said),
                 Err(
                     CommandError::Unreachable(_)
                     | CommandError::NotRegistered
-                    | CommandError::Refused(RefusalCode::PeerUnreachable | RefusalCode::Busy),
+                    | CommandError::Refused(RefusalCode::PeerUnreachable | RefusalCode::Busy | RefusalCode::TooFast),
                 ),
             ) => self.ledger.declined(said, true),
             // And a key package that does not seem to have run out, which a clock that lies decides.
