@@ -39,6 +39,8 @@ impl Nap {
 #[derive(Debug)]
 struct Readers {
     sleepers: Sleepers,
+    /// Who keeps a thread quiet for a while changes without a word: they are read again after this.
+    good_until: Monotonic,
     quiet_until: Option<Monotonic>,
 }
 
@@ -83,11 +85,17 @@ impl Wakes {
         log: LogId,
         is_here: impl Fn(MailboxId) -> bool,
     ) -> Result<Vec<DeviceId>, StoreError> {
-        let known = self.state().logs.get(&log).map(|readers| (Arc::clone(&readers.sleepers), readers.quiet_until));
-        let sleepers = match known {
-            Some((_, Some(until))) if now < until => return Ok(Vec::new()),
-            Some((sleepers, _)) => sleepers,
-            None => self.read(store, at, log).await?,
+        let fresh = |readers: &&Readers| now < readers.good_until;
+        let known = self
+            .state()
+            .logs
+            .get(&log)
+            .filter(fresh)
+            .map(|readers| (Arc::clone(&readers.sleepers), readers.good_until, readers.quiet_until));
+        let (sleepers, good_until) = match known {
+            Some((_, _, Some(until))) if now < until => return Ok(Vec::new()),
+            Some((sleepers, good_until, _)) => (sleepers, good_until),
+            None => (self.read(store, at, log).await?, now.plus(limits::WAKE_UNANSWERED)),
         };
         let mut state = self.state();
         let (mut wake, mut quiet) = (Vec::new(), now.plus(limits::WAKE_UNANSWERED));
@@ -114,7 +122,7 @@ impl Wakes {
         if state.logs.len() >= limits::WAKE_LOGS_MAX && !state.logs.contains_key(&log) {
             state.forget_logs();
         }
-        state.logs.insert(log, Readers { sleepers, quiet_until: Some(quiet) });
+        state.logs.insert(log, Readers { sleepers, good_until, quiet_until: Some(quiet) });
         Ok(wake)
     }
 
@@ -179,9 +187,9 @@ fn woken(state: &mut State, now: Monotonic, device: DeviceId) {
         // Those whose time is over need no memory; if there are none, one is woken once too often.
         state.naps.retain(|_, nap| now < nap.next() || nap.due.is_some());
         if state.naps.len() >= limits::WAKE_DEVICES_MAX
-            && let Some((_, Nap { due: Some(due), .. })) = state.naps.pop_first()
+            && let Some((gone, Nap { due: Some(due), .. })) = state.naps.pop_first()
         {
-            state.due.retain(|(at, _)| *at != due);
+            state.due.remove(&(due, gone));
         }
     }
     state.naps.insert(device, Nap { woken: now, unanswered: true, due: None });
