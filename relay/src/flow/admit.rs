@@ -86,6 +86,11 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         Ok(admission) => admission,
         Err(code) => return rooms.refuse_link(now, link, Refusal::last(code)),
     };
+    let domain = rooms.config.domain.clone();
+    if let Some(push_address) = elsewhere(rooms, words.device.account) {
+        rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address) });
+        return rooms.end(now, link);
+    }
     let Some(replaced) = rooms.reception.admit(now.monotonic, link, admission) else { return };
     if let Some(old) = replaced {
         // The newest link of a device is its link; the older is most often one whose loss nobody has noticed yet.
@@ -95,11 +100,6 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     if !rooms.reception.lives(link) {
         rooms.push.detach(link);
         return;
-    }
-    let domain = rooms.config.domain.clone();
-    if let Some(push_address) = elsewhere(rooms, words.device.account) {
-        // Not served here: it goes there, and this link ends with it.
-        return rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address) });
     }
     rooms.answer(now, link, Admitted { version, domain, push_address: None });
     rooms.wakes.came(admission.device);
