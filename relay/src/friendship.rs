@@ -73,6 +73,7 @@ impl Friendship {
             to: read.to,
             to_domain,
             act: read.act,
+            said: read.at,
             word,
             local: self.domain.clone(),
             at,

@@ -48,6 +48,8 @@ pub struct Befriend {
     pub to_domain: Domain,
     /// What.
     pub act: Act,
+    /// When it was said, by its author's clock.
+    pub said: Wall,
     /// As it was signed.
     pub word: Signed,
     /// The domain served here.

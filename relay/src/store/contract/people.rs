@@ -21,6 +21,7 @@ pub(super) fn says(by: (u8, Domain), act: Act, to: (u8, Domain), millis: u64) ->
         to: account(to.0),
         to_domain: to.1,
         act,
+        said: at(millis),
         word,
         local: here(),
         at: at(millis),
@@ -144,6 +145,9 @@ pub(super) fn each_relay_keeps_its_own_half_of_a_friendship(fixture: &mut impl F
     // An acceptance of what was never asked changes nothing.
     let unasked = run(&store, says((CAROL, there()), Act::Accept, (BOB, here()), 2_002));
     assert_eq!((became(unasked), standing(&store, BOB, CAROL)), ((None, None, false), None));
+    // A request that was on its way since before changes nothing.
+    let late = run(&store, says((CAROL, there()), Act::Request, (ALICE, here()), 2_001));
+    assert_eq!(became(late), (None, Some(Standing::Friends), false));
     // She forgot, or ended it while nobody could hear: her new request is one.
     let again = run(&store, says((CAROL, there()), Act::Request, (ALICE, here()), 2_003));
     assert_eq!(became(again), (None, Some(Standing::Asking), true));

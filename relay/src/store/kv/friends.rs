@@ -51,8 +51,8 @@ pub(super) fn make(
     match row(rows, owner, other)? {
         Some(known) if known.standing == Standing::Friends && known.domain == *domain => Ok(()),
         known => {
-            let sees = known.is_none_or(|known| known.sees);
-            let made = FriendRow { sees, ..FriendRow::new(domain.clone(), Standing::Friends, at) };
+            let (sees, said) = known.map_or((true, Wall::default()), |known| (known.sees, known.said));
+            let made = FriendRow { sees, said, ..FriendRow::new(domain.clone(), Standing::Friends, at) };
             change(rows, owner, other, Some(made))
         }
     }
@@ -139,22 +139,26 @@ fn author_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<Option<Stan
 /// What a word does to the list of whoever it is for. Somebody who is not here, and somebody who keeps the author away,
 /// look alike.
 fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Standing>, Option<LogId>), Fault> {
-    let Befriend { by, by_domain, to, act, word, at, bounds, .. } = command;
+    let Befriend { by, by_domain, to, act, said, word, at, bounds, .. } = command;
     let Some(account) = known_account(rows, *to)? else { return Ok((None, None)) };
     let known = row(rows, *to, *by)?;
     let standing = known.as_ref().map(|row| row.standing);
     let new = match (act, standing) {
         (_, Some(Standing::Blocked)) => return Ok((None, None)),
+        // One that was on its way since before they became friends.
+        (Act::Request, Some(Standing::Friends)) if known.as_ref().is_some_and(|known| *said <= known.said) => {
+            return Ok((standing, None));
+        }
         // Whoever asks again has ended it on its side.
         (Act::Request, None | Some(Standing::Friends)) => {
             if owner_row(rows, *to)?.asking as usize >= limits::FRIENDS_ASKING_MAX {
                 return Err(Conflict::Full.into());
             }
             let asking = FriendRow::new(by_domain.clone(), Standing::Asking, *at);
-            Some(FriendRow { word: Some(word.clone()), ..asking })
+            Some(FriendRow { word: Some(word.clone()), said: *said, ..asking })
         }
         (Act::Request | Act::Accept, Some(Standing::Asked)) => {
-            Some(FriendRow::new(by_domain.clone(), Standing::Friends, *at))
+            Some(FriendRow { said: *said, ..FriendRow::new(by_domain.clone(), Standing::Friends, *at) })
         }
         (Act::Remove, Some(Standing::Friends | Standing::Asking)) => None,
         _ => return Ok((standing, None)),
@@ -221,7 +225,7 @@ pub fn friends(
     let found = reads.scan(&from, &rows::end(&prefix), Order::Ascending, limit)?;
     let friend = |(key, value): whimbrel_storage::Row| {
         let account = AccountId::from_bytes(rows::rest(&key, prefix.len())?);
-        let FriendRow { domain, standing, sees, since, word } = rows::read(&key, &value)?;
+        let FriendRow { domain, standing, sees, since, word, .. } = rows::read(&key, &value)?;
         Ok(Friend { account, domain, standing, sees, since, word })
     };
     found.into_iter().map(friend).collect()

@@ -121,11 +121,15 @@ pub(super) struct FriendRow {
     /// While the other asks: its request.
     #[n(4)]
     pub(super) word: Option<Signed>,
+    /// When the other's newest word was said, by its clock.
+    #[n(5)]
+    #[cbor(default)]
+    pub(super) said: Wall,
 }
 
 impl FriendRow {
     pub(super) const fn new(domain: Domain, standing: Standing, since: Wall) -> Self {
-        Self { domain, standing, sees: true, since, word: None }
+        Self { domain, standing, sees: true, since, word: None, said: Wall::from_millis(0) }
     }
 }
 
