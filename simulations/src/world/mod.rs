@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use whimbrel_node::api::{self, Command, Input, Ticket};
 use whimbrel_node::views::{self, Page};
-use whimbrel_protocol::id::PublicKey;
+use whimbrel_protocol::id::{AccountId, PublicKey, ThreadId};
 use whimbrel_relay::PeerAddress;
 
 use crate::engine::{Engine, Seed, Time};
@@ -287,12 +287,16 @@ impl World {
         let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { return };
         let found = views::threads(reads).and_then(|threads| {
             let of = |thread: &views::Thread| views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX);
-            threads.iter().map(of).collect::<Result<Vec<_>, _>>()
+            let lines = threads.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            Ok((threads, lines))
         });
         match found {
-            Ok(lines) => {
+            Ok((threads, lines)) => {
                 let messages: Vec<_> = lines.into_iter().flatten().map(|line| line.message).collect();
                 self.ledger.history(who, &messages, started);
+                // What a node has on its disk it need not tell again; its owner sees it on the list.
+                let open = threads.iter().filter(|thread| thread.standing == views::Standing::Open);
+                open.for_each(|thread| self.reaches(who, thread.thread, &thread.people));
             }
             Err(error) => self.ledger.stopped(who, error.to_string()),
         }
@@ -486,21 +490,24 @@ impl World {
             api::Event::State { message, state: api::State::Partial { missing, .. }, .. } => {
                 self.ledger.failed_for(&message, &missing);
             }
-            api::Event::ThreadOpened { thread, people } => {
-                let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
-                let everybody: BTreeSet<_> = others.iter().copied().chain([no]).collect();
-                self.ledger.thread(thread, everybody, no);
-                if let Some(person) = self.person_mut(no) {
-                    match others.as_slice() {
-                        [other] => person.meets(*other, thread),
-                        _ => person.joins(others, thread),
-                    }
-                }
-            }
+            api::Event::ThreadOpened { thread, people } => self.reaches(no, thread, &people),
             api::Event::Unreadable { reason, .. } => {
                 tracing::debug!(no, reason, "an entry could not be opened");
             }
             _ => {}
+        }
+    }
+
+    /// Somebody has a thread with these people before them.
+    fn reaches(&mut self, who: ProcessNo, thread: ThreadId, people: &[AccountId]) {
+        let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
+        let everybody: BTreeSet<_> = others.iter().copied().chain([who]).collect();
+        self.ledger.thread(thread, everybody, who);
+        if let Some(person) = self.person_mut(who) {
+            match others.as_slice() {
+                [other] => person.meets(*other, thread),
+                _ => person.joins(others, thread),
+            }
         }
     }
 
