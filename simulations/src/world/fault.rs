@@ -34,8 +34,23 @@ impl World {
         if !fault.lasts.is_zero() {
             self.engine.at(at.plus(fault.lasts), Event::Mend { fault: number });
         }
+        // Before it turns on anybody, it must know what it told them.
+        if matches!(fault.kind, Kind::HostileRelay { .. }) {
+            for process in fault.kind.targets().iter().filter_map(|target| self.process(target)).collect::<Vec<_>>() {
+                self.turns(process);
+            }
+        }
         self.faults.faults.push(fault);
         number
+    }
+
+    /// A relay may turn on its users, now or later.
+    fn turns(&mut self, process: ProcessNo) -> Option<&mut Mischief> {
+        let stream = self.seed.stream(Entity::Process(process), "hostility");
+        match self.processes.get_mut(process as usize)? {
+            Process::Relay(relay) => Some(relay.mischief.get_or_insert_with(|| Box::new(Mischief::new(stream)))),
+            Process::Node(..) => None,
+        }
     }
 
     /// A fault strikes now and lasts until it is mended by [`World::mend`].
@@ -319,10 +334,13 @@ impl World {
         }
         let stream = self.seed.stream(Entity::Process(process), "hostility");
         let stranger = (!member_tricks.is_empty()).then(|| self.stranger_of(process)).flatten();
+        if !relay_tricks.is_empty() {
+            self.turns(process);
+        }
         let platter = match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => {
-                if !relay_tricks.is_empty() || relay.mischief.is_some() {
-                    relay.mischief.get_or_insert_with(|| Box::new(Mischief::new(stream))).tricks = relay_tricks;
+                if let Some(mischief) = relay.mischief.as_mut() {
+                    mischief.tricks = relay_tricks;
                 }
                 relay.platter()
             }

@@ -93,11 +93,32 @@ impl Mischief {
 
     /// What leaves instead of a frame.
     pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<Cargo> {
+        if self.tricks.is_empty() && self.leaves_alone(link, to, &frame) {
+            return pack(frame).into_iter().collect();
+        }
         if let Some(garbled) = self.garbled(&frame) {
             return vec![garbled];
         }
         let leave = self.tricked(link, to, frame).into_iter();
         leave.filter_map(|(frame, kept)| Some(Cargo { kept, ..pack(frame)? })).collect()
+    }
+
+    /// Whether a frame leaves as it is while no trick is played: nothing before it was changed. How far a device was
+    /// pushed to is noted all the same, for what it may have is not moved later.
+    fn leaves_alone(&mut self, link: LinkId, to: ProcessNo, frame: &Frame) -> bool {
+        match frame {
+            Frame::Push(run) if self.held.contains_key(&(link, run.log)) => false,
+            Frame::Push(run) => {
+                let shift = self.logs.entry((to, run.log)).or_default();
+                let untouched = shift.put_in.is_empty();
+                if untouched {
+                    shift.high = shift.high.max(run.upto.get());
+                }
+                untouched
+            }
+            Frame::Forward(_) => !self.forwards.contains_key(&link),
+            _ => true,
+        }
     }
 
     /// Bytes that leave instead of a frame and are none.
@@ -382,6 +403,8 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use whimbrel_protocol::federation::Forwarded;
+    use whimbrel_protocol::id::AccountId;
+    use whimbrel_protocol::thread::Class;
 
     use super::*;
     use crate::engine::{Entity, Seed};
@@ -392,6 +415,30 @@ mod tests {
         let frame = Frame::from(Forwarded { upto: 7, refused: Vec::new() });
         let garbled: Vec<_> = (0..100).filter_map(|_| garbled(&mut stream, &frame)).collect();
         assert!(garbled.len() > 50 && garbled.iter().all(|cargo| cargo.frame.is_none() && cargo.bytes > 0));
+    }
+
+    #[test]
+    fn what_a_device_may_have_since_before_the_relay_turned_is_not_moved() {
+        let (link, again, device) = (LinkId::new(1), LinkId::new(2), 11);
+        let mut relay = Mischief::new(Seed::from(1).stream(Entity::World, "hostility"));
+        let run = |after, upto| {
+            let thread = ThreadId::from_bytes([1; 32]);
+            let entries = (after + 1..=upto).map(|place| {
+                let author = DeviceId { account: AccountId::from_bytes([1; 32]), index: DeviceIndex::FIRST };
+                let class = Class::Message;
+                let envelope = Envelope { thread, epoch: Epoch::new(1), class, body: vec![place as u8; 40] };
+                Entry { sequence: Sequence::new(place), body: EntryBody::Envelope(author, envelope) }
+            });
+            let log = LogRef::Thread(thread);
+            let (after, upto) = (Sequence::new(after), Sequence::new(upto));
+            Arc::new(Frame::Push(Push { log, after, upto, entries: entries.collect() }))
+        };
+        assert_eq!(relay.outgoing(link, device, run(0, 14)).len(), 1);
+        relay.tricks.insert(RelayTrick::Reorder, 1.0);
+        assert_eq!(relay.outgoing(again, device, run(13, 15)).len(), 1, "it may have 14, and the relay moves it");
+        assert!(relay.outgoing(again, device, run(15, 16)).is_empty(), "16 is new, and is not kept for the next");
+        let joined = relay.outgoing(again, device, run(16, 17));
+        assert!(joined.iter().all(|cargo| cargo.frame.is_some()) && joined.len() == 1);
     }
 
     #[test]
