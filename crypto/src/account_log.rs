@@ -22,6 +22,7 @@ use crate::keys::{self, KeyPair};
 use crate::recovery::RecoveryHash;
 
 const TRANSPORT_CONTEXT: &str = "whimbrel transport key 1";
+const IDENTITY_CONTEXT: &str = "whimbrel identity key 1";
 
 /// Why a log, or an entry for it, is refused. All are the author's fault and final, except [`LogError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +43,8 @@ pub enum LogError {
         /// The place in the log.
         seq: u64,
     },
-    /// The entry's signature is not the identity key's.
-    #[error("account log entry {seq} is not signed by the identity key")]
+    /// The entry's signature is not that of the key this kind of entry needs: the identity key, or the recovery key.
+    #[error("account log entry {seq} is not signed by the key it must be signed by")]
     Signature {
         /// The place in the log.
         seq: u64,
@@ -75,6 +76,18 @@ pub enum LogError {
     /// The transport key has not agreed to be this device's: it may be another person's.
     #[error("account log entry {seq} names a transport key without that key's word")]
     Transport {
+        /// The place in the log.
+        seq: u64,
+    },
+    /// The recovery key it shows is not the one the log committed to, or it commits to that one again.
+    #[error("account log entry {seq} is not by the recovery key the account committed to")]
+    Recovery {
+        /// The place in the log.
+        seq: u64,
+    },
+    /// It is about a device that the account does not have.
+    #[error("account log entry {seq} is about no device of the account")]
+    NoDevice {
         /// The place in the log.
         seq: u64,
     },
@@ -114,8 +127,14 @@ pub enum Relation {
     Longer,
     /// This one is a beginning of the other: keep the other.
     Shorter,
-    /// They part: two entries stand for one number (or the accounts differ). Show it; only the recovery key settles it.
+    /// They part: two entries stand for one number (or the accounts differ), and the recovery key has not said which is
+    /// the owner's. Show it.
     Fork,
+    /// They part, and after that the recovery key, which both committed to before, has signed in this one alone: a thief
+    /// of a device may have written the other. Take this one, and show it.
+    Settled,
+    /// They part, and the recovery key has signed in the other alone: keep that.
+    Superseded,
 }
 
 /// A transport key's own word that it is a device's. Whoever signs a log can write any key into it; without this, a log
@@ -174,9 +193,22 @@ pub struct AccountLog {
     identity: PublicKey,
     recovery: RecoveryHash,
     devices: BTreeMap<DeviceIndex, Device>,
+    /// The smallest index that no device ever had.
+    next: DeviceIndex,
+    /// Every key that ever was the identity key: where and when it was named.
+    identities: Vec<(u64, Hlc, PublicKey)>,
     /// Every key the log ever named.
     keys: BTreeSet<PublicKey>,
-    entries: Vec<(LogHash, Vec<u8>)>,
+    entries: Vec<Entry>,
+}
+
+/// One entry, as sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    hash: LogHash,
+    bytes: Vec<u8>,
+    /// The recovery key signed it.
+    by_recovery: bool,
 }
 
 impl AccountLog {
@@ -211,6 +243,61 @@ impl AccountLog {
         self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
     }
 
+    /// Gives a device another transport key, in an entry signed by `identity`. Nothing changes on error.
+    ///
+    /// # Errors
+    /// `identity` is not this account's key, there is no such device, or the entry would break a rule of the log.
+    pub fn update_device(
+        &mut self,
+        identity: &KeyPair,
+        index: DeviceIndex,
+        transport: TransportProof,
+        hlc: Hlc,
+    ) -> Result<(), LogError> {
+        let (head, prev) = self.head();
+        let operation = Operation::UpdateDevice { index, transport: transport.key, proof: transport.proof };
+        self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
+    }
+
+    /// Takes a device off the account, in an entry signed by `identity`. Nothing changes on error.
+    ///
+    /// # Errors
+    /// `identity` is not this account's key, there is no such device, or the log is full.
+    pub fn revoke_device(&mut self, identity: &KeyPair, index: DeviceIndex, hlc: Hlc) -> Result<(), LogError> {
+        let (head, prev) = self.head();
+        let operation = Operation::RevokeDevice { index };
+        self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
+    }
+
+    /// Puts another identity key in the place of this one, and another recovery key in the place of the one that signs
+    /// for it. Nothing changes on error.
+    ///
+    /// # Errors
+    /// `recovery` is not the key the account committed to, or the entry would break a rule of the log.
+    pub fn rotate_identity(
+        &mut self,
+        recovery: &KeyPair,
+        identity: &KeyPair,
+        next: RecoveryHash,
+        hlc: Hlc,
+    ) -> Result<(), LogError> {
+        let (head, prev) = self.head();
+        let proof = identity.sign(IDENTITY_CONTEXT, &entry::identity_words(&self.account, &prev));
+        let (revealed, identity) = (recovery.public(), identity.public());
+        let operation = Operation::RotateIdentity { revealed, identity, proof, recovery: *next.as_bytes() };
+        self.append(entry::sign(recovery, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
+    }
+
+    /// Puts another recovery key in the place of this one, in an entry it signs. Nothing changes on error.
+    ///
+    /// # Errors
+    /// `recovery` is not the key the account committed to, or the log is full.
+    pub fn set_recovery(&mut self, recovery: &KeyPair, next: RecoveryHash, hlc: Hlc) -> Result<(), LogError> {
+        let (head, prev) = self.head();
+        let operation = Operation::SetRecovery { revealed: recovery.public(), recovery: *next.as_bytes() };
+        self.append(entry::sign(recovery, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
+    }
+
     /// Whose log it is: SHA-256 of the whole first entry as sent.
     pub const fn account(&self) -> AccountId {
         self.account
@@ -219,6 +306,11 @@ impl AccountLog {
     /// The key that signs the log.
     pub const fn identity_key(&self) -> PublicKey {
         self.identity
+    }
+
+    /// Every identity key the account has had, oldest first: the entry that named it, its author's clock, the key.
+    pub fn identities(&self) -> impl Iterator<Item = (u64, Hlc, PublicKey)> + '_ {
+        self.identities.iter().copied()
     }
 
     /// What the recovery key's public half hashes to.
@@ -236,38 +328,43 @@ impl AccountLog {
         self.devices.values()
     }
 
-    /// The smallest index a new device can have.
-    pub fn next_index(&self) -> DeviceIndex {
-        self.devices
-            .keys()
-            .next_back()
-            .map_or(DeviceIndex::FIRST, |last| DeviceIndex::new(last.get().saturating_add(1)))
+    /// The smallest index a new device can have: those of revoked devices are never used again.
+    pub const fn next_index(&self) -> DeviceIndex {
+        self.next
     }
 
     /// Number and hash of the newest entry.
     pub fn head(&self) -> (u64, LogHash) {
         let seq = self.entries.len().saturating_sub(1) as u64;
         // A verified log has at least its genesis.
-        (seq, self.entries.last().map_or(LogHash::from_bytes([0; 32]), |(hash, _)| *hash))
+        (seq, self.entries.last().map_or(LogHash::from_bytes([0; 32]), |entry| entry.hash))
     }
 
     /// The log as it is sent.
     pub fn bytes(&self) -> Vec<u8> {
-        entry::join(self.entries.iter().map(|(_, bytes)| bytes.as_slice()))
+        entry::join(self.entries.iter().map(|entry| entry.bytes.as_slice()))
     }
 
     /// What this log is to `other`.
     pub fn relation(&self, other: &Self) -> Relation {
-        let common = self.entries.iter().zip(&other.entries).all(|((mine, _), (theirs, _))| mine == theirs);
-        match self.entries.len().cmp(&other.entries.len()) {
-            _ if !common => Relation::Fork,
-            std::cmp::Ordering::Equal => Relation::Same,
-            std::cmp::Ordering::Greater => Relation::Longer,
-            std::cmp::Ordering::Less => Relation::Shorter,
+        let pairs = self.entries.iter().zip(&other.entries);
+        let common = pairs.take_while(|(mine, theirs)| mine.hash == theirs.hash).count();
+        // What the recovery key says after two logs part is by the key that both committed to, or by one it put in its place.
+        let settles = |log: &Self| log.entries.iter().skip(common).any(|entry| entry.by_recovery);
+        match (common == self.entries.len(), common == other.entries.len()) {
+            (true, true) => Relation::Same,
+            (false, true) => Relation::Longer,
+            (true, false) => Relation::Shorter,
+            (false, false) if common == 0 => Relation::Fork,
+            (false, false) => match (settles(self), settles(other)) {
+                (true, false) => Relation::Settled,
+                (false, true) => Relation::Superseded,
+                _ => Relation::Fork,
+            },
         }
     }
 
-    /// Whether this log is `other` with more entries after it: then, and only then, it takes `other`'s place.
+    /// Whether this log is `other` with more entries after it.
     pub fn extends(&self, other: &Self) -> bool {
         self.relation(other) == Relation::Longer
     }
@@ -290,8 +387,10 @@ impl AccountLog {
             identity,
             recovery: RecoveryHash::from_bytes(recovery),
             devices: BTreeMap::new(),
+            next: DeviceIndex::FIRST,
+            identities: vec![(0, body.hlc, identity)],
             keys: BTreeSet::from([identity]),
-            entries: vec![(hash, entry)],
+            entries: vec![Entry { hash, bytes: entry, by_recovery: false }],
         })
     }
 
@@ -300,12 +399,22 @@ impl AccountLog {
         let (head, prev) = self.head();
         let seq = head + 1;
         // The array header of the whole is at most 5 bytes, and each entry's own header too.
-        let bytes: usize = self.entries.iter().map(|(_, bytes)| bytes.len() + 5).sum::<usize>() + entry.len() + 10;
+        let bytes: usize = self.entries.iter().map(|entry| entry.bytes.len() + 5).sum::<usize>() + entry.len() + 10;
         if self.entries.len() >= limits::ACCOUNT_LOG_ENTRIES_MAX || bytes > limits::ACCOUNT_LOG_BYTES_MAX {
             return Err(LogError::TooLong);
         }
         let (body, signed) = entry::open(&entry, seq)?;
-        signed.verify(&self.identity, seq)?;
+        let by_recovery = match &body.operation {
+            Operation::RotateIdentity { revealed, recovery, .. } | Operation::SetRecovery { revealed, recovery } => {
+                self.check_recovery(revealed, recovery, seq)?;
+                signed.verify(revealed, seq)?;
+                true
+            }
+            _ => {
+                signed.verify(&self.identity, seq)?;
+                false
+            }
+        };
         if body.seq != seq || body.prev != Some(prev) {
             return Err(LogError::Chain { seq });
         }
@@ -315,31 +424,73 @@ impl AccountLog {
                 let device = Device { index, device_key: device, transport_key: transport, label };
                 self.take_device(seq, device, TransportProof { key: transport, proof })?;
             }
+            Operation::UpdateDevice { index, transport, proof } => {
+                self.take_transport(seq, index, TransportProof { key: transport, proof })?;
+            }
+            Operation::RevokeDevice { index } => {
+                self.devices.remove(&index).ok_or(LogError::NoDevice { seq })?;
+            }
+            Operation::RotateIdentity { revealed, identity, proof, recovery } => {
+                self.check_fresh(&identity, seq)?;
+                let words = entry::identity_words(&self.account, &prev);
+                keys::verify(&identity, IDENTITY_CONTEXT, &words, &proof).map_err(|_| LogError::Signature { seq })?;
+                (self.identity, self.recovery) = (identity, RecoveryHash::from_bytes(recovery));
+                self.identities.push((seq, body.hlc, identity));
+                self.keys.extend([identity, revealed]);
+            }
+            Operation::SetRecovery { revealed, recovery } => {
+                self.recovery = RecoveryHash::from_bytes(recovery);
+                self.keys.insert(revealed);
+            }
         }
-        self.entries.push((entry::hash(&entry), entry));
+        self.entries.push(Entry { hash: entry::hash(&entry), bytes: entry, by_recovery });
+        Ok(())
+    }
+
+    /// The recovery key must be the one that was committed to, and is good for this once.
+    fn check_recovery(&self, revealed: &PublicKey, next: &[u8; 32], seq: u64) -> Result<(), LogError> {
+        if RecoveryHash::of(revealed) != self.recovery || *next == *self.recovery.as_bytes() {
+            return Err(LogError::Recovery { seq });
+        }
+        self.check_fresh(revealed, seq)
+    }
+
+    /// No key does two jobs, or one job twice.
+    fn check_fresh(&self, key: &PublicKey, seq: u64) -> Result<(), LogError> {
+        let fresh = keys::is_acceptable(key) && !self.keys.contains(key);
+        if fresh { Ok(()) } else { Err(LogError::Key { seq }) }
+    }
+
+    fn take_transport(&mut self, seq: u64, index: DeviceIndex, transport: TransportProof) -> Result<(), LogError> {
+        let device = self.devices.get(&index).ok_or(LogError::NoDevice { seq })?;
+        self.check_fresh(&transport.key, seq)?;
+        transport.verify(&self.account, index, &device.device_key, seq)?;
+        self.keys.insert(transport.key);
+        if let Some(device) = self.devices.get_mut(&index) {
+            device.transport_key = transport.key;
+        }
         Ok(())
     }
 
     fn take_device(&mut self, seq: u64, device: Device, transport: TransportProof) -> Result<(), LogError> {
-        let in_order = match self.devices.keys().next_back() {
-            None => device.index == DeviceIndex::FIRST,
-            Some(last) => device.index > *last,
-        };
-        if !in_order {
-            return Err(LogError::Index { seq });
-        }
+        // The first is 0; later ones may leave some out.
+        let in_order =
+            device.index >= self.next && (self.next > DeviceIndex::FIRST || device.index == DeviceIndex::FIRST);
+        let next = device.index.get().checked_add(1).filter(|_| in_order).ok_or(LogError::Index { seq })?;
         if self.devices.len() >= limits::ACCOUNT_DEVICES_MAX {
             return Err(LogError::Devices { seq });
         }
         if device.label.len() > limits::DEVICE_LABEL_BYTES_MAX || device.label.chars().any(char::is_control) {
             return Err(LogError::Label { seq });
         }
-        let fresh = |key| keys::is_acceptable(key) && !self.keys.contains(key);
-        if device.device_key == device.transport_key || !fresh(&device.device_key) || !fresh(&device.transport_key) {
+        if device.device_key == device.transport_key {
             return Err(LogError::Key { seq });
         }
+        self.check_fresh(&device.device_key, seq)?;
+        self.check_fresh(&device.transport_key, seq)?;
         transport.verify(&self.account, device.index, &device.device_key, seq)?;
         self.keys.extend([device.device_key, device.transport_key]);
+        self.next = DeviceIndex::new(next);
         self.devices.insert(device.index, device);
         Ok(())
     }

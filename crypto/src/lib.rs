@@ -15,6 +15,7 @@ pub mod mls;
 pub mod padding;
 pub mod participants;
 pub mod recovery;
+pub mod safety;
 pub mod settings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
@@ -30,6 +31,7 @@ pub use keys::{KeyPair, SignatureError, verify};
 pub use mls::MlsEngine;
 pub use participants::ParticipantsKey;
 pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
+pub use safety::SafetyNumber;
 pub use settings::SettingsKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;

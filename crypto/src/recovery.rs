@@ -8,6 +8,7 @@ use std::fmt;
 
 use bip39::{Language, Mnemonic};
 use sha2::{Digest, Sha256};
+use whimbrel_protocol::id::PublicKey;
 use zeroize::Zeroizing;
 
 use crate::chance::Chance;
@@ -24,6 +25,11 @@ impl RecoveryHash {
     /// Wraps a hash read from an account log.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// What a recovery key hashes to.
+    pub fn of(key: &PublicKey) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
     }
 
     /// The hash's bytes.
@@ -98,7 +104,7 @@ impl RecoveryPhrase {
 
     /// What the account log commits to.
     pub fn recovery_hash(&self) -> RecoveryHash {
-        RecoveryHash(Sha256::digest(self.key_pair().public().as_bytes()).into())
+        RecoveryHash::of(&self.key_pair().public())
     }
 }
 

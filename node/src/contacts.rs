@@ -64,8 +64,8 @@ pub(crate) fn judge(
     }
     let Some(before) = known(reads, &account)? else { return Ok(Ok(Person { address, log })) };
     Ok(match log.relation(&before.log) {
-        Relation::Same | Relation::Longer => Ok(Person { address, log }),
-        Relation::Shorter => Ok(Person { address, log: before.log }),
+        Relation::Same | Relation::Longer | Relation::Settled => Ok(Person { address, log }),
+        Relation::Shorter | Relation::Superseded => Ok(Person { address, log: before.log }),
         Relation::Fork => Err(Distrust("the account log contradicts the one known here".to_owned())),
     })
 }

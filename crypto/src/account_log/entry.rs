@@ -32,8 +32,8 @@ pub(super) struct Body {
     pub(super) operation: Operation,
 }
 
-/// What an entry does. Numbers 2 to 7 are kept for the later kinds: update and revoke a device, rotate the identity,
-/// set the relay, move, set recovery.
+/// What an entry does. Numbers 5 and 6 are kept for the later kinds that say where the account lives: set the relay,
+/// move.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Operation {
     #[n(0)]
@@ -63,6 +63,58 @@ pub(super) enum Operation {
         #[n(4)]
         proof: Signature,
     },
+    /// A device has another transport key from here on.
+    #[n(2)]
+    #[cbor(map)]
+    UpdateDevice {
+        #[n(0)]
+        index: DeviceIndex,
+        #[n(1)]
+        transport: PublicKey,
+        /// The new transport key's signature over [`transport_words`].
+        #[n(2)]
+        proof: Signature,
+    },
+    /// A device speaks for the account no more.
+    #[n(3)]
+    #[cbor(map)]
+    RevokeDevice {
+        #[n(0)]
+        index: DeviceIndex,
+    },
+    /// Another key signs the log from here on. Signed by the recovery key.
+    #[n(4)]
+    #[cbor(map)]
+    RotateIdentity {
+        /// The recovery key the log committed to.
+        #[n(0)]
+        revealed: PublicKey,
+        #[n(1)]
+        identity: PublicKey,
+        /// The new identity key's signature over [`identity_words`].
+        #[n(2)]
+        proof: Signature,
+        /// What the next recovery key hashes to; the revealed one has done its work.
+        #[n(3)]
+        #[cbor(with = "minicbor::bytes")]
+        recovery: [u8; 32],
+    },
+    /// Another recovery key. Signed by the one before.
+    #[n(7)]
+    #[cbor(map)]
+    SetRecovery {
+        /// The recovery key the log committed to.
+        #[n(0)]
+        revealed: PublicKey,
+        #[n(1)]
+        #[cbor(with = "minicbor::bytes")]
+        recovery: [u8; 32],
+    },
+}
+
+/// What an identity key says of itself: whose it is from now on, and after which entry.
+pub(super) fn identity_words(account: &AccountId, prev: &LogHash) -> Vec<u8> {
+    canonical::encode(&(account, prev))
 }
 
 /// What a transport key says of itself: the device, and whose.

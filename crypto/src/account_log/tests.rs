@@ -33,7 +33,7 @@ fn alice_with_devices(count: u8) -> AccountLog {
 /// Signs any body, as a hostile owner could.
 fn forged(log: &AccountLog, seq: u64, prev: Option<LogHash>, operation: Operation) -> UnverifiedLog {
     let entry = entry::sign(&key(1), &Body { seq, prev, hlc: Hlc::default(), operation });
-    let entries: Vec<Vec<u8>> = log.entries.iter().map(|(_, bytes)| bytes.clone()).chain([entry]).collect();
+    let entries: Vec<Vec<u8>> = log.entries.iter().map(|entry| entry.bytes.clone()).chain([entry]).collect();
     UnverifiedLog(entry::join(entries.iter().map(Vec::as_slice)))
 }
 
@@ -227,7 +227,7 @@ fn a_key_of_a_later_version_is_skipped_and_covered_by_the_signature() {
     body[0] = 0xa5;
     body.extend_from_slice(&[0x18, 0x63, 0x01]);
     let sent = |body: &[u8]| {
-        let entries = [log.entries[0].1.clone(), entry::sign_body(&key(1), body)];
+        let entries = [log.entries[0].bytes.clone(), entry::sign_body(&key(1), body)];
         UnverifiedLog(entry::join(entries.iter().map(Vec::as_slice)))
     };
     let read = sent(&body).verify().unwrap();
@@ -282,4 +282,150 @@ proptest! {
         prop_assume!(spliced != bytes);
         prop_assert!(UnverifiedLog(spliced).verify().is_err());
     }
+}
+
+fn hlc(millis: u64) -> Hlc {
+    Hlc { millis, count: 0 }
+}
+
+/// The phrase `alice` committed to.
+fn phrase() -> crate::RecoveryPhrase {
+    crate::RecoveryPhrase::generate(&mut Chance::from_seed(Seed::from_bytes([1; 32])))
+}
+
+fn next_phrase(byte: u8) -> crate::RecoveryPhrase {
+    crate::RecoveryPhrase::generate(&mut Chance::from_seed(Seed::from_bytes([byte; 32])))
+}
+
+/// A transport key's word for a device that is there.
+fn moved(log: &AccountLog, index: u32, transport: u8) -> TransportProof {
+    let index = DeviceIndex::new(index);
+    TransportProof::make(&key(transport), log.account(), index, &log.device(index).unwrap().device_key)
+}
+
+#[test]
+fn a_device_changes_its_transport_key_and_goes_and_its_index_and_keys_never_come_back() {
+    let mut log = alice_with_devices(2);
+    let second = DeviceIndex::new(1);
+    let proof = moved(&log, 1, 40);
+    log.update_device(&key(1), second, proof, hlc(5)).unwrap();
+    assert_eq!(log.device(second).unwrap().transport_key, key(40).public());
+    let back = moved(&log, 1, 103);
+    assert_eq!(log.update_device(&key(1), second, back, hlc(6)), Err(LogError::Key { seq: 4 }), "used before");
+    let stolen = TransportProof { key: key(41).public(), ..moved(&log, 1, 42) };
+    assert_eq!(log.update_device(&key(1), second, stolen, hlc(6)), Err(LogError::Transport { seq: 4 }));
+
+    log.revoke_device(&key(1), second, hlc(7)).unwrap();
+    assert_eq!((log.device(second), log.devices().count()), (None, 1));
+    assert_eq!(log.revoke_device(&key(1), second, hlc(8)), Err(LogError::NoDevice { seq: 5 }));
+    let gone = TransportProof::make(&key(43), log.account(), second, &key(3).public());
+    assert_eq!(log.update_device(&key(1), second, gone, hlc(8)), Err(LogError::NoDevice { seq: 5 }));
+    assert_eq!(add(&mut log, 1, 50), Err(LogError::Index { seq: 5 }), "an index is never used again");
+    assert_eq!(add(&mut log, 2, 3), Err(LogError::Key { seq: 5 }), "nor is a key");
+    assert_eq!(log.next_index(), DeviceIndex::new(2));
+    add(&mut log, 2, 50).unwrap();
+    assert_eq!(UnverifiedLog(log.bytes()).verify().unwrap(), log);
+}
+
+#[test]
+fn even_when_all_devices_are_revoked_their_indices_are_used_up() {
+    let mut log = alice_with_devices(1);
+    log.revoke_device(&key(1), DeviceIndex::FIRST, hlc(3)).unwrap();
+    assert_eq!(add(&mut log, 0, 9), Err(LogError::Index { seq: 3 }));
+    add(&mut log, 1, 9).unwrap();
+}
+
+#[test]
+fn revoked_devices_make_room_for_others() {
+    let mut log = alice_with_devices(10);
+    log.revoke_device(&key(1), DeviceIndex::new(4), hlc(3)).unwrap();
+    add(&mut log, 10, 20).unwrap();
+    assert_eq!(add(&mut log, 11, 21), Err(LogError::Devices { seq: 13 }));
+}
+
+#[test]
+fn the_recovery_key_alone_puts_another_identity_key_in_its_place() {
+    let mut log = alice_with_devices(1);
+    let next = next_phrase(9);
+    let thief = key(1);
+    // A thief of a full device holds the identity key, and that signs everything but this.
+    let before = log.clone();
+    let rotated = log.rotate_identity(&thief, &key(60), next.recovery_hash(), hlc(4));
+    assert_eq!((rotated, &log), (Err(LogError::Recovery { seq: 2 }), &before));
+    assert_eq!(log.set_recovery(&thief, next.recovery_hash(), hlc(4)), Err(LogError::Recovery { seq: 2 }));
+
+    log.rotate_identity(&phrase().key_pair(), &key(60), next.recovery_hash(), hlc(4)).unwrap();
+    assert_eq!((log.identity_key(), log.recovery_hash()), (key(60).public(), next.recovery_hash()));
+    assert_eq!(log.account(), before.account(), "who somebody is does not change with their keys");
+    assert_eq!(add(&mut log, 1, 50), Err(LogError::Signature { seq: 3 }), "the old identity key signs no more");
+    log.revoke_device(&key(60), DeviceIndex::FIRST, hlc(5)).unwrap();
+    // The phrase was good for once.
+    let again = log.rotate_identity(&phrase().key_pair(), &key(61), next_phrase(10).recovery_hash(), hlc(6));
+    assert_eq!(again, Err(LogError::Recovery { seq: 4 }));
+    log.set_recovery(&next.key_pair(), next_phrase(10).recovery_hash(), hlc(6)).unwrap();
+    log.rotate_identity(&next_phrase(10).key_pair(), &key(62), next_phrase(11).recovery_hash(), hlc(7)).unwrap();
+    assert_eq!(UnverifiedLog(log.bytes()).verify().unwrap(), log);
+    let keys: Vec<_> = log.identities().map(|(seq, _, key)| (seq, key)).collect();
+    assert_eq!(keys, [(0, key(1).public()), (2, key(60).public()), (5, key(62).public())]);
+}
+
+#[test]
+fn a_new_identity_key_is_a_fresh_one_and_has_agreed() {
+    let log = alice_with_devices(1);
+    let next = next_phrase(9).recovery_hash();
+    for used in [1, 2, 102] {
+        let rotated = log.clone().rotate_identity(&phrase().key_pair(), &key(used), next, hlc(4));
+        assert_eq!(rotated, Err(LogError::Key { seq: 2 }));
+    }
+    // Somebody else's key, with a word that key gave for another place.
+    let (head, prev) = log.head();
+    let elsewhere = entry::identity_words(&log.account(), &LogHash::from_bytes([1; 32]));
+    let operation = Operation::RotateIdentity {
+        revealed: phrase().key_pair().public(),
+        identity: key(60).public(),
+        proof: key(60).sign(IDENTITY_CONTEXT, &elsewhere),
+        recovery: *next.as_bytes(),
+    };
+    let body = Body { seq: head + 1, prev: Some(prev), hlc: hlc(4), operation };
+    let forged = entry::sign(&phrase().key_pair(), &body);
+    assert_eq!(log.clone().append(forged), Err(LogError::Signature { seq: 2 }));
+    // And one that the recovery key showed, but did not sign.
+    let (revealed, recovery) = (phrase().key_pair().public(), *next.as_bytes());
+    let body = Body { operation: Operation::SetRecovery { revealed, recovery }, ..body };
+    assert_eq!(log.clone().append(entry::sign(&key(1), &body)), Err(LogError::Signature { seq: 2 }));
+    // A key commits to another, not to itself.
+    let same = log.clone().set_recovery(&phrase().key_pair(), phrase().recovery_hash(), hlc(4));
+    assert_eq!(same, Err(LogError::Recovery { seq: 2 }));
+}
+
+#[test]
+fn a_fork_is_settled_by_the_recovery_key_and_by_nothing_else() {
+    let common = alice_with_devices(1);
+    let mut thief = common.clone();
+    for (index, device) in [(1, 50), (2, 51), (3, 52)] {
+        add(&mut thief, index, device).unwrap();
+    }
+    let mut owner = common.clone();
+    owner.revoke_device(&key(1), DeviceIndex::FIRST, hlc(9_999)).unwrap();
+    assert_eq!(owner.relation(&thief), Relation::Fork, "whatever clocks say, and however long either is");
+    owner.rotate_identity(&phrase().key_pair(), &key(60), next_phrase(9).recovery_hash(), hlc(1)).unwrap();
+    assert_eq!(owner.relation(&thief), Relation::Settled);
+    assert_eq!(thief.relation(&owner), Relation::Superseded);
+    // Who has both keys can say two things; then nobody can tell which is the owner's.
+    thief.set_recovery(&phrase().key_pair(), next_phrase(12).recovery_hash(), hlc(1)).unwrap();
+    assert_eq!((owner.relation(&thief), thief.relation(&owner)), (Relation::Fork, Relation::Fork));
+    // What the recovery key said before two logs parted settles nothing after.
+    let mut rotated = common;
+    rotated.rotate_identity(&phrase().key_pair(), &key(60), next_phrase(9).recovery_hash(), hlc(1)).unwrap();
+    let (mut one, mut other) = (rotated.clone(), rotated);
+    one.revoke_device(&key(60), DeviceIndex::FIRST, hlc(2)).unwrap();
+    other.revoke_device(&key(60), DeviceIndex::FIRST, hlc(3)).unwrap();
+    assert_eq!(one.relation(&other), Relation::Fork);
+    assert_eq!(alice().relation(&bob()), Relation::Fork, "of another account");
+}
+
+fn bob() -> AccountLog {
+    let mut chance = Chance::from_seed(Seed::from_bytes([2; 32]));
+    let hash = crate::RecoveryPhrase::generate(&mut chance).recovery_hash();
+    AccountLog::genesis(&key(200), hash, hlc(1), &mut chance)
 }
