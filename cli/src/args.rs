@@ -261,6 +261,31 @@ pub(crate) enum Contact {
         /// Contact, address or account
         who: String,
     },
+    /// Show somebody's keys: the safety number, when they changed, their devices
+    Show {
+        /// Contact, address or account
+        who: String,
+    },
+    /// Compare keys with somebody, so that nobody can stand between you
+    ///
+    /// Without more it shows the safety number. Read it to each other, or send it by another way; it is the same at both
+    /// ends. If it is, mark them with --yes, or hand over what the other one sees and let it be compared here.
+    Verify {
+        /// Contact, address or account
+        who: String,
+        /// Number the other one sees, or what their picture holds; - reads it from standard input
+        #[arg(long, value_name = "DIGITS|-", conflicts_with_all = ["yes", "undo"])]
+        number: Option<String>,
+        /// They are the same: you compared them
+        #[arg(long, conflicts_with = "undo")]
+        yes: bool,
+        /// Verified no longer
+        #[arg(long)]
+        undo: bool,
+        /// Show the number as a picture to be scanned, too
+        #[arg(long)]
+        qr: bool,
+    },
     /// Whether a contact may see when you are there
     LetSee {
         /// Contact, address or account

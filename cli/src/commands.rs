@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use qrcode::QrCode;
+use qrcode::render::unicode;
 use serde::Serialize;
 use whimbrel_protocol::id::{InviteToken, ThreadId};
 use whimbrel_protocol::limits;
@@ -18,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Screen, Show, to_json};
 use crate::sanitize;
 use crate::seat::seated;
-use crate::words::{ChatChange, Errand, Item, Mark, Request, Which};
+use crate::words::{ChatChange, Errand, Item, Mark, Request, Verdict, Which};
 
 /// What `log` prints when nobody says how much: about a screen.
 const LOG_MESSAGES_DEFAULT: usize = 50;
@@ -105,6 +107,31 @@ pub(crate) async fn inbox(settings: &Settings, screen: Screen, peek: bool) -> Re
     .await
 }
 
+/// Shows or compares keys; as a picture, too, when that is asked for and people look.
+pub(crate) async fn verify(settings: &Settings, screen: Screen, errand: Errand, qr: bool) -> Result<(), Failure> {
+    seated(settings, async |seat| {
+        seat.ask(settings, Request::Errand(errand.clone()), |item| {
+            screen.show(&item)?;
+            match &item {
+                Item::Keys(keys) if qr && !screen.json => screen.print(&picture(&keys.scannable)?),
+                _ => Ok(()),
+            }
+        })
+        .await
+    })
+    .await
+}
+
+/// A QR code (ISO/IEC 18004) for a dark terminal, two rows of it to a line.
+fn picture(text: &str) -> Result<String, Failure> {
+    let code = QrCode::new(text).map_err(Failure::internal)?;
+    Ok(code
+        .render::<unicode::Dense1x2>()
+        .dark_color(unicode::Dense1x2::Light)
+        .light_color(unicode::Dense1x2::Dark)
+        .build())
+}
+
 /// What a command about people, invites, cards, chats or the own account asks.
 pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
     use args::{Account, Chat, Contact, Friends, Invite, Presence, Profile, Switch, Visibility, Wake};
@@ -116,6 +143,15 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Contact::Remove { who } => Errand::RemoveFriend { who },
             Contact::Block { who } => Errand::Block { who, blocked: true },
             Contact::Unblock { who } => Errand::Block { who, blocked: false },
+            Contact::Show { who } | Contact::Verify { who, number: None, yes: false, undo: false, .. } => {
+                Errand::Keys { who }
+            }
+            Contact::Verify { who, number: Some(number), .. } => {
+                let number = if number == "-" { read_stdin(1024)? } else { number };
+                Errand::Verify { who, how: Verdict::Number(number) }
+            }
+            Contact::Verify { who, undo: true, .. } => Errand::Verify { who, how: Verdict::Open },
+            Contact::Verify { who, .. } => Errand::Verify { who, how: Verdict::Same },
             Contact::LetSee { who, allowed } => Errand::LetSee { who, allowed: allowed == Switch::On },
         },
         args::Command::Request(request) => match request {

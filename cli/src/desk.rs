@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use whimbrel_node::api::{Message, State};
-use whimbrel_node::views::{self, Page};
+use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, MessageId};
 use whimbrel_protocol::invite::Invite;
@@ -21,7 +21,7 @@ use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::words::{
     Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, RelayShown, Request, Sent, Shown, StatusShown, expiry,
-    path_name, state_name,
+    path_name, state_name, trust_name,
 };
 
 /// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
@@ -91,6 +91,7 @@ impl Desk<'_> {
 
     async fn send(&self, to: &str, text: String, wait: Option<Wait>) -> Result<(), Failure> {
         let target = self.resolve(to).await?;
+        self.stop_at_changed_keys(&target)?;
         let mut events = self.local.events();
         let mut home = self.local.home();
         let command = match target {
@@ -284,6 +285,7 @@ impl Desk<'_> {
                 address: contact.address,
                 account: contact.account,
                 path: path.to_owned(),
+                trust: trust_name(contact.trust).to_owned(),
                 unread: usize::try_from(unread).unwrap_or(usize::MAX),
             }
         });
@@ -299,6 +301,28 @@ impl Desk<'_> {
                 Err(_) => Err(failure),
             },
             other => other,
+        }
+    }
+
+    /// Nothing is written to somebody whose keys the owner compared, and who has others now, before the owner knows.
+    fn stop_at_changed_keys(&self, target: &Target) -> Result<(), Failure> {
+        let others: BTreeSet<AccountId> = match target {
+            Target::People(people) => people.clone(),
+            Target::Thread(thread) => {
+                let threads = self.read(views::threads)?;
+                threads.into_iter().filter(|one| one.thread == *thread).flat_map(|one| one.people).collect()
+            }
+        };
+        let contacts = self.read(views::contacts)?.into_iter();
+        let mut changed = contacts.filter(|one| one.trust == Trust::Changed && others.contains(&one.account));
+        match changed.next() {
+            None => Ok(()),
+            Some(contact) => Err(Failure::new(
+                Exit::Trust,
+                "key_changed",
+                format!("the keys of {} have changed since you verified them; nothing was sent", contact.address),
+            )
+            .hint(format!("compare them again: whimbrel contact verify {}", contact.address))),
         }
     }
 

@@ -18,8 +18,8 @@ use crate::clock;
 use crate::desk::{Desk, unexpected};
 use crate::failure::{Exit, Failure};
 use crate::resolve::{Book, Target};
-use crate::shown::{CardShown, ChatShown, Done, FriendShown, OpenInviteShown, PresenceShown, RowShown, hex};
-use crate::words::{ChatChange, Errand, Item, Which};
+use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, hex};
+use crate::words::{ChatChange, Errand, Item, Verdict, Which, trust_name};
 
 /// Characters of an invite's id that are enough to name it.
 const INVITE_PREFIX_MIN: usize = 8;
@@ -77,6 +77,11 @@ impl Desk<'_> {
                 let now = if allowed { "shown when you are there" } else { "not shown when you are there" };
                 self.plain(Command::LetSee { account, allowed }, now).await
             }
+            Errand::Keys { who } => {
+                let account = self.somebody(&who).await?;
+                self.keys(account).await
+            }
+            Errand::Verify { who, how } => self.verify(&who, how).await,
             Errand::Friends { which } => self.friends(which).await,
             Errand::Presence => self.presence().await,
             Errand::SetVisible { visible } => {
@@ -114,6 +119,48 @@ impl Desk<'_> {
                 self.relay().await?;
                 self.plain(Command::ConfirmWake(code), "confirmed").await
             }
+        }
+    }
+
+    /// Somebody's keys, as proved here.
+    async fn keys(&self, account: AccountId) -> Result<(), Failure> {
+        let keys = self.keys_of(account)?;
+        let shown = KeysShown {
+            account,
+            address: keys.address,
+            number: keys.number.to_string(),
+            scannable: keys.number.scannable(),
+            trust: trust_name(keys.trust).to_owned(),
+            keys: keys.history.into_iter().map(|(since, key)| (clock::rfc3339(since), key.to_string())).collect(),
+            devices: keys.devices.into_iter().map(|(index, label)| (index.get(), label)).collect(),
+        };
+        self.item(Item::Keys(shown)).await
+    }
+
+    fn keys_of(&self, account: AccountId) -> Result<views::Keys, Failure> {
+        self.read(|reads| views::keys(reads, &account))?
+            .ok_or_else(|| Failure::new(Exit::NotFound, "not_found", "their keys are not known here yet"))
+    }
+
+    async fn verify(&self, who: &str, how: Verdict) -> Result<(), Failure> {
+        let account = self.somebody(who).await?;
+        let keys = self.keys_of(account)?;
+        let verified = match how {
+            Verdict::Open => false,
+            Verdict::Same => true,
+            Verdict::Number(number) if keys.number.matches(&number) => true,
+            Verdict::Number(_) => {
+                return Err(Failure::new(
+                    Exit::Trust,
+                    "number_differs",
+                    "the safety numbers differ; nobody was verified",
+                )
+                .hint("one of you may have mistyped, or somebody stands between you: compare them face to face"));
+            }
+        };
+        match self.command(Command::Verify { account, verified }).await? {
+            Reply::Done => self.keys(account).await,
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -406,6 +453,17 @@ impl Desk<'_> {
                 let account = self.among(&text, Known::All)?;
                 self.anybody(&account.to_string())
             }
+        }
+    }
+
+    /// Somebody known here, or who has come in since the last time we were connected.
+    async fn somebody(&self, who: &str) -> Result<AccountId, Failure> {
+        match self.among(who, Known::All) {
+            Err(failure) if failure.code == "not_found" => match self.caught_up().await {
+                Ok(()) => self.among(who, Known::All),
+                Err(_) => Err(failure),
+            },
+            other => other,
         }
     }
 

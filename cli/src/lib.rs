@@ -89,6 +89,10 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
                 commands::simple(&settings, screen, Request::Contacts).await
             }
             Command::Account(args::Account::Export { file }) => commands::export(&settings, screen, &file).await,
+            command @ Command::Contact(args::Contact::Verify { .. } | args::Contact::Show { .. }) => {
+                let qr = matches!(command, Command::Contact(args::Contact::Verify { qr: true, .. }));
+                commands::verify(&settings, screen, commands::errand(screen, command)?, qr).await
+            }
             command @ (Command::Contact(_)
             | Command::Request(_)
             | Command::Presence { .. }

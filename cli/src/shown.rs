@@ -37,6 +37,46 @@ impl Show for FriendShown {
     }
 }
 
+/// Somebody's keys, and whether they were compared.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct KeysShown {
+    pub(crate) account: AccountId,
+    pub(crate) address: Address,
+    /// Sixty digits in groups of five, the same at both ends.
+    pub(crate) number: String,
+    /// What a picture of it holds.
+    pub(crate) scannable: String,
+    /// `unverified`, `verified`, or `changed` since.
+    pub(crate) trust: String,
+    /// Every identity key they have had: since when, by their clock, and the key.
+    pub(crate) keys: Vec<(String, String)>,
+    /// Their devices: index and label.
+    pub(crate) devices: Vec<(u32, String)>,
+}
+
+impl Show for KeysShown {
+    fn text(&self) -> String {
+        let groups: Vec<_> = self.number.split(' ').collect();
+        let rows: Vec<_> = groups.chunks(4).map(|row| row.join(" ")).collect();
+        let trust = match self.trust.as_str() {
+            "verified" => "verified: you compared this number",
+            "changed" => {
+                "CHANGED: their key is another since you verified it. They may have recovered their account; or \
+                          somebody is in their place. Compare the number again"
+            }
+            _ => "not verified: compare this number with what they see",
+        };
+        let mut text = format!("address  {}\nnumber   {}\ntrust    {trust}", self.address, rows.join("\n         "));
+        for (since, key) in &self.keys {
+            text.push_str(&format!("\nkey      {}  (since {since})", key.get(..16).unwrap_or(key)));
+        }
+        for (index, label) in &self.devices {
+            text.push_str(&format!("\ndevice   {index}  {}", sanitize::line(label)));
+        }
+        text
+    }
+}
+
 /// Whether a contact is there.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct PresenceShown {

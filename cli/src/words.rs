@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use whimbrel_node::Path;
 use whimbrel_node::api::State;
+use whimbrel_node::views::Trust;
 use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
 use whimbrel_protocol::time::Wall;
 
@@ -13,10 +14,10 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::output::Show;
 use crate::sanitize;
-use crate::shown::{CardShown, ChatShown, Done, FriendShown, OpenInviteShown, PresenceShown, RowShown};
+use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 3;
+pub(crate) const SOCKET_VERSION: u32 = 4;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -70,6 +71,10 @@ pub(crate) enum Errand {
     Block { who: String, blocked: bool },
     /// Whether a friend may see when the owner is there.
     LetSee { who: String, allowed: bool },
+    /// Somebody's keys.
+    Keys { who: String },
+    /// Compares keys with somebody, by the number they see or by the owner's word, or takes that back.
+    Verify { who: String, how: Verdict },
     /// How things stand with others.
     Friends { which: Which },
     /// Which contacts are there.
@@ -98,6 +103,18 @@ pub(crate) enum Errand {
     WakeOff,
     /// Confirms that it can be.
     ConfirmWake { code: [u8; 16] },
+}
+
+/// What came of comparing keys.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// The other one sees this.
+    Number(String),
+    /// The owner says that it is the same.
+    Same,
+    /// It is open again.
+    Open,
 }
 
 /// Part of the list of others.
@@ -170,6 +187,7 @@ pub(crate) enum Item {
     Me(Me),
     Contact(ContactShown),
     Friend(FriendShown),
+    Keys(KeysShown),
     Presence(PresenceShown),
     OpenInvite(OpenInviteShown),
     Profile(CardShown),
@@ -269,6 +287,17 @@ pub(crate) struct ContactShown {
     /// The way the next message would take: `direct`, `relay` or `federation`.
     pub(crate) path: String,
     pub(crate) unread: usize,
+    /// `unverified`, `verified`, or `changed` since they were verified.
+    pub(crate) trust: String,
+}
+
+/// The name of a trust, everywhere.
+pub(crate) fn trust_name(trust: Trust) -> &'static str {
+    match trust {
+        Trust::Verified => "verified",
+        Trust::Changed => "changed",
+        _ => "unverified",
+    }
 }
 
 /// The name of a path, everywhere.
@@ -367,7 +396,12 @@ impl Show for Me {
 impl Show for ContactShown {
     fn text(&self) -> String {
         let unread = if self.unread > 0 { format!(", {} unread", self.unread) } else { String::new() };
-        format!("{}  ({}{unread})", self.address, self.path)
+        let trust = match self.trust.as_str() {
+            "verified" => ", verified",
+            "changed" => ", KEY CHANGED since you verified it",
+            _ => "",
+        };
+        format!("{}  ({}{trust}{unread})", self.address, self.path)
     }
 }
 
@@ -382,6 +416,7 @@ impl Show for Item {
             Self::Me(item) => item.text(),
             Self::Contact(item) => item.text(),
             Self::Friend(item) => item.text(),
+            Self::Keys(item) => item.text(),
             Self::Presence(item) => item.text(),
             Self::OpenInvite(item) => item.text(),
             Self::Profile(item) => item.text(),

@@ -173,6 +173,13 @@ pub enum Command {
         /// Whether.
         allowed: bool,
     },
+    /// The owner compared the safety number with somebody, or takes that back. Kept here alone.
+    Verify {
+        /// With whom.
+        account: AccountId,
+        /// Whether it was the same.
+        verified: bool,
+    },
     /// Lists how the relay holds that things stand with others.
     Friends,
     /// Says which friends are there, by the relay's word.
@@ -405,6 +412,14 @@ pub enum Event {
     CaughtUp,
     /// Somebody new can be written to.
     ContactAdded {
+        /// Who.
+        account: AccountId,
+        /// Where they are found, by their relay's word.
+        address: Address,
+    },
+    /// Somebody whose safety number the owner compared has another identity key since: they recovered their account, or
+    /// somebody is in their place.
+    KeyChanged {
         /// Who.
         account: AccountId,
         /// Where they are found, by their relay's word.

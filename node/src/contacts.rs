@@ -3,10 +3,12 @@
 //! is a contact. Never: believes a relay about more than an address.
 //! Rules: docs/protocol/identity.md, user.md.
 
-use whimbrel_crypto::{AccountLog, Relation, UnverifiedLog};
+use whimbrel_crypto::{AccountLog, Engine, Relation, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, PublicKey};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
+use crate::api::Event;
+use crate::rooms::Turn;
 use crate::rows::{self, ContactRow, DeviceRow, Space};
 
 /// An account as proved by its log, and where its relay says it is found.
@@ -70,10 +72,14 @@ pub(crate) fn judge(
     })
 }
 
-/// Keeps a person: log, devices, and consent when there is some. Consent given before stays.
+/// Keeps a person: log, devices, and consent when there is some. Consent given before stays, and so does what the owner
+/// compared. A device or transport key the log has taken back is known no more.
 pub(crate) fn keep(rows: &mut Overlay<'_>, person: &Person, contact: bool) -> Result<(), StorageError> {
     let account = person.log.account();
-    let contact = contact || is_contact(rows, &account)?;
+    let before = rows::get::<ContactRow>(rows, &rows::contact_key(&account))?;
+    let contact = contact || before.as_ref().is_some_and(|row| row.contact);
+    let verified = before.and_then(|row| row.verified);
+    forget_devices(rows, person)?;
     for device in person.log.devices() {
         let id = DeviceId { account, index: device.index };
         let row = DeviceRow { device_key: device.device_key, transport_key: device.transport_key };
@@ -85,9 +91,58 @@ pub(crate) fn keep(rows: &mut Overlay<'_>, person: &Person, contact: bool) -> Re
             rows::put(rows, key, &id);
         }
     }
-    let row = ContactRow { address: person.address.clone(), log: person.log.bytes(), contact };
+    let identity = Some(person.log.identity_key());
+    let row = ContactRow { address: person.address.clone(), log: person.log.bytes(), contact, verified, identity };
     rows::put(rows, rows::contact_key(&account), &row);
     Ok(())
+}
+
+impl<E: Engine> Turn<'_, E> {
+    /// [`keep`], and tells the owner when a key they compared is another now.
+    pub(crate) fn keep(&mut self, person: &Person, contact: bool) -> Result<(), StorageError> {
+        let account = person.log.account();
+        let key = rows::contact_key(&account);
+        let changed = |rows: &dyn Reads| -> Result<bool, StorageError> {
+            Ok(rows::get::<ContactRow>(rows, &key)?.is_some_and(|row| row.key_changed()))
+        };
+        let before = changed(&self.rows)?;
+        keep(&mut self.rows, person, contact)?;
+        if !before && changed(&self.rows)? {
+            tracing::warn!("the identity key of a verified contact has changed");
+            self.event(Event::KeyChanged { account, address: person.address.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// Takes out what an earlier log named and this one does not.
+fn forget_devices(rows: &mut Overlay<'_>, person: &Person) -> Result<(), StorageError> {
+    let account = person.log.account();
+    let Some(before) = known(rows, &account)? else { return Ok(()) };
+    for device in before.log.devices() {
+        let id = DeviceId { account, index: device.index };
+        let now = person.log.device(device.index);
+        if now.is_none() {
+            rows.delete(rows::device_key(&id));
+        }
+        let key = rows::transport_key(&device.transport_key);
+        let replaced = now.is_none_or(|now| now.transport_key != device.transport_key);
+        if replaced && rows::get::<DeviceId>(rows, &key)? == Some(id) {
+            rows.delete(key);
+        }
+    }
+    Ok(())
+}
+
+/// The owner compared the safety number with somebody, or takes that back. False: they are not known here.
+pub(crate) fn verify(rows: &mut Overlay<'_>, account: &AccountId, verified: bool) -> Result<bool, StorageError> {
+    let Some(person) = known(rows, account)? else { return Ok(false) };
+    let key = rows::contact_key(account);
+    if let Some(row) = rows::get::<ContactRow>(rows, &key)? {
+        let identity = Some(person.log.identity_key());
+        rows::put(rows, key, &ContactRow { verified: identity.filter(|_| verified), identity, ..row });
+    }
+    Ok(true)
 }
 
 /// Whether another account is known here by an address.

@@ -173,6 +173,19 @@ pub(crate) struct ContactRow {
     /// Whether there is consent between us; others are fellow members only.
     #[n(2)]
     pub(crate) contact: bool,
+    /// The identity key the owner compared with them.
+    #[n(3)]
+    pub(crate) verified: Option<PublicKey>,
+    /// The identity key of the log.
+    #[n(4)]
+    pub(crate) identity: Option<PublicKey>,
+}
+
+impl ContactRow {
+    /// Whether the key the owner compared is no longer theirs.
+    pub(crate) fn key_changed(&self) -> bool {
+        self.verified.is_some_and(|verified| self.identity.is_some_and(|now| now != verified))
+    }
 }
 
 /// A device by its verified account log.

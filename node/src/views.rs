@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
@@ -13,8 +14,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space, ThreadRow,
-    ThreadState,
+    self, AccountRow, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
+    ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -46,6 +47,67 @@ pub struct Contact {
     pub account: AccountId,
     /// Where they are found, by their relay's word.
     pub address: Address,
+    /// Whether the owner compared keys with them.
+    pub trust: Trust,
+}
+
+/// How sure the owner can be that nobody stands between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Nothing was compared: their keys are as relays, or an invite, told them first.
+    Unverified,
+    /// The owner compared the safety number, and it still holds.
+    Verified,
+    /// The owner compared it, and the identity key is another since.
+    Changed,
+}
+
+impl Trust {
+    fn of(row: &ContactRow) -> Self {
+        match row.verified {
+            None => Self::Unverified,
+            Some(_) if row.key_changed() => Self::Changed,
+            Some(_) => Self::Verified,
+        }
+    }
+}
+
+/// Somebody's keys, by their verified log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Whose.
+    pub account: AccountId,
+    /// Where they are found, by their relay's word.
+    pub address: Address,
+    /// What both can compare.
+    pub number: SafetyNumber,
+    /// Whether the owner did.
+    pub trust: Trust,
+    /// Every identity key they have had, oldest first, and since when by their clock.
+    pub history: Vec<(Wall, PublicKey)>,
+    /// Their devices: index and label.
+    pub devices: Vec<(DeviceIndex, String)>,
+}
+
+/// Somebody's keys, if they are known here.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn keys(reads: &dyn Reads, account: &AccountId) -> Result<Option<Keys>, StorageError> {
+    let Some(person) = crate::contacts::known(reads, account)? else { return Ok(None) };
+    let Some(row) = rows::get::<ContactRow>(reads, &rows::contact_key(account))? else { return Ok(None) };
+    let key = rows::account_key();
+    let own: AccountRow = rows::get(reads, &key)?.ok_or_else(|| rows::damaged(&key, "there is no account"))?;
+    let own = UnverifiedLog(own.log).verify().map_err(|error| rows::damaged(&key, error))?;
+    Ok(Some(Keys {
+        account: *account,
+        address: person.address.clone(),
+        number: SafetyNumber::of(&own, &person.log),
+        trust: Trust::of(&row),
+        history: person.log.identities().map(|(_, hlc, key)| (Wall::from_millis(hlc.millis), key)).collect(),
+        devices: person.log.devices().map(|device| (device.index, device.label.clone())).collect(),
+    }))
 }
 
 /// Whether a thread can be written to.
@@ -152,7 +214,8 @@ pub fn contacts(reads: &dyn Reads) -> Result<Vec<Contact>, StorageError> {
     rows::each(reads, &rows::space(Space::Contact), |(key, value)| {
         let row: ContactRow = rows::decode(&key, &value)?;
         if let (true, Some(id)) = (row.contact, rows::id_in_key(&key)) {
-            found.push(Contact { account: AccountId::from_bytes(id), address: row.address });
+            let trust = Trust::of(&row);
+            found.push(Contact { account: AccountId::from_bytes(id), address: row.address, trust });
         }
         Ok(())
     })?;

@@ -272,3 +272,36 @@ fn a_relay_that_needs_no_invitation_to_register_takes_one_all_the_same() {
     let made = alice.run_with(&args, "ab".repeat(16).as_bytes());
     assert_eq!(made.code, 0, "{made:?}");
 }
+
+#[test]
+fn people_compare_keys_by_number_and_a_number_that_differs_verifies_nobody() {
+    let pair = Pair::new();
+    let keys = |person: &Person, who: &str| person.json(&["contact", "verify", who]).remove(0);
+    let (here, there) = (keys(&pair.alice, "bob"), keys(&pair.bob, "alice"));
+    let number = here["number"].as_str().unwrap().to_owned();
+    assert_eq!(here["number"], there["number"], "one number at both ends");
+    assert_eq!(number.replace(' ', "").len(), 60);
+    assert_eq!((here["type"].as_str(), here["trust"].as_str()), (Some("keys"), Some("unverified")));
+    let mut other = number.clone();
+    other.replace_range(..1, if number.starts_with('1') { "2" } else { "1" });
+    let differs = pair.alice.run(&["--json", "contact", "verify", "bob", "--number", &other]);
+    assert_eq!((differs.code, differs.error()["code"].as_str()), (5, Some("number_differs")), "{differs:?}");
+    assert_eq!(pair.alice.json(&["contact", "list"])[0]["trust"], "unverified");
+    let piped =
+        pair.alice.run_with(&["--json", "contact", "verify", "bob", "--number", "-"], format!("{number}\n").as_bytes());
+    assert_eq!(piped.code, 0, "{piped:?}");
+    assert_eq!(pair.alice.json(&["contact", "list"])[0]["trust"], "verified");
+    assert!(pair.alice.run(&["contact", "list"]).out.contains("verified"));
+    assert_eq!(pair.bob.json(&["contact", "verify", "alice", "--yes"])[0]["trust"], "verified");
+    assert_eq!(pair.bob.json(&["contact", "verify", "alice", "--undo"])[0]["trust"], "unverified");
+    let shown = pair.alice.run(&["contact", "verify", "bob", "--qr"]).out;
+    assert!(shown.contains('\u{2580}') || shown.contains('\u{2588}'), "{shown}");
+    assert!(pair.alice.run(&["contact", "show", "bob"]).out.contains("device   0"));
+    for (args, code) in [
+        (&["--json", "contact", "verify", "nobody"][..], 3),
+        (&["--json", "contact", "verify", "bob", "--yes", "--undo"], 2),
+    ] {
+        let ended = pair.alice.run(args);
+        assert_eq!(ended.code, code, "{args:?}: {ended:?}");
+    }
+}

@@ -246,7 +246,7 @@ fn met_as<E: Engine>(
                 _ => {}
             }
             // Their words are held against this log, and threads with them begin from it.
-            contacts::keep(&mut t.rows, &person, false)?;
+            t.keep(&person, false)?;
             say(t, ticket, account, person.address, (act, note))?;
             Ok(None)
         }
@@ -388,7 +388,7 @@ fn reply(reads: &dyn Reads, account: AccountId) -> Result<Option<Reply>, Storage
 fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), StorageError> {
     let Some(person) = contacts::known(&t.rows, &account)? else { return Ok(()) };
     let new = !contacts::is_contact(&t.rows, &account)?;
-    contacts::keep(&mut t.rows, &person, true)?;
+    t.keep(&person, true)?;
     if new {
         t.event(Event::ContactAdded { account, address: person.address });
     }
@@ -549,7 +549,7 @@ fn act_on<E: Engine>(t: &mut Turn<'_, E>, person: &Person, word: FriendshipWord)
         Effect::None => {}
         Effect::Requested => t.event(Event::FriendRequest { account, address, note }),
         Effect::Agreed => {
-            contacts::keep(&mut t.rows, person, false)?;
+            t.keep(person, false)?;
             t.event(Event::FriendAccepted { account, address });
             agreed(t, account)?;
         }

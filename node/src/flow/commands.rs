@@ -12,6 +12,7 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{befriend, direct, open, own, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
+use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
@@ -66,6 +67,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::MarkRead { .. }
         | Command::OfferDirect { .. }
         | Command::Status
+        | Command::Verify { .. }
         | Command::SetThread { .. } => false,
     })
 }
@@ -132,6 +134,10 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
+        Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified)? {
+            true => Ok(Some(Reply::Done)),
+            false => Err(CommandError::Unknown.into()),
+        },
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         _ => Err(CommandError::NotRegistered.into()),

@@ -252,7 +252,7 @@ fn keep_people<E: Engine>(
 ) -> Result<(), StorageError> {
     for (account, person) in people {
         let new = *account == inviter && !contacts::is_contact(&t.rows, account)?;
-        contacts::keep(&mut t.rows, person, *account == inviter)?;
+        t.keep(person, *account == inviter)?;
         if new {
             befriend::met_by_invite(t, account)?;
             t.event(Event::ContactAdded { account: *account, address: person.address.clone() });

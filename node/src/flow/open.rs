@@ -222,7 +222,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         if by_invite && !contacts::is_contact(&t.rows, account)? {
             inviter = Some(*account);
         }
-        contacts::keep(&mut t.rows, person, by_invite)?;
+        t.keep(person, by_invite)?;
     }
     let row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
     thread::put(&mut t.rows, &thread, &row);
