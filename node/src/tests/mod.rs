@@ -4,6 +4,7 @@ mod contact;
 mod crash;
 mod direct;
 mod hostile;
+mod invitations;
 mod manners;
 mod messages;
 mod people;

@@ -3,9 +3,9 @@
 //! Limits: [`PROBLEMS_NAMED_MAX`].
 
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{DeviceId, ThreadId};
+use whimbrel_protocol::id::{BlobId, DeviceId, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{
@@ -49,7 +49,7 @@ impl Problems {
 /// # Errors
 /// The engine failed. A damaged row is a problem, not an error.
 pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
-    let mut check = Check { reads, problems: Problems::default() };
+    let mut check = Check { reads, problems: Problems::default(), names: Named::default() };
     check.accounts()?;
     check.owners()?;
     check.stocks()?;
@@ -62,12 +62,14 @@ pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
     check.tags()?;
     check.friends()?;
     check.pins()?;
+    check.bodies()?;
     Ok(check.problems)
 }
 
 struct Check<'r> {
     reads: &'r dyn Reads,
     problems: Problems,
+    names: Named,
 }
 
 impl Check<'_> {
@@ -174,12 +176,13 @@ impl Check<'_> {
         self.each(&[space::LOG], |check, key, value| {
             let log: LogRow = rows::read(key, value)?;
             entries += log.entries();
-            let (mut last, mut bodies) = (None, Vec::new());
-            let found = check.each(&beside(space::ENTRY, key), |_, key, value| {
+            let mut last = None;
+            let inbox = log.which == LogRef::Inbox;
+            let found = check.each(&beside(space::ENTRY, key), |check, key, value| {
                 let entry: EntryRow = rows::read(key, value)?;
                 last = Some((rows::sequence_of(key)?, entry.total));
-                if let EntryBody::Invitation(invitation) = entry.body {
-                    bodies.extend([invitation.welcome, invitation.tree]);
+                if inbox {
+                    check.names(key, value)?;
                 }
                 Ok(())
             })?;
@@ -189,14 +192,41 @@ impl Check<'_> {
             }) {
                 check.problems.note(key, "its head does not fit its last entry");
             }
-            for body in bodies {
-                if !check.there(&rows::blob(body))? {
-                    check.problems.note(key, "the body of an invitation is missing");
-                }
-            }
             Ok(())
         })?;
         self.total(space::ENTRY, "entries", entries)
+    }
+
+    /// What is named is there and counted, each as often as it is named. The counts are compared in sums, so that
+    /// nothing is kept of a store of any size: of rows, and of rows by the body's id.
+    fn bodies(&mut self) -> Result<(), StorageError> {
+        let mut named = Named::default();
+        self.each(&[space::NAMED], |check, key, value| {
+            let blob = BlobId::from_bytes(rows::rest(key, 1)?);
+            named.add(blob, rows::read(key, value)?);
+            if !check.there(&rows::blob(blob))? {
+                check.problems.note(key, "counted, and not there");
+            }
+            Ok(())
+        })?;
+        let names = self.names;
+        self.problems.expect(&[space::NAMED], "names of bodies", named.count, names.count);
+        if named.count == names.count && named.sum != names.sum {
+            self.problems.note(&[space::NAMED], "bodies are counted that others than the counted rows name");
+        }
+        Ok(())
+    }
+
+    /// Remembers what an entry or a row for a peer names, which must be there.
+    fn names(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let Some(invitation) = rows::invitation(key, value)? else { return Ok(()) };
+        for blob in [invitation.welcome, invitation.tree] {
+            self.names.add(blob, 1);
+            if !self.there(&rows::blob(blob))? {
+                self.problems.note(key, "the body of an invitation is missing");
+            }
+        }
+        Ok(())
     }
 
     fn cursors(&mut self) -> Result<(), StorageError> {
@@ -218,7 +248,7 @@ impl Check<'_> {
         self.each(&[space::WAITING], |check, key, value| {
             let counted: u64 = rows::read(key, value)?;
             waiting += counted;
-            let found = check.count(&beside(space::OUTBOUND, key))?;
+            let found = check.each(&beside(space::OUTBOUND, key), Self::names)?;
             check.problems.expect(key, "outbound rows", counted, found);
             Ok(())
         })?;
@@ -363,6 +393,21 @@ impl Check<'_> {
     }
 }
 
+/// How often bodies are named, and a sum by which.
+#[derive(Clone, Copy, Default)]
+struct Named {
+    count: u64,
+    sum: u64,
+}
+
+impl Named {
+    fn add(&mut self, blob: BlobId, times: u64) {
+        let [a, b, c, d, e, f, g, h, ..] = *blob.as_bytes();
+        self.count = self.count.saturating_add(times);
+        self.sum = self.sum.wrapping_add(u64::from_le_bytes([a, b, c, d, e, f, g, h]).wrapping_mul(times));
+    }
+}
+
 /// The prefix of the rows in another space that belong to the owner of this key.
 fn beside(space: u8, key: &[u8]) -> Vec<u8> {
     [&[space], key.get(1..).unwrap_or_default()].concat()
@@ -397,6 +442,7 @@ mod tests {
             space::WAITING,
             space::CURSOR,
             space::FRIEND,
+            space::NAMED,
         ] {
             let kv = whole();
             let (key, _) = rows::scan(&*kv, &[space], 1).unwrap().remove(0);
