@@ -44,11 +44,12 @@ impl Problems {
     }
 }
 
-/// Reads every row that keeps a count or names another, and compares.
+/// Reads every row that keeps a count or names another, and compares. Rows of an older version are held against what that
+/// one kept.
 ///
 /// # Errors
 /// The engine failed. A damaged row is a problem, not an error.
-pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
+pub fn check(reads: &dyn Reads, version: u32) -> Result<Problems, StorageError> {
     let mut check = Check { reads, problems: Problems::default(), names: Named::default() };
     check.accounts()?;
     check.owners()?;
@@ -62,7 +63,9 @@ pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
     check.tags()?;
     check.friends()?;
     check.pins()?;
-    check.bodies()?;
+    if version >= 3 {
+        check.bodies()?;
+    }
     Ok(check.problems)
 }
 
@@ -418,6 +421,7 @@ fn beside(space: u8, key: &[u8]) -> Vec<u8> {
 mod tests {
     use whimbrel_storage::{Batch, MemoryKv, OrderedKv};
 
+    use super::super::SCHEMA;
     use super::*;
     use crate::store::contract;
 
@@ -428,7 +432,7 @@ mod tests {
             contract::fill(&crate::store::KvStore::over(kv.clone()));
             kv
         };
-        assert_eq!(check(&*whole()).unwrap(), Problems::default());
+        assert_eq!(check(&*whole(), SCHEMA.version).unwrap(), Problems::default());
         for space in [
             space::NAME,
             space::ACCOUNT_LOG,
@@ -449,7 +453,7 @@ mod tests {
             let mut batch = Batch::new();
             batch.delete(key);
             kv.apply(&batch).unwrap();
-            let problems = check(&*kv).unwrap();
+            let problems = check(&*kv, SCHEMA.version).unwrap();
             assert!(
                 problems.count > 0 && !problems.named.is_empty(),
                 "{} {problems:?}",
@@ -530,7 +534,7 @@ mod tests {
             let mut batch = Batch::new();
             put.into_iter().for_each(|(key, value)| batch.put(key, value));
             kv.apply(&batch).unwrap();
-            let problems = check(&*kv).unwrap();
+            let problems = check(&*kv, SCHEMA.version).unwrap();
             assert!(problems.named.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
         }
         // A peer of the operator's choice is counted by nobody.
@@ -538,7 +542,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(rows::of_peer(space::PIN, &peer), canonical::encode(&pin(PinnedBy::Operator)));
         kv.apply(&batch).unwrap();
-        assert_eq!(check(&*kv).unwrap(), Problems::default());
+        assert_eq!(check(&*kv, SCHEMA.version).unwrap(), Problems::default());
     }
 
     #[test]

@@ -279,7 +279,8 @@ mod tests {
         for interruptions in 0..4 {
             let disk = MemoryEngine::new();
             let mut kv = of_version_2(&disk);
-            assert!(check(&*kv).unwrap().count > 0);
+            assert!(check(&*kv, 3).unwrap().count > 0);
+            assert_eq!(check(&*kv, 2).unwrap(), Problems::default());
             for _ in 0..interruptions {
                 disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
                 bring_up(&*kv, &SCHEMA).unwrap_err();
@@ -290,7 +291,7 @@ mod tests {
             }
             bring_up(&*kv, &SCHEMA).unwrap();
             assert_eq!(counts(&kv), counted, "after {interruptions} interruptions");
-            assert_eq!(check(&*kv).unwrap(), Problems::default());
+            assert_eq!(check(&*kv, 3).unwrap(), Problems::default());
             assert_eq!(kv.get(&rows::blob(UNNAMED)).unwrap(), Some(b"a body".to_vec()));
             assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), 3);
         }
@@ -307,6 +308,6 @@ mod tests {
         kv.apply(&batch).unwrap();
         assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), 2);
         assert!(!counts(&kv).is_empty());
-        assert!(check(&*kv).unwrap().count > 0, "told by the check");
+        assert!(check(&*kv, 3).unwrap().count > 0, "told by the check");
     }
 }
