@@ -15,6 +15,8 @@ use whimbrel_protocol::push::LogRef;
 pub(crate) struct Hold {
     due: BTreeMap<LogRef, Sequence>,
     entries: usize,
+    /// How far the inbox could be acknowledged on this link, were it not for an invitation.
+    withheld: Sequence,
 }
 
 impl Hold {
@@ -36,7 +38,16 @@ impl Hold {
 
     /// The link is gone: the next one pushes again from the relay's cursors.
     pub(crate) fn forget(&mut self) {
-        self.due.clear();
-        self.entries = 0;
+        *self = Self::default();
+    }
+
+    /// Notes how far the inbox is durable here, pushed on this link.
+    pub(crate) fn withhold(&mut self, upto: Sequence) {
+        self.withheld = upto.max(self.withheld);
+    }
+
+    /// How far that was.
+    pub(crate) const fn withheld(&self) -> Sequence {
+        self.withheld
     }
 }

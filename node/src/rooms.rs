@@ -19,7 +19,7 @@ use crate::presence::Presence;
 use crate::push::Push;
 use crate::reception::Reception;
 use crate::requests::{Purpose, Requests};
-use crate::rows::{self, SettingsRow, Space, ThreadRow, ThreadState};
+use crate::rows::{self, InvitationRow, SettingsRow, Space, ThreadRow, ThreadState};
 use crate::thread::Threads;
 use crate::timers::{Timer, Timers};
 use crate::user::User;
@@ -62,8 +62,12 @@ impl Rooms {
             rooms.remember(ThreadId::from_bytes(id), &row);
             Ok(())
         })?;
-        rows::each(reads, &rows::space(Space::Invitation), |(key, _)| {
-            rooms.threads.invitations.extend(rows::id_in_key(&key).map(|id| (BlobId::from_bytes(id), 0)));
+        rows::each(reads, &rows::space(Space::Invitation), |(key, value)| {
+            let Some(welcome) = rows::id_in_key(&key).map(BlobId::from_bytes) else { return Ok(()) };
+            let row: InvitationRow = rows::decode(&key, &value)?;
+            rooms.threads.invitations.insert(welcome, 0);
+            rooms.threads.kept += usize::from(row.kept);
+            rooms.threads.unfetched.extend(row.unfetched.map(|place| (place, welcome)));
             Ok(())
         })?;
         rows::each(reads, &rows::space(Space::Word), |(key, _)| {

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::{
     AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag,
-    PublicKey, RelayId, ThreadId,
+    PublicKey, RelayId, Sequence, ThreadId,
 };
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -62,6 +62,8 @@ pub(crate) enum Space {
     /// [`InvitationRow`] by its Welcome: added to a thread, not joined yet. Not by thread, for a forged one must not
     /// stand in the way of the genuine.
     Invitation = b'w',
+    /// Welcome and tree of an invitation, by its Welcome and which of the two: fetched, and not joined by yet.
+    Fetched = b'z',
     /// [`DeviceId`] by transport key.
     Transport = b'x',
     /// [`FriendRow`] by account.
@@ -75,7 +77,7 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 21] = [
+pub(crate) const SPACES: [Space; 22] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -92,6 +94,7 @@ pub(crate) const SPACES: [Space; 21] = [
     Space::Unreadable,
     Space::Unread,
     Space::Invitation,
+    Space::Fetched,
     Space::Transport,
     Space::Friend,
     Space::Word,
@@ -465,6 +468,13 @@ pub(crate) struct UnreadableRow {
 pub(crate) struct InvitationRow {
     #[n(0)]
     pub(crate) invitation: Invitation,
+    /// Its place in the inbox, while the relay must keep what it names.
+    #[n(1)]
+    pub(crate) unfetched: Option<Sequence>,
+    /// Whether what it names is kept here, in [`Space::Fetched`].
+    #[n(2)]
+    #[cbor(default)]
+    pub(crate) kept: bool,
 }
 
 fn key(space: Space, parts: &[&[u8]]) -> Vec<u8> {
@@ -540,6 +550,11 @@ pub(crate) fn opening_key(thread: &ThreadId) -> Vec<u8> {
 
 pub(crate) fn invitation_key(welcome: &BlobId) -> Vec<u8> {
     key(Space::Invitation, &[welcome.as_bytes()])
+}
+
+/// The Welcome's and the tree's.
+pub(crate) fn fetched_keys(welcome: &BlobId) -> [Vec<u8>; 2] {
+    [0, 1].map(|which| key(Space::Fetched, &[welcome.as_bytes(), &[which]]))
 }
 
 pub(crate) fn place_key(log: LogRef) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 use whimbrel_crypto::Chance;
 use whimbrel_protocol::id::{
-    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, ThreadId,
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, Sequence, ThreadId,
 };
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::limits;
@@ -55,7 +55,7 @@ pub(crate) struct Job {
     pub(crate) guests: BTreeMap<AccountId, Guest>,
 }
 
-/// A thread being joined: the invitation is stored, what was fetched for it is not.
+/// A thread being joined: the invitation is stored; what was fetched for it is when joining has to wait for more.
 #[derive(Debug)]
 pub(crate) struct Joining {
     pub(crate) invitation: Invitation,
@@ -74,6 +74,10 @@ pub(crate) struct Threads {
     pub(crate) joining: BTreeMap<BlobId, Joining>,
     /// Invitations that are stored, by their Welcome, and how often following one failed in a row.
     pub(crate) invitations: BTreeMap<BlobId, u32>,
+    /// Of those, the ones whose Welcome and tree are at the relay alone, by their place in the inbox.
+    pub(crate) unfetched: BTreeSet<(Sequence, BlobId)>,
+    /// And the ones whose Welcome and tree are kept here.
+    pub(crate) kept: usize,
     /// Openings the relay does not have yet, and who waits for it.
     pub(crate) openings: BTreeMap<ThreadId, Vec<Ticket>>,
     /// Threads with parked entries still to be opened: what comes meanwhile queues behind.
@@ -87,6 +91,12 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// How far the inbox may be acknowledged: the relay drops what an acknowledged invitation names.
+    pub(crate) fn settled(&self) -> Sequence {
+        let first = self.unfetched.first().map(|(place, _)| place.get().saturating_sub(1));
+        Sequence::new(first.unwrap_or(u64::MAX))
+    }
+
     pub(crate) fn begin_job(&mut self, job: Job) -> JobId {
         self.last_job = self.last_job.saturating_add(1);
         let id = JobId(self.last_job);

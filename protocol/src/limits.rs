@@ -207,6 +207,8 @@ pub const RECENT_IDS_CACHED: usize = 262_144;
 pub const HOT_BYTES_CACHED: usize = 16 * 1024 * 1024;
 /// Entries dropped by one trim; what is more goes with the next.
 pub const TRIM_ENTRIES_MAX: u64 = 1_024;
+/// Invitations dropped by one trim: each may take a Welcome and a tree with it, [`LARGE_FRAME_BYTES_MAX`] together.
+pub const TRIM_INVITATIONS_MAX: usize = 16;
 /// Cursors move in a relay's memory and are written so much later, many at once; a crash costs a redelivery.
 pub const CURSOR_WRITE_DELAY: Duration = Duration::from_secs(1);
 /// Cursors waiting to be written; beyond, they are written at once.
@@ -329,6 +331,9 @@ pub const UNREAD_DROPPED_MAX: usize = 16_384;
 pub const UNREADABLE_RECORDS_MAX: u64 = 1_024;
 /// Threads a node is joining at once: each may hold a Welcome and a tree of 4 MiB.
 pub const JOININGS_MAX: usize = 16;
+/// Invitations whose Welcome and tree a node keeps while it cannot join yet, as large as those; of others the relay keeps
+/// them, for as long as they are not acknowledged.
+pub const INVITATION_BODIES_MAX: usize = 16;
 /// Commands of a node that wait for the relay's answers; an owner has two hands.
 pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Threads of exactly the same people a node knows as one: two cross, more are a peer's doing.

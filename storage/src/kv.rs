@@ -11,8 +11,8 @@ use crate::row::{Body, Space, Stored, damaged, decode, piece_count, piece_key};
 use crate::survey::Survey;
 use crate::witness;
 use crate::{
-    BATCH_BYTES_MAX, Batch, Engine, KEY_BYTES_MAX, Op, Order, OrderedKv, PIECE_BYTES_MAX, Reads, Row, StorageError,
-    VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Batch, Engine, Growth, KEY_BYTES_MAX, Op, Order, OrderedKv, PIECE_BYTES_MAX, Reads, Row,
+    StorageError, VALUE_BYTES_MAX,
 };
 
 /// Rows read at once while verifying.
@@ -336,9 +336,9 @@ impl<E: Engine> OrderedKv for Kv<E> {
         let n = state.n.checked_add(1).ok_or_else(|| StorageError::Engine("batch numbers ran out".to_owned()))?;
         let mut totals = state.totals;
         let mut ops = Vec::with_capacity(changes.len() + 2);
-        let mut growth = 0_i64;
+        let mut growth = Growth::default();
         for (&key, &value) in &changes {
-            growth = growth.saturating_add(self.change(&state, n, (key, value), &mut totals, &mut ops)?);
+            growth.count(self.change(&state, n, (key, value), &mut totals, &mut ops)?);
         }
         // The store's own rows of a batch take the place of older ones, and are not the caller's to answer for.
         witness::record(n, &changes, totals, &mut ops);

@@ -21,7 +21,7 @@ mod witness;
 
 pub use batch::{Batch, Op};
 pub use copy::{Copied, Seen, compare_page, copy, copy_on, copy_page};
-pub use engine::Engine;
+pub use engine::{Engine, Growth};
 pub use error::StorageError;
 pub use kv::{Kv, Totals};
 pub use memory::{MemoryEngine, MemoryKv};

@@ -2,7 +2,8 @@
 //! Owns: which commands, what is said of each answer, what must be there afterwards.
 //!
 //! Lines: `p PERSON` registered, `o THREAD` opened, `t THREAD UPTO` a trim is about to be asked for, `a THREAD SEQUENCE ID`
-//! appended, `c THREAD PERSON UPTO` a cursor moved, `full`, `again`, `end`, `failed WHY`.
+//! appended, `c THREAD PERSON UPTO` a cursor moved, `i PERSON` one more invitation in somebody's inbox, `full`, `again`,
+//! `end`, `failed WHY`. Whether an invitation's bodies are there, and none that nothing names, is for the store's own check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -109,6 +110,33 @@ fn open(thread: u8) -> Command {
         Here { local: domain(false), log: log_of(thread), at: Wall::from_millis(1_000), bounds: LogBounds::default() };
     let tag = ParticipantsTag::from_bytes([thread; 32]);
     Command::OpenThread(Box::new(OpenThread::new(opening, device(creator), Origin::Local, Some(tag), here)))
+}
+
+/// A thread of the two people here that only its invitation is of interest of.
+fn invite(sender: u8, (round, number): (u64, u64)) -> Command {
+    let [own, friend, _] = people(sender);
+    let mut id = [sender; 32];
+    id[..16].copy_from_slice(&[round.to_be_bytes(), number.to_be_bytes()].concat());
+    let participant =
+        |person| Participant { account: account(person), domain: domain(false), devices: vec![DeviceIndex::FIRST] };
+    let opening = Opening {
+        thread: ThreadId::from_bytes(id),
+        epoch: Epoch::new(1),
+        participants: vec![participant(own), participant(friend)],
+        welcome: id.repeat(300),
+        // One in two is known already.
+        tree: id.map(|byte| byte & 0xfe).repeat(600),
+    };
+    let mut log = [sender; 16];
+    log.copy_from_slice(&id[..16]);
+    log[0] = 0x80 | sender;
+    let here = Here {
+        local: domain(false),
+        log: LogId::from_bytes(log),
+        at: Wall::from_millis(1_000),
+        bounds: LogBounds::default(),
+    };
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(own), Origin::Local, None, here)))
 }
 
 fn body(chance: &mut Chance, load: &Load, thread: u8, number: u64) -> Vec<u8> {
@@ -250,9 +278,11 @@ impl<'s> Sender<'s> {
         while self.load.operations == 0 || number < self.load.operations {
             number += 1;
             let thread = first + u8::try_from(self.chance.below(THREADS.into())).unwrap();
-            match self.chance.below(12) {
-                0 => self.trim(thread),
-                1 => self.move_cursor(thread),
+            match self.chance.below(48) {
+                0..4 => self.trim(thread),
+                4..8 => self.move_cursor(thread),
+                8 => self.invite(number),
+                9 => self.read_inbox(),
                 _ => self.append(thread, number),
             }
         }
@@ -266,6 +296,21 @@ impl<'s> Sender<'s> {
             say(&format!("a {thread} {} {id}", sequence.get()));
             self.heads.insert(thread, sequence.get());
         }
+    }
+
+    fn invite(&mut self, number: u64) {
+        if self.command(&invite(self.sender, (self.load.round, number))).is_some() {
+            say(&format!("i {}", people(self.sender)[1]));
+        }
+    }
+
+    /// The friend has all invitations but the newest few: what those named that go is not kept.
+    fn read_inbox(&mut self) {
+        let [_, friend, _] = people(self.sender);
+        let inbox = LogId::from_bytes([friend; 16]);
+        let Ok(page) = wait(self.store.log_page(inbox, Sequence::ZERO, 1, usize::MAX)) else { return };
+        let upto = Sequence::new(page.head.get().saturating_sub(self.chance.below(3)));
+        self.command(&Command::Trim(Trim { log: inbox, cursors: vec![(mailbox(friend), upto)] }));
     }
 
     /// Everybody has all but the newest few: cursors, rows for the peer, and the entries go.
@@ -309,6 +354,8 @@ struct Ledger {
     /// Entries up to here may be gone.
     trimmed: BTreeMap<u8, u64>,
     cursors: BTreeMap<(u8, u8), u64>,
+    /// How many invitations somebody got.
+    invitations: BTreeMap<u8, u64>,
 }
 
 impl Ledger {
@@ -322,6 +369,7 @@ impl Ledger {
                 "p" => drop(ledger.people.insert(small(1))),
                 "o" => drop(ledger.threads.insert(small(1))),
                 "a" => drop(ledger.entries.insert((small(1), large(2)), words[3].to_owned())),
+                "i" => *ledger.invitations.entry(small(1)).or_default() += 1,
                 "t" => {
                     let upto = ledger.trimmed.entry(small(1)).or_default();
                     *upto = (*upto).max(large(2));
@@ -350,7 +398,7 @@ pub(crate) fn verify(engine: EngineKind, dir: &Path, lines: &str, close: bool) -
         Ok(survey) => found.torn(format!("{:?} {:?}", survey.difference(), survey.damages)),
         Err(error) => found.torn(error.to_string()),
     }
-    match kv::check(&kv) {
+    match kv::check(&kv, kv::SCHEMA.version) {
         Ok(problems) if problems.count == 0 => {}
         Ok(problems) => found.torn(format!("{:?}", problems.named)),
         Err(error) => found.torn(error.to_string()),
@@ -402,6 +450,13 @@ fn compare(store: &Kept, ledger: &Ledger, found: &mut Found) {
                 _ => found.lost(format!("entry {thread}/{sequence}")),
             },
             Err(error) => found.named(format!("entry {thread}/{sequence}: {error}")),
+        }
+    }
+    for (person, count) in &ledger.invitations {
+        match wait(store.log_page(LogId::from_bytes([*person; 16]), Sequence::ZERO, 1, usize::MAX)) {
+            Ok(page) if page.head.get() >= *count => {}
+            Ok(page) => found.lost(format!("{} of {count} invitations of {person} are there", page.head.get())),
+            Err(error) => found.named(format!("inbox of {person}: {error}")),
         }
     }
     for ((thread, person), upto) in &ledger.cursors {

@@ -1,20 +1,21 @@
 //! Join: from an invitation in the inbox log to a thread that can be used.
 //! In order: keep the invitation, fetch Welcome and tree, look everybody up, join, hold every leaf against its
 //! account's log, keep the thread, open what came before, tell the relay the tag.
-//! Never: shows or uses a thread one leaf of which is not proved. Rules: docs/protocol/thread.md, "Joining".
+//! Never: shows or uses a thread one leaf of which is not proved; lets the relay drop what may have to be fetched again.
+//! Limits: `limits::JOININGS_MAX`, `limits::INVITATION_BODIES_MAX`. Rules: docs/protocol/thread.md, hold.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tracing::debug;
 use whimbrel_crypto::{Context, Engine, EngineError, Joined};
-use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::{FetchBlob, TagThread};
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Overlay, StorageError};
+use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::{befriend, receive};
 use crate::api::Event;
@@ -26,8 +27,13 @@ use crate::rows::{self, InvitationRow, Space, ThreadState};
 use crate::thread::{self, Joining};
 use crate::timers::Timer;
 
-/// An invitation came: it is kept before anything else, so that a crash loses nothing.
-pub(crate) fn invited<E: Engine>(t: &mut Turn<'_, E>, invitation: Invitation) -> Result<(), StorageError> {
+/// An invitation came: it is kept before anything else, so that a crash loses nothing. It is not acknowledged before
+/// what it names is here, for with the acknowledgement the relay lets that go.
+pub(crate) fn invited<E: Engine>(
+    t: &mut Turn<'_, E>,
+    place: Sequence,
+    invitation: Invitation,
+) -> Result<(), StorageError> {
     let (thread, welcome) = (invitation.thread, invitation.welcome);
     let known = thread::get(&t.rows, &thread)?.is_some_and(|row| row.state != ThreadState::Refused);
     if known || t.rooms.threads.invitations.contains_key(&welcome) {
@@ -39,8 +45,10 @@ pub(crate) fn invited<E: Engine>(t: &mut Turn<'_, E>, invitation: Invitation) ->
         t.event(Event::InvitationRefused { thread, reason });
         return Ok(());
     }
-    rows::put(&mut t.rows, rows::invitation_key(&welcome), &InvitationRow { invitation });
+    let row = InvitationRow { invitation, unfetched: Some(place), kept: false };
+    rows::put(&mut t.rows, rows::invitation_key(&welcome), &row);
     t.rooms.threads.invitations.insert(welcome, 0);
+    t.rooms.threads.unfetched.insert((place, welcome));
     Ok(())
 }
 
@@ -54,7 +62,14 @@ pub(crate) fn begin_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     };
     let room = limits::JOININGS_MAX.saturating_sub(t.rooms.threads.joining.len());
     let next: Vec<BlobId> = t.rooms.threads.invitations.keys().filter(idle).take(room).copied().collect();
-    next.into_iter().try_for_each(|welcome| begin(t, welcome))
+    for welcome in next {
+        // One that was begun may have come to its end, and made others begin.
+        let threads = &t.rooms.threads;
+        if threads.joining.len() < limits::JOININGS_MAX && !threads.joining.contains_key(&welcome) {
+            begin(t, welcome)?;
+        }
+    }
+    Ok(())
 }
 
 fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageError> {
@@ -62,7 +77,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         t.rooms.threads.invitations.remove(&welcome);
         return Ok(());
     };
-    let invitation = row.invitation;
+    let InvitationRow { invitation, kept, .. } = row;
     if befriend::is_blocked(&t.rows, &invitation.inviter.account)? {
         // Our relay should not have let it through.
         return refuse(t, welcome, "from somebody who is kept away");
@@ -83,8 +98,13 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
             }
         }
     }
-    let blobs = BTreeSet::from([invitation.welcome, invitation.tree]);
-    let joining = Joining { invitation, welcome: None, tree: None, unknown, people };
+    let mut blobs = BTreeSet::from([invitation.welcome, invitation.tree]);
+    let mut joining = Joining { invitation, welcome: None, tree: None, unknown, people };
+    if kept {
+        let [welcome_key, tree_key] = rows::fetched_keys(&welcome);
+        (joining.welcome, joining.tree) = (t.rows.get(&welcome_key)?, t.rows.get(&tree_key)?);
+        blobs.clear();
+    }
     t.rooms.threads.joining.insert(welcome, joining);
     for blob in blobs {
         t.ask(Purpose::Blob(welcome, blob), |request| FetchBlob { request, blob });
@@ -94,7 +114,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         let purpose = Purpose::LookUp(Asker::Joining(welcome), account);
         t.ask(purpose, |request| LookUp { request, who, hint: None });
     }
-    Ok(())
+    complete(t, welcome)
 }
 
 /// A large body came; its hash must be the one asked for.
@@ -114,7 +134,38 @@ pub(crate) fn fetched<E: Engine>(
     if blob == joining.invitation.welcome {
         joining.welcome = Some(bytes);
     }
-    complete(t, welcome)
+    complete(t, welcome)?;
+    keep(t, welcome)
+}
+
+/// Keeps what an invitation names while joining waits for somebody's account log: their relay may be away for long, and
+/// ours must not have to keep the inbox for it. Without room for it here, it has to.
+fn keep<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageError> {
+    let threads = &mut t.rooms.threads;
+    let Some(Joining { welcome: Some(bytes), tree: Some(tree), .. }) = threads.joining.get(&welcome) else {
+        return Ok(());
+    };
+    let key = rows::invitation_key(&welcome);
+    let Some(mut row) = rows::get::<InvitationRow>(&t.rows, &key)? else { return Ok(()) };
+    if row.kept || threads.kept >= limits::INVITATION_BODIES_MAX {
+        return Ok(());
+    }
+    let [welcome_key, tree_key] = rows::fetched_keys(&welcome);
+    t.rows.put(welcome_key, bytes.clone());
+    t.rows.put(tree_key, tree.clone());
+    threads.kept += 1;
+    row.kept = true;
+    let place = row.unfetched.take();
+    rows::put(&mut t.rows, key, &row);
+    settle(t, welcome, place);
+    Ok(())
+}
+
+/// The relay need not keep what this invitation names.
+fn settle<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId, place: Option<Sequence>) {
+    if place.is_some_and(|place| t.rooms.threads.unfetched.remove(&(place, welcome))) {
+        receive::settled(t);
+    }
 }
 
 /// A log came; it must prove the account.
@@ -193,7 +244,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
     }
     thread::put(&mut t.rows, &thread, &row);
-    forget(t, &welcome);
+    forget(t, &welcome)?;
     if first {
         t.rooms.threads.untagged.insert(thread);
     }
@@ -261,19 +312,27 @@ fn keep_people<E: Engine>(
     Ok(())
 }
 
-fn forget<E: Engine>(t: &mut Turn<'_, E>, welcome: &BlobId) {
-    t.rows.delete(rows::invitation_key(welcome));
+/// An invitation has come to its end; gives it, if it was there.
+fn forget<E: Engine>(t: &mut Turn<'_, E>, welcome: &BlobId) -> Result<Option<Invitation>, StorageError> {
+    let key = rows::invitation_key(welcome);
+    let row: Option<InvitationRow> = rows::get(&t.rows, &key)?;
     t.rooms.threads.invitations.remove(welcome);
     t.rooms.threads.joining.remove(welcome);
     t.rooms.timers.clear(Timer::Invitation(*welcome));
+    let Some(InvitationRow { invitation, unfetched, kept }) = row else { return Ok(None) };
+    t.rows.delete(key);
+    if kept {
+        rows::fetched_keys(welcome).into_iter().for_each(|key| t.rows.delete(key));
+        t.rooms.threads.kept = t.rooms.threads.kept.saturating_sub(1);
+    }
+    settle(t, *welcome, unfetched);
+    Ok(Some(invitation))
 }
 
 /// What came with the invitation is no proof: it is gone, and the owner is told. Unless another invitation to the
 /// thread is open, its entries are recorded as unreadable from now on.
 fn refuse<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId, why: &str) -> Result<(), StorageError> {
-    let row = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))?;
-    forget(t, &welcome);
-    let Some(InvitationRow { invitation }) = row else { return Ok(()) };
+    let Some(invitation) = forget(t, &welcome)? else { return Ok(()) };
     let thread = invitation.thread;
     t.event(Event::InvitationRefused { thread, reason: why.to_owned() });
     let mut another = false;

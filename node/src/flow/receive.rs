@@ -54,7 +54,7 @@ pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), St
         if entry.sequence <= place {
             continue;
         }
-        if !take_entry(t, run.log, entry.body)? {
+        if !take_entry(t, run.log, entry.sequence, entry.body)? {
             upto = Sequence::new(entry.sequence.get().saturating_sub(1)).max(place);
             t.rooms.push.stalled.insert(run.log);
             break;
@@ -64,12 +64,29 @@ pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), St
         push::set_place(&mut t.rows, run.log, upto);
     }
     // Never beyond what this link pushed: the relay would not take it.
-    if t.rooms.hold.note(run.log, upto.min(run.upto), count) {
+    let mut here = upto.min(run.upto);
+    if run.log == LogRef::Inbox {
+        t.rooms.hold.withhold(here);
+        here = here.min(t.rooms.threads.settled());
+    }
+    gather(t, run.log, here, count);
+    join::begin_all(t)
+}
+
+/// What an invitation named is here, or not wanted any more.
+pub(crate) fn settled<E: Engine>(t: &mut Turn<'_, E>) {
+    let upto = t.rooms.hold.withheld().min(t.rooms.threads.settled());
+    if upto > Sequence::ZERO {
+        gather(t, LogRef::Inbox, upto, 0);
+    }
+}
+
+fn gather<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, upto: Sequence, entries: usize) {
+    if t.rooms.hold.note(log, upto, entries) {
         acknowledge(t);
     } else if !t.rooms.timers.is_set(Timer::Acknowledge) {
         t.rooms.timers.set(Timer::Acknowledge, t.now.monotonic.plus(limits::ACK_DELAY));
     }
-    join::begin_all(t)
 }
 
 /// Acknowledges everything gathered. The step's outputs leave when its batch is durable, and all before it are.
@@ -83,9 +100,14 @@ pub(crate) fn acknowledge<E: Engine>(t: &mut Turn<'_, E>) {
 }
 
 /// One entry. Says whether the place may move past it.
-fn take_entry<E: Engine>(t: &mut Turn<'_, E>, log: LogRef, body: EntryBody) -> Result<bool, StorageError> {
+fn take_entry<E: Engine>(
+    t: &mut Turn<'_, E>,
+    log: LogRef,
+    place: Sequence,
+    body: EntryBody,
+) -> Result<bool, StorageError> {
     match (log, body) {
-        (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, invitation).map(|()| true),
+        (LogRef::Inbox, EntryBody::Invitation(invitation)) => join::invited(t, place, invitation).map(|()| true),
         (LogRef::Inbox, EntryBody::Undelivered(words)) => send::undelivered(t, words).map(|()| true),
         (LogRef::Inbox, EntryBody::Friendship(word)) => befriend::heard(t, word).map(|()| true),
         (LogRef::Thread(thread), EntryBody::Envelope(submitter, envelope)) => {

@@ -5,6 +5,7 @@ mod crash;
 mod direct;
 mod hostile;
 mod keys;
+mod invitations;
 mod manners;
 mod messages;
 mod people;

@@ -73,7 +73,7 @@ pub(crate) struct Report {
 /// Reads a whole store that is open. Nothing may be written meanwhile.
 pub(crate) fn read_whole(store: &DiskKv, version: Option<u32>) -> Result<Report, StorageError> {
     let (engine, bytes, survey) = (store.engine(), store.size_on_disk()?, store.survey()?);
-    Ok(Report { engine, version, bytes, survey, problems: kv::check(store)? })
+    Ok(Report { engine, version, bytes, survey, problems: kv::check(store, version.unwrap_or(kv::SCHEMA.version))? })
 }
 
 impl Report {

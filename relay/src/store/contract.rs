@@ -10,6 +10,7 @@
     reason = "a failed check is a panic"
 )]
 
+mod blobs;
 mod peers;
 mod people;
 
@@ -82,6 +83,9 @@ pub fn check(fixture: &mut impl Fixture) {
     people::a_device_is_woken_where_it_has_shown_to_be(fixture);
     people::what_waited_too_long_goes_and_its_author_is_told(fixture);
     people::an_account_is_given_out_whole_and_ends_whole(fixture);
+    blobs::bodies_go_with_the_last_row_that_names_them(fixture);
+    blobs::bodies_go_with_an_account_and_with_what_waited_too_long(fixture);
+    blobs::a_trim_takes_a_bounded_number_of_bodies(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }
 
@@ -629,12 +633,23 @@ fn picture(store: &impl Store) -> String {
     let (outbound, waiting) =
         (wait(store.outbound(there(), None, 99, usize::MAX)).unwrap(), wait(store.waiting_peers(None, 9)).unwrap());
     seen += &people::picture(store);
+    seen += &blobs::picture(store);
     seen + &format!("{outbound:?} {waiting:?} {:?}", wait(store.pins(None, 9)).unwrap())
 }
 
 /// Puts rows of every kind into a store.
 pub fn fill(store: &impl Store) {
     done(store, script());
+}
+
+/// Puts many more accounts with invitations into a store that [`fill`] has filled.
+pub fn fill_inboxes(store: &impl Store) {
+    for person in 60..100 {
+        let people = [(ALICE, here()), (person, here())];
+        let from = |creator, thread| open_of(thread, creator, Origin::Local, None, &people);
+        done(store, vec![register(person, &format!("person{person}")), consent(person, ALICE, here())]);
+        done(store, vec![consent(ALICE, person, here()), from(ALICE, person), from(person, person + 50)]);
+    }
 }
 
 fn script() -> Vec<Command> {

@@ -4,6 +4,7 @@
 //! Limits: `limits::GROUP_BYTES_MAX`, `limits::LOG_IDS_REMEMBERED`, `limits::RECENT_IDS_CACHED`.
 
 mod accounts;
+mod blobs;
 mod check;
 mod friends;
 mod hot;

@@ -113,6 +113,18 @@ impl Relay {
         self.running.take().map_or(Ok(()), Running::kill)
     }
 
+    /// Has the running relay copy its store into a fresh one; gives the bytes of that.
+    pub(crate) fn export_bytes(&self) -> anyhow::Result<u64> {
+        let copy = self.folder.join("copy");
+        let mut command = Command::new(&self.program);
+        command.args(["export", "--json", "--config"]).arg(self.config()).arg("--into").arg(&copy).stdin(Stdio::null());
+        let output = command.output().context("no export can be started")?;
+        ensure!(output.status.success(), "no export: {}", String::from_utf8_lossy(&output.stderr));
+        let bytes = machine::folder_bytes(&copy)?;
+        fs::remove_dir_all(&copy)?;
+        Ok(bytes)
+    }
+
     /// Bytes of its store on the disk.
     pub(crate) fn store_bytes(&self) -> anyhow::Result<u64> {
         let store = self.folder.join("data").join("store");

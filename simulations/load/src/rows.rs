@@ -136,6 +136,14 @@ impl Measured {
         }
     }
 
+    /// Bytes of a copy that it makes of its store, if it is ours.
+    pub(crate) fn export_bytes(&self) -> anyhow::Result<Option<u64>> {
+        match self {
+            Self::Own { relay, .. } => relay.export_bytes().map(Some),
+            Self::Other { .. } => Ok(None),
+        }
+    }
+
     /// Bytes of its store on the disk, if it is ours.
     pub(crate) fn store_bytes(&self) -> anyhow::Result<Option<u64>> {
         match self {

@@ -11,7 +11,7 @@ mod on_sled;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use whimbrel_storage::{Engine, Op, Order, Row, StorageError};
+use whimbrel_storage::{Engine, Growth, Op, Order, Row, StorageError};
 
 use crate::kind::EngineKind;
 use crate::room::Room;
@@ -74,8 +74,8 @@ impl Engine for DiskEngine {
         }
     }
 
-    fn admit(&self, written: u64, growth: i64) -> Result<(), StorageError> {
-        self.room.admit(written, growth > 0, || self.size_on_disk())?;
+    fn admit(&self, written: u64, growth: Growth) -> Result<(), StorageError> {
+        self.room.admit(written, growth, || self.size_on_disk())?;
         self.bytes.fetch_add(written, Ordering::Relaxed);
         Ok(())
     }

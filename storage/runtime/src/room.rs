@@ -5,13 +5,14 @@
 //! A full disk breaks an engine for good until a restart, and a restart needs space itself. So part of the disk is kept
 //! free: inside it, a batch may not grow the store: it removes as much as it adds, or moves what is there (a trim, with the
 //! cursors it relies on). In its last quarter all are refused. A store at its own bound takes only such batches, too: what
-//! is held can still be fetched.
+//! is held can still be fetched. An engine that is a log grows by them all the same (sled, by nine tenths in the end: a
+//! test's figure), so a quarter above the bound it takes only what brings nothing new, and there is an end to that.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use whimbrel_storage::StorageError;
+use whimbrel_storage::{Growth, StorageError};
 
 use crate::dir::failed;
 use crate::kind::EngineKind;
@@ -22,6 +23,8 @@ pub const SLED_WARN_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// The size at which a relay's store on sled takes nothing more unless its operator says otherwise: a million retained
 /// messages, measured. From here on a start after a kill takes a minute and more.
 pub const SLED_MAX_BYTES: u64 = 3 * 1024 * 1024 * 1024;
+/// How much above its bound a store may come by what removes as much as it adds: one part in so many.
+const SHARE_ABOVE: u64 = 4;
 /// After how many bytes written the size is looked at again: a look costs a system call or two.
 const LOOK_EVERY_BYTES: u64 = 1024 * 1024;
 
@@ -50,7 +53,8 @@ impl Default for Reserve {
 pub struct SizeBounds {
     /// From here on it is warned of. Absent: [`SLED_WARN_BYTES`] on sled; never on fjall, which has no such knee.
     pub warn_bytes: Option<u64>,
-    /// From here on only batches that do not grow the store are taken. Absent: the disk is the bound.
+    /// From here on only batches that do not grow the store are taken, and a quarter above it only those that add no row
+    /// and make none larger. Absent: the disk is the bound.
     pub max_bytes: Option<u64>,
 }
 
@@ -129,10 +133,10 @@ impl Room {
     pub(crate) fn admit(
         &self,
         bytes: u64,
-        grows: bool,
+        growth: Growth,
         size: impl FnOnce() -> Result<u64, StorageError>,
     ) -> Result<(), StorageError> {
-        if !self.reserve.admits(&self.path, self.kind, grows).map_err(failed("ask for free space"))? {
+        if !self.reserve.admits(&self.path, self.kind, growth.net > 0).map_err(failed("ask for free space"))? {
             return Err(StorageError::Full);
         }
         if self.warn_bytes.is_none() && self.max_bytes.is_none() {
@@ -146,7 +150,10 @@ impl Room {
         if self.warn_bytes.is_some_and(|warn| now > warn) && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(bytes = now, "the store has outgrown its engine: export it, or move to another engine");
         }
-        if self.max_bytes.is_some_and(|max| now >= max) && grows {
+        let beyond = |max: u64| {
+            now >= max && (growth.net > 0 || growth.added > 0 && now >= max.saturating_add(max / SHARE_ABOVE))
+        };
+        if self.max_bytes.is_some_and(beyond) {
             // A store that was trimmed may have become smaller: the next batch looks again.
             self.written.store(LOOK_EVERY_BYTES, Ordering::Relaxed);
             return Err(StorageError::Full);
@@ -159,6 +166,10 @@ impl Room {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    const MORE: Growth = Growth { added: 9, net: 1 };
+    const SAME: Growth = Growth { added: 9, net: 0 };
+    const LESS: Growth = Growth { added: 0, net: -9 };
 
     #[test]
     fn reserve_lets_trims_through_and_keeps_its_last_quarter() {
@@ -204,14 +215,29 @@ mod tests {
         let bounds = SizeBounds { warn_bytes: Some(50), max_bytes: Some(100) };
         let reserve = Reserve { percent: 0, bytes_max: 0 };
         let room = Room::new(Path::new("."), EngineKind::Fjall, reserve, bounds);
-        assert!(room.admit(1, true, || Ok(10)).is_ok());
+        assert!(room.admit(1, MORE, || Ok(10)).is_ok());
         // Not looked at again before a mebibyte was written.
-        assert!(room.admit(LOOK_EVERY_BYTES, true, || Ok(500)).is_ok());
+        assert!(room.admit(LOOK_EVERY_BYTES, MORE, || Ok(500)).is_ok());
         assert!(!room.warned.load(Ordering::Relaxed));
-        assert!(matches!(room.admit(1, true, || Ok(100)), Err(StorageError::Full)));
+        assert!(matches!(room.admit(1, MORE, || Ok(100)), Err(StorageError::Full)));
         assert!(room.warned.load(Ordering::Relaxed));
-        assert!(room.admit(1, false, || Ok(100)).is_ok());
-        assert!(matches!(room.admit(1, true, || Ok(100)), Err(StorageError::Full)));
-        assert!(room.admit(1, true, || Ok(99)).is_ok());
+        assert!(room.admit(1, SAME, || Ok(100)).is_ok());
+        assert!(matches!(room.admit(1, MORE, || Ok(100)), Err(StorageError::Full)));
+        assert!(room.admit(1, MORE, || Ok(99)).is_ok());
+    }
+
+    #[test]
+    fn a_store_a_quarter_above_its_bound_takes_only_what_brings_nothing_new() {
+        let bounds = SizeBounds { warn_bytes: None, max_bytes: Some(100) };
+        let reserve = Reserve { percent: 0, bytes_max: 0 };
+        let admitted = |size, growth| {
+            Room::new(Path::new("."), EngineKind::Sled, reserve, bounds).admit(1, growth, || Ok(size)).is_ok()
+        };
+        let all = |size| [MORE, SAME, LESS].map(|growth| admitted(size, growth));
+        assert_eq!(all(99), [true, true, true]);
+        assert_eq!(all(100), [false, true, true]);
+        assert_eq!(all(124), [false, true, true]);
+        assert_eq!(all(125), [false, false, true]);
+        assert_eq!(all(u64::MAX), [false, false, true]);
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use whimbrel_protocol::reception::Heartbeat;
 use whimbrel_protocol::{Frame, RefusalCode};
+use whimbrel_relay::store::kv::SCHEMA;
 use whimbrel_storage::{Batch, OrderedKv, Reads, tail_from_bytes};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
 
@@ -123,7 +124,7 @@ async fn a_check_of_a_killed_relays_store_tells_all_of_it_and_changes_no_byte() 
             let report = place.ask(&["check", "--store"]);
             assert_eq!(
                 (report["store"]["whole"].as_bool(), report["store"]["version"].as_u64()),
-                (Some(true), Some(2))
+                (Some(true), Some(SCHEMA.version.into()))
             );
             let after = contents(&place.store());
             assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{engine}");
@@ -152,7 +153,7 @@ async fn a_check_compares_the_store_with_the_engine_and_the_version_that_are_ask
         kv.apply(&batch).unwrap();
         kv.close().unwrap();
     };
-    for (row, code) in [(b"\x03\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
+    for (row, code) in [(b"\xff\0\0\0\x05relay\0".as_slice(), "store_version"), (b"\x01\0\0\0\x04node\0", "store_rows")]
     {
         version_row(Some(row));
         for command in [&["check", "--store"][..], &["check"], &["run"]] {

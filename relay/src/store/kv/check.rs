@@ -3,9 +3,9 @@
 //! Limits: [`PROBLEMS_NAMED_MAX`].
 
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{DeviceId, ThreadId};
+use whimbrel_protocol::id::{BlobId, DeviceId, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{
@@ -44,12 +44,13 @@ impl Problems {
     }
 }
 
-/// Reads every row that keeps a count or names another, and compares.
+/// Reads every row that keeps a count or names another, and compares. Rows of an older version are held against what that
+/// one kept.
 ///
 /// # Errors
 /// The engine failed. A damaged row is a problem, not an error.
-pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
-    let mut check = Check { reads, problems: Problems::default() };
+pub fn check(reads: &dyn Reads, version: u32) -> Result<Problems, StorageError> {
+    let mut check = Check { reads, problems: Problems::default(), names: Named::default() };
     check.accounts()?;
     check.owners()?;
     check.stocks()?;
@@ -62,12 +63,16 @@ pub fn check(reads: &dyn Reads) -> Result<Problems, StorageError> {
     check.tags()?;
     check.friends()?;
     check.pins()?;
+    if version >= 3 {
+        check.bodies()?;
+    }
     Ok(check.problems)
 }
 
 struct Check<'r> {
     reads: &'r dyn Reads,
     problems: Problems,
+    names: Named,
 }
 
 impl Check<'_> {
@@ -174,12 +179,13 @@ impl Check<'_> {
         self.each(&[space::LOG], |check, key, value| {
             let log: LogRow = rows::read(key, value)?;
             entries += log.entries();
-            let (mut last, mut bodies) = (None, Vec::new());
-            let found = check.each(&beside(space::ENTRY, key), |_, key, value| {
+            let mut last = None;
+            let inbox = log.which == LogRef::Inbox;
+            let found = check.each(&beside(space::ENTRY, key), |check, key, value| {
                 let entry: EntryRow = rows::read(key, value)?;
                 last = Some((rows::sequence_of(key)?, entry.total));
-                if let EntryBody::Invitation(invitation) = entry.body {
-                    bodies.extend([invitation.welcome, invitation.tree]);
+                if inbox {
+                    check.names(key, value)?;
                 }
                 Ok(())
             })?;
@@ -189,14 +195,41 @@ impl Check<'_> {
             }) {
                 check.problems.note(key, "its head does not fit its last entry");
             }
-            for body in bodies {
-                if !check.there(&rows::blob(body))? {
-                    check.problems.note(key, "the body of an invitation is missing");
-                }
-            }
             Ok(())
         })?;
         self.total(space::ENTRY, "entries", entries)
+    }
+
+    /// What is named is there and counted, each as often as it is named. The counts are compared in sums, so that
+    /// nothing is kept of a store of any size: of rows, and of rows by the body's id.
+    fn bodies(&mut self) -> Result<(), StorageError> {
+        let mut named = Named::default();
+        self.each(&[space::NAMED], |check, key, value| {
+            let blob = BlobId::from_bytes(rows::rest(key, 1)?);
+            named.add(blob, rows::read(key, value)?);
+            if !check.there(&rows::blob(blob))? {
+                check.problems.note(key, "counted, and not there");
+            }
+            Ok(())
+        })?;
+        let names = self.names;
+        self.problems.expect(&[space::NAMED], "names of bodies", named.count, names.count);
+        if named.count == names.count && named.sum != names.sum {
+            self.problems.note(&[space::NAMED], "bodies are counted that others than the counted rows name");
+        }
+        Ok(())
+    }
+
+    /// Remembers what an entry or a row for a peer names, which must be there.
+    fn names(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let Some(invitation) = rows::invitation(key, value)? else { return Ok(()) };
+        for blob in [invitation.welcome, invitation.tree] {
+            self.names.add(blob, 1);
+            if !self.there(&rows::blob(blob))? {
+                self.problems.note(key, "the body of an invitation is missing");
+            }
+        }
+        Ok(())
     }
 
     fn cursors(&mut self) -> Result<(), StorageError> {
@@ -218,7 +251,7 @@ impl Check<'_> {
         self.each(&[space::WAITING], |check, key, value| {
             let counted: u64 = rows::read(key, value)?;
             waiting += counted;
-            let found = check.count(&beside(space::OUTBOUND, key))?;
+            let found = check.each(&beside(space::OUTBOUND, key), Self::names)?;
             check.problems.expect(key, "outbound rows", counted, found);
             Ok(())
         })?;
@@ -363,6 +396,21 @@ impl Check<'_> {
     }
 }
 
+/// How often bodies are named, and a sum by which.
+#[derive(Clone, Copy, Default)]
+struct Named {
+    count: u64,
+    sum: u64,
+}
+
+impl Named {
+    fn add(&mut self, blob: BlobId, times: u64) {
+        let [a, b, c, d, e, f, g, h, ..] = *blob.as_bytes();
+        self.count = self.count.saturating_add(times);
+        self.sum = self.sum.wrapping_add(u64::from_le_bytes([a, b, c, d, e, f, g, h]).wrapping_mul(times));
+    }
+}
+
 /// The prefix of the rows in another space that belong to the owner of this key.
 fn beside(space: u8, key: &[u8]) -> Vec<u8> {
     [&[space], key.get(1..).unwrap_or_default()].concat()
@@ -373,6 +421,7 @@ fn beside(space: u8, key: &[u8]) -> Vec<u8> {
 mod tests {
     use whimbrel_storage::{Batch, MemoryKv, OrderedKv};
 
+    use super::super::SCHEMA;
     use super::*;
     use crate::store::contract;
 
@@ -383,7 +432,7 @@ mod tests {
             contract::fill(&crate::store::KvStore::over(kv.clone()));
             kv
         };
-        assert_eq!(check(&*whole()).unwrap(), Problems::default());
+        assert_eq!(check(&*whole(), SCHEMA.version).unwrap(), Problems::default());
         for space in [
             space::NAME,
             space::ACCOUNT_LOG,
@@ -397,13 +446,14 @@ mod tests {
             space::WAITING,
             space::CURSOR,
             space::FRIEND,
+            space::NAMED,
         ] {
             let kv = whole();
             let (key, _) = rows::scan(&*kv, &[space], 1).unwrap().remove(0);
             let mut batch = Batch::new();
             batch.delete(key);
             kv.apply(&batch).unwrap();
-            let problems = check(&*kv).unwrap();
+            let problems = check(&*kv, SCHEMA.version).unwrap();
             assert!(
                 problems.count > 0 && !problems.named.is_empty(),
                 "{} {problems:?}",
@@ -484,7 +534,7 @@ mod tests {
             let mut batch = Batch::new();
             put.into_iter().for_each(|(key, value)| batch.put(key, value));
             kv.apply(&batch).unwrap();
-            let problems = check(&*kv).unwrap();
+            let problems = check(&*kv, SCHEMA.version).unwrap();
             assert!(problems.named.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
         }
         // A peer of the operator's choice is counted by nobody.
@@ -492,7 +542,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(rows::of_peer(space::PIN, &peer), canonical::encode(&pin(PinnedBy::Operator)));
         kv.apply(&batch).unwrap();
-        assert_eq!(check(&*kv).unwrap(), Problems::default());
+        assert_eq!(check(&*kv, SCHEMA.version).unwrap(), Problems::default());
     }
 
     #[test]

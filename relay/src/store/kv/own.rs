@@ -13,7 +13,7 @@ use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
 
 use super::accounts::{known_account, owner_row};
 use super::rows::{self, Challenge, CursorRow, Home, InviteRow, LogRow, Member, OwnRow, ProfileRow, WakeRow, space};
-use super::{Decided, Fault, friends, schema};
+use super::{Decided, Fault, blobs, friends, schema};
 use crate::store::command::people::{
     ConfirmWake, Entrance, ExtendLog, NewRegistration, SetProfile, SetThread, SetWake,
 };
@@ -210,7 +210,14 @@ pub(super) fn purge(rows: &mut Overlay<'_>, account: AccountId) -> Decided {
     for space in OWNED {
         room = drop_rows(rows, &rows::of_account(space, account), room)?;
     }
-    for space in [space::ENTRY, space::TAIL, space::MEMBER] {
+    let dropped = blobs::drop_inbox(rows, was.inbox, (Sequence::ZERO, Sequence::new(u64::MAX)), room)?;
+    room = if dropped.more { 0 } else { room - dropped.entries };
+    let log_key = rows::log(was.inbox);
+    if let (Some(mut log), Some((place, last))) = (rows::get::<LogRow>(rows, &log_key)?, dropped.last) {
+        (log.trimmed, log.trimmed_total) = (place, last.total);
+        rows::put(rows, log_key, &log);
+    }
+    for space in [space::TAIL, space::MEMBER] {
         room = drop_rows(rows, &[&[space], was.inbox.as_bytes().as_slice()].concat(), room)?;
     }
     if room == 0 {

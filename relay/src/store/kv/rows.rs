@@ -10,7 +10,7 @@ use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
-use whimbrel_protocol::push::{EntryBody, LogRef};
+use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::time::Wall;
@@ -74,6 +74,8 @@ pub(super) mod space {
     pub(crate) const WAKE: u8 = 26;
     /// account -> [`crate::store::Account`]: deleted, with rows left.
     pub(crate) const PURGE: u8 = 27;
+    /// blob -> how many rows name it. A blob without this row was left unnamed by version 2, and stays.
+    pub(crate) const NAMED: u8 = 28;
 }
 
 /// Counts of what an account owns.
@@ -398,6 +400,10 @@ pub(super) fn blob(blob: BlobId) -> Vec<u8> {
     key(space::BLOB, &[blob.as_bytes()])
 }
 
+pub(super) fn named(blob: BlobId) -> Vec<u8> {
+    key(space::NAMED, &[blob.as_bytes()])
+}
+
 pub(super) fn of_peer(space: u8, peer: &Domain) -> Vec<u8> {
     key(space, &[peer.as_str().as_bytes(), &[0]])
 }
@@ -460,6 +466,18 @@ pub(super) fn scan(reads: &dyn Reads, prefix: &[u8], limit: usize) -> Result<Vec
 /// The envelope id in a tail row.
 pub(super) fn tail_id(key: &[u8], value: &[u8]) -> Result<EnvelopeId, StorageError> {
     EnvelopeId::try_from(value).map_err(|_| damaged(key, "no envelope id"))
+}
+
+/// What an entry or a row for a peer names bodies with, if it does.
+pub(super) fn invitation(key: &[u8], value: &[u8]) -> Result<Option<Invitation>, StorageError> {
+    match key.first().copied() {
+        Some(space::ENTRY) => Ok(match read::<EntryRow>(key, value)?.body {
+            EntryBody::Invitation(invitation) => Some(invitation),
+            EntryBody::Envelope(..) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
+        }),
+        _ if value.is_empty() => Ok(None),
+        _ => read(key, value).map(Some),
+    }
 }
 
 /// The sequence at the end of an entry's, tail's or outbound row's key.

@@ -7,13 +7,20 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Batch, Order, Overlay, Page, Reads, Row, Schema, Step, StorageError};
 
 use super::rows::{self, FriendRow, Home, Member, ThreadMeta, space};
-use super::{Fault, friends};
+use super::{Fault, blobs, friends};
+use crate::store::Account;
 
 /// The rows of a relay.
-pub const SCHEMA: Schema = Schema { name: "relay", version: 2, steps: &[Step { from: 1, page: friends_and_gates }] };
+pub const SCHEMA: Schema = Schema {
+    name: "relay",
+    version: 3,
+    steps: &[Step { from: 1, page: friends_and_gates }, Step { from: 2, page: count_bodies }],
+};
 
 /// Rows looked at in one page of a step.
 const PAGE: usize = 256;
+/// Inboxes and queues gone through in one page: what a full one names is counted in some 20,000 rows.
+const OWNERS: usize = 16;
 
 /// From 1 to 2: consent becomes a row of the owner's list, and a thread of two knows who lives here.
 fn friends_and_gates(reads: &dyn Reads, from: &[u8]) -> Result<Page, StorageError> {
@@ -62,6 +69,51 @@ fn set_gate(rows: &mut Overlay<'_>, (key, value): Row) -> Result<(), StorageErro
     Ok(())
 }
 
+/// From 2 to 3: a body is counted by the rows that name it, and goes with the last. A body that none names by now is not
+/// looked at and stays: a device may have acknowledged its invitation before it fetched what belongs to it.
+fn count_bodies(reads: &dyn Reads, from: &[u8]) -> Result<Page, StorageError> {
+    let mut rows = Overlay::new(reads);
+    let (mut at, mut room) = (from.to_vec(), OWNERS);
+    for space in [space::ACCOUNT, space::WAITING, space::PURGE] {
+        let start = at.clone().max(vec![space]);
+        for (key, value) in reads.scan(&start, &rows::end(&[space]), Order::Ascending, room)? {
+            let names = if space == space::WAITING {
+                [&[space::OUTBOUND], key.get(1..).unwrap_or_default()].concat()
+            } else {
+                let Account { inbox, .. } = rows::read(&key, &value)?;
+                [&[space::ENTRY], inbox.as_bytes().as_slice()].concat()
+            };
+            match count_named(&mut rows, &names) {
+                // Nobody gets past it to what else this inbox or queue names; and the relay must start.
+                Err(StorageError::Damaged { space, what }) => {
+                    tracing::error!(space, what, "rows that cannot be read are not counted");
+                }
+                other => other?,
+            }
+            (at, room) = (rows::after(&key), room - 1);
+        }
+        if room == 0 {
+            return Ok(Page { batch: rows.into_batch(), next: Some(at) });
+        }
+    }
+    Ok(Page { batch: rows.into_batch(), next: None })
+}
+
+/// Counts what the rows of one inbox, or of the queue for one peer, name.
+fn count_named(rows: &mut Overlay<'_>, prefix: &[u8]) -> Result<(), StorageError> {
+    let (mut from, end) = (prefix.to_vec(), rows::end(prefix));
+    loop {
+        let found = rows.scan(&from, &end, Order::Ascending, PAGE)?;
+        let Some((last, _)) = found.last() else { return Ok(()) };
+        from = rows::after(last);
+        for (key, value) in found {
+            if let Some(invitation) = rows::invitation(&key, &value)? {
+                blobs::name(rows, &invitation)?;
+            }
+        }
+    }
+}
+
 /// What the rows are whose keys begin with this byte.
 pub const fn space_name(first: u8) -> &'static str {
     match first {
@@ -93,6 +145,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::REGISTRATION => "invitations to register",
         space::WAKE => "wake-up addresses",
         space::PURGE => "accounts on their way out",
+        space::NAMED => "counts by large body",
         _ => "unknown",
     }
 }
@@ -100,14 +153,17 @@ pub const fn space_name(first: u8) -> &'static str {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::Arc;
+
     use minicbor::Encode;
     use whimbrel_protocol::canonical;
-    use whimbrel_protocol::id::{DeviceId, DeviceIndex, Epoch, ThreadId};
-    use whimbrel_storage::{MemoryKv, OrderedKv, bring_up};
+    use whimbrel_protocol::id::{BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
+    use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, bring_up};
 
     use super::super::rows::OwnerRow;
+    use super::super::{Problems, check};
     use super::*;
-    use crate::store::{Epochs, LogId, MailboxId};
+    use crate::store::{Epochs, KvStore, LogId, MailboxId, contract};
 
     /// A thread as version 1 wrote it.
     #[derive(Encode)]
@@ -183,6 +239,75 @@ mod tests {
             thread.unwrap().gate
         };
         assert_eq!((gate(1), gate(2)), (vec![owner], vec![]));
-        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), 2);
+        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), 3);
+    }
+
+    /// A store as version 2 left it: of every kind of row, and none that counts bodies.
+    fn of_version_2(disk: &MemoryEngine) -> Arc<MemoryKv> {
+        let kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+        bring_up(&*kv, &Schema { name: "relay", version: 2, steps: &[] }).unwrap();
+        let store = KvStore::over(Arc::clone(&kv));
+        contract::fill(&store);
+        contract::fill_inboxes(&store);
+        let mut old = Batch::new();
+        for (key, _) in rows::scan(&*kv, &[space::NAMED], 999).unwrap() {
+            old.delete(key);
+        }
+        // Its invitation was acknowledged and is gone.
+        old.put(rows::blob(UNNAMED), b"a body".to_vec());
+        kv.apply(&old).unwrap();
+        kv.sync().unwrap();
+        kv
+    }
+
+    const UNNAMED: BlobId = BlobId::from_bytes([0xee; 32]);
+
+    fn counts(kv: &MemoryKv) -> Vec<Row> {
+        rows::scan(kv, &[space::NAMED], 999).unwrap()
+    }
+
+    #[test]
+    fn bodies_of_a_store_of_version_2_are_counted_whatever_interrupts() {
+        let counted = {
+            let kv = Arc::new(MemoryKv::in_memory().unwrap());
+            let store = KvStore::over(Arc::clone(&kv));
+            contract::fill(&store);
+            contract::fill_inboxes(&store);
+            counts(&kv)
+        };
+        assert!(counted.len() > OWNERS, "{}", counted.len());
+        for interruptions in 0..4 {
+            let disk = MemoryEngine::new();
+            let mut kv = of_version_2(&disk);
+            assert!(check(&*kv, 3).unwrap().count > 0);
+            assert_eq!(check(&*kv, 2).unwrap(), Problems::default());
+            for _ in 0..interruptions {
+                disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
+                bring_up(&*kv, &SCHEMA).unwrap_err();
+                drop(kv);
+                // The page was on the disk when the process ended, and nobody had been told.
+                disk.crash(1);
+                kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+            }
+            bring_up(&*kv, &SCHEMA).unwrap();
+            assert_eq!(counts(&kv), counted, "after {interruptions} interruptions");
+            assert_eq!(check(&*kv, 3).unwrap(), Problems::default());
+            assert_eq!(kv.get(&rows::blob(UNNAMED)).unwrap(), Some(b"a body".to_vec()));
+            assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), 3);
+        }
+    }
+
+    #[test]
+    fn a_damaged_inbox_keeps_no_store_of_version_2_from_coming_up() {
+        let disk = MemoryEngine::new();
+        let kv = of_version_2(&disk);
+        let (key, mut value) = rows::scan(&*kv, &[space::ENTRY], 1).unwrap().remove(0);
+        value.truncate(1);
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        kv.apply(&batch).unwrap();
+        assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), 2);
+        assert!(!counts(&kv).is_empty());
+        assert!(check(&*kv, 3).unwrap().count > 0, "told by the check");
     }
 }

@@ -19,7 +19,7 @@ use whimbrel_storage::{Overlay, Reads};
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
 use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
-use super::{Decided, Fault, Recent, trim};
+use super::{Decided, Fault, Recent, blobs, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
 
@@ -72,12 +72,6 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
             rows::put(rows, rows::member(open.log, id), &Member { epochs, home });
         }
     }
-    for (blob, bytes) in [(open.welcome, &opening.welcome), (open.tree, &opening.tree)] {
-        let key = rows::blob(blob);
-        if rows.get(&key)?.is_none() {
-            rows.put(key, bytes.clone());
-        }
-    }
     let invitation = Invitation {
         thread: opening.thread,
         epoch: opening.epoch,
@@ -99,6 +93,10 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
     let peers = if open.origin == Origin::Local { meta.others } else { Vec::new() };
     for peer in &peers {
         enqueue(rows, peer, open.log, Sequence::ZERO, canonical::encode(&invitation))?;
+        blobs::name(rows, &invitation)?;
+    }
+    for (blob, bytes) in [(open.welcome, &opening.welcome), (open.tree, &opening.tree)] {
+        blobs::keep(rows, blob, bytes)?;
     }
     Ok(Outcome::Opened(Opened { log: open.log, readers, inboxes, peers }))
 }
@@ -160,6 +158,9 @@ pub(super) fn notify(
     let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "an inbox is missing"))?;
     if !fits(&log, size(&body), bounds) {
         return Err(Conflict::Full.into());
+    }
+    if let EntryBody::Invitation(invitation) = &body {
+        blobs::name(rows, invitation)?;
     }
     push(rows, account.inbox, &mut log, body, at);
     rows::put(rows, key, &log);

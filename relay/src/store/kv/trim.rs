@@ -14,7 +14,7 @@ use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::known_account;
 use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, space};
-use super::{Decided, Fault, threads};
+use super::{Decided, Fault, blobs, threads};
 use crate::store::command::people::Expire;
 use crate::store::command::{CursorMove, Forwarded, LogBounds, Trim};
 use crate::store::{Conflict, LogId, MailboxId, OutboundKey, Outcome};
@@ -63,7 +63,7 @@ fn trim_log(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow) -> Result<bool,
     let upto = everybody_has.min(Sequence::new(log.trimmed.get().saturating_add(limits::TRIM_ENTRIES_MAX)));
     drop_upto(rows, id, log, upto)?;
     rows::put(rows, rows::log(id), log);
-    Ok(upto < everybody_has)
+    Ok(log.trimmed < everybody_has)
 }
 
 /// The last place that every local device has, and that no peer waits for or before.
@@ -98,13 +98,24 @@ fn peers_of(reads: &dyn Reads, log: &LogRow) -> Result<Vec<Domain>, StorageError
     Ok(rows::get::<ThreadMeta>(reads, &rows::thread(thread))?.map(|thread| thread.others).unwrap_or_default())
 }
 
-/// Drops entries up to a place that exists; the caller writes the log's row.
+/// Drops entries up to a place that exists, of an inbox perhaps fewer ([`blobs::drop_inbox`]); the caller writes the
+/// log's row.
 pub(super) fn drop_upto(
     rows: &mut Overlay<'_>,
     id: LogId,
     log: &mut LogRow,
     upto: Sequence,
 ) -> Result<(), StorageError> {
+    if log.which == LogRef::Inbox {
+        let dropped = blobs::drop_inbox(rows, id, (log.trimmed, upto), usize::MAX)?;
+        let (place, last) = dropped
+            .last
+            .filter(|(place, _)| dropped.more || *place == upto)
+            .ok_or_else(|| rows::damaged(&rows::log(id), "an entry of an inbox is missing"))?;
+        log.trimmed = place;
+        log.trimmed_total = last.total;
+        return Ok(());
+    }
     let last_key = rows::of_log(space::ENTRY, id, upto);
     let last: EntryRow =
         rows::get(rows, &last_key)?.ok_or_else(|| rows::damaged(&last_key, "an entry of a log is missing"))?;
@@ -180,7 +191,10 @@ fn has_third_relay(reads: &dyn Reads, id: LogId) -> Result<bool, StorageError> {
 fn drop_outbound(rows: &mut Overlay<'_>, peer: &Domain, row: OutboundKey) -> Result<Option<Vec<u8>>, StorageError> {
     let key = rows::outbound(peer, row.log, row.sequence);
     let value = rows.get(&key)?;
-    if value.is_some() {
+    if let Some(value) = &value {
+        if !value.is_empty() {
+            blobs::unname(rows, &rows::read(&key, value)?)?;
+        }
         rows.delete(key);
         let key = rows::of_peer(space::WAITING, peer);
         let waiting: u64 = rows::get(rows, &key)?.unwrap_or(0);
@@ -333,9 +347,10 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
         }
     }
     // A notice may have grown this very log, if it is the author's inbox.
-    let entries = upto.get() - log.trimmed.get();
     let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "a log is missing"))?;
+    let before = log.trimmed;
     drop_upto(rows, *id, &mut log, upto)?;
+    let entries = log.trimmed.get() - before.get();
     rows::put(rows, key, &log);
     Ok(Outcome::Expired { entries, inboxes })
 }

@@ -239,12 +239,40 @@ fn store_whose_making_was_interrupted_is_made_anew() {
     }
 }
 
+/// The store with a bound that is just what it has.
+fn at_its_size(engine: EngineKind, dir: &Path) -> DiskKv {
+    let store = open(engine, dir).unwrap();
+    let max_bytes = Some(store.size_on_disk().unwrap());
+    store.close().unwrap();
+    let size = SizeBounds { max_bytes, ..SizeBounds::default() };
+    open_released(dir, &Options { size, ..on(engine) }).unwrap()
+}
+
 #[test]
-fn store_at_its_size_refuses_growth_and_still_takes_what_deletes() {
+fn store_far_beyond_its_size_takes_only_what_brings_nothing_new() {
     for engine in EngineKind::ALL {
         let dir = closed_store(engine);
         let size = SizeBounds { max_bytes: Some(1), ..SizeBounds::default() };
         let store = open_released(dir.path(), &Options { size, ..on(engine) }).unwrap();
+        let mut drain = Batch::new();
+        drain.put(b"more".to_vec(), b"rows".to_vec());
+        drain.delete(b"name".to_vec());
+        assert!(matches!(store.apply(&drain), Err(StorageError::Full)), "{engine}");
+        put(&store, "name", "Alice, and a few bytes");
+        let mut delete = Batch::new();
+        delete.delete(b"name".to_vec());
+        store.apply(&delete).unwrap();
+        store.sync().unwrap();
+        assert_eq!((store.get(b"name").unwrap(), store.get(b"more").unwrap()), (None, None), "{engine}");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn store_at_its_size_refuses_growth_and_still_takes_what_deletes() {
+    for engine in EngineKind::ALL {
+        let dir = closed_store(engine);
+        let store = at_its_size(engine, dir.path());
         let mut grow = Batch::new();
         grow.put(b"more".to_vec(), b"rows".to_vec());
         assert!(matches!(store.apply(&grow), Err(StorageError::Full)));
@@ -266,8 +294,7 @@ fn store_at_its_size_refuses_a_batch_that_deletes_less_than_it_adds_and_takes_wh
             put(&store, old, &"x".repeat(9_000));
         }
         store.close().unwrap();
-        let size = SizeBounds { max_bytes: Some(1), ..SizeBounds::default() };
-        let store = open_released(dir.path(), &Options { size, ..on(engine) }).unwrap();
+        let store = at_its_size(engine, dir.path());
         let apply = |added: usize, deleted: &str| {
             let mut batch = Batch::new();
             batch.put(b"new".to_vec(), vec![1; added]);

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use whimbrel_storage::{Batch, KEY_BYTES_MAX, OrderedKv};
-use whimbrel_storage_runtime::{DiskKv, EngineKind, Options};
+use whimbrel_storage::{Batch, KEY_BYTES_MAX, OrderedKv, Reads, StorageError};
+use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, SizeBounds};
 
 use crate::child::{lines_of, on, say, spawn};
 
@@ -76,4 +76,53 @@ fn fjall_holds_no_more_rows_in_memory_than_its_tables_may() {
     let peak: u64 = told.last().unwrap().parse().unwrap();
     assert!(peak < FJALL_RSS_MAX_KIB, "{peak} KiB");
     assert!(peak > 10 * 1024, "{peak} KiB cannot be right");
+}
+
+/// A batch that brings as much as it takes away is taken at the bound; on a log it is written all the same.
+#[test]
+fn a_store_at_its_bound_that_replaces_rows_grows_only_so_far() {
+    const MAX: u64 = 6 * 1024 * 1024;
+    const ROWS: u64 = 64;
+    /// What sled had set apart when the size was last looked at, and what was written since.
+    const SLACK: u64 = 2 * 1024 * 1024;
+    let dir = TempDir::new().unwrap();
+    let size = SizeBounds { max_bytes: Some(MAX), ..SizeBounds::default() };
+    let store = DiskKv::open(dir.path(), Options { size, ..Options::default() }).unwrap();
+    let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec();
+    let next_rows = |next: u64| {
+        let mut batch = Batch::new();
+        (next..next + ROWS).for_each(|n| batch.put(key(n), n.to_be_bytes().repeat(50)));
+        batch
+    };
+    let (mut oldest, mut next) = (0, 0);
+    loop {
+        match store.apply(&next_rows(next)) {
+            Ok(()) => next += ROWS,
+            Err(StorageError::Full) => break,
+            Err(error) => panic!("{error}"),
+        }
+        store.sync().unwrap();
+    }
+    assert!(store.size_on_disk().unwrap() < MAX + SLACK);
+    // Twenty times all that it holds, unless it is refused before.
+    for _ in 0..20 * next / ROWS {
+        let mut batch = next_rows(next);
+        (oldest..oldest + ROWS).for_each(|n| batch.delete(key(n)));
+        match store.apply(&batch) {
+            Ok(()) => (oldest, next) = (oldest + ROWS, next + ROWS),
+            Err(StorageError::Full) => break,
+            Err(error) => panic!("{error}"),
+        }
+        store.sync().unwrap();
+    }
+    assert!(store.size_on_disk().unwrap() < MAX + MAX / 4 + SLACK, "{}", store.size_on_disk().unwrap());
+    // What is there is still there, can be changed in its place, and can go.
+    assert_eq!(store.get(&key(oldest)).unwrap(), Some(oldest.to_be_bytes().repeat(50)));
+    let mut batch = Batch::new();
+    batch.put(key(next - 1), vec![1; 410]);
+    (oldest..next - 1).for_each(|n| batch.delete(key(n)));
+    store.apply(&batch).unwrap();
+    store.sync().unwrap();
+    store.verify().unwrap();
+    assert_eq!(store.get(&key(next - 1)).unwrap(), Some(vec![1; 410]));
 }

@@ -1,0 +1,124 @@
+//! What an invitation names: acknowledged once it is here, kept while an account log is missing, gone with the joining.
+
+use std::time::Duration;
+
+use whimbrel_crypto::StandInEngine;
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceIndex, Epoch, Sequence, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::Participant;
+
+use super::world::{ALICE, BOB, CAROL, World, world};
+use crate::api::{Command, Event, Reply};
+use crate::rows::{self, Space};
+
+/// How far Alice has acknowledged her inbox.
+fn acknowledged(world: &World<StandInEngine>) -> u64 {
+    let row = &world.relay.accounts[&world.people[ALICE].account];
+    row.cursors.get(&LogRef::Inbox).copied().unwrap_or(Sequence::ZERO).get()
+}
+
+/// How many bodies lie in her store.
+fn kept(world: &World<StandInEngine>) -> usize {
+    let mut count = 0;
+    rows::each(world.store(ALICE), &rows::space(Space::Fetched), |_| {
+        count += 1;
+        Ok(())
+    })
+    .unwrap();
+    count
+}
+
+fn joined(world: &World<StandInEngine>) -> usize {
+    world.events(ALICE, |event| matches!(event, Event::ThreadOpened { .. }))
+}
+
+fn opened_by(world: &mut World<StandInEngine>, who: usize) -> ThreadId {
+    let invite = world.invite(ALICE);
+    match world.ask(who, Command::AcceptInvite(invite)).unwrap() {
+        Reply::Contact { thread, .. } => thread,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_invitation_is_acknowledged_once_what_it_names_is_here() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    world.relay.mute.insert("FetchBlob");
+    opened_by(&mut world, BOB);
+    opened_by(&mut world, CAROL);
+    for _ in ["before a crash", "after it"] {
+        world.advance(Duration::from_secs(30));
+        assert_eq!((acknowledged(&world), kept(&world)), (0, 0));
+        world.crash_now(ALICE);
+    }
+    world.relay.mute.clear();
+    world.advance(Duration::from_secs(120));
+    assert_eq!((joined(&world), acknowledged(&world), kept(&world)), (2, 2, 0));
+}
+
+#[test]
+fn what_an_invitation_names_is_kept_while_an_account_log_is_missing() {
+    let mut world = world(&["a.example", "a.example"]);
+    world.relay.mute.insert("Push");
+    let thread = opened_by(&mut world, BOB);
+    world.say(BOB, thread, "hello");
+    world.relay.mute.clear();
+    world.relay.mute.insert("LookUp");
+    world.push_all();
+    world.advance(Duration::from_secs(1));
+    assert_eq!((joined(&world), acknowledged(&world), kept(&world)), (0, 1, 2));
+    // The relay need not have it any more.
+    world.relay.blobs.clear();
+    world.advance(Duration::from_secs(60));
+    world.crash_now(ALICE);
+    world.relay.mute.clear();
+    world.advance(Duration::from_secs(120));
+    assert_eq!((joined(&world), kept(&world)), (1, 0));
+    assert_eq!(world.shown(ALICE), ["hello"]);
+}
+
+#[test]
+fn beyond_its_bound_a_node_keeps_no_bodies_and_lets_the_relay_keep_them() {
+    let mut world = world(&["a.example"]);
+    let many = limits::INVITATION_BODIES_MAX as u8 + 4;
+    world.relay.mute.insert("LookUp");
+    let alice = world.people[ALICE].account;
+    for n in 0..many {
+        let (welcome, tree, stranger) = (vec![n; 100], vec![n; 200], AccountId::from_bytes([n; 32]));
+        let invitation = Invitation {
+            thread: ThreadId::from_bytes([n; 32]),
+            epoch: Epoch::new(1),
+            inviter: whimbrel_protocol::id::DeviceId { account: stranger, index: DeviceIndex::FIRST },
+            participants: [alice, stranger]
+                .map(|account| Participant {
+                    account,
+                    domain: "a.example".parse().unwrap(),
+                    devices: vec![DeviceIndex::FIRST],
+                })
+                .into(),
+            welcome: BlobId::of(&welcome),
+            tree: BlobId::of(&tree),
+        };
+        for bytes in [welcome, tree] {
+            world.relay.blobs.insert(BlobId::of(&bytes), bytes);
+        }
+        world.relay.accounts.get_mut(&alice).unwrap().inbox.push(EntryBody::Invitation(invitation));
+    }
+    world.push_all();
+    // Long enough for each to have its turn.
+    world.advance(Duration::from_secs(600));
+    let first_without = limits::INVITATION_BODIES_MAX as u64;
+    assert_eq!(kept(&world), 2 * limits::INVITATION_BODIES_MAX);
+    assert!(acknowledged(&world) <= first_without, "{}", acknowledged(&world));
+    world.crash_now(ALICE);
+    world.advance(Duration::from_secs(600));
+    assert_eq!(kept(&world), 2 * limits::INVITATION_BODIES_MAX);
+    // Once it is known that nobody is who they seem, nothing is left of it.
+    world.relay.mute.clear();
+    world.relay.refuse.insert("LookUp", (RefusalCode::NotFound, None));
+    world.advance(Duration::from_secs(1_200));
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), usize::from(many));
+    assert_eq!((acknowledged(&world), kept(&world)), (many.into(), 0));
+}

@@ -1,0 +1,111 @@
+//! The contract, as far as Welcomes and trees are concerned: they are there as long as somebody is to fetch them.
+//! Owns: the cases. Never: knows a backend.
+
+use whimbrel_protocol::id::BlobId;
+
+use super::*;
+use crate::store::command::people::Expire;
+
+fn inbox(person: u8) -> LogId {
+    LogId::from_bytes([person; 16])
+}
+
+/// Whether a thread's Welcome is there, and the tree that all threads of these checks share.
+fn kept(store: &impl Store, thread: u8) -> (bool, bool) {
+    let opening = opening(thread, &two());
+    let there = |bytes: &[u8]| match wait(store.blob(BlobId::of(bytes))).unwrap() {
+        Some(kept) => kept == bytes,
+        None => false,
+    };
+    (there(&opening.welcome), there(&opening.tree))
+}
+
+fn read_inbox(person: u8, upto: u64) -> Command {
+    Command::Trim(Trim { log: inbox(person), cursors: vec![(mailbox(person), Sequence::new(upto))] })
+}
+
+fn opening_taken(thread: u8) -> Command {
+    taken(vec![OutboundKey { log: log(thread), sequence: Sequence::ZERO }])
+}
+
+/// Which bodies are there, of the threads of the script.
+pub(super) fn picture(store: &impl Store) -> String {
+    [1, 2, 21].iter().map(|thread| format!("{:?}", kept(store, *thread))).collect()
+}
+
+pub(super) fn bodies_go_with_the_last_row_that_names_them(fixture: &mut impl Fixture) {
+    let mut store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &all()), open(2, ALICE, &two())]);
+    // Bob's inbox names both Welcomes, the row for the other relay the first; the tree is named by all three.
+    for (command, first, second) in [
+        (read_inbox(BOB, 1), (true, true), (true, true)),
+        (opening_taken(1), (false, true), (true, true)),
+        (opening_taken(1), (false, true), (true, true)),
+        (read_inbox(BOB, 2), (false, false), (false, false)),
+        (read_inbox(BOB, 2), (false, false), (false, false)),
+    ] {
+        done(&store, vec![command]);
+        store = fixture.restart(store);
+        assert_eq!((kept(&store, 1), kept(&store, 2)), (first, second));
+    }
+    // The same bodies come again, and are there again.
+    done(&store, vec![open(3, ALICE, &two()), open_again(4, 3)]);
+    assert_eq!(kept(&store, 3), (true, true));
+    done(&store, vec![read_inbox(BOB, 3)]);
+    assert_eq!(kept(&store, 3), (true, true), "the fourth thread has the Welcome of the third");
+    done(&store, vec![read_inbox(BOB, 4)]);
+    assert_eq!(kept(&store, 3), (false, false));
+    // Refused for good by the only relay that was to have it.
+    done(&store, vec![open(5, ALICE, &across())]);
+    assert_eq!(kept(&store, 5), (true, true));
+    done(&store, vec![peers::refused(5, &[(0, RefusalCode::NoConsent)], LogBounds::default())]);
+    assert_eq!(kept(&store, 5), (false, false));
+    // Nobody else is in it: nobody will ask for its bodies.
+    done(&store, vec![open(6, ALICE, &[(ALICE, here())])]);
+    assert_eq!(kept(&store, 6), (false, false));
+    // All in one group, a reader among them who is faster than the other relay.
+    let outcomes = run_all(&store, vec![open(7, ALICE, &all()), read_inbox(BOB, 5), opening_taken(7)]);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(kept(&store, 7), (false, false));
+}
+
+/// A thread with the Welcome of another.
+fn open_again(thread: u8, of: u8) -> Command {
+    let opening = Opening { welcome: vec![of; 9_000], ..opening(thread, &two()) };
+    let here = Here { local: here(), log: log(thread), at: at(1_000), bounds: LogBounds::default() };
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), Origin::Local, None, here)))
+}
+
+pub(super) fn bodies_go_with_an_account_and_with_what_waited_too_long(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &two()), open(2, BOB, &two())]);
+    done(&store, vec![Command::DeleteAccount(account(BOB)), Command::Purge(account(BOB))]);
+    assert_eq!((kept(&store, 1), kept(&store, 2)), ((false, true), (true, true)));
+    let expire = |before| {
+        let (local, bounds) = (here(), LogBounds::default());
+        Command::Expire(Expire { log: inbox(ALICE), before: at(before), local, at: at(9_500), bounds })
+    };
+    assert_eq!(run(&store, expire(1_000)), Ok(Outcome::Expired { entries: 0, inboxes: Vec::new() }));
+    assert_eq!(kept(&store, 2), (true, true));
+    assert_eq!(run(&store, expire(1_001)), Ok(Outcome::Expired { entries: 1, inboxes: Vec::new() }));
+    let store = fixture.restart(store);
+    assert_eq!(kept(&store, 2), (false, false));
+}
+
+pub(super) fn a_trim_takes_a_bounded_number_of_bodies(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    let (max, many) = (limits::TRIM_INVITATIONS_MAX as u64, limits::TRIM_INVITATIONS_MAX as u8 + 3);
+    done(&store, (1..=many).map(|thread| open(thread, ALICE, &two())).collect());
+    let read = read_inbox(BOB, many.into());
+    assert_eq!(run(&store, read.clone()), Ok(Outcome::Trimmed { upto: Sequence::new(max), more: true }));
+    assert_eq!((kept(&store, many - 3), kept(&store, many - 2)), ((false, true), (true, true)));
+    assert_eq!(run(&store, read), Ok(Outcome::Trimmed { upto: Sequence::new(many.into()), more: false }));
+    assert_eq!(kept(&store, many), (false, false));
+
+    done(&store, (101..=100 + many).map(|thread| open(thread, ALICE, &two())).collect());
+    done(&store, vec![Command::DeleteAccount(account(BOB))]);
+    assert_eq!(run(&store, Command::Purge(account(BOB))), Ok(Outcome::Purged { more: true }));
+    assert_eq!(kept(&store, 100 + many), (true, true));
+    assert_eq!(run(&store, Command::Purge(account(BOB))), Ok(Outcome::Purged { more: false }));
+    assert_eq!(kept(&store, 100 + many), (false, false));
+}
