@@ -54,7 +54,10 @@ impl World {
             (Some(Process::Relay(relay)), Err(transport)) => {
                 relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into() });
             }
-            (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
+            (Some(Process::Node(node, _)), Ok(_)) => {
+                self.ledger.came_in(process);
+                node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } });
+            }
             (Some(Process::Node(node, _)), Err(transport)) => {
                 node.input(Input::LinkUp { link, peer: Peer::Node { transport } });
             }
@@ -89,7 +92,7 @@ impl World {
             self.last_frame = now;
         }
         if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
-            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame);
+            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);
         }
         match (self.processes.get_mut(process as usize), frame) {
             (Some(Process::Relay(relay)), frame) => relay.frame(now, link, frame),

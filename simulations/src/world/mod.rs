@@ -18,6 +18,7 @@
 //! assert_eq!(world.shown_to(bob), ["hello"]);
 //! ```
 
+mod apart;
 mod build;
 mod carry;
 mod clock;
@@ -51,6 +52,7 @@ pub use event::Event;
 pub use node::{NodeEvent, NodeProcess};
 pub use relay::{RelayEvent, RelayProcess};
 
+use apart::{Hiding, Parting};
 use people::{Asked, Group, Meeting, Pair, Person};
 
 /// What the clocks of a world show at its beginning: 2026-01-01 00:00 UTC.
@@ -101,6 +103,10 @@ pub struct Faults {
     pub malformed: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
+    /// Times somebody ended that a friend reaches or sees them.
+    pub partings: u64,
+    /// Times somebody hid from everybody, or was seen again.
+    pub hidings: u64,
     /// Applied batches that crashes took back.
     pub batches_lost: u64,
     /// Applied batches that were not synced and survived all the same.
@@ -122,6 +128,8 @@ pub struct World {
     by_domain: BTreeMap<String, ProcessNo>,
     pairs: Vec<Pair>,
     groups: Vec<Group>,
+    partings: Vec<Parting>,
+    hidings: Vec<Hiding>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -165,10 +173,13 @@ impl World {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
         let bound = self.engine.now().plus(settle);
-        while self.engine.now() < bound && (self.ledger.owed() > 0 || self.unmet().next().is_some()) {
+        while self.engine.now() < bound
+            && (self.ledger.owed() > 0 || self.unmet().next().is_some() || !self.ledger.is_settled())
+        {
             self.run_for(Duration::from_secs(1));
         }
         self.run_for(AFTERMATH);
+        self.ledger.settle();
     }
 
     /// The safety phase ends: nobody writes or leaves any more, every fault is mended, everybody is online.
@@ -291,7 +302,18 @@ impl World {
         });
         match found {
             Ok(lines) => {
-                let messages: Vec<_> = lines.into_iter().flatten().map(|line| line.message).collect();
+                let lines: Vec<_> = lines.into_iter().flatten().collect();
+                // Of what a node died over before it said so, its owner finds how it ended.
+                for line in &lines {
+                    match &line.state {
+                        Some(api::State::Failed(_)) => self.ledger.failed(&line.message.message),
+                        Some(api::State::Partial { missing, .. }) => {
+                            self.ledger.failed_for(&line.message.message, missing);
+                        }
+                        _ => {}
+                    }
+                }
+                let messages: Vec<_> = lines.into_iter().map(|line| line.message).collect();
                 self.ledger.history(who, &messages, started);
             }
             Err(error) => self.ledger.stopped(who, error.to_string()),
@@ -395,6 +417,8 @@ impl World {
                 }
             }
             Event::Meet { pair } => self.meet(pair),
+            Event::Part { parting } => self.part(parting),
+            Event::Hide { hiding } => self.hide(hiding),
             Event::Gather { group } => self.gather(group),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
@@ -497,6 +521,12 @@ impl World {
                     }
                 }
             }
+            // Nobody writes to whom they are no friend of any more.
+            api::Event::FriendRemoved { account } => {
+                if let Some(other) = self.ledger.process_of(&account) {
+                    self.forget(no, other);
+                }
+            }
             api::Event::Unreadable { reason, .. } => {
                 tracing::debug!(no, reason, "an entry could not be opened");
             }
@@ -587,7 +617,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 13] {
+    pub const fn struck(&self) -> [(&'static str, u64); 15] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -603,6 +633,8 @@ impl Account {
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
             ("disconnects", faults.disconnects),
+            ("partings", faults.partings),
+            ("hidings", faults.hidings),
         ]
     }
 }
