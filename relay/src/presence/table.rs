@@ -28,6 +28,8 @@ struct Own {
     /// The list was read: from here on the account is shown.
     shown: bool,
     visible: bool,
+    /// Chosen while it was read: what is read does not replace it.
+    chosen: Option<bool>,
     heard: Monotonic,
 }
 
@@ -41,6 +43,8 @@ impl Own {
 #[derive(Debug, Default)]
 struct View {
     version: u64,
+    /// The list was read since it began: it has looked at every friend, or is about to.
+    listed: bool,
     /// Whom it was told to be there.
     online: BTreeSet<AccountId>,
     /// Of whom something may have changed.
@@ -109,13 +113,11 @@ impl Table {
             newer: BTreeSet::new(),
             shown: false,
             visible: false,
+            chosen: None,
             heard: now,
         });
         own.heard = own.heard.max(now);
         own.links.insert(link, View::default());
-        if !own.shown {
-            own.newer.clear();
-        }
         self.links.insert(link, account);
     }
 
@@ -135,11 +137,13 @@ impl Table {
         own.shown = true;
         own.newer.clear();
         if first {
-            own.visible = !hidden || planted::active(Bug::ForgetHidden);
+            own.visible = own.chosen.take().unwrap_or(!hidden) || planted::active(Bug::ForgetHidden);
         }
         let friends: BTreeSet<AccountId> = own.friends.keys().copied().collect();
-        for view in own.links.values_mut().filter(|view| view.version == 0) {
-            view.dirty = friends.clone();
+        // Also one that was told of somebody while the list was read.
+        for view in own.links.values_mut().filter(|view| !view.listed) {
+            view.listed = true;
+            view.dirty.extend(&friends);
         }
         if first {
             self.touched(account);
@@ -260,7 +264,10 @@ impl Table {
     }
 
     pub(super) fn set_visible(&mut self, account: AccountId, visible: bool) {
-        if let Some(own) = self.own.get_mut(&account).filter(|own| own.visible != visible) {
+        let Some(own) = self.own.get_mut(&account) else { return };
+        if !own.shown {
+            own.chosen = Some(visible);
+        } else if own.visible != visible {
             own.visible = visible;
             self.touched(account);
         }
@@ -568,6 +575,45 @@ mod tests {
         table.changed(account(1), account(3), here(true));
         table.show(account(3), false);
         assert_eq!(news(&mut table, 1), [(2, true)]);
+    }
+
+    #[test]
+    fn a_removal_or_a_choice_during_the_reading_of_a_list_wins_also_when_a_second_device_comes_in_meanwhile() {
+        let mut table = two();
+        news(&mut table, 1);
+        let known = || [(account(1), Known { domain: domain("a.example"), sees: true })].into_iter();
+        table.changed(account(1), account(3), here(true));
+        table.attach(at(0), link(3), account(3));
+        table.changed(account(3), account(1), None);
+        table.attach(at(0), link(4), account(3));
+        table.listed(account(3), known());
+        table.show(account(3), false);
+        assert_eq!(news(&mut table, 1), []);
+        // What was read of it is older than what was chosen since.
+        for (read, chosen, seen) in [(false, false, vec![]), (true, true, vec![(5, true)])] {
+            table.attach(at(0), link(5), account(5));
+            table.changed(account(1), account(5), here(true));
+            table.set_visible(account(5), chosen);
+            table.listed(account(5), known());
+            table.show(account(5), read);
+            assert_eq!(news(&mut table, 1), seen);
+            table.leave(link(5), true);
+            news(&mut table, 1);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_told_of_somebody_while_its_list_is_read_is_told_of_everybody_after() {
+        let mut table = two();
+        come(&mut table, 0, 4, &[(3, here(true))]);
+        table.changed(account(1), account(3), here(true));
+        table.attach(at(0), link(3), account(3));
+        table.changed(account(3), account(1), here(true));
+        assert_eq!(news(&mut table, 3), [(1, true)]);
+        let known = Known { domain: domain("a.example"), sees: true };
+        table.listed(account(3), [(account(4), known)].into_iter());
+        table.show(account(3), false);
+        assert_eq!(news(&mut table, 3), [(4, true)]);
     }
 
     #[test]
