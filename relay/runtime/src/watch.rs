@@ -137,8 +137,8 @@ fn text(watched: &Watched, store_bytes: Option<u64>, held: Option<Held>) -> Stri
         page.sample("held_messages", &[], held.entries);
         page.family("held_bytes", "gauge", "Bytes of these entries.");
         page.sample("held_bytes", &[], held.bytes);
-        page.family("federation_queue", "gauge", "Rows that wait for peer relays.");
-        page.sample("federation_queue", &[], held.forwards);
+        page.family("federation_queue_depth", "gauge", "Rows that wait for peer relays.");
+        page.sample("federation_queue_depth", &[], held.forwards);
     }
     page.family("submit_seconds", "histogram", "From an own user's envelope to the answer that it is durable.");
     page.times("submit_seconds", watched.server.figures.submits());

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::presence::Status;
 
 use super::verdict::Violation;
@@ -54,6 +55,8 @@ pub(super) struct Consent {
     emerging: BTreeSet<ProcessNo>,
     /// Whom each device was told on its present link to be there.
     there: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// On which link each device was last told.
+    links: BTreeMap<ProcessNo, LinkId>,
     /// To whom the word arrived that somebody removed them.
     heard: BTreeSet<(ProcessNo, ProcessNo)>,
 }
@@ -92,6 +95,11 @@ impl Consent {
             self.hidden.remove(&who);
             self.emerging.remove(&who);
         }
+    }
+
+    /// Whether nobody ended anything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ended.is_empty()
     }
 
     /// Whether one of two people ended that the other reaches them: what is said between them may come to nothing.
@@ -138,8 +146,11 @@ impl Consent {
         wrong
     }
 
-    /// A device has a new link to its relay: what was told on the one before is void.
-    pub(super) fn came_in(&mut self, device: ProcessNo) {
+    /// A device is told on this link: what was told on another is void.
+    pub(super) fn told_on(&mut self, device: ProcessNo, link: LinkId) {
+        if self.links.insert(device, link) == Some(link) {
+            return;
+        }
         self.there = self.there.iter().copied().filter(|(to, _)| *to != device).collect();
     }
 
@@ -243,7 +254,7 @@ mod tests {
     #[test]
     fn a_whole_world_shows_exactly_those_who_let_it_be_seen_and_tells_of_removals() {
         let mut consent = friends();
-        consent.came_in(BOB);
+        consent.told_on(BOB, LinkId::new(7));
         assert_eq!(consent.unsettled(|_, _| false), Some(Violation::Unseen { to: BOB, of: ALICE }));
         assert_eq!(consent.unsettled(|_, _| true), None);
         consent.hides(ALICE, true);

@@ -18,7 +18,7 @@ use whimbrel_node::api::{Event, Message, Path};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
@@ -250,9 +250,9 @@ impl Ledger {
         self.consent.hid(who, hidden, at);
     }
 
-    /// A device has a new link to its relay.
-    pub fn came_in(&mut self, device: ProcessNo) {
-        self.consent.came_in(device);
+    /// A device is told on this link who is there.
+    pub fn told_on(&mut self, device: ProcessNo, link: LinkId) {
+        self.consent.told_on(device, link);
     }
 
     /// Whether everybody is shown those who let them, and heard who ended it. For a world that is whole, with everybody
@@ -575,6 +575,19 @@ impl Ledger {
         self.owed
     }
 
+    /// Whether a message is still owed to somebody. Whoever ended it with its author, or the author with them, is owed
+    /// nothing: their device does not take it, or their relay.
+    fn owes(&self, said: &Said, to: ProcessNo) -> bool {
+        let over = said.to.len() == 1 && self.consent.is_over(said.author, to);
+        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to)
+    }
+
+    /// Whether anything is.
+    pub fn owes_anybody(&self) -> bool {
+        let owes = |said: &Said| said.word == Word::Owed && said.to.iter().any(|to| self.owes(said, *to));
+        self.owed > 0 && (self.consent.is_whole() || self.said.iter().any(owes))
+    }
+
     /// What was shown to a person, in the order it was.
     pub fn screen(&self, of: ProcessNo) -> Vec<&str> {
         let numbers = self.screens.get(&of).into_iter().flatten();
@@ -598,7 +611,7 @@ impl Ledger {
                         shown += 1;
                         slowest = slowest.max(at.since(said.at));
                     }
-                    (None, Word::Owed) if !said.given_up.contains(to) => {
+                    (None, Word::Owed) if self.owes(said, *to) => {
                         lost += 1;
                         found.push(Violation::Lost { message: number, author: said.author, to: *to });
                     }

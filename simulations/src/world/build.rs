@@ -261,7 +261,7 @@ impl World {
     pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
         let pair = self.pairs.len();
         self.ledger.introduced(inviter, accepter);
-        self.pairs.push(Pair { inviter, accepter, by_request: false, meeting: Meeting::Apart });
+        self.pairs.push(Pair { inviter, accepter, by_request: false, meeting: Meeting::Apart, untimely: false });
         // When both had time to come up.
         self.engine.after(self.workload.arrive.0, Event::Meet { pair });
     }

@@ -54,10 +54,7 @@ impl World {
             (Some(Process::Relay(relay)), Err(transport)) => {
                 relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into() });
             }
-            (Some(Process::Node(node, _)), Ok(_)) => {
-                self.ledger.came_in(process);
-                node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } });
-            }
+            (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
             (Some(Process::Node(node, _)), Err(transport)) => {
                 node.input(Input::LinkUp { link, peer: Peer::Node { transport } });
             }
@@ -90,6 +87,9 @@ impl World {
         self.struck.malformed += u64::from(frame.is_none());
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
+        }
+        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) {
+            self.ledger.told_on(process, link);
         }
         if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
             self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);

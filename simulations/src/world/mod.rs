@@ -174,7 +174,7 @@ impl World {
         self.heal_all();
         let bound = self.engine.now().plus(settle);
         while self.engine.now() < bound
-            && (self.ledger.owed() > 0 || self.unmet().next().is_some() || !self.ledger.is_settled())
+            && (self.ledger.owes_anybody() || self.unmet().next().is_some() || !self.ledger.is_settled())
         {
             self.run_for(Duration::from_secs(1));
         }
@@ -577,7 +577,7 @@ impl World {
     }
 
     fn unmet(&self) -> impl Iterator<Item = (ProcessNo, ProcessNo)> {
-        let apart = self.pairs.iter().filter(|pair| !matches!(pair.meeting, Meeting::Met));
+        let apart = self.pairs.iter().filter(|pair| !matches!(pair.meeting, Meeting::Met) && !pair.untimely);
         apart.map(|pair| (pair.inviter, pair.accepter))
     }
 }

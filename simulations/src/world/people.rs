@@ -66,6 +66,9 @@ pub(super) struct Pair {
     /// By a friend request, not by an invite.
     pub(super) by_request: bool,
     pub(super) meeting: Meeting,
+    /// A clock that lies made what the accepter was handed no proof, and each try costs one of a few keys an hour: they
+    /// may not meet in this run.
+    pub(super) untimely: bool,
 }
 
 impl Pair {
@@ -237,12 +240,18 @@ impl World {
             }
             // The relay is only out of reach, or what it said was no proof, or it was asked too often: the invite is still
             // good, or has given consent already. Otherwise a fresh one is asked for.
+            (Asked::Accept(number), Err(CommandError::Untrusted(_))) => {
+                let clocks = self.struck.clock_faults > 0;
+                if let Some(pair) = self.pairs.get_mut(number) {
+                    pair.untimely |= clocks;
+                }
+                self.hand_again(number);
+            }
             (
                 Asked::Accept(number),
                 Err(
                     CommandError::Unreachable(_)
                     | CommandError::NotRegistered
-                    | CommandError::Untrusted(_)
                     | CommandError::Refused(RefusalCode::TooFast | RefusalCode::Busy),
                 ),
             ) => self.hand_again(number),

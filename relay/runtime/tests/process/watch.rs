@@ -88,7 +88,7 @@ async fn figures_say_what_is_held_for_those_away_what_waits_for_peers_and_how_lo
     assert_eq!(value(&page, "whimbrel_submit_seconds_bucket{le=\"+Inf\"}"), 3);
     let sum = page.lines().find_map(|line| line.strip_prefix("whimbrel_submit_seconds_sum ")).unwrap();
     assert!(sum.parse::<f64>().unwrap() > 0.0, "{sum}");
-    assert_eq!(value(&page, "whimbrel_federation_queue"), 0);
+    assert_eq!(value(&page, "whimbrel_federation_queue_depth"), 0);
     bob.entries(services::LOG, 3).await;
     bob.acknowledge(services::LOG, 3);
     alice.acknowledge(services::LOG, 3);
