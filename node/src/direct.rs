@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel_protocol::id::{DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Candidates;
 use whimbrel_protocol::time::{Monotonic, Wall};
@@ -56,6 +56,12 @@ impl Direct {
 
     pub(crate) fn link(&self, device: &DeviceId) -> Option<LinkId> {
         self.by_device.get(device).copied()
+    }
+
+    /// The devices of an account that have a link, and which.
+    pub(crate) fn links_of(&self, account: &AccountId) -> Vec<(DeviceId, LinkId)> {
+        let of = |(device, _): &(&DeviceId, &LinkId)| device.account == *account;
+        self.by_device.iter().filter(of).map(|(device, link)| (*device, *link)).collect()
     }
 
     pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {

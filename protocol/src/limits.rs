@@ -180,6 +180,10 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub const SWEEP_CLOCK_SURE: Duration = Duration::from_secs(24 * 3_600);
 /// See [`SWEEP_EVERY`].
 pub const SWEEP_LOGS: usize = 64;
+/// Rows added up at once when a relay counts what it holds, for whoever runs it.
+pub const HELD_ROWS: usize = 1_024;
+/// A count of what a relay holds rests so many times as long as it took: it costs a twentieth of a core at most.
+pub const HELD_REST: u32 = 20;
 /// How long a challenge to an endpoint may take.
 pub const WAKE_CHALLENGE_AGE_MAX: Duration = Duration::from_secs(600);
 /// Rows in one part of an export.

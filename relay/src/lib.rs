@@ -29,5 +29,5 @@ mod wake;
 pub use config::{Config, ConfigError, Registration};
 pub use figures::Counts;
 pub use ports::{LinkPeer, Links, PeerAddress, Ports, SendError, WakeOrder, WakeWord};
-pub use rate::{Rate, Rates};
+pub use rate::{Every, Rate, Rates};
 pub use relay::{OpenError, Relay};

@@ -86,13 +86,13 @@ impl Presence {
     }
 
     /// A peer tells of its users.
-    pub(crate) fn told(&self, peer: &Domain, words: PeerPresence) {
-        self.table().told(peer, words);
+    pub(crate) fn told(&self, link: LinkId, peer: &Domain, words: PeerPresence) {
+        self.table().told(link, peer, words);
     }
 
-    /// A peer's link is gone: what it told holds for a while.
-    pub(crate) fn peer_lost(&self, now: Monotonic, peer: &Domain) {
-        self.table().peer_lost(now, peer);
+    /// A peer's link is gone: what it told on it holds for a while.
+    pub(crate) fn peer_lost(&self, now: Monotonic, link: LinkId, peer: &Domain) {
+        self.table().peer_lost(now, link, peer);
     }
 
     /// The link on which a peer was told is gone: it is told everything again, on another.

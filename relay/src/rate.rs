@@ -13,22 +13,47 @@ use whimbrel_protocol::time::Monotonic;
 
 use crate::refusal::Refusal;
 
-/// So many at once, and so many a minute after that.
+/// So many at once, and so many a minute or an hour after that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
-    /// Tokens that come back in a minute; zero: no bound.
-    pub per_minute: u32,
+    /// Tokens that come back in that time; zero: no bound.
+    pub tokens: u32,
+    /// In which time.
+    pub every: Every,
     /// Tokens there are at most.
     pub burst: u32,
 }
 
+/// The time in which a bucket's tokens come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Every {
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+}
+
 impl Rate {
     /// No bound.
-    pub const UNBOUNDED: Self = Self { per_minute: 0, burst: 0 };
+    pub const UNBOUNDED: Self = Self { tokens: 0, every: Every::Minute, burst: 0 };
 
-    /// A rate.
+    /// So many a minute.
     pub const fn new(per_minute: u32, burst: u32) -> Self {
-        Self { per_minute, burst }
+        Self { tokens: per_minute, every: Every::Minute, burst }
+    }
+
+    /// So many an hour, for what is asked for so seldom that a minute has no whole number of it.
+    pub const fn hourly(per_hour: u32, burst: u32) -> Self {
+        Self { tokens: per_hour, every: Every::Hour, burst }
+    }
+
+    /// Parts that come back in a millisecond.
+    const fn parts_per_ms(self) -> u64 {
+        let each = match self.every {
+            Every::Minute => ONE / 60_000,
+            Every::Hour => ONE / 3_600_000,
+        };
+        self.tokens as u64 * each
     }
 }
 
@@ -59,8 +84,8 @@ impl Default for Rates {
             arrivals: Rate::new(600, 1_200),
             peer_items: Rate::new(120_000, 60_000),
             peer_requests: Rate::new(6_000, 3_000),
-            peer_friend_requests: Rate::new(17, 1_000),
-            claims: Rate::new(1, 10),
+            peer_friend_requests: Rate::hourly(1_000, 1_000),
+            claims: Rate::hourly(10, 10),
         }
     }
 }
@@ -90,12 +115,12 @@ enum Whose {
     Claims(AccountId, AccountId),
 }
 
-/// Tokens in thousandths of a thousandth, so that no division is lost.
-const ONE: u64 = 60_000;
+/// The parts of a token: as many as an hour has milliseconds, so that no division is lost.
+const ONE: u64 = 3_600_000;
 
 #[derive(Debug)]
 struct Bucket {
-    /// In parts: a token is [`ONE`] of them, and `per_minute` come back in a millisecond.
+    /// In parts: a token is [`ONE`] of them, and [`Rate::parts_per_ms`] come back in a millisecond.
     parts: u64,
     filled: Monotonic,
 }
@@ -150,7 +175,7 @@ impl Limiter {
     }
 
     fn take(&self, now: Monotonic, whose: Whose, rate: Rate, count: u32) -> Result<(), Refusal> {
-        if rate.per_minute == 0 {
+        if rate.tokens == 0 {
             return Ok(());
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +184,7 @@ impl Limiter {
         let bucket = state.buckets.entry(whose.clone()).or_insert(Bucket { parts: full, filled: now });
         state.rested.remove(&(bucket.filled, whose.clone()));
         let passed = u64::try_from(now.since(bucket.filled).as_millis()).unwrap_or(u64::MAX);
-        bucket.parts = bucket.parts.saturating_add(passed.saturating_mul(rate.per_minute.into())).min(full);
+        bucket.parts = bucket.parts.saturating_add(passed.saturating_mul(rate.parts_per_ms())).min(full);
         // Whole milliseconds only: what is left of one counts with the next.
         bucket.filled = bucket.filled.plus(Duration::from_millis(passed));
         let cost = u64::from(count) * ONE;
@@ -175,7 +200,7 @@ impl Limiter {
         if missing == 0 {
             return Ok(());
         }
-        let wait = Duration::from_millis(missing.div_ceil(rate.per_minute.into()).max(1));
+        let wait = Duration::from_millis(missing.div_ceil(rate.parts_per_ms()).max(1));
         Err(Refusal::later(RefusalCode::TooFast, wait))
     }
 }
@@ -211,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn ten_claims_pass_at_once_and_then_one_every_six_minutes() {
+        let limiter = Limiter::new(Rates::default());
+        let claim = |minutes: u64| limiter.claim(at(minutes * 60_000), account(1), account(2));
+        assert!((0..10).all(|_| claim(0).is_ok()));
+        assert_eq!(claim(0).map_err(|refusal| refusal.retry_after_ms()), Err(Some(360_000)));
+        assert_eq!((1..=60).filter(|minute| claim(*minute).is_ok()).count(), 10);
+        assert!(limiter.claim(at(0), account(1), account(3)).is_ok(), "another target");
+    }
+
+    #[test]
     fn one_account_takes_nothing_of_anothers_share() {
         let limiter = limiter(Rate::new(60, 1));
         assert!(limiter.message(at(0), account(1)).is_ok() && limiter.message(at(0), account(1)).is_err());
@@ -220,15 +255,16 @@ mod tests {
 
     #[test]
     fn the_waiting_time_named_is_enough_at_any_rate() {
-        for per_minute in [1, 7, 59, 1_200, 120_000] {
-            let limiter = limiter(Rate::new(per_minute, 1));
+        let minutely = [1, 7, 59, 1_200, 120_000].map(|rate| Rate::new(rate, 1));
+        for rate in minutely.into_iter().chain([1, 7, 10, 1_000].map(|rate| Rate::hourly(rate, 1))) {
+            let limiter = limiter(rate);
             let mut now = 0;
             for _ in 0..20 {
                 if let Err(refusal) = limiter.message(at(now), account(1)) {
                     let wait = refusal.retry_after_ms().unwrap_or(0);
                     assert!(wait > 0);
                     now += u64::from(wait);
-                    assert!(limiter.message(at(now), account(1)).is_ok(), "{per_minute}");
+                    assert!(limiter.message(at(now), account(1)).is_ok(), "{rate:?}");
                 }
             }
         }

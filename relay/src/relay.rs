@@ -186,7 +186,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
             Frame::PeerBefriend(words) => befriend::befriend_here(rooms, now, link, peer, words).await,
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
-            Frame::PeerPresence(words) => appear::told(rooms, &peer, words),
+            Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
             frame => self.unexpected(now, link, &frame),
         }
     }

@@ -131,7 +131,7 @@ impl<P: Ports> Rooms<P> {
             }
             Some(stage @ (Stage::PeerOut(_) | Stage::PeerIn(_))) => {
                 match stage {
-                    Stage::PeerIn(peer) => self.presence.peer_lost(now.monotonic, &peer),
+                    Stage::PeerIn(peer) => self.presence.peer_lost(now.monotonic, link, &peer),
                     Stage::PeerOut(peer) => self.presence.line_lost(now.monotonic, &peer),
                     _ => {}
                 }

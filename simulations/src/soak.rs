@@ -116,9 +116,10 @@ impl Case {
                 region(draw),
             );
         }
+        let apart = apart(Seed::from(self.seed));
         let _infallible = write!(
             text,
-            "[friends]\nring = {}\nrandom = {}\n{}\n\
+            "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
              [workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
             1 + draw.below(2),
             draw.below(20),
@@ -211,6 +212,13 @@ fn groups(draw: &mut Stream) -> String {
         return String::new();
     }
     format!("groups = {groups}\ngroup_size = [3, {most}]\ntwins = \"{twins} %\"\n")
+}
+
+/// In three of four worlds people part, and some hide. Drawn apart from the rest, which stays as it was.
+fn apart(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "apart");
+    let (some, partings, hidden) = (stream.happens(0.75), 1 + stream.below(30), 1 + stream.below(20));
+    if some { format!("partings = \"{partings} %\"\nhidden = \"{hidden} %\"\n") } else { String::new() }
 }
 
 /// Leaves out kinds of faults, each kept in a share of all cases.

@@ -74,6 +74,22 @@ bugs! {
     PeerSpeaksForAll = "peer-speaks-for-all",
     /// A relay opens threads with people who did not agree.
     IgnoreConsent = "ignore-consent",
+    /// A relay lets the words of somebody who is kept away into a thread of two.
+    IgnoreBlock = "ignore-block",
+    /// A relay keeps a friend in the list of an owner who removed them.
+    KeepRemoved = "keep-removed",
+    /// A relay shows people who hide.
+    ShowHidden = "show-hidden",
+    /// A relay shows somebody to whoever has them in a list, whether or not they let themselves be seen.
+    ShowToAll = "show-to-all",
+    /// A relay remembers who hides in memory alone.
+    ForgetHidden = "forget-hidden",
+    /// A relay does not tell a peer anew who is there when the link to it comes back.
+    TellPeersOnce = "tell-peers-once",
+    /// A relay changes a list by somebody's word and does not pass the word on to the owner.
+    SwallowWord = "swallow-word",
+    /// A relay answers a word about friendship before it is durable.
+    AnswerWordEarly = "answer-word-early",
 }
 
 #[cfg(feature = "planted")]

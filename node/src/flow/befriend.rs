@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::own;
+use super::{direct, join, own};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship::{self, Effect, WordId};
@@ -102,7 +102,7 @@ pub(crate) fn remove<E: Engine>(
     if relationship(&t.rows, &account)? == Relationship::Blocked {
         return Err(CommandError::State("they are blocked, and no friend".to_owned()).into());
     }
-    contacts::not_a_contact(&mut t.rows, &account)?;
+    no_contact(t, &account)?;
     say(t, ticket, account, address, (Act::Remove, None))?;
     Ok(None)
 }
@@ -368,7 +368,7 @@ pub(crate) fn blocked<E: Engine>(
     }
     let mut row = known.unwrap_or_else(|| friendship::fresh(address, Relationship::None, t.now.wall));
     if blocked {
-        contacts::not_a_contact(&mut t.rows, &account)?;
+        no_contact(t, &account)?;
         (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
     } else if row.standing == Relationship::Blocked {
         (row.standing, row.since) = (Relationship::None, t.now.wall);
@@ -377,6 +377,13 @@ pub(crate) fn blocked<E: Engine>(
     let result = reply(&t.rows, account)?.ok_or(CommandError::Unknown);
     t.answer(ticket, result);
     Ok(())
+}
+
+/// Consent is over: nobody is written to by it, and nothing of theirs comes by the direct path any more.
+fn no_contact<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    contacts::not_a_contact(&mut t.rows, account)?;
+    direct::part(t, account)?;
+    join::part(t, account)
 }
 
 fn reply(reads: &dyn Reads, account: AccountId) -> Result<Option<Reply>, StorageError> {
@@ -554,7 +561,7 @@ fn act_on<E: Engine>(t: &mut Turn<'_, E>, person: &Person, word: FriendshipWord)
             agreed(t, account)?;
         }
         Effect::Ended => {
-            contacts::not_a_contact(&mut t.rows, &account)?;
+            no_contact(t, &account)?;
             t.event(Event::FriendRemoved { account });
         }
         Effect::Unasked => refuse(t, account, "it accepts what nobody asked here"),

@@ -7,7 +7,7 @@ use tracing::debug;
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::direct::{DirectRefused, DirectStored};
-use whimbrel_protocol::id::{DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Candidates, Content};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -65,6 +65,16 @@ pub(crate) fn link_lost<E: Engine>(t: &mut Turn<'_, E>, link: LinkId) -> Result<
     let Some(device) = t.rooms.direct.down(link) else { return Ok(()) };
     t.event(Event::DirectDown(device));
     give_up_answers(t, device)
+}
+
+/// An account is no contact any more: its direct links end, and what waited for their answers goes by the relay.
+pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    for (device, link) in t.rooms.direct.links_of(account) {
+        t.close(link);
+        link_lost(t, link)?;
+        debug!(index = ?device.index, "the direct link to somebody who is no contact any more was closed");
+    }
+    Ok(())
 }
 
 /// None of a node's addresses led to it.

@@ -208,6 +208,18 @@ pub(crate) fn failed<E: Engine>(
     begin_all(t)
 }
 
+/// An account is no contact any more: what it invited us to before is not joined, or it would be one again.
+pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    let waiting: Vec<BlobId> = t.rooms.threads.invitations.keys().copied().collect();
+    for welcome in waiting {
+        let row = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))?;
+        if row.is_some_and(|row| row.invitation.inviter.account == *account) {
+            refuse(t, welcome, "from somebody who is no contact any more")?;
+        }
+    }
+    Ok(())
+}
+
 /// Joins once everything is here.
 fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageError> {
     let Some(joining) = t.rooms.threads.joining.get(&welcome) else { return Ok(()) };

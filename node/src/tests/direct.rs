@@ -8,6 +8,7 @@ use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::thread::Class;
 use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::user::Who;
 use whimbrel_storage::{OrderedKv, Overlay};
 
 use super::world::{ALICE, BOB, CAROL, World, friends, world};
@@ -94,6 +95,27 @@ fn both_paths_together_show_a_message_once() {
     assert_eq!(world.shown(BOB), ["twice sent"]);
     assert_eq!(world.state(ALICE, message), Some(State::Delivered));
     assert_eq!(crate::views::outbox_len(world.store(ALICE)).unwrap(), 0);
+}
+
+#[test]
+fn t33_the_direct_link_to_somebody_who_is_removed_or_blocked_ends_at_once_and_does_not_come_back() {
+    for block in [false, true] {
+        let (mut world, thread) = linked();
+        let bob = world.people[BOB].account;
+        let domain = world.relay.accounts[&bob].address.clone().unwrap().domain;
+        let command = match block {
+            true => Command::Block { who: Who::Account(bob, domain), blocked: true },
+            false => Command::RemoveFriend(bob),
+        };
+        world.ask(ALICE, command).unwrap();
+        assert!(!world.is_linked(ALICE, BOB), "{block}");
+        // Whoever dials again, and whatever addresses are told, finds nobody.
+        world.link(BOB, ALICE);
+        world.settle();
+        assert!(!world.is_linked(ALICE, BOB), "{block}");
+        world.ask(BOB, Command::OfferDirect { thread }).unwrap();
+        assert!(!world.is_linked(ALICE, BOB), "{block}");
+    }
 }
 
 #[test]

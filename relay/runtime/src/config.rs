@@ -15,7 +15,7 @@ use whimbrel_protocol::id::{Domain, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_relay::store::command::LogBounds;
-use whimbrel_relay::{PeerAddress, Rate, Rates, Registration};
+use whimbrel_relay::{Every, PeerAddress, Rate, Rates, Registration};
 use whimbrel_storage_runtime::{EngineKind, Reserve, SLED_MAX_BYTES, SizeBounds, UnknownEngine};
 
 use crate::address;
@@ -515,22 +515,32 @@ impl Reader {
         size.unwrap_or(default)
     }
 
-    /// `{ rate = "60/min", burst = 100 }`, or "unbounded".
+    /// `{ rate = "60/min", burst = 100 }`, `{ rate = "10/hour", burst = 10 }`, or "unbounded".
     fn rate(&mut self, leaf: Option<Leaf>, default: Rate) -> Rate {
         let Some(leaf) = leaf else { return default };
         let whole = |value: &toml::Value| value.as_integer().and_then(|number| u32::try_from(number).ok());
         let read = match leaf.get_ref() {
             toml::Value::String(text) if text == "unbounded" => Some(Rate::UNBOUNDED),
             toml::Value::Table(table) if table.len() == 2 => {
-                let rate = table.get("rate").and_then(toml::Value::as_str).and_then(|text| text.strip_suffix("/min"));
-                let rate = rate.and_then(|number| number.trim_end().parse().ok());
-                let both = rate.zip(table.get("burst").and_then(whole));
-                both.filter(|(rate, burst)| *rate > 0 && *burst > 0).map(|(rate, burst)| Rate::new(rate, burst))
+                let every = |text: &str| {
+                    let (number, every) = text.split_once('/')?;
+                    let number = number.trim_end().parse::<u32>().ok().filter(|number| *number > 0)?;
+                    match every {
+                        "min" => Some((number, Every::Minute)),
+                        "hour" => Some((number, Every::Hour)),
+                        _ => None,
+                    }
+                };
+                let rate = table.get("rate").and_then(toml::Value::as_str).and_then(every);
+                let both = rate.zip(table.get("burst").and_then(whole).filter(|burst| *burst > 0));
+                both.map(|((tokens, every), burst)| Rate { tokens, every, burst })
             }
             _ => None,
         };
         read.unwrap_or_else(|| {
-            self.note(leaf.span(), "expected { rate = \"60/min\", burst = 100 }, both at least 1, or \"unbounded\"");
+            let form = "expected { rate = \"60/min\", burst = 100 } or { rate = \"10/hour\", burst = 10 }, both at least 1, or \
+                        \"unbounded\"";
+            self.note(leaf.span(), form);
             default
         })
     }
@@ -643,16 +653,16 @@ connections = {connections}
 # Entries and bytes one thread may hold for those away; full, its senders are refused. Defaults {entries} and "64 MiB".
 log_entries = {entries}
 log_bytes = "64 MiB"
-# How much of what one may ask for, more being refused with the time to wait: so many at once, and so many a minute after
-# that; or "unbounded". Envelopes and other requests of an account; links from one network; envelopes and requests of a
+# How much of what one may ask for, more being refused with the time to wait: so many at once, and so many a minute ("/min") or
+# an hour ("/hour") after that; or "unbounded". Envelopes and other requests of an account; links from one network; envelopes and requests of a
 # peer relay, and its friend requests; KeyPackages one account claims of another. The values here are the defaults.
 messages = {{ rate = "1200/min", burst = 1000 }}
 requests = {{ rate = "600/min", burst = 600 }}
 arrivals = {{ rate = "600/min", burst = 1200 }}
 peer_items = {{ rate = "120000/min", burst = 60000 }}
 peer_requests = {{ rate = "6000/min", burst = 3000 }}
-peer_friend_requests = {{ rate = "17/min", burst = 1000 }}
-claims = {{ rate = "1/min", burst = 10 }}
+peer_friend_requests = {{ rate = "1000/hour", burst = 1000 }}
+claims = {{ rate = "10/hour", burst = 10 }}
 
 [log]
 # "text" or "json". Default "text".

@@ -10,10 +10,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 
 use tokio::sync::mpsc;
 use whimbrel_protocol::id::LinkId;
+use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 use whimbrel_relay::{Links, PeerAddress, SendError};
 use whimbrel_transport::{CloseCode, Encoded, FrameSender};
 
+use crate::clock::Clock;
+use crate::figures::Figures;
 use crate::poll::Outbox;
 
 /// How frames leave on a link: written as they come, or kept until they are fetched.
@@ -149,6 +152,10 @@ impl Links for LinkTable {
                 }
             });
         }
+        if matches!(*frame, Frame::Stored(_)) {
+            // Of an opening nobody measures it.
+            let _nobody = SUBMITTED.try_with(|submitted| submitted.stored(link));
+        }
         // These are what lets a peer in, on either protocol.
         if matches!(*frame, Frame::Admitted(_) | Frame::PeerHello(_)) {
             slot.admitted.store(true, Ordering::Release);
@@ -170,7 +177,31 @@ impl Links for LinkTable {
     }
 }
 
+/// An envelope that is on its way through the core.
+pub(crate) struct Submitted {
+    pub(crate) link: LinkId,
+    pub(crate) since: Monotonic,
+    pub(crate) clock: Clock,
+    pub(crate) figures: Arc<Figures>,
+}
+
+impl Submitted {
+    /// Its author is told that it is durable.
+    fn stored(&self, link: LinkId) {
+        if self.link == link {
+            self.figures.submitted(self.clock.now().monotonic.since(self.since));
+        }
+    }
+
+    /// Runs the request that carries it.
+    pub(crate) async fn around<T>(self, request: impl Future<Output = T>) -> T {
+        SUBMITTED.scope(self, request).await
+    }
+}
+
 tokio::task_local! {
+    /// The envelope whose request is being polled.
+    static SUBMITTED: Submitted;
     /// The link whose request is being polled, and the refusal it was told.
     static REFUSED: (LinkId, Cell<Option<RefusalCode>>);
 }

@@ -27,7 +27,7 @@ use crate::poll::Poll;
 use crate::serve::{self, Server};
 use crate::timers::Timers;
 use crate::wake::{self, Pusher, Vapid, WakeQueue};
-use crate::watch::Watched;
+use crate::watch::{HeldCount, Watched};
 use crate::{RelayKv, Settings};
 
 /// Why a relay did not start, or ended otherwise than it was told to.
@@ -192,8 +192,13 @@ async fn until_stopped(
     let metrics = match &sockets.metrics {
         None => None,
         Some(listener) => {
-            let watched =
-                Watched { server: server.clone(), store: writer.kv(), failed: writer.failure(), stop: stopped.clone() };
+            let watched = Watched {
+                server: server.clone(),
+                store: writer.kv(),
+                failed: writer.failure(),
+                stop: stopped.clone(),
+                held: HeldCount::default(),
+            };
             let listener = http::listener(listener)?;
             let address = listener.local_addr()?;
             looked_at.spawn(http::serve(listener, None, crate::watch::router(watched), closed));

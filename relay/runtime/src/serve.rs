@@ -23,7 +23,7 @@ use whimbrel_transport::{CloseCode, Endpoint, FrameReceiver, Incoming, Link, Pee
 
 use crate::clock::Clock;
 use crate::figures::Figures;
-use crate::links::{LinkTable, Outlet, Slot, refused_of};
+use crate::links::{LinkTable, Outlet, Slot, Submitted, refused_of};
 use crate::poll::PollInlet;
 use crate::run::Real;
 use crate::timers::Timers;
@@ -233,8 +233,17 @@ async fn told(stop: &mut Stop) -> CloseCode {
     stop.wait_for(Option::is_some).await.ok().and_then(|code| *code).unwrap_or(CloseCode::Shutdown)
 }
 
-/// A frame on its way through the core, and the line that tells of it.
+/// A frame on its way through the core, and how long it takes if it is an envelope.
 async fn handled(server: &Server, now: Now, id: LinkId, frame: Frame) {
+    if !matches!(frame, Frame::Submit(_)) {
+        return told_of(server, now, id, frame).await;
+    }
+    let (since, clock, figures) = (now.monotonic, server.clock, server.figures.clone());
+    Submitted { link: id, since, clock, figures }.around(told_of(server, now, id, frame)).await;
+}
+
+/// A frame on its way through the core, and the line that tells of it.
+async fn told_of(server: &Server, now: Now, id: LinkId, frame: Frame) {
     if !tracing::enabled!(Level::DEBUG) {
         return server.relay.handle(now, id, frame).await;
     }

@@ -1,6 +1,7 @@
 //! Watch: what whoever runs this relay may look at: figures for Prometheus, whether the process lives, whether it is
 //! ready and if not why.
-//! Owns: the words and names. Never: stands at a public address; a label that is an id, a name or an address.
+//! Owns: the words and names, and the count of what the store holds. Never: stands at a public address; a label that is an
+//! id, a name or an address. Limits: `limits::HELD_ROWS`, `limits::HELD_REST`.
 //! Rules: docs/operate/watch.md.
 
 use std::fmt::Write as _;
@@ -13,9 +14,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::sync::watch;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Monotonic;
+use whimbrel_relay::store::kv::{Held, Place, add_held};
+use whimbrel_storage::StorageError;
 
 use crate::RelayKv;
-use crate::figures::Woken;
+use crate::clock::Clock;
+use crate::figures::{TIMES, Times, Woken};
 use crate::serve::{Server, Stop};
 
 /// What is looked at.
@@ -25,6 +31,7 @@ pub(crate) struct Watched {
     /// Why the store failed, if it has.
     pub(crate) failed: watch::Receiver<Option<String>>,
     pub(crate) stop: Stop,
+    pub(crate) held: HeldCount,
 }
 
 /// The three pages.
@@ -62,11 +69,49 @@ async fn metrics(State(watched): State<Arc<Watched>>) -> impl IntoResponse {
     let store = watched.store.clone();
     let bytes = tokio::task::spawn_blocking(move || store.disk().map(|disk| disk.size_on_disk())).await;
     let bytes = bytes.ok().flatten().and_then(Result::ok);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&watched, bytes))
+    let held = watched.held.look(&watched.store, watched.server.clock).await;
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&watched, bytes, held))
+}
+
+/// What the store holds, counted when it is asked for and not more often than is cheap: a store of a million logs takes
+/// seconds.
+#[derive(Default)]
+pub(crate) struct HeldCount(tokio::sync::Mutex<Option<Counted>>);
+
+#[derive(Clone, Copy)]
+struct Counted {
+    held: Held,
+    /// When it is counted anew.
+    due: Monotonic,
+}
+
+impl HeldCount {
+    /// The count, or nothing when the store cannot be read. Whoever asks meanwhile waits for the one that counts.
+    async fn look(&self, store: &Arc<RelayKv>, clock: Clock) -> Option<Held> {
+        let mut last = self.0.lock().await;
+        let begin = clock.now().monotonic;
+        if let Some(counted) = last.filter(|counted| begin < counted.due) {
+            return Some(counted.held);
+        }
+        let store = store.clone();
+        let held = tokio::task::spawn_blocking(move || count(&store)).await.ok()?;
+        let held = held.inspect_err(|error| tracing::error!(%error, "what is held could not be counted")).ok()?;
+        let end = clock.now().monotonic;
+        *last = Some(Counted { held, due: end.plus(end.since(begin) * limits::HELD_REST) });
+        Some(held)
+    }
+}
+
+fn count(store: &RelayKv) -> Result<Held, StorageError> {
+    let (mut held, mut place) = (Held::default(), Some(Place::default()));
+    while let Some(from) = place {
+        place = add_held(store, from, limits::HELD_ROWS, &mut held)?;
+    }
+    Ok(held)
 }
 
 /// Prometheus' text format, version 0.0.4.
-fn text(watched: &Watched, store_bytes: Option<u64>) -> String {
+fn text(watched: &Watched, store_bytes: Option<u64>, held: Option<Held>) -> String {
     let server = &watched.server;
     let counts = server.relay.counts();
     let mut page = Page::default();
@@ -87,6 +132,16 @@ fn text(watched: &Watched, store_bytes: Option<u64>) -> String {
     page.sample("messages_delivered_total", &[("path", "federation")], counts.forwarded);
     page.family("federation_dropped_total", "counter", "Rows for peer relays given up: refused for good.");
     page.sample("federation_dropped_total", &[], server.relay.forwards_dropped());
+    if let Some(held) = held {
+        page.family("held_messages", "gauge", "Entries in logs that not everybody has fetched who is to.");
+        page.sample("held_messages", &[], held.entries);
+        page.family("held_bytes", "gauge", "Bytes of these entries.");
+        page.sample("held_bytes", &[], held.bytes);
+        page.family("federation_queue_depth", "gauge", "Rows that wait for peer relays.");
+        page.sample("federation_queue_depth", &[], held.forwards);
+    }
+    page.family("submit_seconds", "histogram", "From an own user's envelope to the answer that it is durable.");
+    page.times("submit_seconds", watched.server.figures.submits());
     page.family("rejections_total", "counter", "Refusals told, by reason.");
     for (code, count) in &counts.refused {
         page.sample("rejections_total", &[("reason", &snake(&format!("{code:?}")))], *count);
@@ -114,6 +169,11 @@ fn snake(name: &str) -> String {
     text
 }
 
+/// Microseconds as seconds.
+fn seconds(micros: u64) -> String {
+    format!("{}", micros as f64 / 1e6)
+}
+
 #[derive(Default)]
 struct Page(String);
 
@@ -121,6 +181,19 @@ impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a text cannot fail.
         let _ = writeln!(self.0, "# HELP whimbrel_{name} {help}\n# TYPE whimbrel_{name} {kind}");
+    }
+
+    /// A histogram, in seconds.
+    fn times(&mut self, name: &str, times: &Times) {
+        let (classes, sum) = times.counts();
+        let mut so_far = 0;
+        for (class, count) in classes.iter().enumerate() {
+            so_far += count;
+            let bound = TIMES.get(class).map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
+            self.sample(&format!("{name}_bucket"), &[("le", &bound)], so_far);
+        }
+        let _ = writeln!(self.0, "whimbrel_{name}_sum {}", seconds(sum));
+        self.sample(&format!("{name}_count"), &[], so_far);
     }
 
     /// Labels are words of ours: nothing in them needs escaping.

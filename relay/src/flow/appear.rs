@@ -54,6 +54,6 @@ pub(crate) fn tell<P: Ports>(rooms: &Rooms<P>, now: Now) {
 }
 
 /// A peer tells of its users.
-pub(crate) fn told<P: Ports>(rooms: &Rooms<P>, peer: &Domain, words: PeerPresence) {
-    rooms.presence.told(peer, words);
+pub(crate) fn told<P: Ports>(rooms: &Rooms<P>, link: LinkId, peer: &Domain, words: PeerPresence) {
+    rooms.presence.told(link, peer, words);
 }

@@ -9,6 +9,7 @@ use whimbrel_protocol::friendship::{
 use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
+use whimbrel_storage::planted::{self, Bug};
 
 use super::ask::answer;
 use super::deliver;
@@ -32,12 +33,19 @@ pub(crate) async fn befriend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId,
     if elsewhere && let Err(refusal) = rooms.federation.resolve(&domain, None, from.device.account, None) {
         return rooms.refuse(now, link, request, refusal);
     }
+    let early = planted::active(Bug::AnswerWordEarly) && !elsewhere;
+    if early {
+        rooms.answer(now, link, Done { request });
+    }
     match rooms.friendship.befriend(rooms.store(), now.wall, (&read, word.clone()), domain.clone()).await {
         Ok(befriended) => {
             changed(rooms, read.by.account, read.to).await;
             deliver::notices(rooms, now, befriended.inbox.as_slice()).await;
         }
         Err(refusal) => return rooms.refuse(now, link, request, refusal),
+    }
+    if early {
+        return;
     }
     if !elsewhere {
         return rooms.answer(now, link, Done { request });
@@ -68,9 +76,15 @@ pub(crate) async fn befriend_here<P: Ports>(
         return rooms.refuse(now, link, request, refusal);
     }
     let local = rooms.config.domain.clone();
+    let early = planted::active(Bug::AnswerWordEarly);
+    if early {
+        rooms.answer(now, link, Done { request });
+    }
     match rooms.friendship.befriend(rooms.store(), now.wall, (&read, word), local).await {
         Ok(befriended) => {
-            rooms.answer(now, link, Done { request });
+            if !early {
+                rooms.answer(now, link, Done { request });
+            }
             changed(rooms, read.by.account, read.to).await;
             deliver::notices(rooms, now, befriended.inbox.as_slice()).await;
         }

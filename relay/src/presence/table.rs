@@ -9,6 +9,7 @@ use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::presence::{PeerPresence, Shown, Status};
 use whimbrel_protocol::time::Monotonic;
+use whimbrel_storage::planted::{self, Bug};
 
 /// A friend, as the owner's list has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,13 +28,23 @@ struct Own {
     /// The list was read: from here on the account is shown.
     shown: bool,
     visible: bool,
+    /// Chosen while it was read: what is read does not replace it.
+    chosen: Option<bool>,
     heard: Monotonic,
+}
+
+impl Own {
+    fn is_visible(&self) -> bool {
+        self.visible || planted::active(Bug::ShowHidden)
+    }
 }
 
 /// What one device was told.
 #[derive(Debug, Default)]
 struct View {
     version: u64,
+    /// The list was read since it began: it has looked at every friend, or is about to.
+    listed: bool,
     /// Whom it was told to be there.
     online: BTreeSet<AccountId>,
     /// Of whom something may have changed.
@@ -52,6 +63,8 @@ struct Peer {
     patience: Duration,
     /// To whom each own account was said to be there.
     told: BTreeMap<AccountId, BTreeSet<AccountId>>,
+    /// The link on which it began to tell last: what comes on others is older, and that they end means nothing.
+    line: Option<LinkId>,
     /// Its accounts that are there, and who may see it.
     here: BTreeMap<AccountId, BTreeSet<AccountId>>,
     /// Accounts named in `here`.
@@ -100,13 +113,11 @@ impl Table {
             newer: BTreeSet::new(),
             shown: false,
             visible: false,
+            chosen: None,
             heard: now,
         });
         own.heard = own.heard.max(now);
         own.links.insert(link, View::default());
-        if !own.shown {
-            own.newer.clear();
-        }
         self.links.insert(link, account);
     }
 
@@ -126,11 +137,13 @@ impl Table {
         own.shown = true;
         own.newer.clear();
         if first {
-            own.visible = !hidden;
+            own.visible = own.chosen.take().unwrap_or(!hidden) || planted::active(Bug::ForgetHidden);
         }
         let friends: BTreeSet<AccountId> = own.friends.keys().copied().collect();
-        for view in own.links.values_mut().filter(|view| view.version == 0) {
-            view.dirty = friends.clone();
+        // Also one that was told of somebody while the list was read.
+        for view in own.links.values_mut().filter(|view| !view.listed) {
+            view.listed = true;
+            view.dirty.extend(&friends);
         }
         if first {
             self.touched(account);
@@ -180,7 +193,8 @@ impl Table {
     fn sees(&self, viewer: AccountId, friend: AccountId) -> bool {
         let Some(known) = self.own.get(&viewer).and_then(|own| own.friends.get(&friend)) else { return false };
         if known.domain == self.domain {
-            let shows = |own: &Own| own.shown && own.visible && own.friends.get(&viewer).is_some_and(|back| back.sees);
+            let sees = |back: Option<&Known>| back.is_some_and(|back| back.sees) || planted::active(Bug::ShowToAll);
+            let shows = |own: &Own| own.shown && own.is_visible() && sees(own.friends.get(&viewer));
             return self.own.get(&friend).is_some_and(shows);
         }
         let here = self.peers.get(&known.domain).and_then(|peer| peer.here.get(&friend));
@@ -250,22 +264,26 @@ impl Table {
     }
 
     pub(super) fn set_visible(&mut self, account: AccountId, visible: bool) {
-        if let Some(own) = self.own.get_mut(&account).filter(|own| own.visible != visible) {
+        let Some(own) = self.own.get_mut(&account) else { return };
+        if !own.shown {
+            own.chosen = Some(visible);
+        } else if own.visible != visible {
             own.visible = visible;
             self.touched(account);
         }
     }
 
-    pub(super) fn told(&mut self, domain: &Domain, words: PeerPresence) {
+    pub(super) fn told(&mut self, link: LinkId, domain: &Domain, words: PeerPresence) {
+        let peer = self.peers.entry(domain.clone()).or_default();
+        if words.fresh {
+            peer.line = Some(link);
+            self.let_go(domain);
+        } else if peer.line != Some(link) {
+            return tracing::debug!("a peer tells on a link that another has taken the place of");
+        }
         self.void.retain(|(_, lost)| lost != domain);
         let peer = self.peers.entry(domain.clone()).or_default();
         let mut look = Vec::new();
-        if words.fresh {
-            for (account, to) in std::mem::take(&mut peer.here) {
-                look.extend(to.into_iter().map(|viewer| (viewer, account)));
-            }
-            peer.named = 0;
-        }
         for Shown { status: Status { account, online }, to } in words.changes {
             let here = peer.here.entry(account).or_default();
             for viewer in to {
@@ -285,6 +303,17 @@ impl Table {
         }
     }
 
+    /// Nothing that a peer told holds any more.
+    fn let_go(&mut self, domain: &Domain) {
+        let Some(peer) = self.peers.get_mut(domain) else { return };
+        peer.named = 0;
+        for (account, to) in std::mem::take(&mut peer.here) {
+            for viewer in to {
+                self.look_at(viewer, account);
+            }
+        }
+    }
+
     fn look_at(&mut self, viewer: AccountId, account: AccountId) {
         if let Some(own) = self.own.get_mut(&viewer) {
             own.links.values_mut().for_each(|view| {
@@ -293,9 +322,9 @@ impl Table {
         }
     }
 
-    pub(super) fn peer_lost(&mut self, now: Monotonic, domain: &Domain) {
+    pub(super) fn peer_lost(&mut self, now: Monotonic, link: LinkId, domain: &Domain) {
         self.passed(now);
-        if self.peers.get(domain).is_some_and(|peer| !peer.here.is_empty()) {
+        if self.peers.get(domain).is_some_and(|peer| peer.line == Some(link) && !peer.here.is_empty()) {
             self.void.insert((now.plus(limits::PRESENCE_OFFLINE_AFTER), domain.clone()));
         }
     }
@@ -319,11 +348,15 @@ impl Table {
         let lives_there = |own: &&Own| own.friends.values().any(|known| known.domain == *domain);
         let all: BTreeSet<AccountId> =
             self.own.iter().filter(|(_, own)| lives_there(own)).map(|(account, _)| *account).collect();
+        if planted::active(Bug::TellPeersOnce) {
+            return;
+        }
         let peer = self.peers.entry(domain.clone()).or_default();
+        // Also where there is nothing to tell yet: whatever is told first says that nothing before it holds.
+        peer.fresh = true;
         if all.is_empty() && peer.told.is_empty() && peer.dirty.is_empty() {
             return;
         }
-        peer.fresh = true;
         peer.told.clear();
         peer.dirty = all;
         self.tell(domain, at);
@@ -355,7 +388,7 @@ impl Table {
         }
         while let Some((_, domain)) = self.void.first().cloned().filter(|(at, _)| *at <= now) {
             self.void.pop_first();
-            self.told(&domain, PeerPresence { fresh: true, changes: Vec::new() });
+            self.let_go(&domain);
         }
         let mut told = Vec::new();
         while let Some((_, domain)) = self.due.first().cloned().filter(|(at, _)| *at <= now) {
@@ -373,7 +406,7 @@ impl Table {
     pub(super) fn is_anybody_shown(&mut self, domain: &Domain) -> bool {
         let Some(peer) = self.peers.get_mut(domain) else { return false };
         let own = &self.own;
-        let shown = |account: &AccountId| own.get(account).is_some_and(|own| own.shown && own.visible);
+        let shown = |account: &AccountId| own.get(account).is_some_and(|own| own.shown && own.is_visible());
         let any = peer.dirty.iter().any(shown);
         // Without a link the peer lets go by itself of whom it was told.
         peer.told.clear();
@@ -394,7 +427,7 @@ impl Table {
         let (dirty, fresh) = (std::mem::take(&mut peer.dirty), std::mem::take(&mut peer.fresh));
         let mut changes = Vec::new();
         for account in dirty {
-            let may_see = self.own.get(&account).filter(|own| own.shown && own.visible).map(|own| {
+            let may_see = self.own.get(&account).filter(|own| own.shown && own.is_visible()).map(|own| {
                 let there = own.friends.iter().filter(|(_, known)| known.sees && known.domain == *domain);
                 there.map(|(friend, _)| *friend).collect::<BTreeSet<_>>()
             });
@@ -545,6 +578,45 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_or_a_choice_during_the_reading_of_a_list_wins_also_when_a_second_device_comes_in_meanwhile() {
+        let mut table = two();
+        news(&mut table, 1);
+        let known = || [(account(1), Known { domain: domain("a.example"), sees: true })].into_iter();
+        table.changed(account(1), account(3), here(true));
+        table.attach(at(0), link(3), account(3));
+        table.changed(account(3), account(1), None);
+        table.attach(at(0), link(4), account(3));
+        table.listed(account(3), known());
+        table.show(account(3), false);
+        assert_eq!(news(&mut table, 1), []);
+        // What was read of it is older than what was chosen since.
+        for (read, chosen, seen) in [(false, false, vec![]), (true, true, vec![(5, true)])] {
+            table.attach(at(0), link(5), account(5));
+            table.changed(account(1), account(5), here(true));
+            table.set_visible(account(5), chosen);
+            table.listed(account(5), known());
+            table.show(account(5), read);
+            assert_eq!(news(&mut table, 1), seen);
+            table.leave(link(5), true);
+            news(&mut table, 1);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_told_of_somebody_while_its_list_is_read_is_told_of_everybody_after() {
+        let mut table = two();
+        come(&mut table, 0, 4, &[(3, here(true))]);
+        table.changed(account(1), account(3), here(true));
+        table.attach(at(0), link(3), account(3));
+        table.changed(account(3), account(1), here(true));
+        assert_eq!(news(&mut table, 3), [(1, true)]);
+        let known = Known { domain: domain("a.example"), sees: true };
+        table.listed(account(3), [(account(4), known)].into_iter());
+        table.show(account(3), false);
+        assert_eq!(news(&mut table, 3), [(4, true)]);
+    }
+
+    #[test]
     fn a_peer_is_told_of_its_users_friends_only_and_of_changes_only() {
         let mut table = Table::new(domain("a.example"));
         come(&mut table, 0, 1, &[(2, here(true)), (8, there())]);
@@ -609,16 +681,45 @@ mod tests {
         come(&mut table, 0, 2, &[]);
         let b = domain("b.example");
         let shown = |online| Shown { status: Status { account: account(8), online }, to: vec![account(1), account(2)] };
-        table.told(&b, PeerPresence { fresh: true, changes: vec![shown(true)] });
+        table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
         assert_eq!((news(&mut table, 1), news(&mut table, 2)), (vec![(8, true)], vec![]));
-        table.peer_lost(at(5), &b);
+        table.peer_lost(at(5), link(90), &b);
         table.due(at(64));
         assert_eq!(news(&mut table, 1), []);
         table.due(at(65));
         assert_eq!(news(&mut table, 1), [(8, false)]);
         // It speaks for its own users: one of ours is looked up among ours.
         let ours = Shown { status: Status { account: account(2), online: true }, to: vec![account(1)] };
-        table.told(&b, PeerPresence { fresh: false, changes: vec![ours] });
+        table.told(link(90), &b, PeerPresence { fresh: false, changes: vec![ours] });
         assert_eq!(news(&mut table, 1), []);
+    }
+
+    #[test]
+    fn a_link_that_another_took_the_place_of_tells_nothing_and_takes_nothing_with_it() {
+        let mut table = Table::new(domain("a.example"));
+        come(&mut table, 0, 1, &[(8, there())]);
+        let b = domain("b.example");
+        let shown = |online| Shown { status: Status { account: account(8), online }, to: vec![account(1)] };
+        table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
+        table.told(link(91), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
+        assert_eq!(news(&mut table, 1), [(8, true)]);
+        table.told(link(90), &b, PeerPresence { fresh: false, changes: vec![shown(false)] });
+        table.peer_lost(at(5), link(90), &b);
+        table.due(at(70));
+        assert_eq!(news(&mut table, 1), []);
+        table.peer_lost(at(70), link(91), &b);
+        table.due(at(130));
+        assert_eq!(news(&mut table, 1), [(8, false)]);
+    }
+
+    #[test]
+    fn the_first_that_a_peer_is_told_on_a_link_is_fresh_however_late_there_is_something_to_tell() {
+        let mut table = Table::new(domain("a.example"));
+        let b = domain("b.example");
+        table.peer_up(&b);
+        assert_eq!(table.due(at(0)), []);
+        come(&mut table, 0, 1, &[(8, there())]);
+        table.due(at(10));
+        assert!(matches!(&table.for_peer(&b)[..], [frame] if frame.fresh));
     }
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod blobs;
 mod check;
 mod friends;
+mod held;
 mod hot;
 mod own;
 mod reads;
@@ -25,6 +26,7 @@ use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
 
 pub use self::check::{Problems, check};
 pub use self::friends::{friends, standing};
+pub use self::held::{Held, Place, add_held};
 use self::hot::Hot;
 pub use self::own::{export, hidden, invites, profile, registrations, sleepers, to_purge, wake};
 pub use self::reads::{

@@ -5,8 +5,8 @@
 //!
 //! It checks promises P1 (what was acknowledged is shown, or its author is told), P2 (never twice, never under another
 //! author, text, thread or place than its author gave it), P3 (its author is an entitled device), P5 (nobody gets into
-//! a thread or a list of contacts whom its owner did not meet) and P7 (what was acknowledged or shown is still there
-//! after a crash) of docs/threat-model.md.
+//! a thread or a list of contacts whom its owner did not meet), P7 (what was acknowledged or shown is still there
+//! after a crash) and P10 (nobody reaches or sees whom they may not, `consent`) of docs/threat-model.md.
 //!
 //! Among people whom nobody hostile serves or sits with ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
 //! halts, and what one person says in a thread overtakes nothing on its way through the relays.
@@ -16,17 +16,22 @@ use std::time::Duration;
 
 use whimbrel_node::api::{Event, Message, Path};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, ThreadId};
+use whimbrel_protocol::frame::decode_words;
+use whimbrel_protocol::friendship::{Act, FriendshipWord};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
+use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
 use super::canary::Canaries;
+use super::consent::Consent;
 use super::excuse::Excuses;
 use super::verdict::{Times, Verdict, Violation};
 use super::wire::Wire;
 use crate::engine::{Seed, Time};
 use crate::net::ProcessNo;
 
+pub use super::consent::How;
 pub use super::excuse::Conduct;
 
 /// Violations kept in full; more are only counted.
@@ -89,6 +94,7 @@ pub struct Ledger {
     openers: BTreeMap<BTreeSet<ProcessNo>, BTreeSet<ProcessNo>>,
     /// The newest words that came by relays, by reader, author and thread.
     newest: BTreeMap<(ProcessNo, ProcessNo, ThreadId), usize>,
+    consent: Consent,
     excuses: Excuses,
     wire: Wire,
     canaries: Canaries,
@@ -148,10 +154,15 @@ impl Ledger {
     }
 
     /// A frame arrived.
-    pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame) {
+    pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
         match frame {
             Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run),
-            Frame::Submit(words) if self.excuses.home(from) == Some(to) => self.wire.submitted(from, &words.envelope),
+            Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
+                self.statuses(to, from, &words.statuses, at);
+            }
+            Frame::Submit(words) if self.excuses.home(from) == Some(to) => {
+                self.wire.submitted(from, &words.envelope, at);
+            }
             // Whoever opens a thread has held every device in it against its account's log.
             Frame::OpenThread(words)
                 if self.excuses.home(from) == Some(to)
@@ -175,14 +186,90 @@ impl Ledger {
                     // A hostile home may say of its own users what it likes.
                     let home = by.and_then(|by| self.excuses.home(by));
                     let word = home.is_none_or(|home| !self.wire.is_hostile(home));
-                    if word && (by.is_none() || self.wire.author(envelope) != by) {
+                    let handed = self.wire.author(envelope);
+                    if word && (by.is_none() || handed.map(|(author, _)| author) != by) {
                         self.misattribute(to, "its relay says another handed in than did");
+                    }
+                    // In a group, the others decide who is in it.
+                    let two = self.threads.get(&envelope.thread).is_some_and(|people| people.len() == 2);
+                    if let (true, Some((by, at))) = (two, handed)
+                        && self.consent.is_kept_away(to, by, at)
+                    {
+                        tracing::debug!(to, by, at = at.nanos(), sequence = entry.sequence.get(), "unwanted");
+                        self.violate(Violation::Unwanted { to, by });
                     }
                 }
                 EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
-                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
+                EntryBody::Friendship(word) => {
+                    let read = decode_words::<FriendshipWord>(&word.content).ok();
+                    let by = self.process_of(&word.by.account);
+                    if let (Some(by), true) = (by, read.is_some_and(|read| read.act == Act::Remove)) {
+                        self.consent.removed(by, to);
+                    }
+                }
+                EntryBody::Undelivered(_) => {}
             }
         }
+    }
+
+    /// A relay told a device who came and went.
+    fn statuses(&mut self, to: ProcessNo, relay: ProcessNo, statuses: &[Status], at: Time) {
+        let statuses: Vec<_> =
+            statuses.iter().filter_map(|status| Some((self.process_of(&status.account)?, *status))).collect();
+        let wrong = self.consent.told(to, &statuses, at, |of| self.excuses.home(of) == Some(relay));
+        for of in wrong {
+            // A hostile relay says of its own users, and to them, what it likes.
+            if !self.excuses.among([to, of], Conduct::Hostile) {
+                self.violate(Violation::Seen { to });
+            }
+        }
+    }
+
+    /// Two people agreed to reach and see each other, and were told so.
+    pub fn friends(&mut self, one: ProcessNo, other: ProcessNo) {
+        self.consent.friends(one, other);
+    }
+
+    /// Somebody is about to end that a friend reaches or sees them; whatever is said between the two may come to nothing.
+    pub fn ends(&mut self, owner: ProcessNo, other: ProcessNo, how: How) {
+        self.consent.ends(owner, other, how);
+    }
+
+    /// They were told that it is done.
+    pub fn ended(&mut self, owner: ProcessNo, other: ProcessNo, at: Time) {
+        self.consent.ended(owner, other, at);
+    }
+
+    /// Somebody is about to hide from everybody, or to be seen again.
+    pub fn hides(&mut self, who: ProcessNo, hidden: bool) {
+        self.consent.hides(who, hidden);
+    }
+
+    /// They were told that it is done.
+    pub fn hid(&mut self, who: ProcessNo, hidden: bool, at: Time) {
+        self.consent.hid(who, hidden, at);
+    }
+
+    /// A device is told on this link who is there.
+    pub fn told_on(&mut self, device: ProcessNo, link: LinkId) {
+        self.consent.told_on(device, link);
+    }
+
+    /// Whether everybody is shown those who let them, and heard who ended it. For a world that is whole, with everybody
+    /// there.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled().is_none()
+    }
+
+    /// There was time enough for that.
+    pub fn settle(&mut self) {
+        if let Some(violation) = self.unsettled() {
+            self.violate(violation);
+        }
+    }
+
+    fn unsettled(&self) -> Option<Violation> {
+        self.consent.unsettled(|one, other| self.excuses.among([one, other], Conduct::Hostile))
     }
 
     /// Every account of this world has the one device it was made with.
@@ -231,15 +318,23 @@ impl Ledger {
     /// was told of it is not known who is in it.
     fn excused(&self, on: ProcessNo, thread: &ThreadId) -> bool {
         match self.threads.get(thread) {
+            // One of the two ended it: an invitation of before is not taken up any more.
+            Some(people) if people.len() == 2 && people.iter().any(|one| self.consent.is_over(on, *one)) => true,
             Some(people) => self.excuses.among(people.iter().copied().chain([on]), Conduct::Hostile),
             None => self.excuses.anywhere(Conduct::Hostile),
         }
     }
 
-    /// Whether somebody on a message's way can be to blame for its end, or for its being late.
+    /// Whether somebody on a message's way can be to blame for its end, or for its being late; or it was said between two
+    /// of whom one keeps the other away.
     fn hindered(&self, number: usize) -> bool {
         self.said.get(number).is_some_and(|said| {
             let people = || said.to.iter().copied().chain([said.author]);
+            if let [to] = said.to.as_slice()
+                && self.consent.is_over(said.author, *to)
+            {
+                return true;
+            }
             [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
         })
     }
@@ -367,6 +462,13 @@ impl Ledger {
             self.duplicates += 1;
             return self.violate(Violation::Duplicate { message: number, to: on });
         }
+        if let ([to], true) = (said.to.as_slice(), on != said.author)
+            && self.consent.is_kept_away(*to, said.author, said.at)
+        {
+            let by = said.author;
+            self.violate(Violation::Unwanted { to: on, by });
+        }
+        let Some(said) = self.said.get(number) else { return };
         let (micros, author, crossed) = (at.since(said.at).as_micros(), said.author, self.crossed(said));
         self.appear(number, on, at);
         // A direct link may be faster than what went before it by relays; relays keep the order of their users. Unless
@@ -473,6 +575,19 @@ impl Ledger {
         self.owed
     }
 
+    /// Whether a message is still owed to somebody. Whoever ended it with its author, or the author with them, is owed
+    /// nothing: their device does not take it, or their relay.
+    fn owes(&self, said: &Said, to: ProcessNo) -> bool {
+        let over = said.to.len() == 1 && self.consent.is_over(said.author, to);
+        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to)
+    }
+
+    /// Whether anything is.
+    pub fn owes_anybody(&self) -> bool {
+        let owes = |said: &Said| said.word == Word::Owed && said.to.iter().any(|to| self.owes(said, *to));
+        self.owed > 0 && (self.consent.is_whole() || self.said.iter().any(owes))
+    }
+
     /// What was shown to a person, in the order it was.
     pub fn screen(&self, of: ProcessNo) -> Vec<&str> {
         let numbers = self.screens.get(&of).into_iter().flatten();
@@ -496,7 +611,7 @@ impl Ledger {
                         shown += 1;
                         slowest = slowest.max(at.since(said.at));
                     }
-                    (None, Word::Owed) if !said.given_up.contains(to) => {
+                    (None, Word::Owed) if self.owes(said, *to) => {
                         lost += 1;
                         found.push(Violation::Lost { message: number, author: said.author, to: *to });
                     }

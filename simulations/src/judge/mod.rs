@@ -1,11 +1,11 @@
 //! The judge: what ought to be shown, and whether it was.
 //! Owns: the reference model (`ledger`) and its words (`verdict`), what relays said (`wire`), who
-//! can be blamed (`excuse`), the search for plain text
-//! (`canary`), and the list of promises with what a run can say of each.
+//! let whom reach and see them (`consent`), who can be blamed (`excuse`), the search for plain text (`canary`), and the list of promises with what a run can say of each.
 //! Never: asks a node or a relay what it thinks. What it shares with the code it judges is the words of the protocol
 //! (frames, ids) and a node's own view of its history, which is what people see.
 
 pub mod canary;
+pub mod consent;
 mod excuse;
 pub mod ledger;
 pub mod verdict;
@@ -65,7 +65,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
         is(
             "P10",
             true,
-            "nobody is told that somebody is there who is no friend of theirs; invisibility is for the stories",
+            "nobody reaches or sees whom they may not, from when it was said to be so; whoever may, does in the end",
         ),
         match seen.clocks {
             true => is("P11", true, "clocks drifted, jumped and lied by a year; everything above held all the same"),

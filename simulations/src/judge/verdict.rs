@@ -103,6 +103,36 @@ pub enum Violation {
         /// Who was told.
         to: ProcessNo,
     },
+    /// P10.
+    #[error("P10: the relay of process {to} let through what process {by} handed in after it was kept away")]
+    Unwanted {
+        /// Who had ended it, and was told so.
+        to: ProcessNo,
+        /// Who is kept away.
+        by: ProcessNo,
+    },
+    /// P10, when all was whole again.
+    #[error("P10: process {of} was never told that whoever it kept away or hid from is")]
+    Unended {
+        /// Whose owner waits.
+        of: ProcessNo,
+    },
+    /// When all was whole again: the other may go on believing in a friendship for ever.
+    #[error("P10: process {to} never heard that process {by} ended their friendship")]
+    Untold {
+        /// Who ought to.
+        to: ProcessNo,
+        /// Who ended it, and was told so.
+        by: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("P10: process {to} was not told that process {of} is there, who lets it")]
+    Unseen {
+        /// Who ought to be.
+        to: ProcessNo,
+        /// Who is there.
+        of: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {

@@ -12,6 +12,7 @@ use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 
 use super::verdict::Violation;
+use crate::engine::Time;
 use crate::net::ProcessNo;
 
 /// A log of a relay: a thread's is one for all its readers, an inbox is its owner's.
@@ -28,8 +29,8 @@ struct Shown {
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     logs: BTreeMap<Log, Shown>,
-    /// Who handed in what.
-    submitted: BTreeMap<EnvelopeId, ProcessNo>,
+    /// Who handed in what, and when it first arrived.
+    submitted: BTreeMap<EnvelopeId, (ProcessNo, Time)>,
     hostile: BTreeSet<ProcessNo>,
 }
 
@@ -46,12 +47,12 @@ impl Wire {
     }
 
     /// A device handed an envelope in.
-    pub(super) fn submitted(&mut self, from: ProcessNo, envelope: &Envelope) {
-        self.submitted.entry(envelope.id()).or_insert(from);
+    pub(super) fn submitted(&mut self, from: ProcessNo, envelope: &Envelope, at: Time) {
+        self.submitted.entry(envelope.id()).or_insert((from, at));
     }
 
-    /// Who handed an envelope in, if anybody did.
-    pub(super) fn author(&self, envelope: &Envelope) -> Option<ProcessNo> {
+    /// Who handed an envelope in, if anybody did, and when.
+    pub(super) fn author(&self, envelope: &Envelope) -> Option<(ProcessNo, Time)> {
         self.submitted.get(&envelope.id()).copied()
     }
 

@@ -311,11 +311,27 @@ pub struct Friends {
     /// Pairs that meet by a request and its acceptance; the others meet by an invite.
     #[serde(skip_serializing_if = "Friends::has_default_requests")]
     pub requests: Share,
+    /// Pairs of whom one ends it in the course of the run: removes the other, blocks them, or does not let them see any
+    /// more. Who shares a group stays.
+    #[serde(skip_serializing_if = "Friends::has_default_partings")]
+    pub partings: Share,
+    /// People who hide from everybody at some time; half of them are seen again later.
+    #[serde(skip_serializing_if = "Friends::has_default_hidden")]
+    pub hidden: Share,
 }
 
 impl Default for Friends {
     fn default() -> Self {
-        Self { ring: 1, random: 0, groups: 0, group_size: [3, 8], twins: Share(0.0), requests: Share(0.0) }
+        Self {
+            ring: 1,
+            random: 0,
+            groups: 0,
+            group_size: [3, 8],
+            twins: Share(0.0),
+            requests: Share(0.0),
+            partings: Share(0.0),
+            hidden: Share(0.0),
+        }
     }
 }
 
@@ -327,6 +343,14 @@ impl Friends {
 
     fn has_default_requests(requests: &Share) -> bool {
         *requests == Self::default().requests
+    }
+
+    fn has_default_partings(partings: &Share) -> bool {
+        *partings == Self::default().partings
+    }
+
+    fn has_default_hidden(hidden: &Share) -> bool {
+        *hidden == Self::default().hidden
     }
 
     fn has_default_twins(twins: &Share) -> bool {

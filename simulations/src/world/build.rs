@@ -41,6 +41,8 @@ impl World {
             by_domain: std::collections::BTreeMap::new(),
             pairs: Vec::new(),
             groups: Vec::new(),
+            partings: Vec::new(),
+            hidings: Vec::new(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
@@ -82,6 +84,7 @@ impl World {
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
         world.acquaint(&people, &scenario.friends);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
+        world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -258,7 +261,7 @@ impl World {
     pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
         let pair = self.pairs.len();
         self.ledger.introduced(inviter, accepter);
-        self.pairs.push(Pair { inviter, accepter, by_request: false, meeting: Meeting::Apart });
+        self.pairs.push(Pair { inviter, accepter, by_request: false, meeting: Meeting::Apart, untimely: false });
         // When both had time to come up.
         self.engine.after(self.workload.arrive.0, Event::Meet { pair });
     }

@@ -88,8 +88,11 @@ impl World {
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
+        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) {
+            self.ledger.told_on(process, link);
+        }
         if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
-            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame);
+            self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);
         }
         match (self.processes.get_mut(process as usize), frame) {
             (Some(Process::Relay(relay)), frame) => relay.frame(now, link, frame),

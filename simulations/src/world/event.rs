@@ -78,6 +78,16 @@ pub enum Event {
         /// Which pair.
         pair: usize,
     },
+    /// One of two friends ends it.
+    Part {
+        /// Which parting.
+        parting: usize,
+    },
+    /// Somebody hides, or is seen again.
+    Hide {
+        /// Which of the times that somebody does.
+        hiding: usize,
+    },
     /// A group is opened, if whoever opens it knows everybody by now.
     Gather {
         /// Which group.
@@ -141,6 +151,8 @@ impl Event {
             }
             Self::Meet { pair } => (0, 8, pair as u64),
             Self::Gather { group } => (0, 17, group as u64),
+            Self::Part { parting } => (0, 19, parting as u64),
+            Self::Hide { hiding } => (0, 20, hiding as u64),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),

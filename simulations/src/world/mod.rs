@@ -18,6 +18,7 @@
 //! assert_eq!(world.shown_to(bob), ["hello"]);
 //! ```
 
+mod apart;
 mod build;
 mod carry;
 mod clock;
@@ -51,6 +52,7 @@ pub use event::Event;
 pub use node::{NodeEvent, NodeProcess};
 pub use relay::{RelayEvent, RelayProcess};
 
+use apart::{Hiding, Parting};
 use people::{Asked, Group, Meeting, Pair, Person};
 
 /// What the clocks of a world show at its beginning: 2026-01-01 00:00 UTC.
@@ -101,6 +103,10 @@ pub struct Faults {
     pub malformed: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
+    /// Times somebody ended that a friend reaches or sees them.
+    pub partings: u64,
+    /// Times somebody hid from everybody, or was seen again.
+    pub hidings: u64,
     /// Applied batches that crashes took back.
     pub batches_lost: u64,
     /// Applied batches that were not synced and survived all the same.
@@ -122,6 +128,8 @@ pub struct World {
     by_domain: BTreeMap<String, ProcessNo>,
     pairs: Vec<Pair>,
     groups: Vec<Group>,
+    partings: Vec<Parting>,
+    hidings: Vec<Hiding>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -165,10 +173,13 @@ impl World {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
         let bound = self.engine.now().plus(settle);
-        while self.engine.now() < bound && (self.ledger.owed() > 0 || self.unmet().next().is_some()) {
+        while self.engine.now() < bound
+            && (self.ledger.owes_anybody() || self.unmet().next().is_some() || !self.ledger.is_settled())
+        {
             self.run_for(Duration::from_secs(1));
         }
         self.run_for(AFTERMATH);
+        self.ledger.settle();
     }
 
     /// The safety phase ends: nobody writes or leaves any more, every fault is mended, everybody is online.
@@ -288,15 +299,36 @@ impl World {
         let found = views::threads(reads).and_then(|threads| {
             let of = |thread: &views::Thread| views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX);
             let lines = threads.iter().map(of).collect::<Result<Vec<_>, _>>()?;
-            Ok((threads, lines))
+            let contacts: BTreeSet<_> = views::contacts(reads)?.into_iter().map(|contact| contact.account).collect();
+            Ok((contacts, threads, lines))
         });
         match found {
-            Ok((threads, lines)) => {
-                let messages: Vec<_> = lines.into_iter().flatten().map(|line| line.message).collect();
+            Ok((contacts, threads, lines)) => {
+                let lines: Vec<_> = lines.into_iter().flatten().collect();
+                // Of what a node died over before it said so, its owner finds how it ended.
+                for line in &lines {
+                    match &line.state {
+                        Some(api::State::Failed(_)) => self.ledger.failed(&line.message.message),
+                        Some(api::State::Partial { missing, .. }) => {
+                            self.ledger.failed_for(&line.message.message, missing);
+                        }
+                        _ => {}
+                    }
+                }
+                let messages: Vec<_> = lines.into_iter().map(|line| line.message).collect();
                 self.ledger.history(who, &messages, started);
-                // What a node has on its disk it need not tell again; its owner sees it on the list.
-                let open = threads.iter().filter(|thread| thread.standing == views::Standing::Open);
-                open.for_each(|thread| self.reaches(who, thread.thread, &thread.people));
+                // What a node has on its disk it need not tell again; its owner sees it on the list. With whom they are no
+                // friends any more they do not begin anew.
+                let friends = |people: &[AccountId]| match people {
+                    [one] => contacts.contains(one),
+                    _ => true,
+                };
+                let open = |thread: &&views::Thread| thread.standing == views::Standing::Open;
+                threads
+                    .iter()
+                    .filter(open)
+                    .filter(|thread| friends(&thread.people))
+                    .for_each(|thread| self.reaches(who, thread.thread, &thread.people));
             }
             Err(error) => self.ledger.stopped(who, error.to_string()),
         }
@@ -399,6 +431,8 @@ impl World {
                 }
             }
             Event::Meet { pair } => self.meet(pair),
+            Event::Part { parting } => self.part(parting),
+            Event::Hide { hiding } => self.hide(hiding),
             Event::Gather { group } => self.gather(group),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
@@ -491,6 +525,12 @@ impl World {
                 self.ledger.failed_for(&message, &missing);
             }
             api::Event::ThreadOpened { thread, people } => self.reaches(no, thread, &people),
+            // Nobody writes to whom they are no friend of any more.
+            api::Event::FriendRemoved { account } => {
+                if let Some(other) = self.ledger.process_of(&account) {
+                    self.forget(no, other);
+                }
+            }
             api::Event::Unreadable { reason, .. } => {
                 tracing::debug!(no, reason, "an entry could not be opened");
             }
@@ -554,7 +594,7 @@ impl World {
     }
 
     fn unmet(&self) -> impl Iterator<Item = (ProcessNo, ProcessNo)> {
-        let apart = self.pairs.iter().filter(|pair| !matches!(pair.meeting, Meeting::Met));
+        let apart = self.pairs.iter().filter(|pair| !matches!(pair.meeting, Meeting::Met) && !pair.untimely);
         apart.map(|pair| (pair.inviter, pair.accepter))
     }
 }
@@ -594,7 +634,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 13] {
+    pub const fn struck(&self) -> [(&'static str, u64); 15] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -610,6 +650,8 @@ impl Account {
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
             ("disconnects", faults.disconnects),
+            ("partings", faults.partings),
+            ("hidings", faults.hidings),
         ]
     }
 }

@@ -17,7 +17,7 @@ use crate::net::ProcessNo;
 use crate::scenario::{Burst, Churn, Workload};
 
 /// Between two tries of something that did not work.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 /// From one person's screen to another's: an invite is a link people send each other.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long an invite holds.
@@ -52,6 +52,10 @@ pub(super) enum Asked {
     Befriend(usize),
     /// Says yes to that.
     Agree(usize),
+    /// To end that a friend reaches or sees them.
+    Part(usize),
+    /// To be hidden from everybody, or seen again.
+    Hide(usize),
 }
 
 /// Two people on their way to each other.
@@ -62,6 +66,9 @@ pub(super) struct Pair {
     /// By a friend request, not by an invite.
     pub(super) by_request: bool,
     pub(super) meeting: Meeting,
+    /// A clock that lies made what the accepter was handed no proof, and each try costs one of a few keys an hour: they
+    /// may not meet in this run.
+    pub(super) untimely: bool,
 }
 
 impl Pair {
@@ -139,17 +146,14 @@ impl World {
         if matches!(pair.meeting, Meeting::Friends) {
             return self.first_word(number, accepter, inviter);
         }
-        let account = |world: &Self, who| world.node(who).map(|node| (node.account, node.home));
         let (who, command, asked, next) = match &pair.meeting {
             Meeting::Apart if pair.by_request => {
-                let Some((account, home)) = account(self, accepter) else { return };
-                let domain = self.relays().find(|relay| relay.no == home).map(|relay| relay.domain.clone());
-                let Some(domain) = domain else { return };
+                let Some((account, domain)) = self.found_at(accepter) else { return };
                 let command = Command::Befriend { who: Who::Account(account, domain), note: Some("hello".to_owned()) };
                 (inviter, command, Asked::Befriend(number), Meeting::Requesting)
             }
             Meeting::Requested => {
-                let Some((account, _)) = account(self, inviter) else { return };
+                let Some((account, _)) = self.found_at(inviter) else { return };
                 (accepter, Command::AcceptFriend(account), Asked::Agree(number), Meeting::Agreeing)
             }
             Meeting::Apart => {
@@ -236,12 +240,18 @@ impl World {
             }
             // The relay is only out of reach, or what it said was no proof, or it was asked too often: the invite is still
             // good, or has given consent already. Otherwise a fresh one is asked for.
+            (Asked::Accept(number), Err(CommandError::Untrusted(_))) => {
+                let clocks = self.struck.clock_faults > 0;
+                if let Some(pair) = self.pairs.get_mut(number) {
+                    pair.untimely |= clocks;
+                }
+                self.hand_again(number);
+            }
             (
                 Asked::Accept(number),
                 Err(
                     CommandError::Unreachable(_)
                     | CommandError::NotRegistered
-                    | CommandError::Untrusted(_)
                     | CommandError::Refused(RefusalCode::TooFast | RefusalCode::Busy),
                 ),
             ) => self.hand_again(number),
@@ -250,6 +260,8 @@ impl World {
             (Asked::Befriend(number), _) => self.met(number, Meeting::Apart, AGAIN),
             (Asked::Agree(number), Ok(_)) => self.met(number, Meeting::Friends, Duration::ZERO),
             (Asked::Agree(number), _) => self.met(number, Meeting::Requested, AGAIN),
+            (Asked::Part(number), result) => self.parted(number, result.is_ok()),
+            (Asked::Hide(number), result) => self.hid(number, result.is_ok()),
         }
     }
 
@@ -264,7 +276,9 @@ impl World {
         let Some(pair) = self.pairs.get_mut(number) else { return };
         let done = matches!(meeting, Meeting::Met);
         pair.meeting = meeting;
-        if !done {
+        if done {
+            self.ledger.friends(pair.inviter, pair.accepter);
+        } else {
             self.engine.after(next, Event::Meet { pair: number });
         }
     }
@@ -277,7 +291,12 @@ impl World {
         });
         let said = |(_, asked): &(Ticket, Asked)| match asked {
             Asked::Send(said) | Asked::Open(said) => Some(*said),
-            Asked::Invite(_) | Asked::Accept(_) | Asked::Befriend(_) | Asked::Agree(_) => None,
+            Asked::Invite(_)
+            | Asked::Accept(_)
+            | Asked::Befriend(_)
+            | Asked::Agree(_)
+            | Asked::Part(_)
+            | Asked::Hide(_) => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -290,6 +309,8 @@ impl World {
                 Asked::Invite(number) | Asked::Befriend(number) => self.met(number, Meeting::Apart, AGAIN),
                 Asked::Agree(number) => self.met(number, Meeting::Requested, AGAIN),
                 Asked::Accept(number) => self.hand_again(number),
+                Asked::Part(number) => self.parted(number, false),
+                Asked::Hide(number) => self.hid(number, false),
                 Asked::Send(_) | Asked::Open(_) => {}
             }
         }

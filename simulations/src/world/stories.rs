@@ -1,5 +1,7 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
+mod apart;
+
 use super::*;
 use crate::faults::{Kind, MemberTrick, RelayTrick};
 

@@ -25,13 +25,13 @@ use whimbrel_protocol::wake::{SetWake, WakeEndpoint};
 use super::*;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
-const LOG: LogRef = LogRef::Thread(THREAD);
+pub(super) const LOG: LogRef = LogRef::Thread(THREAD);
 /// Far beyond what anything here takes: nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A person at a relay, with what it heard and did not ask for.
-struct Client {
-    person: Person,
+pub(super) struct Client {
+    pub(super) person: Person,
     name: String,
     link: Link,
     heard: Vec<Frame>,
@@ -39,14 +39,14 @@ struct Client {
 }
 
 impl Client {
-    async fn join(byte: u8, to: &RelayLink, name: &str) -> Self {
+    pub(super) async fn join(byte: u8, to: &RelayLink, name: &str) -> Self {
         let person = Person::new(byte);
         let link = come_in(&person, to, name).await;
         Self { person, name: name.to_owned(), link, heard: Vec::new(), requests: 100 }
     }
 
     /// Comes back on another link; what was pushed meanwhile is heard.
-    async fn come_back(&mut self, to: &RelayLink) {
+    pub(super) async fn come_back(&mut self, to: &RelayLink) {
         self.link = self.person.connect(to).await;
         self.link.receiver.authenticated();
         let hello = self.person.hello(&self.link);
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// Asks, and gives the answer.
-    async fn ask(&mut self, frame: impl Into<Frame>) -> Frame {
+    pub(super) async fn ask(&mut self, frame: impl Into<Frame>) -> Frame {
         self.link.sender.send(&frame.into()).unwrap();
         self.hear(|frame| !matches!(frame, Frame::Push(_) | Frame::Stocked(_) | Frame::CaughtUp(_))).await
     }
@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// The entries of a log, as far as they were pushed; reads on until there are as many.
-    async fn entries(&mut self, log: LogRef, count: usize) -> Vec<Entry> {
+    pub(super) async fn entries(&mut self, log: LogRef, count: usize) -> Vec<Entry> {
         loop {
             let pushed = self.heard.iter().filter_map(|frame| match frame {
                 Frame::Push(run) if run.log == log => Some(run.entries.clone()),
@@ -103,7 +103,7 @@ impl Client {
     }
 
     /// Says something to another person, each at home at that domain.
-    async fn tell(&mut self, home: &str, act: Act, to: &Person, domain: &str) -> Frame {
+    pub(super) async fn tell(&mut self, home: &str, act: Act, to: &Person, domain: &str) -> Frame {
         let note = (act == Act::Request).then(|| "may I?".to_owned());
         let by = self.person.id();
         let address = self.address(home);
@@ -137,7 +137,7 @@ impl Client {
         self.ask(ClaimKeyPackages { request, account, domain: domain.parse().unwrap(), token }).await
     }
 
-    async fn open(&mut self, people: &[(&Person, &str)]) -> Frame {
+    pub(super) async fn open(&mut self, people: &[(&Person, &str)]) -> Frame {
         let participant = |(person, domain): &(&Person, &str)| Participant {
             account: person.log.account(),
             domain: domain.parse().unwrap(),
@@ -151,13 +151,13 @@ impl Client {
         self.ask(OpenThread { request, opening, tag: ParticipantsTag::from_bytes([9; 32]) }).await
     }
 
-    async fn say(&mut self, body: &[u8]) -> Frame {
+    pub(super) async fn say(&mut self, body: &[u8]) -> Frame {
         let request = self.request();
         let envelope = Envelope { thread: THREAD, epoch: Epoch::new(1), class: Class::Message, body: body.to_vec() };
         self.ask(Submit { request, envelope }).await
     }
 
-    fn acknowledge(&self, log: LogRef, upto: u64) {
+    pub(super) fn acknowledge(&self, log: LogRef, upto: u64) {
         let logs = vec![AckedLog { log, upto: Sequence::new(upto) }];
         self.link.sender.send(&Acknowledge { logs }.into()).unwrap();
     }
@@ -194,7 +194,7 @@ fn two_relays() -> (Place, Running, Place, Running) {
 }
 
 /// Alice and Bob are friends at one relay, and have a thread.
-async fn friends_here(to: &RelayLink) -> (Client, Client) {
+pub(super) async fn friends_here(to: &RelayLink) -> (Client, Client) {
     let (mut alice, mut bob) = (Client::join(1, to, "alice").await, Client::join(2, to, "bob").await);
     let asked = alice.tell("a.example", Act::Request, &bob.person, "a.example").await;
     assert!(matches!(asked, Frame::Done(_)), "{asked:?}");

@@ -57,10 +57,43 @@ async fn figures_count_what_was_done_and_name_nobody() {
     // Every series has its help and type, once, before it.
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
-        let types = page.lines().filter(|line| line.starts_with(&format!("# TYPE {name} "))).count();
+        // Those of a histogram have its name and an ending.
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+        let types = page.lines().filter(|line| line.starts_with(&format!("# TYPE {family} "))).count();
         assert_eq!(types, 1, "{name}");
     }
     assert_eq!(fetch(&address, "/other").0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_say_what_is_held_for_those_away_what_waits_for_peers_and_how_long_an_envelope_takes() {
+    let place = place();
+    let running = place.start();
+    let address = running.metrics.clone().unwrap();
+    let (mut alice, mut bob) = services::friends_here(&running.link).await;
+    let before = fetch(&address, "/metrics").1;
+    let held = |page: &str| (value(page, "whimbrel_held_messages"), value(page, "whimbrel_held_bytes"));
+    assert_eq!(value(&before, "whimbrel_submit_seconds_count"), 0);
+    for n in 0..3 {
+        alice.say(&[n; 1_000]).await;
+    }
+    // A count rests twenty times as long as it took: it is looked at until it is made anew.
+    let counted = |entries: u64| {
+        let pages = std::iter::repeat_with(|| fetch(&address, "/metrics").1).take(100_000);
+        pages.into_iter().find(|page| held(page).0 == entries).unwrap_or_else(|| panic!("{entries} are never held"))
+    };
+    let page = counted(held(&before).0 + 3);
+    assert!(held(&page).1 >= held(&before).1 + 3_000);
+    assert_eq!(value(&page, "whimbrel_submit_seconds_count"), 3);
+    assert_eq!(value(&page, "whimbrel_submit_seconds_bucket{le=\"+Inf\"}"), 3);
+    let sum = page.lines().find_map(|line| line.strip_prefix("whimbrel_submit_seconds_sum ")).unwrap();
+    assert!(sum.parse::<f64>().unwrap() > 0.0, "{sum}");
+    assert_eq!(value(&page, "whimbrel_federation_queue_depth"), 0);
+    bob.entries(services::LOG, 3).await;
+    bob.acknowledge(services::LOG, 3);
+    alice.acknowledge(services::LOG, 3);
+    counted(held(&before).0);
+    drop((alice, bob));
 }
 
 /// One thread: while it waits for an answer here, the link's other end acknowledges nothing, and the relay drains.

@@ -8,6 +8,7 @@ use whimbrel_protocol::id::{AccountId, Domain};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::time::Wall;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::{known_account, owner_row};
@@ -129,6 +130,7 @@ fn author_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<Option<Stan
         (Act::Request, standing) | (Act::Accept, standing @ Some(Standing::Friends)) => Ok(standing),
         (Act::Accept, _) => Err(Conflict::NotFound.into()),
         (Act::Remove, Some(Standing::Blocked) | None) => Ok(standing),
+        (Act::Remove, standing) if planted::active(Bug::KeepRemoved) => Ok(standing),
         (Act::Remove, _) => {
             change(rows, *by, *to, None)?;
             Ok(None)
@@ -165,6 +167,9 @@ fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Stan
     };
     let standing = new.as_ref().map(|row| row.standing);
     change(rows, *to, *by, new)?;
+    if planted::active(Bug::SwallowWord) {
+        return Ok((standing, None));
+    }
     threads::notify(rows, &account, EntryBody::Friendship(word.clone()), *bounds, *at)?;
     Ok((standing, Some(account.inbox)))
 }

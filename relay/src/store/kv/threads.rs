@@ -18,7 +18,7 @@ use whimbrel_storage::{Overlay, Reads};
 
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
-use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
+use super::rows::{self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
 use super::{Decided, Fault, Recent, blobs, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
@@ -189,7 +189,10 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     }
     for reader in thread.gate.iter().filter(|reader| **reader != append.author.account) {
         let row = friends::row(rows, *reader, append.author.account)?;
-        if row.is_none_or(|row| row.standing != Standing::Friends) {
+        let kept_away = planted::active(Bug::IgnoreBlock);
+        let may =
+            |row: FriendRow| row.standing == Standing::Friends || (kept_away && row.standing == Standing::Blocked);
+        if !row.is_some_and(may) {
             return Err(Conflict::NoConsent.into());
         }
     }

@@ -1,0 +1,151 @@
+//! Stories of people who part or hide, and of relays that do not keep to it.
+
+use super::*;
+use crate::judge::ledger::How;
+
+/// Two friends on one relay, or on one each.
+fn two(world: &mut World, relays: u32) -> (ProcessNo, ProcessNo) {
+    match relays {
+        1 => {
+            let (alice, bob, _) = world.two_friends_on_one_relay();
+            (alice, bob)
+        }
+        _ => {
+            let (alice, bob, ..) = world.two_friends_on_two_relays();
+            (alice, bob)
+        }
+    }
+}
+
+/// The end of a story whose people may not see each other any more: what everybody comes to know is judged, too.
+fn settled(mut world: World) -> Verdict {
+    world.run_scenario(Duration::ZERO, secs(1_800));
+    let verdict = world.close().0;
+    assert_eq!(verdict.violations, 0, "{:?}", verdict.examples);
+    verdict
+}
+
+/// Both are there and see each other.
+fn seen(world: &mut World, alice: ProcessNo, bob: ProcessNo) {
+    world.run_for(secs(60));
+    assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(true)));
+}
+
+#[test]
+fn t33_whoever_is_removed_or_blocked_reaches_nobody_and_sees_nobody_whatever_crashes_or_parts_meanwhile() {
+    for relays in [1, 2] {
+        for how in [How::Remove, How::Block] {
+            for (mut world, n) in seeds().zip(0_u32..) {
+                let (alice, bob) = two(&mut world, relays);
+                seen(&mut world, alice, bob);
+                world.say(bob, alice, "before");
+                world.run_for(secs(10));
+                world.lively = true;
+                world.part_after(Duration::ZERO, alice, bob, how);
+                world.run_for(Duration::from_millis(u64::from(n) * 40));
+                let homes = [alice, bob].map(|who| world.node(who).unwrap().home);
+                match n % 3 {
+                    0 => world.crash(homes[0]),
+                    1 => world.crash(homes[1]),
+                    _ => world.cut(homes[0], homes[1]),
+                }
+                world.run_for(secs(30));
+                if relays == 2 {
+                    world.heal(homes[0], homes[1]);
+                }
+                world.run_for(secs(240));
+                if how == How::Block {
+                    assert_eq!(world.seen(bob, alice), Some(false), "{relays} {n}");
+                    // Nobody told him: he goes on writing, and is told that it fails.
+                    world.say(bob, alice, "after");
+                    world.run_for(secs(60));
+                }
+                assert_eq!(world.shown_to(alice), ["before"], "{how:?} {relays} {n}");
+                assert_eq!(settled(world).failed, u64::from(how == How::Block));
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_hides_is_seen_by_nobody_also_after_a_crash_of_the_relay_until_they_show_themselves_again() {
+    for relays in [1, 2] {
+        for mut world in seeds().take(3) {
+            let (alice, bob) = two(&mut world, relays);
+            seen(&mut world, alice, bob);
+            world.lively = true;
+            world.hide_after(Duration::ZERO, alice, true);
+            world.run_for(secs(60));
+            assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(false)));
+            let home = world.node(alice).unwrap().home;
+            world.crash(home);
+            world.run_for(secs(240));
+            assert_eq!(world.seen(bob, alice), Some(false));
+            // Who is not seen is written to all the same.
+            world.say(bob, alice, "are you there?");
+            world.run_for(secs(60));
+            assert_eq!(world.shown_to(alice), ["are you there?"]);
+            world.hide_after(Duration::ZERO, alice, false);
+            world.run_for(secs(120));
+            assert_eq!(world.seen(bob, alice), Some(true));
+            settled(world);
+        }
+    }
+}
+
+#[test]
+fn a_friend_who_may_not_see_is_shown_nobody_and_reaches_them_as_before() {
+    for mut world in seeds().take(3) {
+        let (alice, bob) = two(&mut world, 2);
+        seen(&mut world, alice, bob);
+        world.lively = true;
+        world.part_after(Duration::ZERO, alice, bob, How::Hide);
+        world.run_for(secs(120));
+        assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(false)));
+        chat(&mut world, alice, bob, 2);
+        assert_eq!(settled(world).shown, 4);
+    }
+}
+
+/// With a bug in the relay the same stories break the promise that is theirs.
+#[cfg(feature = "planted")]
+#[test]
+fn a_relay_that_does_not_keep_to_consent_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+    use Violation::{Seen, Unseen, Untold, Unwanted};
+
+    let broken = |bug, how: Option<How>, relays| {
+        with(bug, || {
+            let mut world = World::new(Seed::from(3));
+            let (alice, bob) = two(&mut world, relays);
+            seen(&mut world, alice, bob);
+            world.lively = true;
+            match how {
+                Some(how) => world.part_after(Duration::ZERO, alice, bob, how),
+                None => world.hide_after(Duration::ZERO, alice, true),
+            }
+            world.run_for(secs(60));
+            let homes = [alice, bob].map(|who| world.node(who).unwrap().home);
+            world.crash(homes[0]);
+            world.run_for(secs(240));
+            if how == Some(How::Block) {
+                world.say(bob, alice, "after");
+            }
+            world.run_scenario(Duration::ZERO, secs(1_800));
+            world.close().0.examples
+        })
+    };
+    let found = |bug, how, relays, is: fn(&Violation) -> bool| {
+        let examples = broken(bug, how, relays);
+        assert!(examples.iter().any(is), "{} {how:?} {relays}: {examples:?}", bug.name());
+    };
+    found(Bug::IgnoreBlock, Some(How::Block), 1, |one| matches!(one, Unwanted { .. }));
+    found(Bug::KeepRemoved, Some(How::Remove), 1, |one| matches!(one, Seen { .. }));
+    found(Bug::ShowHidden, None, 1, |one| matches!(one, Seen { .. }));
+    found(Bug::ShowHidden, None, 2, |one| matches!(one, Seen { .. }));
+    found(Bug::ShowToAll, Some(How::Block), 1, |one| matches!(one, Seen { .. }));
+    found(Bug::ForgetHidden, None, 2, |one| matches!(one, Seen { .. }));
+    found(Bug::TellPeersOnce, Some(How::Hide), 2, |one| matches!(one, Unseen { .. }));
+    found(Bug::SwallowWord, Some(How::Remove), 2, |one| matches!(one, Untold { .. }));
+}
