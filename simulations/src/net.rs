@@ -402,7 +402,7 @@ impl Net {
         let mut arrives = if late || !cargo.kept.is_zero() {
             receiver.come_late(far, on_wire)
         } else {
-            let (arrives, no_room) = receiver.come_in(far, on_wire, buffer);
+            let (arrives, no_room) = receiver.come_in(now, far, on_wire, buffer);
             if no_room {
                 self.counts.lost_at_downlink += packets as u64;
                 self.counts.packets_lost += packets as u64;

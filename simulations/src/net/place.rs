@@ -2,7 +2,7 @@
 //! Owns: its access link both ways (rate, queue, bursts of loss), its region, its address translation.
 //! Never: knows a link.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::engine::{Stream, Time};
@@ -37,12 +37,48 @@ pub struct Access {
     pub nat: Nat,
 }
 
+/// A line that carries one frame at a time, by when each arrives before it, not by when it was sent: what is on its way
+/// from afar keeps nobody waiting who is there before it.
+#[derive(Debug)]
+struct Line {
+    /// When it is taken, from now on: disjoint and ascending.
+    taken: VecDeque<(Time, Time)>,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { taken: VecDeque::new() }
+    }
+
+    /// Takes the first free stretch from `at` on. Returns where it begins.
+    fn take(&mut self, now: Time, at: Time, length: Duration) -> Time {
+        while self.taken.front().is_some_and(|(_, end)| *end <= now) {
+            self.taken.pop_front();
+        }
+        let mut place = self.taken.partition_point(|(_, end)| *end <= at);
+        let mut begins = at;
+        while let Some((start, end)) = self.taken.get(place) {
+            if begins.plus(length) <= *start {
+                break;
+            }
+            begins = begins.max(*end);
+            place += 1;
+        }
+        let ends = begins.plus(length);
+        match place.checked_sub(1).and_then(|before| self.taken.get_mut(before)) {
+            Some((_, end)) if *end == begins => *end = ends,
+            _ => self.taken.insert(place, (begins, ends)),
+        }
+        begins
+    }
+}
+
 /// Where a process hangs on the network.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) access: Access,
     pub(super) uplink_free: Time,
-    downlink_free: Time,
+    downlink: Line,
     /// Out of the network's reach by its owner's habit or a test.
     pub(super) away: bool,
     /// Faults that keep it off the network.
@@ -55,10 +91,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) const fn new(access: Access, stream: Stream) -> Self {
-        let (uplink_free, downlink_free, changes) = (Time::ZERO, Time::ZERO, Time::ZERO);
+    pub(super) fn new(access: Access, stream: Stream) -> Self {
+        let (uplink_free, changes, downlink) = (Time::ZERO, Time::ZERO, Line::new());
         let links = BTreeSet::new();
-        Self { access, uplink_free, downlink_free, away: false, held: 0, links, bad: true, changes, stream }
+        Self { access, uplink_free, downlink, away: false, held: 0, links, bad: true, changes, stream }
     }
 
     pub(super) const fn is_online(&self) -> bool {
@@ -72,12 +108,12 @@ impl Place {
         (self.uplink_free, begins.since(now) > buffer)
     }
 
-    /// What arrives at the far end of the downlink comes in behind what is on it. Returns when the last byte is here,
-    /// and whether the queue before the line had no room.
-    pub(super) fn come_in(&mut self, at: Time, bytes: usize, buffer: Duration) -> (Time, bool) {
-        let begins = at.max(self.downlink_free);
-        self.downlink_free = begins.plus(self.access.down.time_of(bytes));
-        (self.downlink_free, begins.since(at) > buffer)
+    /// What arrives at the far end of the downlink takes its time on it, as soon as the line is free. Returns when the last
+    /// byte is here, and whether the queue before the line had no room.
+    pub(super) fn come_in(&mut self, now: Time, at: Time, bytes: usize, buffer: Duration) -> (Time, bool) {
+        let takes = self.access.down.time_of(bytes);
+        let begins = self.downlink.take(now, at, takes);
+        (begins.plus(takes), begins.since(at) > buffer)
     }
 
     /// The same for what comes much later than what is sent after it: it takes its time and keeps nobody waiting.
@@ -107,5 +143,44 @@ impl Place {
             self.changes = self.changes.plus(length.max(Duration::from_micros(1)));
         }
         (if self.bad { network.burst_loss.0 } else { 0.0 }, self.bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(at: u64) -> Time {
+        Time::ZERO.plus(Duration::from_millis(at))
+    }
+
+    #[test]
+    fn a_line_is_taken_by_when_something_arrives_and_never_twice_at_once() {
+        let mut line = Line::new();
+        let mut take = |now, at, length| line.take(ms(now), ms(at), Duration::from_millis(length));
+        assert_eq!(take(0, 300, 10), ms(300), "from afar");
+        assert_eq!(take(0, 20, 10), ms(20), "sent later, there before it");
+        assert_eq!(take(0, 25, 10), ms(30), "behind what is on the line");
+        assert_eq!(take(0, 295, 10), ms(310), "no room before what comes next");
+        assert_eq!(take(0, 285, 10), ms(285));
+        assert_eq!(take(0, 290, 5), ms(295), "just room");
+        assert_eq!(take(400, 400, 10), ms(400));
+        assert_eq!(line.taken.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn a_line_carries_no_more_than_it_can() {
+        let mut line = Line::new();
+        let mut stream = crate::engine::Seed::from(1).stream(crate::engine::Entity::World, "line");
+        let mut taken: Vec<_> = (0..500)
+            .map(|_| {
+                let (at, length) = (ms(stream.below(1_000)), Duration::from_millis(1 + stream.below(5)));
+                let begins = line.take(Time::ZERO, at, length);
+                assert!(begins >= at);
+                (begins, begins.plus(length))
+            })
+            .collect();
+        taken.sort_unstable();
+        assert!(taken.iter().zip(taken.iter().skip(1)).all(|(one, next)| one.1 <= next.0));
     }
 }

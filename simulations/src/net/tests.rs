@@ -270,6 +270,27 @@ fn what_finds_no_room_before_a_line_is_counted_and_comes_later() {
 }
 
 #[test]
+fn what_is_on_its_way_from_afar_keeps_nobody_near_waiting() {
+    let (mut net, mut engine) = network(0.0);
+    net.places.get_mut(0).unwrap().access.latency = Duration::from_millis(300);
+    net.places.get_mut(1).unwrap().access.down = Rate { bits: 10_000_000 };
+    let [far, near] = [0, 2].map(|from| net.dial(&mut engine, from, 1));
+    run(&mut net, &mut engine, 5_000);
+    let mut seen = Vec::new();
+    for n in 0..100 {
+        net.send(&mut engine, far, 0, cargo(n, 100));
+        net.send(&mut engine, near, 2, cargo(100 + n, 100));
+        seen.extend(run(&mut net, &mut engine, 5_002 + 2 * u64::from(n)));
+    }
+    // Those near take 20 ms and jitter, those from afar 315.
+    seen.extend(run(&mut net, &mut engine, 5_280));
+    let order: Vec<_> = seen.into_iter().map(|(_, what)| what).collect();
+    assert!(order.iter().zip(100..).all(|(what, n)| *what == Seen::Frame(1, n)) && order.len() == 100, "{order:?}");
+    assert_eq!((net.counts.lost_at_downlink, net.counts.packets_lost), (0, 0));
+    assert_eq!(run(&mut net, &mut engine, 6_000).len(), 100);
+}
+
+#[test]
 fn address_translation_decides_who_reaches_whom() {
     let reaches = |from: Nat, to: Nat| {
         let (mut net, mut engine) = network(0.0);
