@@ -504,7 +504,13 @@ impl Ledger {
             if !there.insert(number) {
                 self.duplicates += 1;
                 self.violate(Violation::Duplicate { message: number, to: on });
-            } else if let Some(at) = started
+                continue;
+            }
+            // Its node died before it answered, and has it all the same: its author sees it and counts on it.
+            if self.said.get(number).is_some_and(|said| said.author == on && said.word == Word::Asked) {
+                self.queued(SaidNo(number), message.message);
+            }
+            if let Some(at) = started
                 && self.said.get(number).is_some_and(|said| !said.shown.contains_key(&on))
             {
                 self.appear(number, on, at);

@@ -168,18 +168,26 @@ impl World {
     }
 
     /// Runs a scenario: people write while faults strike; then everything heals, and what is owed must arrive within
-    /// `settle`.
+    /// `settle`. Then everybody writes once into each of their threads, and that must arrive within as long again.
     pub fn run_scenario(&mut self, duration: Duration, settle: Duration) {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
+        self.await_all(settle);
+        // Whoever is wedged and owes nothing would not be seen: everybody says one word more wherever they can.
+        self.say_once_more();
+        self.await_all(settle);
+        self.run_for(AFTERMATH);
+        self.ledger.settle();
+    }
+
+    /// Lets time pass until all that is owed was shown and all who are to meet have met, or for so long at most.
+    fn await_all(&mut self, settle: Duration) {
         let bound = self.engine.now().plus(settle);
         while self.engine.now() < bound
             && (self.ledger.owes_anybody() || self.unmet().next().is_some() || !self.ledger.is_settled())
         {
             self.run_for(Duration::from_secs(1));
         }
-        self.run_for(AFTERMATH);
-        self.ledger.settle();
     }
 
     /// The safety phase ends: nobody writes or leaves any more, every fault is mended, everybody is online.
@@ -305,6 +313,8 @@ impl World {
         match found {
             Ok((contacts, threads, lines)) => {
                 let lines: Vec<_> = lines.into_iter().flatten().collect();
+                let messages: Vec<_> = lines.iter().map(|line| line.message.clone()).collect();
+                self.ledger.history(who, &messages, started);
                 // Of what a node died over before it said so, its owner finds how it ended.
                 for line in &lines {
                     match &line.state {
@@ -315,8 +325,6 @@ impl World {
                         _ => {}
                     }
                 }
-                let messages: Vec<_> = lines.into_iter().map(|line| line.message).collect();
-                self.ledger.history(who, &messages, started);
                 // What a node has on its disk it need not tell again; its owner sees it on the list. With whom they are no
                 // friends any more they do not begin anew.
                 let friends = |people: &[AccountId]| match people {

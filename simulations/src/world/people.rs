@@ -383,6 +383,23 @@ impl World {
         }
     }
 
+    /// Everybody writes once more into each thread they are in.
+    pub(super) fn say_once_more(&mut self) {
+        for who in self.nodes.clone() {
+            let Some(person) = self.person_mut(who) else { continue };
+            let pairs = person.threads.iter().map(|(to, thread)| (vec![*to], *thread));
+            let threads: Vec<_> = pairs.chain(person.groups.iter().cloned()).collect();
+            for (to, thread) in threads {
+                // It may die of any.
+                if self.is_awake(who) {
+                    self.spoken += 1;
+                    let text = text(self.ledger.canaries().mark(), self.spoken, 40);
+                    self.write(who, to, thread, text);
+                }
+            }
+        }
+    }
+
     /// Somebody writes a text into a thread with somebody.
     pub(super) fn write(&mut self, who: ProcessNo, to: Vec<ProcessNo>, thread: ThreadId, text: String) {
         let said = self.ledger.ask(who, to, text.clone(), self.engine.now());
