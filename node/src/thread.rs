@@ -17,6 +17,7 @@ use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::Participant;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::ClaimedPackage;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{State, Ticket};
@@ -232,7 +233,12 @@ pub(crate) fn canonical(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<(
 /// The id of a thread made now: nobody can make another of the same id, and whoever knows the preimage can check who
 /// made it, where and in which suite.
 pub(crate) fn make_id(creator: &AccountId, hub: &RelayId, chance: &mut Chance) -> ThreadId {
-    let nonce: [u8; 32] = chance.bytes();
+    let mut nonce: [u8; 32] = chance.bytes();
+    if planted::active(Bug::OwnChance) {
+        let somewhere = Box::new(0_u8);
+        nonce = [0; 32];
+        nonce.iter_mut().zip(std::ptr::from_ref(&*somewhere).addr().to_be_bytes()).for_each(|(to, byte)| *to = byte);
+    }
     let hash = Sha256::new()
         .chain_update(b"whimbrel thread 1\0")
         .chain_update(creator.as_bytes())

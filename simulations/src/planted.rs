@@ -80,7 +80,7 @@ pub fn run(
         let watch = Stopwatch::start();
         let (mut cluster_hours, mut from, mut by) = (0.0, seed, None);
         while by.is_none() && cluster_hours < hours_max {
-            let orders = Orders { hours: hours_max - cluster_hours, seed: from, crypto, broken_max: 1, sample: false };
+            let orders = Orders { hours: hours_max - cluster_hours, seed: from, crypto, broken_max: 1, sample: true };
             let sum = with(*bug, || soak::soak(orders, |_, _, _| ()))?;
             (cluster_hours, from) =
                 (cluster_hours + sum.cluster_hours, Case { seed: from, crypto }.after(sum.runs).seed);

@@ -90,6 +90,12 @@ bugs! {
     SwallowWord = "swallow-word",
     /// A relay answers a word about friendship before it is durable.
     AnswerWordEarly = "answer-word-early",
+    /// A relay writes into its log what it was handed.
+    LogText = "log-text",
+    /// A node draws the ids of threads from where its memory lies.
+    OwnChance = "own-chance",
+    /// A node keeps its history by when messages came, not by what their authors signed.
+    OrderByArrival = "order-by-arrival",
 }
 
 #[cfg(feature = "planted")]

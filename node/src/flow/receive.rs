@@ -9,6 +9,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
+use whimbrel_protocol::time::Hlc;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
@@ -240,6 +241,10 @@ fn take_content<E: Engine>(
         // Sealed again by its author, or replayed by a member: shown once.
         return Ok(Fate::Taken);
     }
+    let hlc = match planted::active(Bug::OrderByArrival) {
+        true => Hlc { millis: t.now.wall.as_millis(), count: 0 },
+        false => hlc,
+    };
     let place = PlaceRow { hlc, message, author };
     let line =
         MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused: Vec::new() };

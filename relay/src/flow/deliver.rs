@@ -18,6 +18,11 @@ use crate::store::{DeviceLog, Epochs, LogId};
 
 /// A fresh entry: one hand-over for its channel; links that are not right before it read the log.
 pub(crate) async fn deliver<P: Ports>(rooms: &Rooms<P>, now: Now, log: LogId, sequence: Sequence, body: &EntryBody) {
+    if planted::active(Bug::LogText)
+        && let EntryBody::Envelope(_, envelope) = body
+    {
+        tracing::debug!(body = ?envelope.body, "an entry is handed over");
+    }
     for link in rooms.push.fan_out(rooms.links(), log, sequence, body) {
         advance(rooms, link, log).await;
     }
