@@ -61,9 +61,10 @@ fn s1() {
     );
 }
 
-/// S3: the scenario of every change at 200 nodes, one virtual hour.
+/// S3: the scenario of every change: 200 nodes, one virtual hour.
 fn s3() {
-    let scenario = scenario(3, 200, "60 s", "1 h");
+    let town = include_str!("../scenarios/town.toml");
+    let scenario = Scenario::read("town", town, &[]).expect("the shipped scenario reads");
     let began = Instant::now();
     let mut world = World::from_scenario(&scenario, Seed::from(1)).expect("a world");
     world.run_scenario(scenario.sim.duration.0, scenario.sim.settle.0);

@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::Stopwatch;
 use crate::engine::Seed;
+use crate::faults::Plan;
+use crate::judge::Seen;
 use crate::ran::Ran;
 use crate::scenario::{Crypto, SEED_MAX, Scenario};
 use crate::shrink::shrink;
@@ -52,6 +54,9 @@ enum Verb {
         /// Runs it may take.
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
+        /// Runs each twice and compares, for what a single run does not show.
+        #[arg(long)]
+        twice: bool,
         /// Writes the whole scenario to this file, for `whimbrel-sim run`.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -142,7 +147,7 @@ struct Replay {
     /// Prints the world and its faults as a scenario instead of running it.
     #[arg(long)]
     show: bool,
-    /// Runs it twice and compares, the second time with an ear at the relays' log lines.
+    /// Runs it twice and compares.
     #[arg(long, conflicts_with = "show")]
     twice: bool,
     /// Prints one JSON object.
@@ -221,7 +226,7 @@ impl Args {
             Verb::Run(run) => run.act(),
             Verb::Soak(soak) => soak.act(),
             Verb::Replay(replay) => replay.act(),
-            Verb::Shrink { case, runs, out } => case.shrink(runs, out.as_deref()),
+            Verb::Shrink { case, runs, twice, out } => case.shrink(runs, twice, out.as_deref()),
             Verb::Planted(planted) => planted.act(),
             Verb::Check { file, sets } => {
                 let scenario = read(&file, &sets)?;
@@ -258,7 +263,9 @@ impl Run {
         if let Some(account) = &ran.account {
             // The name alone: where the file lies on this machine is nobody's business and no part of the result.
             let file = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy();
-            let summary = Summary::of(&file, seed, &ran.verdict, account, watch.seconds());
+            let mut seen = Seen { real: scenario.sim.crypto == Crypto::Real, ..Seen::default() };
+            seen.saw(&scenario.plan(), ran.lines);
+            let summary = Summary::of((&file, seed), &ran.verdict, account, seen, watch.seconds());
             if let Some(folder) = &self.out {
                 write_out(folder, &summary, &scenario)?;
             }
@@ -287,20 +294,25 @@ impl CaseArgs {
         with_bug(self.bug.as_deref(), &format!("replay {}", self.seed), run)
     }
 
-    fn shrink(&self, runs_max: u32, out: Option<&Path>) -> anyhow::Result<u8> {
+    fn shrink(&self, runs_max: u32, twice: bool, out: Option<&Path>) -> anyhow::Result<u8> {
         let case = self.case();
         let scenario = case.scenario()?;
         let plan = case.plan(&scenario);
-        let first = self.with_bug(|| case.run_under(&scenario, &plan))?;
+        let run = |plan: &Plan| match twice {
+            true => case.run_twice_under(&scenario, plan),
+            false => case.run_under(&scenario, plan),
+        };
+        let first = self.with_bug(|| run(&plan))?;
         let Some(violation) = first.verdict.examples.first().filter(|_| first.broke()) else {
-            say(&format!("seed {} breaks nothing\n", case.seed))?;
+            let twice = if twice { ", run twice" } else { "; what only two runs show takes --twice" };
+            say(&format!("seed {} breaks nothing{twice}\n", case.seed))?;
             return Ok(WELL);
         };
         complain(&format!("{} faults; {violation}", plan.faults.len()));
         let (small, runs) = self.with_bug(|| {
             shrink(&plan, runs_max, |part| {
                 // Another promise that happens to break is another failure: what is left is to show the first one.
-                let broke = case.run_under(&scenario, part).like(violation).is_some();
+                let broke = run(part).like(violation).is_some();
                 if broke {
                     complain(&format!("{} faults still break it", part.faults.len()));
                 }
@@ -308,12 +320,15 @@ impl CaseArgs {
             })
         })?;
         let (last, again) = self.with_bug(|| {
-            let last = case.run_under(&scenario, &small);
+            let last = run(&small);
             let again = out.map(|file| last.again(&format!("whimbrel-sim run {}", file.display())));
             (last, again)
         })?;
         if let Some(violation) = last.like(violation) {
             complain(&format!("{} faults after {runs} runs: {violation}", small.faults.len()));
+        }
+        if runs >= runs_max {
+            complain(&format!("the search ended after {runs} runs: a smaller list may break it, too (--runs)"));
         }
         let whole = Scenario { fault: small.faults.clone(), ..scenario };
         if let Some(file) = out {
@@ -366,14 +381,16 @@ impl Replay {
         let watch = Stopwatch::start();
         let (ran, command) = self.case.with_bug(|| {
             let ran = match self.twice {
-                true => case.run_twice_under(&scenario, &plan).0,
+                true => case.run_twice_under(&scenario, &plan),
                 false => case.run_under(&scenario, &plan),
             };
             let command = case.command(&ran);
             (ran, command)
         })?;
         if let Some(account) = &ran.account {
-            let summary = Summary::of("soak", case.seed, &ran.verdict, account, watch.seconds());
+            let mut seen = Seen { real: case.crypto == Crypto::Real, replayed: self.twice, ..Seen::default() };
+            seen.saw(&plan, ran.lines);
+            let summary = Summary::of(("soak", case.seed), &ran.verdict, account, seen, watch.seconds());
             say(&if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() })?;
         }
         broke(&ran, usize::MAX, &command);

@@ -20,20 +20,23 @@ pub struct Ran {
     pub verdict: Verdict,
     /// What happened; nothing of a run that panicked.
     pub account: Option<Account>,
+    /// Log lines of relay code that were listened to.
+    pub lines: u64,
 }
 
 impl Ran {
-    /// Runs a scenario under a plan. A panic anywhere is a violation like others.
+    /// Runs a scenario under a plan, with an ear at the relays' log lines. A panic anywhere is a violation like others, and
+    /// so is what the ear heard.
     ///
     /// # Errors
     /// A core does not take what the scenario makes it of.
     pub fn of(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Self, BuildError> {
-        caught(|| World::run(scenario, seed, plan))
+        heard(seed, || caught(|| World::run(scenario, seed, plan)))
     }
 
     /// A run that came to nothing but this.
     pub(crate) fn broken(violation: Violation) -> Self {
-        Self { verdict: Verdict::of(violation), account: None }
+        Self { verdict: Verdict::of(violation), account: None, lines: 0 }
     }
 
     /// Whether anything must not be.
@@ -52,8 +55,7 @@ impl Ran {
     pub fn again(&self, command: &str) -> String {
         let bug = Bug::ALL.iter().copied().find(|bug| active(*bug));
         let bug = bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.name()));
-        let takes_two = |one: &Violation| matches!(one, Violation::Differs | Violation::Logged { .. });
-        let twice = if self.verdict.examples.iter().any(takes_two) { " --twice" } else { "" };
+        let twice = if self.like(&Violation::Differs).is_some() { " --twice" } else { "" };
         format!("{command}{bug}{twice}")
     }
 
@@ -65,37 +67,30 @@ impl Ran {
     }
 }
 
-/// Runs something with an ear at the relays' log lines. What it heard is a violation of its own. Says how many lines it
-/// heard.
-pub fn heard(seed: Seed, run: impl FnOnce() -> Ran) -> (Ran, u64) {
+/// Runs something with an ear at the relays' log lines. What it heard is a violation of its own.
+fn heard(seed: Seed, run: impl FnOnce() -> Result<Ran, BuildError>) -> Result<Ran, BuildError> {
     let ear = Ear::new(Canaries::of(seed));
-    let mut ran = ear.listen(run);
+    let mut ran = ear.listen(run)?;
     let heard = ear.heard();
     for target in heard.leaks {
         ran.verdict.add(Violation::Logged { target });
     }
-    (ran, heard.lines)
+    ran.lines = heard.lines;
+    Ok(ran)
 }
 
-/// Runs something twice, the second time with an ear at the relays' log lines. What the ear heard and any difference
-/// between the two are violations of their own. Says how many lines the ear heard.
-pub fn twice(seed: Seed, mut run: impl FnMut() -> Ran) -> (Ran, u64) {
+/// Runs something twice. Any difference between the two is a violation of its own.
+pub fn twice(mut run: impl FnMut() -> Ran) -> Ran {
     let mut ran = run();
-    let (again, lines) = heard(seed, || {
-        let again = run();
-        if !ran.is_same(&again) {
-            ran.verdict.add(Violation::Differs);
-        }
-        again
-    });
-    let logged = |violation: &Violation| matches!(violation, Violation::Logged { .. });
-    again.verdict.examples.into_iter().filter(logged).for_each(|violation| ran.verdict.add(violation));
-    (ran, lines)
+    if !ran.is_same(&run()) {
+        ran.verdict.add(Violation::Differs);
+    }
+    ran
 }
 
 fn caught(run: impl FnOnce() -> Result<Outcome, BuildError>) -> Result<Ran, BuildError> {
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(outcome) => outcome.map(|Outcome { verdict, account }| Ran { verdict, account: Some(account) }),
+        Ok(outcome) => outcome.map(|Outcome { verdict, account }| Ran { verdict, account: Some(account), lines: 0 }),
         Err(payload) => {
             let text = payload.downcast_ref::<String>().map(String::as_str);
             let what = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words").to_owned();
@@ -110,7 +105,7 @@ mod tests {
     use super::*;
 
     fn well() -> Ran {
-        Ran { verdict: Verdict::default(), account: None }
+        Ran { verdict: Verdict::default(), account: None, lines: 0 }
     }
 
     #[test]
@@ -126,26 +121,27 @@ mod tests {
 
     #[test]
     fn a_second_run_that_came_to_something_else_is_a_violation_that_takes_two_runs_to_show() {
-        assert!(!twice(Seed::from(1), well).0.broke());
+        assert!(!twice(well).broke());
         let mut shown = 0;
-        let (ran, _) = twice(Seed::from(1), || {
+        let ran = twice(|| {
             shown += 1;
-            Ran { verdict: Verdict { shown, ..Verdict::default() }, account: None }
+            Ran { verdict: Verdict { shown, ..Verdict::default() }, ..well() }
         });
         assert_eq!(ran.verdict.examples, [Violation::Differs]);
         assert_eq!(ran.again("whimbrel-sim replay 1"), "whimbrel-sim replay 1 --twice");
     }
 
     #[test]
-    fn what_is_logged_is_heard_the_second_time_and_takes_two_runs_to_show() {
+    fn what_is_logged_is_heard() {
         let mark = Canaries::of(Seed::from(1)).mark().to_owned();
-        let (ran, lines) = twice(Seed::from(1), || {
+        let ran = heard(Seed::from(1), || {
             tracing::info!(target: "whimbrel_relay::push", "{mark}");
-            well()
+            Ok(well())
         });
-        assert_eq!(lines, 1);
+        let ran = ran.unwrap();
+        assert_eq!(ran.lines, 1);
         assert_eq!(ran.verdict.examples, [Violation::Logged { target: "whimbrel_relay::push".to_owned() }]);
-        assert_eq!(ran.again("whimbrel-sim replay 1"), "whimbrel-sim replay 1 --twice");
+        assert_eq!(ran.again("whimbrel-sim replay 1"), "whimbrel-sim replay 1");
     }
 
     #[test]
@@ -158,7 +154,7 @@ mod tests {
     fn violations_are_alike_when_they_say_the_same_of_another_process_and_not_when_they_break_the_same_promise() {
         let mut verdict = Verdict::of(Violation::Halted { of: 1 });
         verdict.add(Violation::Halted { of: 2 });
-        let ran = Ran { verdict, account: None };
+        let ran = Ran { verdict, ..well() };
         assert_eq!(ran.like(&Violation::Halted { of: 3 }), Some(&Violation::Halted { of: 1 }));
         assert_eq!(ran.like(&Violation::Vanished { message: 1, of: 1 }), None);
     }

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
-use crate::faults::{Kind, Plan, Profile, Shape, draw};
+use crate::faults::{Plan, Profile, Shape, draw};
 use crate::judge::verdict::Violation;
 use crate::judge::{Promise, Seen, promises};
-use crate::ran::{Ran, heard, twice};
+use crate::ran::{Ran, twice};
 use crate::scenario::{Crypto, SEED_MAX, Scenario, ScenarioError};
 
 /// One run in so many is repeated and compared.
@@ -57,8 +57,8 @@ impl Case {
         let _infallible = write!(
             text,
             "[sim]\nabout = \"soak\"\nseed = {}\nduration = \"{minutes} min\"\nsettle = \"40 min\"\ncrypto = \"{crypto}\"\n\n\
-             [network]\ncore = \"{core} ms\"\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\
-             duplicate = \"{} %\"\nreorder = \"{} %\"\n\n",
+             [network]\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\
+             duplicate = \"{} %\"\nreorder = \"{} %\"\n",
             self.seed,
             1 + draw.below(10),
             draw.below(20) as f64 / 10.0,
@@ -66,6 +66,7 @@ impl Case {
         );
         // Half of the worlds lie on this planet, the others are round about.
         let planet = draw.happens(0.5);
+        text += &if planet { "\n".to_owned() } else { format!("core = \"{core} ms\"\n\n") };
         let region = |draw: &mut Stream| match draw.pick(&REGIONS) {
             Some(region) if planet => format!("region = \"{region}\"\n"),
             _ => String::new(),
@@ -178,15 +179,9 @@ impl Case {
         ran.unwrap_or_else(|error| Ran::broken(Violation::Panicked { what: error.to_string() }))
     }
 
-    /// Runs it under a plan with an ear at the relays' log lines. Says how many lines it heard.
-    pub fn run_heard_under(&self, scenario: &Scenario, plan: &Plan) -> (Ran, u64) {
-        heard(Seed::from(self.seed), || self.run_under(scenario, plan))
-    }
-
-    /// Runs it twice under a plan and compares, the second time with an ear at the relays' log lines.
-    /// Says how many lines it heard.
-    pub fn run_twice_under(&self, scenario: &Scenario, plan: &Plan) -> (Ran, u64) {
-        twice(Seed::from(self.seed), || self.run_under(scenario, plan))
+    /// Runs it twice under a plan and compares.
+    pub fn run_twice_under(&self, scenario: &Scenario, plan: &Plan) -> Ran {
+        twice(|| self.run_under(scenario, plan))
     }
 
     /// The one command that shows again what came of it.
@@ -340,14 +335,14 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
         let scenario = case.scenario()?;
         let plan = case.plan(&scenario);
         let repeats = orders.sample && sum.runs.is_multiple_of(SAMPLE);
-        let (ran, lines) = match repeats {
+        let ran = match repeats {
             true => case.run_twice_under(&scenario, &plan),
-            false => case.run_heard_under(&scenario, &plan),
+            false => case.run_under(&scenario, &plan),
         };
-        (seen.replayed, seen.listened) = (seen.replayed || repeats, seen.listened || lines > 0);
+        seen.replayed |= repeats;
         sum.repeated += u64::from(repeats);
-        sum.lines_heard += lines;
-        seen.clocks |= plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
+        sum.lines_heard += ran.lines;
+        seen.saw(&plan, ran.lines);
         sum.add(&case, &ran);
         sum.time(&watch);
         told(&case, &ran, &sum);

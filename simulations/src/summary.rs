@@ -7,6 +7,7 @@ use serde::Serialize;
 use whimbrel_node::api::Path;
 
 use crate::judge::verdict::{Times, Verdict};
+use crate::judge::{Promise, Seen, promises};
 use crate::world::Account;
 
 /// What a run came to.
@@ -70,6 +71,8 @@ pub struct Summary {
     pub paths: BTreeMap<&'static str, PathSummary>,
     /// The longest time from send to show, in milliseconds.
     pub slowest_ms: f64,
+    /// Every promise, and what this run says of it.
+    pub promises: Vec<Promise>,
     /// How long the run took, in seconds: the one value that differs from run to run. Absent where bytes must agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_s: Option<f64>,
@@ -88,7 +91,7 @@ pub struct PathSummary {
 
 impl Summary {
     /// Of a run that took `wall_s` seconds.
-    pub fn of(scenario: &str, seed: u64, verdict: &Verdict, account: &Account, wall_s: f64) -> Self {
+    pub fn of((scenario, seed): (&str, u64), verdict: &Verdict, account: &Account, seen: Seen, wall_s: f64) -> Self {
         let path = |path: Path| {
             verdict.times.get(&path).map_or_else(PathSummary::default, |times: &Times| PathSummary {
                 shown: times.count(),
@@ -131,6 +134,7 @@ impl Summary {
             ]
             .into(),
             slowest_ms: verdict.slowest.as_micros() as f64 / 1_000.0,
+            promises: promises(seen).into(),
             wall_s: Some(wall_s),
         }
     }

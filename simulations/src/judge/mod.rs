@@ -13,6 +13,8 @@ mod wire;
 
 use serde::Serialize;
 
+use crate::faults::{Kind, Plan};
+
 /// How far one of the promises of docs/threat-model.md is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Promise {
@@ -35,6 +37,14 @@ pub struct Seen {
     pub replayed: bool,
     /// The log lines of relays were listened to.
     pub listened: bool,
+}
+
+impl Seen {
+    /// What one run adds to that.
+    pub fn saw(&mut self, plan: &Plan, lines_heard: u64) {
+        self.listened |= lines_heard > 0;
+        self.clocks |= plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Clock { .. }));
+    }
 }
 
 const fn is(id: &'static str, checked: bool, how: &'static str) -> Promise {

@@ -127,6 +127,17 @@ impl Scenario {
         self.network.loss.0 > 0.0 || losses.into_iter().any(|loss| loss > 0.0)
     }
 
+    /// Whether the distance of any two is `network.core`, and not that of their regions.
+    fn uses_core(&self) -> bool {
+        let regions = self.relay.iter().map(|relay| relay.region.as_deref());
+        let regions: Vec<_> = regions.chain(self.population.iter().map(|one| one.region.as_deref())).collect();
+        let region = |name: &Option<&str>| name.and_then(Region::named);
+        regions.iter().any(|one| {
+            let far = |other| region(one).zip(region(other)).and_then(|(one, other)| one.one_way(other));
+            regions.iter().any(|other| far(other).is_none())
+        })
+    }
+
     /// Keys that nothing would use, because of what other keys say.
     pub(super) fn unused(&self) -> Vec<(String, &'static str)> {
         let mut unused = Vec::new();
@@ -140,7 +151,17 @@ impl Scenario {
             unused.push(("friends.group_size".to_owned(), "has no use: there are no `groups`"));
             unused.push(("friends.twins".to_owned(), "has no use: there are no `groups`"));
         }
+        if !self.uses_core() {
+            unused.push(("network.core".to_owned(), "has no use: everybody has a region, and the table says how far"));
+        }
+        let met = self.relay.iter().any(|relay| relay.region.is_some()) || self.population.iter().any(|one| one.direct);
         for (n, population) in self.population.iter().enumerate() {
+            if population.region.is_some() && !met {
+                unused.push((format!("population.{n}.region"), "has no use: no relay has one, and nobody is `direct`"));
+            }
+            if population.churn.as_ref().is_some_and(|churn| churn.share.0 == 0.0) {
+                unused.push((format!("population.{n}.churn"), "has no use: nobody comes and goes"));
+            }
             if population.nat.is_some() && !population.direct {
                 unused.push((format!("population.{n}.nat"), "has no use without `direct = true`"));
             }
@@ -160,7 +181,11 @@ impl Scenario {
             let Friends { group_size, twins, .. } = Friends::default();
             (self.friends.group_size, self.friends.twins) = (group_size, twins);
         }
+        if !self.uses_core() {
+            self.network.core = Network::default().core;
+        }
         for population in &mut self.population {
+            population.churn = population.churn.take().filter(|churn| churn.share.0 > 0.0);
             population.nat = population.nat.take().filter(|_| population.direct);
         }
     }
