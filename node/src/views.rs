@@ -60,6 +60,8 @@ pub enum Standing {
     Halted,
     /// The relay refused our opening.
     Failed,
+    /// Of a group: not in it any more.
+    Left,
 }
 
 /// A conversation.
@@ -69,6 +71,10 @@ pub struct Thread {
     pub thread: ThreadId,
     /// The others.
     pub people: Vec<AccountId>,
+    /// Of a group: its admin.
+    pub admin: Option<AccountId>,
+    /// What a group is called.
+    pub title: Option<String>,
     /// Whether it can be written to.
     pub standing: Standing,
     /// The newest message.
@@ -430,6 +436,7 @@ fn joined(
         ThreadState::Open => Some(Standing::Open),
         ThreadState::Halted => Some(Standing::Halted),
         ThreadState::Failed(_) => Some(Standing::Failed),
+        ThreadState::Left => Some(Standing::Left),
         ThreadState::Refused => None,
     };
     let stands = |row: &ThreadRow| !matches!(row.state, ThreadState::Failed(_) | ThreadState::Refused);
@@ -448,6 +455,8 @@ fn joined(
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
+        admin: head.founding.map(|founding| founding.creator),
+        title: head.title.as_ref().map(|title| title.text.clone()),
         standing,
         last,
         unread: same.iter().map(|(_, row)| row.unread).sum(),

@@ -15,6 +15,7 @@ use std::future::Future;
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::federation::ForwardBody;
 use whimbrel_protocol::friendship::{Friend, Standing};
+use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
     Sequence, ThreadId, TokenHash,
@@ -162,6 +163,8 @@ pub struct DeviceLog {
     pub epochs: Epochs,
     /// The newest entry of the log.
     pub head: Sequence,
+    /// Nothing beyond is for the device: it has no leaf any more.
+    pub end: Option<Sequence>,
 }
 
 /// From the first epoch with a leaf to the last; `last` is absent while the leaf is there.
@@ -174,15 +177,24 @@ pub struct Epochs {
     /// The last.
     #[n(1)]
     pub last: Option<Epoch>,
+    /// The last epoch of an earlier leaf and the first of this one: those between are not for the device.
+    #[n(2)]
+    pub gap: Option<(Epoch, Epoch)>,
 }
 
 impl Epochs {
     /// Every epoch there is.
-    pub const ALL: Self = Self { first: Epoch::new(0), last: None };
+    pub const ALL: Self = Self::since(Epoch::new(0));
+
+    /// From this one on.
+    pub const fn since(first: Epoch) -> Self {
+        Self { first, last: None, gap: None }
+    }
 
     /// Whether an entry of this epoch is for the device.
     pub fn contain(&self, epoch: Epoch) -> bool {
-        self.first <= epoch && self.last.is_none_or(|last| epoch <= last)
+        let between = self.gap.is_some_and(|(last, first)| last < epoch && epoch < first);
+        self.first <= epoch && self.last.is_none_or(|last| epoch <= last) && !between
     }
 }
 
@@ -297,6 +309,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// A large body.
     fn blob(&self, blob: BlobId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+
+    /// The commit that ended an epoch of a thread, for a device that had a leaf in it.
+    fn commit_of(
+        &self,
+        device: DeviceId,
+        thread: ThreadId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Option<Accepted>, StoreError>> + Send;
 
     /// Entries of a log after a place: at most `limit` and, from the second on, at most `bytes_max` of them.
     fn log_page(

@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, direct, open, own, send, settings};
+use super::{befriend, direct, group, open, own, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -57,7 +57,10 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::Export { .. }
         | Command::DeleteAccount
         | Command::SetWake(_)
-        | Command::ConfirmWake(_) => true,
+        | Command::ConfirmWake(_)
+        | Command::CreateGroup { .. }
+        | Command::AddMembers { .. }
+        | Command::RemoveMembers { .. } => true,
         Command::AcceptInvite(invite) => {
             invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
         }
@@ -66,6 +69,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::MarkRead { .. }
         | Command::OfferDirect { .. }
         | Command::Status
+        | Command::LeaveGroup { .. }
         | Command::SetThread { .. } => false,
     })
 }
@@ -102,6 +106,9 @@ fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) 
         Command::DeclineFriend(account) => befriend::decline(t, ticket, account),
         Command::Block { who, blocked } => befriend::block(t, ticket, who, blocked),
         Command::LetSee { account, allowed } => befriend::let_see(t, ticket, account, allowed),
+        Command::CreateGroup { title, people } => group::create(t, ticket, title, &people),
+        Command::AddMembers { thread, people } => group::add(t, ticket, thread, &people),
+        Command::RemoveMembers { thread, people } => group::remove(t, ticket, thread, &people),
         Command::Presence => own::presence(t, ticket),
         Command::SetProfile { display, about } => own::set_card(t, ticket, display, about),
         Command::Profile(account) => own::card(t, ticket, account),
@@ -132,6 +139,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
+        Command::LeaveGroup { thread } => group::leave(t, thread).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         _ => Err(CommandError::NotRegistered.into()),

@@ -22,14 +22,18 @@ use crate::contacts::{self, Distrust, Person};
 use crate::reception::backoff;
 use crate::requests::{Asker, Purpose};
 use crate::rooms::Turn;
-use crate::rows::{self, InvitationRow, Space, ThreadState};
+use crate::rows::{self, InvitationRow, Space, ThreadRow, ThreadState};
 use crate::thread::{self, Joining};
 use crate::timers::Timer;
 
 /// An invitation came: it is kept before anything else, so that a crash loses nothing.
 pub(crate) fn invited<E: Engine>(t: &mut Turn<'_, E>, invitation: Invitation) -> Result<(), StorageError> {
     let (thread, welcome) = (invitation.thread, invitation.welcome);
-    let known = thread::get(&t.rows, &thread)?.is_some_and(|row| row.state != ThreadState::Refused);
+    let known = thread::get(&t.rows, &thread)?.is_some_and(|row| match row.state {
+        ThreadState::Refused | ThreadState::Left => false,
+        // Taken out and in again: the first of it is still to come with the thread's log.
+        _ => row.founding.is_none() || invitation.epoch <= row.epoch,
+    });
     if known || t.rooms.threads.invitations.contains_key(&welcome) {
         return Ok(());
     }
@@ -63,6 +67,14 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         return Ok(());
     };
     let invitation = row.invitation;
+    let here = thread::get(&t.rows, &invitation.thread)?;
+    if here.is_some_and(|row| !matches!(row.state, ThreadState::Refused | ThreadState::Left)) {
+        t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(limits::RETRY_DELAY));
+        return Ok(());
+    }
+    if invitation.founding.is_some_and(|founding| founding.thread() != invitation.thread) {
+        return refuse(t, welcome, "the group's id is not what it is said to be made from");
+    }
     if befriend::is_blocked(&t.rows, &invitation.inviter.account)? {
         // Our relay should not have let it through.
         return refuse(t, welcome, "from somebody who is kept away");
@@ -181,7 +193,10 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     let Joining { invitation, people, .. } = joining;
     let thread = invitation.thread;
     let everybody: Vec<AccountId> = invitation.participants.iter().map(|one| one.account).collect();
-    let tag = t.rooms.identity.participants.tag(&everybody);
+    let tag = match invitation.founding {
+        Some(_) => t.rooms.identity.participants.group_tag(&thread),
+        None => t.rooms.identity.participants.tag(&everybody),
+    };
     let Some(first) = thread::tag_in(&mut t.rows, &tag, thread)? else {
         return refuse(t, welcome, "too many threads of the same people");
     };
@@ -189,8 +204,15 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     let mut row = thread::fresh(invitation.participants, joined.epoch, ThreadState::Open, tag, t.now.wall);
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
-    if thread::get(&t.rows, &thread)?.is_none() {
-        t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
+    row.founding = invitation.founding;
+    match thread::get(&t.rows, &thread)? {
+        // In it once before: what was said then stays.
+        Some(before) if before.state == ThreadState::Left => {
+            let ThreadRow { participants, epoch, state, tagged, updated, .. } = row;
+            row = ThreadRow { participants, epoch, state, tagged, updated, leaving: false, ..before };
+        }
+        Some(_) => {}
+        None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),
     }
     thread::put(&mut t.rows, &thread, &row);
     forget(t, &welcome);
@@ -237,6 +259,11 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
     let own = invitation.participants.iter().find(|one| one.account == identity.account());
     if own.is_none_or(|own| own.domain != home) || !leaves.contains(&identity.id()) {
         return Err("this device is not among the members");
+    }
+    if let Some(founding) = invitation.founding
+        && invitation.inviter.account != founding.creator
+    {
+        return Err("taken in by somebody who is not the admin");
     }
     if !leaves.contains(&invitation.inviter) || invitation.inviter.account == identity.account() {
         return Err("the inviter is not among the members");

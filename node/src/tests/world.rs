@@ -627,6 +627,7 @@ impl<E: Engine> World<E> {
             participants: opening.participants.clone(),
             welcome,
             tree,
+            founding: opening.founding,
         };
         for one in opening.participants.iter().filter(|one| one.account != inviter.account) {
             let row = self.relay.accounts.get_mut(&one.account).unwrap();

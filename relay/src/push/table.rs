@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{DeviceId, LinkId, Sequence};
+use whimbrel_protocol::id::{DeviceId, Epoch, LinkId, Sequence};
 use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, LogRef};
 
 use crate::ports::{Links, SendError};
@@ -17,6 +17,8 @@ use crate::store::{DeviceLog, Epochs, LogId, LogPage, MailboxId};
 struct Subscription {
     which: LogRef,
     epochs: Epochs,
+    /// Nothing beyond is for this device.
+    end: Option<Sequence>,
     /// Everything for this device up to here has been queued on the link.
     position: Sequence,
     /// Where the log stood when the device came in; reached: nothing of what waited is left.
@@ -107,7 +109,7 @@ impl Table {
 
     pub(super) fn subscribe(&mut self, id: LinkId, log: &DeviceLog) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.logs.insert(log.which, log.log).is_some() {
+        if log.end.is_some_and(|end| log.cursor >= end) || link.logs.insert(log.which, log.log).is_some() {
             return;
         }
         let waits = log.cursor < log.head;
@@ -117,6 +119,7 @@ impl Table {
         let subscription = Subscription {
             which: log.which,
             epochs: log.epochs,
+            end: log.end,
             position: log.cursor,
             // Only what is listed while the device comes in was waiting for it.
             waited: if matches!(link.resume, Resume::Listing(_)) { log.head } else { log.cursor },
@@ -124,6 +127,23 @@ impl Table {
             behind: true,
         };
         self.channels.entry(log.log).or_default().insert(id, subscription);
+    }
+
+    /// A device reads a log up to here and no further.
+    pub(super) fn end(&mut self, id: LinkId, log: LogId, (epoch, end): (Epoch, Sequence)) {
+        if let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) {
+            (subscription.epochs.last, subscription.end) = (Some(epoch), Some(end));
+        }
+    }
+
+    /// A device reads a log, or reads it again.
+    pub(super) fn renew(&mut self, id: LinkId, log: &DeviceLog) {
+        match self.channels.get_mut(&log.log).and_then(|channel| channel.get_mut(&id)) {
+            Some(subscription) => {
+                (subscription.epochs, subscription.end, subscription.behind) = (log.epochs, None, true);
+            }
+            None => self.subscribe(id, log),
+        }
     }
 
     pub(super) fn listed(&mut self, links: &impl Links, id: LinkId) {
@@ -145,7 +165,10 @@ impl Table {
         let mut must_read = Vec::new();
         let Some(channel) = self.channels.get_mut(&log) else { return must_read };
         let mut shared: Option<Arc<Frame>> = None;
-        for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| subscription.position < sequence) {
+        let reads = |subscription: &Subscription| {
+            subscription.position < sequence && subscription.end.is_none_or(|end| subscription.position < end)
+        };
+        for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| reads(subscription)) {
             let Some(link) = self.links.get_mut(id) else { continue };
             let next = subscription.position.next() == sequence;
             match subscription.reading {
@@ -271,6 +294,7 @@ impl Table {
 fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
     match body {
         EntryBody::Envelope(_, envelope) => epochs.contain(envelope.epoch),
+        EntryBody::Commit(accepted) => epochs.contain(accepted.commit.epoch),
         EntryBody::Invitation(invitation) => {
             let added = |participant: &whimbrel_protocol::thread::Participant| {
                 participant.account == device.account && participant.devices.contains(&device.index)
@@ -394,8 +418,8 @@ mod tests {
         let mut table = Table::default();
         table.attach(LINK, DEVICE, MailboxId::from_bytes([1; 16]));
         let (cursor, head) = (Sequence::new(cursor), Sequence::new(head));
-        let epochs = Epochs { first: Epoch::new(1), last: None };
-        table.subscribe(LINK, &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, epochs, head });
+        let epochs = Epochs::since(Epoch::new(1));
+        table.subscribe(LINK, &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, epochs, head, end: None });
         table.listed(links, LINK);
         table
     }

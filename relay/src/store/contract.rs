@@ -10,6 +10,7 @@
     reason = "a failed check is a panic"
 )]
 
+mod hub;
 mod peers;
 mod people;
 
@@ -82,6 +83,12 @@ pub fn check(fixture: &mut impl Fixture) {
     people::a_device_is_woken_where_it_has_shown_to_be(fixture);
     people::what_waited_too_long_goes_and_its_author_is_told(fixture);
     people::an_account_is_given_out_whole_and_ends_whole(fixture);
+    hub::the_first_commit_of_an_epoch_holds(fixture);
+    hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);
+    hub::a_commit_says_what_can_be(fixture);
+    hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
+    hub::whoever_comes_back_still_gets_what_waited(fixture);
+    hub::another_relay_follows_its_hub(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }
 
@@ -194,6 +201,7 @@ fn opening(thread: u8, people: &[(u8, Domain)]) -> Opening {
         participants: people.iter().map(participant).collect(),
         welcome: vec![thread; 9_000],
         tree: vec![7; 5_000],
+        founding: None,
     }
 }
 
@@ -655,6 +663,7 @@ fn script() -> Vec<Command> {
         append(2, ALICE, b"three"),
     ]);
     script.extend(people::script_of_people());
+    script.extend(hub::script_of_groups());
     script
 }
 

@@ -180,7 +180,7 @@ impl Ledger {
                     }
                 }
                 EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
-                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => {}
             }
         }
     }

@@ -93,6 +93,8 @@ pub const fn space_name(first: u8) -> &'static str {
         space::REGISTRATION => "invitations to register",
         space::WAKE => "wake-up addresses",
         space::PURGE => "accounts on their way out",
+        space::COMMIT => "commits",
+        space::EPOCH => "ends of epochs",
         _ => "unknown",
     }
 }
