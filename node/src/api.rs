@@ -154,6 +154,11 @@ pub enum Command {
         /// Whom.
         people: Vec<AccountId>,
     },
+    /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. Answered when it holds.
+    RenewKeys {
+        /// The group.
+        thread: ThreadId,
+    },
     /// Asks a group's admin to be taken out. Answered once durable here; [`Event::GroupLeft`] tells when it holds.
     LeaveGroup {
         /// The group.
@@ -486,7 +491,7 @@ pub enum Event {
         reason: String,
     },
     /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used since; or
-    /// the group took a change that this device cannot or must not follow. What arrives is still shown.
+    /// a change of its own holds that it has lost. What arrives is still shown.
     ThreadHalted {
         /// Which.
         thread: ThreadId,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use whimbrel_protocol::friendship::{Act, Friend};
-use whimbrel_protocol::id::{AccountId, Address, BlobId, Domain, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, Domain, Epoch, RequestId, ThreadId};
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::user::Who;
@@ -80,8 +80,8 @@ pub(crate) enum Purpose {
     Opening(ThreadId),
     Submit(ThreadId, u64),
     Tag(ThreadId),
-    /// A change of a group, to its hub.
-    Change(ThreadId),
+    /// A change of a group, made in this epoch, to its hub.
+    Change(ThreadId, Epoch),
     /// A commit of a group that its log did not bring.
     Commit(ThreadId),
     /// Somebody whom a change takes into a group.
@@ -107,7 +107,7 @@ impl Purpose {
     /// Whether the relay may have to ask another one first.
     pub(crate) fn is_passed_on(&self) -> bool {
         match self {
-            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(_) | Self::Newcomer(..) => true,
+            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, Epoch, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
@@ -75,6 +75,8 @@ pub struct Thread {
     pub admin: Option<AccountId>,
     /// What a group is called.
     pub title: Option<String>,
+    /// How often it has changed: everybody in it comes to the same.
+    pub epoch: Epoch,
     /// Whether it can be written to.
     pub standing: Standing,
     /// The newest message.
@@ -456,6 +458,7 @@ fn joined(
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
         admin: head.founding.map(|founding| founding.creator),
+        epoch: head.epoch,
         title: head.title.as_ref().map(|title| title.text.clone()),
         standing,
         last,

@@ -159,6 +159,8 @@ pub struct DeviceLog {
     pub which: LogRef,
     /// What the device has, as far as it was written.
     pub cursor: Sequence,
+    /// Nothing between `cursor` and this is for the device.
+    pub start: Sequence,
     /// The epochs the device has a leaf in.
     pub epochs: Epochs,
     /// The newest entry of the log.
@@ -166,6 +168,9 @@ pub struct DeviceLog {
     /// Nothing beyond is for the device: it has no leaf any more.
     pub end: Option<Sequence>,
 }
+
+/// Earlier leaves of a device whose entries it has not fetched: beyond, it is handed some that it cannot open.
+pub const GAPS: usize = 4;
 
 /// From the first epoch with a leaf to the last; `last` is absent while the leaf is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -177,9 +182,10 @@ pub struct Epochs {
     /// The last.
     #[n(1)]
     pub last: Option<Epoch>,
-    /// The last epoch of an earlier leaf and the first of this one: those between are not for the device.
+    /// The last epoch of an earlier leaf and the first of the next one, newest last: those between are not for the device.
     #[n(2)]
-    pub gap: Option<(Epoch, Epoch)>,
+    #[cbor(default)]
+    pub gaps: [Option<(Epoch, Epoch)>; GAPS],
 }
 
 impl Epochs {
@@ -188,12 +194,24 @@ impl Epochs {
 
     /// From this one on.
     pub const fn since(first: Epoch) -> Self {
-        Self { first, last: None, gap: None }
+        Self { first, last: None, gaps: [None; GAPS] }
+    }
+
+    /// The same device with another leaf, from this epoch on.
+    #[must_use]
+    pub fn again(&self, first: Epoch) -> Self {
+        let Some(last) = self.last else { return *self };
+        let mut gaps = self.gaps;
+        gaps.rotate_left(1);
+        if let Some(newest) = gaps.last_mut() {
+            *newest = Some((last, first));
+        }
+        Self { first: self.first, last: None, gaps }
     }
 
     /// Whether an entry of this epoch is for the device.
     pub fn contain(&self, epoch: Epoch) -> bool {
-        let between = self.gap.is_some_and(|(last, first)| last < epoch && epoch < first);
+        let between = self.gaps.iter().flatten().any(|(last, first)| *last < epoch && epoch < *first);
         self.first <= epoch && self.last.is_none_or(|last| epoch <= last) && !between
     }
 }

@@ -111,7 +111,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
 /// The hub of a group decided on a change of ours.
 fn decided<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
     match take(t, request) {
-        Some(Purpose::Change(thread)) => group::decided(t, thread),
+        Some(Purpose::Change(thread, epoch)) => group::decided(t, thread, epoch),
         other => unexpected(t, other),
     }
 }
@@ -253,7 +253,7 @@ fn refused<E: Engine>(
         }
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
-        Purpose::Change(thread) => group::refused(t, thread, code, again),
+        Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),
         Purpose::Commit(thread) => commit::fetched(t, thread, None),
         Purpose::Newcomer(thread, ..) => {
             commit::not_looked_up(t, thread);

@@ -60,7 +60,8 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::ConfirmWake(_)
         | Command::CreateGroup { .. }
         | Command::AddMembers { .. }
-        | Command::RemoveMembers { .. } => true,
+        | Command::RemoveMembers { .. }
+        | Command::RenewKeys { .. } => true,
         Command::AcceptInvite(invite) => {
             invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
         }
@@ -109,6 +110,7 @@ fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) 
         Command::CreateGroup { title, people } => group::create(t, ticket, title, &people),
         Command::AddMembers { thread, people } => group::add(t, ticket, thread, &people),
         Command::RemoveMembers { thread, people } => group::remove(t, ticket, thread, &people),
+        Command::RenewKeys { thread } => group::renew(t, ticket, thread),
         Command::Presence => own::presence(t, ticket),
         Command::SetProfile { display, about } => own::set_card(t, ticket, display, about),
         Command::Profile(account) => own::card(t, ticket, account),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use whimbrel_crypto::{Context, Engine, EngineError, Invitee};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
-use whimbrel_protocol::id::{AccountId, DeviceId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -76,20 +76,26 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTree
     open::begin(t, ticket, aim, guests)
 }
 
-/// A group that this account may change, and that nobody here changes already.
+/// A group whose members this account may change, and that this device does not change already.
 fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+    let row = ready(t, id)?;
+    if row.founding.is_none_or(|founding| founding.creator != t.rooms.identity.account()) {
+        return Err(CommandError::State("only the admin of a group changes who is in it".to_owned()).into());
+    }
+    Ok(row)
+}
+
+/// A group in which a commit can be made.
+fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     let row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
-    let Some(founding) = row.founding else {
+    if row.founding.is_none() {
         return Err(CommandError::State("this conversation is of these people and no others".to_owned()).into());
-    };
+    }
     if row.state == ThreadState::Left {
         return Err(CommandError::State("you are not in this group any more".to_owned()).into());
     }
     if row.state != ThreadState::Open {
         return Err(CommandError::State("this group cannot be changed yet".to_owned()).into());
-    }
-    if founding.creator != t.rooms.identity.account() {
-        return Err(CommandError::State("only the admin of a group changes who is in it".to_owned()).into());
     }
     let adding = t.rooms.threads.jobs.values().any(|job| matches!(job.aim, Aim::Add(of) if of == id));
     if adding || rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some() {
@@ -138,6 +144,14 @@ pub(crate) fn remove<E: Engine>(
         return Ok(Some(Reply::Done));
     }
     stage(t, id, &row, Vec::new(), people)?;
+    t.rooms.threads.changes.insert(id, ticket);
+    Ok(None)
+}
+
+/// Renews this device's keys in a group: what was stolen of it before is worth nothing after. `None`: the answer comes later.
+pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId) -> Result<Option<Reply>, Halt> {
+    let row = ready(t, id)?;
+    stage(t, id, &row, Vec::new(), Vec::new())?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
@@ -218,9 +232,10 @@ fn stage<E: Engine>(
     let added = thread::participants(invitees.iter().map(|one| one.id), |account| domains.get(account).cloned())
         .ok_or(CommandError::Unknown)?;
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
-    let staged = match removed.is_empty() {
-        true => t.engine.add(&mut cx, &own, id, &invitees)?,
-        false => t.engine.remove(&mut cx, &own, id, &removed)?,
+    let staged = match (invitees.is_empty(), removed.is_empty()) {
+        (false, _) => t.engine.add(&mut cx, &own, id, &invitees)?,
+        (true, false) => t.engine.remove(&mut cx, &own, id, &removed)?,
+        (true, true) => t.engine.update(&mut cx, &own, id)?,
     };
     if staged.commit.len() > limits::COMMIT_BYTES_MAX {
         return Err(EngineError::TooLarge("a commit").into());
@@ -250,6 +265,7 @@ pub(crate) fn again<E: Engine>(
 ) -> Result<(), StorageError> {
     t.rows.delete(rows::change_key(&id));
     t.rooms.threads.changing.remove(&id);
+    let renewal = change.is_renewal();
     let leaves: BTreeSet<DeviceId> = thread::leaves(row).collect();
     let invitees: Vec<Invitee> = change
         .invitees
@@ -259,7 +275,7 @@ pub(crate) fn again<E: Engine>(
         .collect();
     let is_in = |account: &AccountId| leaves.iter().any(|leaf| leaf.account == *account);
     let leaving: Vec<AccountId> = change.leaving.into_iter().filter(is_in).collect();
-    if invitees.is_empty() && leaving.is_empty() {
+    if invitees.is_empty() && leaving.is_empty() && !renewal {
         done(t, id, Ok(Reply::Done));
         return Ok(());
     }
@@ -307,22 +323,30 @@ pub(crate) fn submit_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageEr
 
 /// Hands in one change, unless it is on its way or must wait.
 pub(crate) fn submit<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
-    let under_way = t.rooms.requests.any(|purpose| *purpose == Purpose::Change(id));
-    if under_way || t.rooms.timers.is_set(Timer::Change(id)) || t.rooms.reception.admitted().is_none() {
+    if t.rooms.timers.is_set(Timer::Change(id)) || t.rooms.reception.admitted().is_none() {
         return Ok(());
     }
     match rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))? {
         Some(ChangeRow { commit, newcomers, .. }) => {
-            t.ask(Purpose::Change(id), |request| SubmitCommit { request, commit, newcomers });
+            let purpose = Purpose::Change(id, commit.epoch);
+            if !t.rooms.requests.any(|under_way| *under_way == purpose) {
+                t.ask(purpose, |request| SubmitCommit { request, commit, newcomers });
+            }
         }
         None => drop(t.rooms.threads.changing.remove(&id)),
     }
     Ok(())
 }
 
+/// Whether a change made in this epoch is still to be decided. One that lost may be made anew before its answer comes.
+fn is_open<E: Engine>(t: &Turn<'_, E>, id: ThreadId, epoch: Epoch) -> Result<bool, StorageError> {
+    let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
+    Ok(change.is_some_and(|change| change.commit.epoch == epoch))
+}
+
 /// The hub has decided, for us or for another: what holds comes with the thread's log. Should it not, it is asked again.
-pub(crate) fn decided<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
-    if rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some() {
+pub(crate) fn decided<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, epoch: Epoch) -> Result<(), StorageError> {
+    if is_open(t, id, epoch)? {
         t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(limits::COMMIT_WAIT));
     }
     Ok(())
@@ -331,10 +355,13 @@ pub(crate) fn decided<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<()
 /// The hub will not have it; for now, or for good.
 pub(crate) fn refused<E: Engine>(
     t: &mut Turn<'_, E>,
-    id: ThreadId,
+    (id, epoch): (ThreadId, Epoch),
     code: RefusalCode,
     again: Option<Duration>,
 ) -> Result<(), StorageError> {
+    if !is_open(t, id, epoch)? {
+        return Ok(());
+    }
     match again {
         Some(delay) => {
             t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(delay));

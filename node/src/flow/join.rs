@@ -67,10 +67,18 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         return Ok(());
     };
     let invitation = row.invitation;
-    let here = thread::get(&t.rows, &invitation.thread)?;
-    if here.is_some_and(|row| !matches!(row.state, ThreadState::Refused | ThreadState::Left)) {
-        t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(limits::RETRY_DELAY));
-        return Ok(());
+    if invitation.founding.is_some() {
+        match turn_of(t, &invitation)? {
+            Turning::Now => {}
+            Turning::Later => {
+                t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(limits::RETRY_DELAY));
+                return Ok(());
+            }
+            Turning::Never => {
+                forget(t, &welcome);
+                return Ok(());
+            }
+        }
     }
     if invitation.founding.is_some_and(|founding| founding.thread() != invitation.thread) {
         return refuse(t, welcome, "the group's id is not what it is said to be made from");
@@ -107,6 +115,30 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         t.ask(purpose, |request| LookUp { request, who, hint: None });
     }
     Ok(())
+}
+
+/// When an invitation to a group is followed.
+enum Turning {
+    Now,
+    Later,
+    Never,
+}
+
+/// Whoever was taken out and in again while away follows one invitation after the other, each once the thread's log has come
+/// to where the leaf before it ends: what was said between is for them, and for that leaf alone.
+fn turn_of<E: Engine>(t: &Turn<'_, E>, invitation: &Invitation) -> Result<Turning, StorageError> {
+    if let Some(row) = thread::get(&t.rows, &invitation.thread)?
+        && !matches!(row.state, ThreadState::Refused | ThreadState::Left)
+    {
+        return Ok(if invitation.epoch <= row.epoch { Turning::Never } else { Turning::Later });
+    }
+    let mut earlier = false;
+    rows::each(&t.rows, &rows::space(Space::Invitation), |(key, value)| {
+        let other = rows::decode::<InvitationRow>(&key, &value)?.invitation;
+        earlier |= other.thread == invitation.thread && other.epoch < invitation.epoch;
+        Ok(())
+    })?;
+    Ok(if earlier { Turning::Later } else { Turning::Now })
 }
 
 /// A large body came; its hash must be the one asked for.

@@ -333,7 +333,7 @@ fn park<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: ParkedRow) -> Res
     if totals.entries >= limits::PARKED_ENTRIES_MAX || totals.bytes.saturating_add(bytes) > limits::PARKED_BYTES_MAX {
         return Ok(false);
     }
-    if planted::active(Bug::LoseParked) {
+    if planted::active(Bug::LoseParked) || row.change.is_some() && planted::active(Bug::ForgetCommit) {
         return Ok(true);
     }
     rows::put(&mut t.rows, rows::parked_key(&thread, totals.next), &row);

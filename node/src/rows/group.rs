@@ -26,6 +26,13 @@ pub(crate) struct ChangeRow {
     pub(crate) leaving: Vec<AccountId>,
 }
 
+impl ChangeRow {
+    /// Whether it changes nobody but renews the keys of this device.
+    pub(crate) fn is_renewal(&self) -> bool {
+        self.invitees.is_empty() && self.leaving.is_empty()
+    }
+}
+
 /// A device to be taken in. Its KeyPackage is used up only by a commit that holds.
 #[derive(Clone, Encode, Decode)]
 #[cbor(map)]

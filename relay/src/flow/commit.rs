@@ -21,7 +21,7 @@ use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, Change, Commit, Committed, How};
+use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Reader};
 use crate::store::{Command, DeviceLog, LogId, OutboundKey, Outcome, Store};
 
 /// Commit, Welcome and tree together: forwarded in one frame, with what names the participants and the frame's own words.
@@ -142,10 +142,10 @@ fn seats<P: Ports>(rooms: &Rooms<P>, thread: ThreadId, change: &Change) {
             rooms.push.end(link, change.log, (change.epoch, change.sequence));
         }
     }
-    for (mailbox, cursor, epochs) in &change.readers {
-        let Some(link) = rooms.push.link_of(*mailbox) else { continue };
+    for Reader { mailbox, cursor, start, epochs } in change.readers.iter().copied() {
+        let Some(link) = rooms.push.link_of(mailbox) else { continue };
         let (which, head) = (LogRef::Thread(thread), change.sequence);
-        let log = DeviceLog { log: change.log, which, cursor: *cursor, epochs: *epochs, head, end: None };
+        let log = DeviceLog { log: change.log, which, cursor, start, epochs, head, end: None };
         rooms.push.renew(link, &log);
     }
     rooms.wakes.changed();
@@ -154,8 +154,8 @@ fn seats<P: Ports>(rooms: &Rooms<P>, thread: ThreadId, change: &Change) {
 async fn spread<P: Ports>(rooms: &Rooms<P>, now: Now, change: Change) {
     deliver::deliver(rooms, now, change.log, change.sequence, &change.body).await;
     deliver::notices(rooms, now, &change.inboxes).await;
-    for (mailbox, ..) in &change.readers {
-        if let Some(link) = rooms.push.link_of(*mailbox) {
+    for reader in &change.readers {
+        if let Some(link) = rooms.push.link_of(reader.mailbox) {
             deliver::advance(rooms, link, change.log).await;
         }
     }

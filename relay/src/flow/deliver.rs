@@ -43,6 +43,7 @@ pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, now: Now, opened: &Opened
         log: opened.log,
         which: LogRef::Thread(thread),
         cursor: Sequence::ZERO,
+        start: Sequence::ZERO,
         epochs: Epochs::since(epoch),
         head: Sequence::ZERO,
         end: None,

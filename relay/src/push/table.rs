@@ -21,6 +21,8 @@ struct Subscription {
     end: Option<Sequence>,
     /// Everything for this device up to here has been queued on the link.
     position: Sequence,
+    /// What the device has, where that is before the position: the next run joins on there, for nothing between is for it.
+    joins: Option<Sequence>,
     /// Where the log stood when the device came in; reached: nothing of what waited is left.
     waited: Sequence,
     reading: Reading,
@@ -112,7 +114,7 @@ impl Table {
         if log.end.is_some_and(|end| log.cursor >= end) || link.logs.insert(log.which, log.log).is_some() {
             return;
         }
-        let waits = log.cursor < log.head;
+        let waits = log.cursor.max(log.start) < log.head;
         if let (Resume::Listing(count), true) = (&mut link.resume, waits) {
             *count += 1;
         }
@@ -120,7 +122,8 @@ impl Table {
             which: log.which,
             epochs: log.epochs,
             end: log.end,
-            position: log.cursor,
+            position: log.cursor.max(log.start),
+            joins: (log.cursor < log.start).then_some(log.cursor),
             // Only what is listed while the device comes in was waiting for it.
             waited: if matches!(link.resume, Resume::Listing(_)) { log.head } else { log.cursor },
             reading: Reading::No,
@@ -141,6 +144,10 @@ impl Table {
         match self.channels.get_mut(&log.log).and_then(|channel| channel.get_mut(&id)) {
             Some(subscription) => {
                 (subscription.epochs, subscription.end, subscription.behind) = (log.epochs, None, true);
+                if subscription.position < log.start {
+                    subscription.joins.get_or_insert(subscription.position);
+                    subscription.position = log.start;
+                }
             }
             None => self.subscribe(id, log),
         }
@@ -170,7 +177,7 @@ impl Table {
         };
         for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| reads(subscription)) {
             let Some(link) = self.links.get_mut(id) else { continue };
-            let next = subscription.position.next() == sequence;
+            let next = subscription.position.next() == sequence && subscription.joins.is_none();
             match subscription.reading {
                 _ if link.stalled => subscription.behind = true,
                 Reading::Yes | Reading::Again => subscription.reading = Reading::Again,
@@ -227,7 +234,8 @@ impl Table {
             let mut entries = page.entries;
             entries.retain(|entry| is_for(&entry.body, link.device, subscription.epochs));
             let count = entries.len() as u64;
-            let frame = run(subscription.which, subscription.position, page.upto, entries);
+            let after = subscription.joins.unwrap_or(subscription.position);
+            let frame = run(subscription.which, after, page.upto, entries);
             let head = page.head;
             let queued = queue(subscription, link, links, id, (frame, page.upto));
             self.pushed += if queued { count } else { 0 };
@@ -320,7 +328,7 @@ fn queue(
     match links.send(id, frame) {
         Ok(()) => {
             let waited = subscription.position < subscription.waited;
-            subscription.position = upto;
+            (subscription.position, subscription.joins) = (upto, None);
             if waited && upto >= subscription.waited {
                 match &mut link.resume {
                     Resume::Listing(waiting) | Resume::Reading(waiting) => *waiting = waiting.saturating_sub(1),
@@ -419,7 +427,10 @@ mod tests {
         table.attach(LINK, DEVICE, MailboxId::from_bytes([1; 16]));
         let (cursor, head) = (Sequence::new(cursor), Sequence::new(head));
         let epochs = Epochs::since(Epoch::new(1));
-        table.subscribe(LINK, &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, epochs, head, end: None });
+        table.subscribe(
+            LINK,
+            &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, start: cursor, epochs, head, end: None },
+        );
         table.listed(links, LINK);
         table
     }

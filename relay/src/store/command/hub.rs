@@ -96,6 +96,19 @@ pub struct Committed {
     pub change: Option<Change>,
 }
 
+/// A device that reads a log from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reader {
+    /// Where its cursors hang.
+    pub mailbox: MailboxId,
+    /// What it has.
+    pub cursor: Sequence,
+    /// Nothing between is for it.
+    pub start: Sequence,
+    /// The epochs it has a leaf in.
+    pub epochs: Epochs,
+}
+
 /// What a commit changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
@@ -107,8 +120,8 @@ pub struct Change {
     pub sequence: Sequence,
     /// The entry.
     pub body: EntryBody,
-    /// Devices here that read the log from now on, from which place.
-    pub readers: Vec<(MailboxId, Sequence, Epochs)>,
+    /// Devices here that read the log from now on.
+    pub readers: Vec<Reader>,
     /// Devices here that read it up to this entry.
     pub gone: Vec<MailboxId>,
     /// The inboxes that got an invitation.

@@ -5,7 +5,7 @@ use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Re
 use whimbrel_protocol::id::CommitHash;
 use whimbrel_protocol::thread::Founding;
 
-use super::super::command::hub::{Bodies, Commit, Committed, How};
+use super::super::command::hub::{Bodies, Commit, Committed, How, Reader};
 use super::super::{DeviceLog, Epochs};
 use super::*;
 
@@ -170,8 +170,9 @@ pub(super) fn a_welcome_leaves_with_the_commit_that_holds_alone(fixture: &mut im
     assert_eq!((invitations(&store, DAVE), reads(&store, DAVE, 1)), (vec![], None));
     let change = committed(run(&store, submit(ALICE, words(1, 2, b"in time", &[(DAVE, here())], &[])))).change.unwrap();
     assert_eq!(invitations(&store, DAVE), [(thread(1), 3, 4)]);
-    assert_eq!(change.readers, [(mailbox(DAVE), change.sequence, Epochs::since(Epoch::new(3)))]);
-    assert_eq!(reads(&store, DAVE, 1).unwrap().cursor, change.sequence);
+    let (start, epochs) = (change.sequence, Epochs::since(Epoch::new(3)));
+    assert_eq!(change.readers, [Reader { mailbox: mailbox(DAVE), cursor: Sequence::ZERO, start, epochs }]);
+    assert_eq!(reads(&store, DAVE, 1).unwrap().start, change.sequence);
 }
 
 pub(super) fn a_commit_says_what_can_be(fixture: &mut impl Fixture) {
@@ -221,7 +222,7 @@ pub(super) fn who_reads_an_entry_is_decided_by_its_epoch(fixture: &mut impl Fixt
     assert_eq!((bob.cursor.get(), bob.end.map(Sequence::get)), (0, Some(2)));
     assert!(bob.epochs.contain(Epoch::new(1)) && !bob.epochs.contain(Epoch::new(2)));
     let dave = reads(&store, DAVE, 1).unwrap();
-    assert_eq!((dave.cursor.get(), dave.end), (2, None));
+    assert_eq!((dave.cursor.get(), dave.start.get(), dave.end), (0, 2, None));
     assert!(!dave.epochs.contain(Epoch::new(1)) && dave.epochs.contain(Epoch::new(2)));
 
     // Bob has what was for him: he keeps nothing from going any more.
@@ -233,7 +234,7 @@ pub(super) fn who_reads_an_entry_is_decided_by_its_epoch(fixture: &mut impl Fixt
     // And in again: what lies between is not for him.
     done(&store, vec![submit(ALICE, words(1, 2, b"c2", &[(BOB, here())], &[]))]);
     let bob = reads(&store, BOB, 1).unwrap();
-    assert_eq!((bob.cursor.get(), bob.end), (6, None));
+    assert_eq!((bob.cursor.get(), bob.start.get(), bob.end), (2, 6, None));
     assert!(bob.epochs.contain(Epoch::new(3)) && !bob.epochs.contain(Epoch::new(2)));
 }
 
@@ -244,7 +245,7 @@ pub(super) fn whoever_comes_back_still_gets_what_waited(fixture: &mut impl Fixtu
     done(&store, vec![text(1, 2, ALICE, Origin::Local, b"not for bob")]);
     done(&store, vec![submit(ALICE, words(1, 2, b"c2", &[(BOB, here())], &[]))]);
     let bob = reads(&store, BOB, 1).unwrap();
-    assert_eq!((bob.cursor.get(), bob.end), (0, None));
+    assert_eq!((bob.cursor.get(), bob.start.get(), bob.end), (0, 0, None));
     let for_him: Vec<u64> = (1..=4).filter(|epoch| bob.epochs.contain(Epoch::new(*epoch))).collect();
     assert_eq!(for_him, [1, 3, 4]);
 }

@@ -21,7 +21,7 @@ use super::friends::consents;
 use super::rows::{self, CommitRow, CursorRow, EpochRow, Home, LogRow, Member, OutgoingRow, OwnRow, ThreadMeta, space};
 use super::{Decided, Fault, threads};
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, Change, Commit, Committed, How};
+use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Reader};
 use crate::store::{Account, Conflict, Epochs, LogId, MailboxId, Outcome};
 
 /// Members read at once: those with a leaf, and those without whose mail is not fetched yet.
@@ -65,13 +65,18 @@ fn submitted(
     if words.term != meta.term || !member.epochs.contain(words.epoch) {
         return Err(Conflict::StaleEpoch.into());
     }
-    if words.epoch < meta.epoch {
+    if words.epoch < meta.epoch && !planted::active(Bug::AcceptStaleCommit) {
         let won: CommitRow =
             rows::get(rows, &rows::of_epoch(space::COMMIT, meta.log, words.epoch))?.ok_or(Conflict::StaleEpoch)?;
         return Ok(match won.accepted.receipt.commit == command.hash {
             // Handed in again, because the answer was lost.
             true => Outcome::Committed(Box::new(Committed { receipt: won.accepted.receipt, change: None })),
-            false => Outcome::Lost(Box::new(won.accepted)),
+            false => {
+                if planted::active(Bug::WelcomeEarly) {
+                    welcome_all(rows, command, &meta, newcomers)?;
+                }
+                Outcome::Lost(Box::new(won.accepted))
+            }
         });
     }
     if words.epoch > meta.epoch {
@@ -110,6 +115,27 @@ fn submitted(
         change.peers.push(peer);
     }
     Ok(Outcome::Committed(Box::new(Committed { receipt, change: Some(change) })))
+}
+
+/// The planted bug: everybody whom a commit names is told, whatever became of it.
+fn welcome_all(
+    rows: &mut Overlay<'_>,
+    command: &Commit,
+    meta: &ThreadMeta,
+    newcomers: Option<&Bodies<Newcomers>>,
+) -> Result<(), Fault> {
+    let (Some(bodies), Some(founding)) = (newcomers, meta.founding) else { return Ok(()) };
+    threads::keep_body(rows, bodies.welcome, &bodies.words.welcome)?;
+    threads::keep_body(rows, bodies.tree, &bodies.words.tree)?;
+    let members = members(rows, meta.log)?;
+    let Ok(after) = roster(&members, command, true) else { return Ok(()) };
+    let words = invitation(command, &after, founding, (bodies.welcome, bodies.tree));
+    for newcomer in command.commit.added.iter().filter(|newcomer| newcomer.domain == command.local) {
+        if let Some(account) = welcome_account(rows, command, newcomer, &members)? {
+            threads::notify(rows, &account, EntryBody::Invitation(words.clone()), command.bounds, command.at)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the hub says comes with for newcomers, and its bodies.
@@ -404,6 +430,9 @@ fn remove(
     member: &Member,
     (epoch, sequence): (Epoch, Sequence),
 ) -> Result<Option<MailboxId>, StorageError> {
+    if planted::active(Bug::ReadOn) {
+        return Ok(None);
+    }
     let epochs = Epochs { last: Some(epoch), ..member.epochs };
     rows::put(rows, rows::member(log, device), &Member { epochs, home: member.home.clone() });
     let Home::Here(mailbox) = member.home else { return Ok(None) };
@@ -429,28 +458,33 @@ impl Seat {
         device: DeviceId,
         home: Home,
         before: Option<&Member>,
-    ) -> Result<Option<(MailboxId, Sequence, Epochs)>, StorageError> {
-        let (mut epochs, mut upto) = (Epochs::since(self.first), self.sequence);
+    ) -> Result<Option<Reader>, StorageError> {
+        let (mut epochs, mut upto, mut start) = (Epochs::since(self.first), Sequence::ZERO, self.sequence);
         let mailbox = if let Home::Here(mailbox) = home { Some(mailbox) } else { None };
         if let Some(Member { epochs: old, .. }) = before
-            && let Some(last) = old.last
+            && old.last.is_some()
         {
             let cursor: Option<CursorRow> = match mailbox {
                 Some(mailbox) => rows::get(rows, &rows::cursor(mailbox, self.log))?,
                 None => None,
             };
-            let behind = cursor.filter(|cursor| cursor.end.is_some_and(|end| cursor.upto < end));
+            let behind = cursor.filter(|cursor| !cursor.is_done());
             // Elsewhere, what it sealed with its earlier leaf may still come.
             if behind.is_some() || mailbox.is_none() {
-                epochs = Epochs { first: old.first, last: None, gap: Some((last, self.first)) };
+                epochs = old.again(self.first);
             }
-            upto = behind.map_or(upto, |cursor| cursor.upto);
+            if let Some(cursor) = cursor {
+                upto = cursor.upto;
+            }
+            if let Some(cursor) = behind {
+                start = cursor.start;
+            }
         }
         rows::put(rows, rows::member(self.log, device), &Member { epochs, home });
         if let Some(mailbox) = mailbox {
-            rows::put(rows, rows::cursor(mailbox, self.log), &CursorRow { upto, epochs, end: None });
+            rows::put(rows, rows::cursor(mailbox, self.log), &CursorRow { upto, epochs, end: None, start });
         }
-        Ok(mailbox.map(|mailbox| (mailbox, upto, epochs)))
+        Ok(mailbox.map(|mailbox| Reader { mailbox, cursor: upto, start, epochs }))
     }
 }
 

@@ -131,8 +131,8 @@ pub fn device_logs(
         let cursor: CursorRow = rows::read(&key, &value)?;
         let log_key = rows::log(log);
         let row: LogRow = rows::get(reads, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
-        let CursorRow { upto: cursor, epochs, end } = cursor;
-        Ok(DeviceLog { log, which: row.which, cursor, epochs, head: row.head, end })
+        let CursorRow { upto: cursor, epochs, end, start } = cursor;
+        Ok(DeviceLog { log, which: row.which, cursor, start, epochs, head: row.head, end })
     };
     found.into_iter().map(join).collect()
 }
@@ -175,9 +175,9 @@ pub fn thread_rows(
 fn unread(reads: &dyn Reads, mailbox: MailboxId, id: LogId, log: &LogRow) -> Result<u64, StorageError> {
     let cursor: Option<CursorRow> = rows::get(reads, &rows::cursor(mailbox, id))?;
     let seen = match cursor {
-        Some(cursor) if cursor.upto >= log.head => log.total.messages,
-        Some(cursor) if cursor.upto > log.trimmed => {
-            let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, id, cursor.upto))?;
+        Some(cursor) if cursor.reached() >= log.head => log.total.messages,
+        Some(cursor) if cursor.reached() > log.trimmed => {
+            let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, id, cursor.reached()))?;
             entry.map_or(log.trimmed_total.messages, |entry| entry.total.messages)
         }
         _ => log.trimmed_total.messages,

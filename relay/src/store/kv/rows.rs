@@ -367,11 +367,20 @@ pub(super) struct CursorRow {
     /// Of a device without a leaf: the commit that took it. Nothing beyond is for it.
     #[n(2)]
     pub(super) end: Option<Sequence>,
+    /// Of a device that came later: nothing between `upto` and this is for it.
+    #[n(3)]
+    #[cbor(default)]
+    pub(super) start: Sequence,
 }
 
 impl CursorRow {
     pub(super) const fn new(upto: Sequence, epochs: Epochs) -> Self {
-        Self { upto, epochs, end: None }
+        Self { upto, epochs, end: None, start: Sequence::ZERO }
+    }
+
+    /// Up to where nothing waits for the device.
+    pub(super) fn reached(&self) -> Sequence {
+        self.upto.max(self.start)
     }
 
     /// Whether the device has all there will ever be for it.

@@ -76,8 +76,8 @@ fn all_have(reads: &dyn Reads, id: LogId, log: &LogRow) -> Result<Sequence, Stor
             && let Some(cursor) = rows::get::<CursorRow>(reads, &rows::cursor(mailbox, id))?
             && !cursor.is_done()
         {
-            least = least.min(cursor.upto);
-            most = most.max(cursor.upto);
+            least = least.min(cursor.reached());
+            most = most.max(cursor.reached());
         }
     }
     if planted::active(Bug::TrimEagerly) {
