@@ -83,6 +83,11 @@ pub enum Event {
         /// Which group.
         group: usize,
     },
+    /// A group whose members change moves on.
+    Change {
+        /// Which.
+        circle: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -141,6 +146,7 @@ impl Event {
             }
             Self::Meet { pair } => (0, 8, pair as u64),
             Self::Gather { group } => (0, 17, group as u64),
+            Self::Change { circle } => (0, 19, circle as u64),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),

@@ -20,6 +20,7 @@
 
 mod build;
 mod carry;
+mod circle;
 mod clock;
 mod event;
 mod fault;
@@ -122,6 +123,7 @@ pub struct World {
     by_domain: BTreeMap<String, ProcessNo>,
     pairs: Vec<Pair>,
     groups: Vec<Group>,
+    circles: Vec<circle::Circle>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -199,6 +201,7 @@ impl World {
             self.look(process, None);
             self.search(process);
         }
+        self.compare_circles();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         let account = Account {
@@ -284,6 +287,9 @@ impl World {
 
     /// A person looks at the history of all their conversations.
     fn look(&mut self, who: ProcessNo, started: Option<Time>) {
+        if started.is_some() {
+            self.look_at_circles(who);
+        }
         let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { return };
         let found = views::threads(reads).and_then(|threads| {
             let of = |thread: &views::Thread| views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX);
@@ -396,6 +402,7 @@ impl World {
             }
             Event::Meet { pair } => self.meet(pair),
             Event::Gather { group } => self.gather(group),
+            Event::Change { circle } => self.change(circle),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
@@ -489,6 +496,9 @@ impl World {
             api::Event::ThreadOpened { thread, people } => {
                 let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
                 let everybody: BTreeSet<_> = others.iter().copied().chain([no]).collect();
+                if self.told_of_circle(no, thread, &everybody) {
+                    return;
+                }
                 self.ledger.thread(thread, everybody, no);
                 if let Some(person) = self.person_mut(no) {
                     match others.as_slice() {
@@ -614,3 +624,7 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod stories;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod circle_stories;

@@ -35,6 +35,8 @@ pub(super) struct Person {
     pub(super) threads: Vec<(ProcessNo, ThreadId)>,
     /// The groups they are in, by the others in it, in ascending order.
     pub(super) groups: Vec<(Vec<ProcessNo>, ThreadId)>,
+    /// The groups they are or were in whose members change.
+    pub(super) circles: Vec<ThreadId>,
     /// What they asked their node and wait to hear of.
     pub(super) asked: Vec<(Ticket, Asked)>,
 }
@@ -52,6 +54,10 @@ pub(super) enum Asked {
     Befriend(usize),
     /// Says yes to that.
     Agree(usize),
+    /// To make a group.
+    Form(usize),
+    /// To change one.
+    Change(usize),
 }
 
 /// Two people on their way to each other.
@@ -125,7 +131,7 @@ pub(super) struct Group {
 }
 
 /// A text of this length that nobody says twice, with the mark of the run.
-fn text(mark: &str, number: u64, length: usize) -> String {
+pub(super) fn text(mark: &str, number: u64, length: usize) -> String {
     let mut text = format!("{mark} {number}: ");
     text.extend(std::iter::repeat_n('.', length.saturating_sub(text.len())));
     text
@@ -250,6 +256,9 @@ impl World {
             (Asked::Befriend(number), _) => self.met(number, Meeting::Apart, AGAIN),
             (Asked::Agree(number), Ok(_)) => self.met(number, Meeting::Friends, Duration::ZERO),
             (Asked::Agree(number), _) => self.met(number, Meeting::Requested, AGAIN),
+            (Asked::Form(number), Ok(Reply::Group { thread })) => self.formed(number, who, thread),
+            // What did not come about is tried again when it is time.
+            (Asked::Form(_) | Asked::Change(_), _) => {}
         }
     }
 
@@ -277,7 +286,12 @@ impl World {
         });
         let said = |(_, asked): &(Ticket, Asked)| match asked {
             Asked::Send(said) | Asked::Open(said) => Some(*said),
-            Asked::Invite(_) | Asked::Accept(_) | Asked::Befriend(_) | Asked::Agree(_) => None,
+            Asked::Invite(_)
+            | Asked::Accept(_)
+            | Asked::Befriend(_)
+            | Asked::Agree(_)
+            | Asked::Form(_)
+            | Asked::Change(_) => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -290,7 +304,7 @@ impl World {
                 Asked::Invite(number) | Asked::Befriend(number) => self.met(number, Meeting::Apart, AGAIN),
                 Asked::Agree(number) => self.met(number, Meeting::Requested, AGAIN),
                 Asked::Accept(number) => self.hand_again(number),
-                Asked::Send(_) | Asked::Open(_) => {}
+                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}
             }
         }
     }
@@ -344,11 +358,23 @@ impl World {
             let texts = u64::from(few) + person.habit.below(u64::from(many - few) + 1);
             lengths.extend((1..texts).map(|_| length(&mut person.habit)));
         }
-        let conversations = person.threads.len() + person.groups.len();
+        let fixed = person.threads.len() + person.groups.len();
+        let conversations = fixed + person.circles.len();
         let chosen = usize::try_from(to).ok().and_then(|to| to.checked_rem(conversations)).unwrap_or_default();
         let group = chosen.checked_sub(person.threads.len()).and_then(|group| person.groups.get(group)).cloned();
         let pair = person.threads.get(chosen).map(|(to, thread)| (vec![*to], *thread));
+        let circle = chosen.checked_sub(fixed).and_then(|circle| person.circles.get(circle)).copied();
         self.engine.after(next, Event::Speak { who });
+        if let Some(thread) = circle {
+            for length in lengths {
+                // Whoever is out of it says nothing there, as far as they know.
+                if !self.is_running(who) || !self.ledger.circle(&thread, who).contains(&who) {
+                    return;
+                }
+                self.say_something(who, thread, length as usize);
+            }
+            return;
+        }
         if let Some((to, thread)) = pair.or(group) {
             for length in lengths {
                 // It may die of any text but the last.
