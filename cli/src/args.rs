@@ -95,6 +95,9 @@ pub(crate) enum Command {
     /// Your conversations, and what you keep of each
     #[command(subcommand)]
     Chat(Chat),
+    /// Groups whose members may change
+    #[command(subcommand)]
+    Group(Group),
     /// What the relay keeps of you, and its end
     #[command(subcommand)]
     Account(Account),
@@ -416,6 +419,53 @@ pub(crate) enum Chat {
     Unpin {
         /// As for mute
         chat: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Group {
+    /// Make a group of people you know; you are its admin
+    #[command(visible_alias = "create")]
+    New {
+        /// What it is called
+        title: String,
+        /// Contacts, with spaces or commas between
+        #[arg(required = true, value_name = "PEOPLE")]
+        people: Vec<String>,
+    },
+    /// List your groups and who is in each
+    List,
+    /// Show who is in a group
+    #[command(visible_alias = "members")]
+    Show {
+        /// Its title, or the beginning of its id
+        group: String,
+    },
+    /// Take contacts in; they read what is said from then on (admin)
+    Add {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// Contacts
+        #[arg(required = true, value_name = "PEOPLE")]
+        people: Vec<String>,
+    },
+    /// Take people out; they read nothing that is said from then on (admin)
+    Remove {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// Names, addresses or the beginnings of accounts
+        #[arg(required = true, value_name = "PEOPLE")]
+        people: Vec<String>,
+    },
+    /// Ask to be taken out; the admin's device does it when it is there
+    Leave {
+        /// Its title, or the beginning of its id
+        group: String,
+    },
+    /// Renew this device's keys: what was stolen of it before is worth nothing after
+    Rekey {
+        /// Its title, or the beginning of its id
+        group: String,
     },
 }
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::desk::LOG_MESSAGES_MAX;
 use crate::failure::{Exit, Failure};
+use crate::groups::GroupErrand;
 use crate::output::{Screen, Show, to_json};
 use crate::sanitize;
 use crate::seat::seated;
@@ -134,7 +135,7 @@ fn picture(text: &str) -> Result<String, Failure> {
 
 /// What a command about people, invites, cards, chats or the own account asks.
 pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
-    use args::{Account, Chat, Contact, Friends, Invite, Presence, Profile, Switch, Visibility, Wake};
+    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Visibility, Wake};
     let chat = |chat, change| Errand::SetChat { chat, change };
     Ok(match command {
         args::Command::Contact(contact) => match contact {
@@ -182,6 +183,15 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Chat::Pin { chat: which } => chat(which, ChatChange::Pinned(true)),
             Chat::Unpin { chat: which } => chat(which, ChatChange::Pinned(false)),
         },
+        args::Command::Group(group) => Errand::Group(match group {
+            Group::New { title, people } => GroupErrand::New { title, people },
+            Group::List => GroupErrand::List,
+            Group::Show { group } => GroupErrand::Show { group },
+            Group::Add { group, people } => GroupErrand::Add { group, people },
+            Group::Remove { group, people } => GroupErrand::Remove { group, people },
+            Group::Leave { group } => GroupErrand::Leave { group },
+            Group::Rekey { group } => GroupErrand::Rekey { group },
+        }),
         args::Command::Account(Account::Delete { yes_delete }) => Errand::DeleteAccount { name: yes_delete },
         args::Command::Account(Account::Export { .. }) => Errand::Export,
         args::Command::Wake(wake) => match wake {

@@ -1,7 +1,7 @@
 //! Desk: carries out requests on an open node.
 //! Owns: what each request waits for and answers. Never: prints; knows who asked (`seat` here, `daemon` from outside).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -329,9 +329,14 @@ impl Desk<'_> {
     pub(crate) fn book(&self) -> Result<Book, Failure> {
         let contacts =
             self.read(views::contacts)?.into_iter().map(|contact| (contact.account, contact.address)).collect();
-        let threads = self.read(views::threads)?;
-        let threads = threads.into_iter().map(|thread| (thread.thread, thread.people.into_iter().collect())).collect();
-        Ok(Book { contacts, threads })
+        let (mut threads, mut titles) = (Vec::new(), BTreeMap::new());
+        for thread in self.read(views::threads)? {
+            if thread.admin.is_some() {
+                titles.insert(thread.thread, thread.title.unwrap_or_default());
+            }
+            threads.push((thread.thread, thread.people.into_iter().collect()));
+        }
+        Ok(Book { contacts, threads, titles })
     }
 
     pub(crate) fn own(&self) -> Result<views::Account, Failure> {

@@ -100,6 +100,7 @@ impl Desk<'_> {
             Errand::Profile { who } => self.profile(who).await,
             Errand::Chats => self.chats().await,
             Errand::SetChat { chat, change } => self.set_chat(&chat, change).await,
+            Errand::Group(errand) => self.group(errand).await,
             Errand::Export => self.export().await,
             Errand::DeleteAccount { name } => self.delete(&name).await,
             Errand::SetWake { url, key, auth } => {
@@ -475,7 +476,7 @@ impl Desk<'_> {
         if known == Known::All {
             people.extend(self.read(views::contacts)?.into_iter().map(|contact| (contact.account, contact.address)));
         }
-        let book = Book { contacts: people.into_iter().collect(), threads: Vec::new() };
+        let book = Book { contacts: people.into_iter().collect(), ..Book::default() };
         match book.resolve(who)? {
             Target::People(people) if people.len() == 1 => {
                 people.into_iter().next().ok_or_else(|| Failure::usage("one person is meant"))

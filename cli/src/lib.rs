@@ -13,6 +13,7 @@ mod demo;
 mod desk;
 mod errands;
 mod failure;
+mod groups;
 mod init;
 mod local;
 mod output;
@@ -98,6 +99,7 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             | Command::Presence { .. }
             | Command::Profile(_)
             | Command::Chat(_)
+            | Command::Group(_)
             | Command::Account(_)
             | Command::Wake(_)
             | Command::Invite(_)) => {

@@ -1,7 +1,7 @@
 //! Resolve: whom or what somebody means by TO.
 //! Owns: the rules of names, beginnings and lists. Never: guesses; two candidates are an error that lists them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
 use whimbrel_protocol::id::{AccountId, Address, ThreadId};
@@ -20,6 +20,8 @@ pub(crate) struct Book {
     pub(crate) contacts: Vec<(AccountId, Address)>,
     /// Threads, with the others in them.
     pub(crate) threads: Vec<(ThreadId, BTreeSet<AccountId>)>,
+    /// Those of them whose members may change, and what they are called; empty: nothing.
+    pub(crate) titles: BTreeMap<ThreadId, String>,
 }
 
 /// What TO means.
@@ -55,7 +57,8 @@ impl Book {
             .iter()
             .filter(|(thread, others)| match target {
                 Target::Thread(wanted) => wanted == thread,
-                Target::People(people) => people == others,
+                // A group is meant by its own name: who is in it changes.
+                Target::People(people) => people == others && !self.titles.contains_key(thread),
             })
             .map(|(thread, _)| *thread)
             .collect()
@@ -69,8 +72,11 @@ impl Book {
         }
     }
 
-    /// What a thread is called here: the others in it.
+    /// What a thread is called here: its title, or the others in it.
     pub(crate) fn title_of(&self, thread: &ThreadId) -> String {
+        if let Some(title) = self.titles.get(thread).filter(|title| !title.is_empty()) {
+            return title.clone();
+        }
         let people = self.threads.iter().find(|(known, _)| known == thread).map(|(_, people)| people);
         let names: Vec<_> = people.into_iter().flatten().map(|account| self.name_of(account)).collect();
         if names.is_empty() { format!("thread {}", short(thread)) } else { names.join(", ") }
@@ -84,18 +90,28 @@ impl Book {
             fitting.map(|(account, address)| (person(account), address.to_string())).collect()
         };
         // What is written out in full means that and nothing longer.
-        let exact = match Address::from_str(&text) {
+        let titled = |fits: &dyn Fn(&str) -> bool| {
+            let fitting = self.titles.iter().filter(|(_, title)| fits(&title.to_lowercase()));
+            let named = |(thread, title): (&ThreadId, &String)| {
+                (Target::Thread(*thread), format!("group {title} ({})", short(thread)))
+            };
+            fitting.map(named).collect::<Vec<_>>()
+        };
+        let mut exact = match Address::from_str(&text) {
             Ok(wanted) => people(&|_, address| *address == wanted),
             Err(_) => people(&|_, address| address.name.as_str() == text),
         };
+        exact.extend(titled(&|title| !title.is_empty() && title == text));
         if !exact.is_empty() {
             return choose(&text, exact);
         }
         let is_id_prefix = text.len() >= ID_PREFIX_MIN && text.bytes().all(|b| b.is_ascii_hexdigit());
         let starts_id = |id: &dyn ToString| is_id_prefix && id.to_string().starts_with(&text);
         let mut found = people(&|account, address| address.to_string().starts_with(&text) || starts_id(account));
+        found.extend(titled(&|title| !title.is_empty() && title.starts_with(&text)));
         for (thread, _) in &self.threads {
-            if starts_id(thread) {
+            let is_found = found.iter().any(|(target, _)| *target == Target::Thread(*thread));
+            if starts_id(thread) && !is_found {
                 let name = format!("thread {} with {}", short(thread), self.title_of(thread));
                 found.push((Target::Thread(*thread), name));
             }
@@ -147,6 +163,7 @@ mod tests {
                 (ThreadId::from_bytes([0x11; 32]), BTreeSet::from([account(0xca)])),
                 (ThreadId::from_bytes([0xca; 32]), BTreeSet::from([account(0xca), account(0xb1)])),
             ],
+            titles: BTreeMap::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use whimbrel_protocol::time::Wall;
 use crate::args::Wait;
 use crate::clock;
 use crate::failure::Failure;
+use crate::groups::{GroupErrand, GroupShown};
 use crate::output::Show;
 use crate::sanitize;
 use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
@@ -93,6 +94,8 @@ pub(crate) enum Errand {
     Chats,
     /// Changes what the owner keeps of one.
     SetChat { chat: String, change: ChatChange },
+    /// About groups whose members change.
+    Group(GroupErrand),
     /// Everything the relay keeps of the owner.
     Export,
     /// Deletes the account at the relay.
@@ -192,6 +195,7 @@ pub(crate) enum Item {
     OpenInvite(OpenInviteShown),
     Profile(CardShown),
     Chat(ChatShown),
+    Group(GroupShown),
     Done(Done),
     Row(RowShown),
 }
@@ -421,6 +425,7 @@ impl Show for Item {
             Self::OpenInvite(item) => item.text(),
             Self::Profile(item) => item.text(),
             Self::Chat(item) => item.text(),
+            Self::Group(item) => item.text(),
             Self::Done(item) => item.text(),
             Self::Row(item) => item.text(),
         }

@@ -151,7 +151,7 @@ impl Person {
     }
 
     fn apply(&mut self, commit: &[u8]) -> Result<Epoch, EngineError> {
-        self.call(|engine, cx, own| engine.apply(cx, own, THREAD, commit))
+        self.call(|engine, cx, own| engine.apply(cx, own, THREAD, commit)).map(|applied| applied.epoch)
     }
 
     /// Everything durable, for comparing runs.

@@ -105,6 +105,15 @@ pub struct Commit {
     pub tree: Vec<u8>,
 }
 
+/// Another member's commit was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The epoch it leads to.
+    pub epoch: Epoch,
+    /// Who signed it.
+    pub committer: DeviceId,
+}
+
 /// What is wrong with a key package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -328,7 +337,7 @@ pub trait Engine: Send {
         own: &Own<'_>,
         thread: ThreadId,
         commit: &[u8],
-    ) -> Result<Epoch, EngineError>;
+    ) -> Result<Applied, EngineError>;
 
     /// Forgets epochs that ended before `before`, and those beyond the newest `limits` allow. Returns how many.
     ///

@@ -46,7 +46,7 @@ use self::errors::{library, malformed};
 use self::rows::Piece;
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{
-    Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, Sealed,
+    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, Sealed,
 };
 use crate::padding;
 
@@ -486,7 +486,7 @@ impl Engine for MlsEngine {
         _: &Own<'_>,
         thread: ThreadId,
         commit: &[u8],
-    ) -> Result<Epoch, EngineError> {
+    ) -> Result<Applied, EngineError> {
         let hash = Sha256::digest(commit);
         let message = match message(commit)? {
             MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
@@ -514,6 +514,7 @@ impl Engine for MlsEngine {
             if !matches!(processed.sender(), Sender::Member(_)) {
                 return Err(EngineError::Untrusted);
             }
+            let committer = leaf::device(processed.credential()).ok_or(EngineError::Untrusted)?;
             let staged = match processed.into_content() {
                 ProcessedMessageContent::StagedCommitMessage(staged) => staged,
                 _ => return Err(EngineError::Untrusted),
@@ -527,7 +528,7 @@ impl Engine for MlsEngine {
             if pending.is_some() {
                 call.forget_pending();
             }
-            Ok(epoch(group))
+            Ok(Applied { epoch: epoch(group), committer })
         })
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use whimbrel_protocol::id::{AccountId, ParticipantsTag};
+use whimbrel_protocol::id::{AccountId, ParticipantsTag, ThreadId};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::chance::Chance;
@@ -35,12 +35,19 @@ impl ParticipantsKey {
     /// The tag of a set of people; order and repetition do not matter.
     pub fn tag(&self, accounts: &[AccountId]) -> ParticipantsTag {
         let accounts: BTreeSet<_> = accounts.iter().collect();
+        self.mac(b"whimbrel participants 1\0", accounts.into_iter().map(|account| account.as_bytes().as_slice()))
+    }
+
+    /// The tag of a group: its members change, and it is found again by itself.
+    pub fn group_tag(&self, thread: &ThreadId) -> ParticipantsTag {
+        self.mac(b"whimbrel group 1\0", [thread.as_bytes().as_slice()])
+    }
+
+    fn mac<'b>(&self, context: &[u8], parts: impl IntoIterator<Item = &'b [u8]>) -> ParticipantsTag {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length is a key");
-        mac.update(b"whimbrel participants 1\0");
-        for account in accounts {
-            mac.update(account.as_bytes());
-        }
+        mac.update(context);
+        parts.into_iter().for_each(|part| mac.update(part));
         ParticipantsTag::from_bytes(mac.finalize().into_bytes().into())
     }
 }

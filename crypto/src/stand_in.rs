@@ -20,7 +20,7 @@ use whimbrel_storage::{Order, Overlay, Reads};
 use self::format::{Kind, Refused};
 use self::roster::Roster;
 use crate::engine::{
-    Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, ROWS, Sealed,
+    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, ROWS, Sealed,
 };
 use crate::padding;
 
@@ -593,7 +593,7 @@ impl Engine for StandInEngine {
         own: &Own<'_>,
         thread: ThreadId,
         commit: &[u8],
-    ) -> Result<Epoch, EngineError> {
+    ) -> Result<Applied, EngineError> {
         let body: CommitBody = format::peek(Kind::Commit, commit).map_err(refused)?;
         if body.thread != thread {
             return Err(EngineError::Malformed);
@@ -608,15 +608,15 @@ impl Engine for StandInEngine {
             return Err(EngineError::OwnCommit);
         }
         format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
-        if body.removes.contains(&body.slot) || body.slot == slot || before.roster.device_at(body.slot).is_none() {
-            return Err(EngineError::Untrusted);
-        }
+        let committer = before.roster.device_at(body.slot).map(|(device, _)| device);
+        let committer = committer.filter(|_| !body.removes.contains(&body.slot) && body.slot != slot);
+        let committer = committer.ok_or(EngineError::Untrusted)?;
         let mut next = State { epoch: before.epoch + 1, ..before };
         follow(&mut next.roster, next.epoch, body.slot, &body.adds, &body.removes)?;
         next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };
         let now = cx.now.wall;
         atomically(cx, |rows| enter(rows, thread, &next, body.secret, now))?;
-        Ok(Epoch::new(next.epoch))
+        Ok(Applied { epoch: Epoch::new(next.epoch), committer })
     }
 
     fn prune(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId, before: Wall) -> Result<usize, EngineError> {

@@ -132,6 +132,38 @@ pub enum Command {
         /// The text.
         text: String,
     },
+    /// Makes a group of these people, contacts only, whose members may change. Answered with [`Reply::Group`] once durable
+    /// here.
+    CreateGroup {
+        /// What it is called, at most [`whimbrel_protocol::limits::TITLE_BYTES_MAX`]; empty: nothing.
+        title: String,
+        /// The others.
+        people: Vec<AccountId>,
+    },
+    /// Takes contacts into a group of ours. Answered when it holds.
+    AddMembers {
+        /// The group.
+        thread: ThreadId,
+        /// Whom.
+        people: Vec<AccountId>,
+    },
+    /// Takes people out of a group of ours. Answered when it holds.
+    RemoveMembers {
+        /// The group.
+        thread: ThreadId,
+        /// Whom.
+        people: Vec<AccountId>,
+    },
+    /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. Answered when it holds.
+    RenewKeys {
+        /// The group.
+        thread: ThreadId,
+    },
+    /// Asks a group's admin to be taken out. Answered once durable here; [`Event::GroupLeft`] tells when it holds.
+    LeaveGroup {
+        /// The group.
+        thread: ThreadId,
+    },
     /// Everything up to this message of the thread is read.
     MarkRead {
         /// The thread.
@@ -265,6 +297,11 @@ pub enum Reply {
         thread: ThreadId,
         /// Its id.
         message: MessageId,
+    },
+    /// To [`Command::CreateGroup`].
+    Group {
+        /// The group.
+        thread: ThreadId,
     },
     /// Nothing to say but that it is done.
     Done,
@@ -432,6 +469,20 @@ pub enum Event {
         /// The others.
         people: Vec<AccountId>,
     },
+    /// Who is in a group changed.
+    MembersChanged {
+        /// Which.
+        thread: ThreadId,
+        /// Who came.
+        added: Vec<AccountId>,
+        /// Who went.
+        removed: Vec<AccountId>,
+    },
+    /// This device is not in a group any more. What was shown stays.
+    GroupLeft {
+        /// Which.
+        thread: ThreadId,
+    },
     /// A message is here to be shown; never twice.
     Shown(Message),
     /// A message of ours has come further.
@@ -454,8 +505,8 @@ pub enum Event {
         /// Why, for logs: never content.
         reason: String,
     },
-    /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used
-    /// since. What arrives is still shown.
+    /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used since; or
+    /// a change of its own holds that it has lost. What arrives is still shown.
     ThreadHalted {
         /// Which.
         thread: ThreadId,

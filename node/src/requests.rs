@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use whimbrel_protocol::friendship::{Act, Friend};
-use whimbrel_protocol::id::{AccountId, Address, BlobId, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, Domain, Epoch, RequestId, ThreadId};
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::user::Who;
@@ -80,6 +80,12 @@ pub(crate) enum Purpose {
     Opening(ThreadId),
     Submit(ThreadId, u64),
     Tag(ThreadId),
+    /// A change of a group, made in this epoch, to its hub.
+    Change(ThreadId, Epoch),
+    /// A commit of a group that its log did not bring.
+    Commit(ThreadId),
+    /// Somebody whom a change takes into a group.
+    Newcomer(ThreadId, AccountId, Domain),
     /// A thread's settings, after so many changes.
     Settings(ThreadId, u64),
     Meet(Box<Meeting>),
@@ -101,7 +107,7 @@ impl Purpose {
     /// Whether the relay may have to ask another one first.
     pub(crate) fn is_passed_on(&self) -> bool {
         match self {
-            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) => true,
+            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

@@ -80,6 +80,10 @@ impl Rooms {
             }
             Ok(())
         })?;
+        rows::each(reads, &rows::space(Space::Change), |(key, _)| {
+            rooms.threads.changing.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            Ok(())
+        })?;
         rooms.resume_unparking(now, reads)?;
         rooms.timers.set(Timer::Connect, now.monotonic);
         Ok(rooms)
@@ -108,7 +112,8 @@ impl Rooms {
             ThreadState::Open if !row.tagged => drop(self.threads.untagged.insert(thread)),
             _ => {}
         }
-        if row.queued > 0 {
+        // What is no message is not counted.
+        if row.queued > 0 || row.founding.is_some() {
             self.outbox.lanes.insert(thread, Lane::default());
         }
     }

@@ -3,20 +3,23 @@
 //! store below [`whimbrel_crypto::engine::ROWS`]; a test holds the spaces apart.
 //! Never: decides what to write. Rules: docs/protocol/storage.md.
 
+mod group;
 mod people;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
+use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
     AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag,
     PublicKey, RelayId, Sequence, ThreadId,
 };
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::thread::{Envelope, Participant};
+use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
+pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
 };
@@ -43,7 +46,7 @@ pub(crate) enum Space {
     History = b'h',
     /// The place in the history by message id and author: shows a message once.
     Message = b'i',
-    /// [`ParkedRow`] by thread and number: entries that came before the thread was joined.
+    /// [`ParkedRow`] by thread and number: entries that came before the thread was joined, or wait for a change of it.
     Parked = b'k',
     /// [`OpeningRow`] by thread: openings the relay has not confirmed.
     Opening = b'n',
@@ -74,10 +77,12 @@ pub(crate) enum Space {
     Card = b'j',
     /// [`SettingsRow`] by thread.
     Settings = b'l',
+    /// [`ChangeRow`] by thread: at most one of a group is under way.
+    Change = b'y',
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 22] = [
+pub(crate) const SPACES: [Space; 23] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -100,6 +105,7 @@ pub(crate) const SPACES: [Space; 22] = [
     Space::Word,
     Space::Card,
     Space::Settings,
+    Space::Change,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -335,14 +341,25 @@ pub(crate) struct SeenRow {
     pub(crate) arrival: Arrival,
 }
 
-/// An entry that came before its thread was joined.
+/// An entry whose time has not come: an envelope, or a change of the thread.
 #[derive(Clone, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct ParkedRow {
     #[n(0)]
     pub(crate) submitter: DeviceId,
     #[n(1)]
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Option<Envelope>,
+    #[n(2)]
+    pub(crate) change: Option<Accepted>,
+}
+
+impl ParkedRow {
+    /// What it counts against the bound of all parked.
+    pub(crate) fn bytes(&self) -> u64 {
+        let envelope = self.envelope.as_ref().map_or(0, |envelope| envelope.body.len());
+        let change = self.change.as_ref().map_or(0, |change| change.commit.bytes.len());
+        (envelope + change) as u64
+    }
 }
 
 /// Sum of all parked rows.
@@ -403,6 +420,9 @@ pub(crate) enum ThreadState {
     /// The relay refused our opening.
     #[n(4)]
     Failed(#[n(0)] RefusalCode),
+    /// This device was taken out of the group.
+    #[n(5)]
+    Left,
 }
 
 /// One thread.
@@ -448,6 +468,20 @@ pub(crate) struct ThreadRow {
     /// Entries that could not be opened.
     #[n(13)]
     pub(crate) unreadable: u64,
+    /// Of a group: where its id comes from.
+    #[n(14)]
+    pub(crate) founding: Option<Founding>,
+    /// What the group is called.
+    #[n(15)]
+    pub(crate) title: Option<TitleRow>,
+    /// Whether the owner asked to be taken out.
+    #[n(16)]
+    #[cbor(default)]
+    pub(crate) leaving: bool,
+    /// Members who asked to be taken out.
+    #[n(17)]
+    #[cbor(default)]
+    pub(crate) leavers: Vec<AccountId>,
 }
 
 /// An entry that could not be opened: kept out of sight, never content.

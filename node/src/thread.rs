@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
 use whimbrel_crypto::Chance;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, Sequence, ThreadId,
@@ -14,7 +13,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
-use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::planted::{self, Bug};
@@ -23,9 +22,6 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 use crate::api::{State, Ticket};
 use crate::contacts::Person;
 use crate::rows::{self, Arrival, MessageRow, Single, StateRow, ThreadRow, ThreadState};
-
-/// The cipher suite threads are made with: it is part of what a thread's id is the hash of.
-const SUITE: u16 = 0x004f;
 
 /// A thread being made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -38,6 +34,10 @@ pub(crate) enum Aim {
     Invite(Invite),
     /// To send a first message.
     Text(String),
+    /// To make a group of this title.
+    Group(String),
+    /// To take people into this group.
+    Add(ThreadId),
 }
 
 /// One of the others of a thread being made.
@@ -89,6 +89,10 @@ pub(crate) struct Threads {
     pub(crate) untagged: BTreeSet<ThreadId>,
     /// Threads with settings the relay does not keep yet.
     pub(crate) unkept: BTreeSet<ThreadId>,
+    /// Groups with a change of ours that is not decided.
+    pub(crate) changing: BTreeSet<ThreadId>,
+    /// Who waits for a change of a group.
+    pub(crate) changes: BTreeMap<ThreadId, Ticket>,
 }
 
 impl Threads {
@@ -139,6 +143,10 @@ pub(crate) fn fresh(
         tagged: false,
         updated: now,
         unreadable: 0,
+        founding: None,
+        title: None,
+        leaving: false,
+        leavers: Vec::new(),
     }
 }
 
@@ -230,22 +238,15 @@ pub(crate) fn canonical(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<(
     }
 }
 
-/// The id of a thread made now: nobody can make another of the same id, and whoever knows the preimage can check who
-/// made it, where and in which suite.
-pub(crate) fn make_id(creator: &AccountId, hub: &RelayId, chance: &mut Chance) -> ThreadId {
+/// Where the id of a thread made now comes from.
+pub(crate) fn found(creator: AccountId, hub: RelayId, chance: &mut Chance) -> Founding {
     let mut nonce: [u8; 32] = chance.bytes();
     if planted::active(Bug::OwnChance) {
         let somewhere = Box::new(0_u8);
         nonce = [0; 32];
         nonce.iter_mut().zip(std::ptr::from_ref(&*somewhere).addr().to_be_bytes()).for_each(|(to, byte)| *to = byte);
     }
-    let hash = Sha256::new()
-        .chain_update(b"whimbrel thread 1\0")
-        .chain_update(creator.as_bytes())
-        .chain_update(hub.as_bytes())
-        .chain_update(SUITE.to_be_bytes())
-        .chain_update(nonce);
-    ThreadId::from_bytes(hash.finalize().into())
+    Founding { creator, hub, nonce }
 }
 
 /// Notes a message: whoever names parents makes them no heads any more.

@@ -39,6 +39,8 @@ pub(crate) enum Timer {
     Word(WordId),
     /// Settings that the relay did not keep may be tried again.
     Settings(ThreadId),
+    /// A change that is not decided may be handed in again.
+    Change(ThreadId),
 }
 
 /// The table.

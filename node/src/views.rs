@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
@@ -122,6 +122,8 @@ pub enum Standing {
     Halted,
     /// The relay refused our opening.
     Failed,
+    /// Of a group: not in it any more.
+    Left,
 }
 
 /// A conversation.
@@ -131,6 +133,12 @@ pub struct Thread {
     pub thread: ThreadId,
     /// The others.
     pub people: Vec<AccountId>,
+    /// Of a group: its admin.
+    pub admin: Option<AccountId>,
+    /// What a group is called.
+    pub title: Option<String>,
+    /// How often it has changed: everybody in it comes to the same.
+    pub epoch: Epoch,
     /// Whether it can be written to.
     pub standing: Standing,
     /// The newest message.
@@ -493,6 +501,7 @@ fn joined(
         ThreadState::Open => Some(Standing::Open),
         ThreadState::Halted => Some(Standing::Halted),
         ThreadState::Failed(_) => Some(Standing::Failed),
+        ThreadState::Left => Some(Standing::Left),
         ThreadState::Refused => None,
     };
     let stands = |row: &ThreadRow| !matches!(row.state, ThreadState::Failed(_) | ThreadState::Refused);
@@ -511,6 +520,9 @@ fn joined(
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
+        admin: head.founding.map(|founding| founding.creator),
+        epoch: head.epoch,
+        title: head.title.as_ref().map(|title| title.text.clone()),
         standing,
         last,
         unread: same.iter().map(|(_, row)| row.unread).sum(),

@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
+use crate::hub::{Accepted, Arrivals};
 use crate::id::{AccountId, DeviceId, Domain, InviteToken, RequestId};
 use crate::limits;
 use crate::refusal::RefusalCode;
@@ -53,6 +54,10 @@ pub enum ForwardBody {
     /// An envelope of a thread, handed in by this device.
     #[n(1)]
     Envelope(#[n(0)] DeviceId, #[n(1)] Envelope),
+    /// A change of a group that this relay, its hub, took; with what the other relay's newcomers join with, if there are
+    /// any.
+    #[n(2)]
+    Commit(#[n(0)] Accepted, #[n(1)] Option<Arrivals>),
 }
 
 /// One item on its way.
@@ -141,6 +146,10 @@ impl Words for Forward {
         self.items.iter().try_for_each(|item| match &item.body {
             ForwardBody::Opening(_, opening) => opening.check(),
             ForwardBody::Envelope(_, envelope) => envelope.check(),
+            ForwardBody::Commit(accepted, arrivals) => {
+                accepted.check()?;
+                arrivals.as_ref().map_or(Ok(()), Arrivals::check)
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
-use crate::{direct, federation, friendship, hold, presence, push, reception, thread, user, wake};
+use crate::{direct, federation, friendship, hold, hub, presence, push, reception, thread, user, wake};
 
 /// A well-formed value that is over a bound of [`crate::limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -230,6 +230,16 @@ frames! {
     40 Blob(thread::Blob) LARGE_FRAME_BYTES_MAX,
     /// See [`thread::SetThread`].
     41 SetThread(thread::SetThread) CONTROL_FRAME_BYTES_MAX,
+    /// See [`hub::SubmitCommit`].
+    42 SubmitCommit(hub::SubmitCommit) LARGE_FRAME_BYTES_MAX,
+    /// See [`hub::CommitTaken`].
+    43 CommitTaken(hub::CommitTaken) CONTROL_FRAME_BYTES_MAX,
+    /// See [`hub::CommitLost`].
+    44 CommitLost(hub::CommitLost) LARGE_FRAME_BYTES_MAX,
+    /// See [`hub::FetchCommit`].
+    45 FetchCommit(hub::FetchCommit) CONTROL_FRAME_BYTES_MAX,
+    /// See [`hub::Committed`].
+    46 Committed(hub::Committed) LARGE_FRAME_BYTES_MAX,
 
     /// See [`push::Push`].
     48 Push(push::Push) LARGE_FRAME_BYTES_MAX,
@@ -256,6 +266,8 @@ frames! {
     69 PeerPresence(presence::PeerPresence) CONTROL_FRAME_BYTES_MAX,
     /// See [`user::PeerProfile`].
     70 PeerProfile(user::PeerProfile) CONTROL_FRAME_BYTES_MAX,
+    /// See [`hub::PeerCommit`].
+    71 PeerCommit(hub::PeerCommit) LARGE_FRAME_BYTES_MAX,
 
     /// See [`direct::DirectEnvelope`].
     80 DirectEnvelope(direct::DirectEnvelope) ENVELOPE_FRAME_BYTES_MAX,

@@ -150,6 +150,10 @@ id!(
     LogHash, 32
 );
 id!(
+    /// A change of a group: SHA-256 of the MLS commit.
+    CommitHash, 32
+);
+id!(
     /// Keyed hash over the account ids of a thread's members; the key stays with the owner's devices.
     ParticipantsTag, 32
 );
@@ -174,6 +178,13 @@ impl EnvelopeId {
     /// The id of a sealed body.
     pub fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
+    }
+}
+
+impl CommitHash {
+    /// The hash of a commit.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 }
 

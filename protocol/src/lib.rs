@@ -9,6 +9,7 @@ pub mod federation;
 pub mod frame;
 pub mod friendship;
 pub mod hold;
+pub mod hub;
 pub mod id;
 pub mod invite;
 pub mod limits;

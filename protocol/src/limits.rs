@@ -64,6 +64,20 @@ pub const ACCOUNT_DEVICES_MAX: usize = 10;
 pub const THREAD_DEVICES_MAX: usize = 1_000;
 /// Devices added by one commit.
 pub const COMMIT_ADDS_MAX: usize = 100;
+/// A commit, in bytes: 100 added (2.7 kB each) to 900 whose tree is blank (1.2 MB of path).
+pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long a relay keeps a commit, acknowledged or not: who was away for a month catches up.
+pub const COMMIT_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);
+/// Commits forgotten with a new one: so many at most, so that a step stays small.
+pub const COMMITS_FORGOTTEN_MAX: usize = 64;
+/// An entry of an epoch that ended longer ago than this is refused: its readers may have dropped the keys.
+pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// What is of an epoch that a relay has not reached is offered to it again after this: the commit is on its way.
+pub const EPOCH_AHEAD_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// A commit that its hub has and that has not come with the log is handed in again after this.
+pub const COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// Relays that were of a group, remembered while something may still wait for them.
+pub const FORMER_RELAYS_MAX: usize = 64;
 /// Threads of an account.
 pub const ACCOUNT_THREADS_MAX: usize = 4_096;
 /// Threads in one page of a listing.
@@ -115,6 +129,8 @@ pub const PRESENCE_OFFLINE_AFTER: Duration = LINK_IDLE_MAX;
 pub const THREAD_SETTINGS_BYTES_MAX: usize = 256;
 /// Bytes of an owner's own name for a thread: with the other settings it fits what is sealed.
 pub const THREAD_LABEL_BYTES_MAX: usize = 128;
+/// What a group is called, in bytes.
+pub const TITLE_BYTES_MAX: usize = 256;
 /// The address of a push service, in bytes.
 pub const WAKE_URL_BYTES_MAX: usize = 1_024;
 /// An uncompressed P-256 key (RFC 8291 §2.1).

@@ -38,6 +38,12 @@ pub enum Body {
     /// Where the author's node can be dialled.
     #[n(1)]
     Candidates(#[n(0)] Candidates),
+    /// What the group is called from now on; counts from its admin alone.
+    #[n(2)]
+    Title(#[n(0)] String),
+    /// The author asks the group's admin to be taken out.
+    #[n(3)]
+    Leave,
 }
 
 /// Direct addresses of a node, signed by its leaf like every content.
@@ -72,6 +78,8 @@ impl std::fmt::Debug for Body {
         match self {
             Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
             Self::Candidates(candidates) => write!(f, "Candidates({})", candidates.addresses.len()),
+            Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
+            Self::Leave => f.write_str("Leave"),
         }
     }
 }
@@ -81,6 +89,8 @@ impl Words for Content {
         Bound::items("parents", self.parents.len(), limits::PARENTS_MAX)?;
         match &self.body {
             Body::Text(text) => Bound::bytes("text", text.len(), limits::TEXT_BYTES_MAX),
+            Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
+            Body::Leave => Ok(()),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;
                 let longest = candidates.addresses.iter().map(String::len).max().unwrap_or(0);

@@ -4,11 +4,12 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
+use crate::hub::Accepted;
 use crate::id::{BlobId, DeviceId, Domain, EnvelopeId, Epoch, Sequence, ThreadId};
 use crate::limits;
 use crate::refusal::RefusalCode;
 use crate::signed::Signed;
-use crate::thread::{Envelope, Participant};
+use crate::thread::{Envelope, Founding, Participant};
 
 /// Which log of a relay, as seen by one device.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,6 +64,9 @@ pub enum EntryBody {
     /// Somebody's word about friendship ([`crate::friendship::FriendshipWord`]).
     #[n(3)]
     Friendship(#[n(0)] Signed),
+    /// A change of a group that holds.
+    #[n(4)]
+    Commit(#[n(0)] Accepted),
 }
 
 /// Nobody who lives at that relay gets these, and nothing tries again.
@@ -105,6 +109,9 @@ pub struct Invitation {
     /// The ratchet tree.
     #[n(5)]
     pub tree: BlobId,
+    /// Of a group: where its id comes from.
+    #[n(6)]
+    pub founding: Option<Founding>,
 }
 
 /// One entry of a log.
@@ -162,6 +169,7 @@ impl Words for Push {
                 Bound::items("envelopes", undelivered.envelopes.len(), limits::UNDELIVERED_MAX)
             }
             EntryBody::Friendship(word) => crate::friendship::word(word),
+            EntryBody::Commit(accepted) => accepted.check(),
         })
     }
 }

@@ -85,6 +85,8 @@ codes! {
     18 TooFast "too many requests",
     /// It waited too long for whoever it was for.
     19 Expired "held too long",
+    /// The epoch is one the relay has not reached yet: its commit is still to come.
+    20 EpochAhead "epoch not reached here yet",
 }
 
 impl<C> Encode<C> for RefusalCode {

@@ -2,10 +2,12 @@
 //! Rules: docs/protocol/thread.md.
 
 use minicbor::{Decode, Encode};
+use sha2::{Digest, Sha256};
 
 use crate::frame::{Bound, Words};
 use crate::id::{
-    AccountId, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, ParticipantsTag, RequestId, Sequence, ThreadId,
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, ParticipantsTag, RelayId, RequestId, Sequence,
+    ThreadId,
 };
 use crate::limits;
 use crate::time::Wall;
@@ -78,6 +80,46 @@ pub struct Participant {
     pub devices: Vec<DeviceIndex>,
 }
 
+impl Participant {
+    /// Its devices, by name.
+    pub fn ids(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.devices.iter().map(|index| DeviceId { account: self.account, index: *index })
+    }
+}
+
+/// The cipher suite threads are made with: it is part of what a thread's id is the hash of.
+const SUITE: u16 = 0x004f;
+
+/// What a thread's id is the hash of: nobody can make another of the same id, and whoever has this can check who made the
+/// thread, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Founding {
+    /// Who made it.
+    #[n(0)]
+    pub creator: AccountId,
+    /// The creator's home relay.
+    #[n(1)]
+    pub hub: RelayId,
+    /// Chosen at random.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub nonce: [u8; 32],
+}
+
+impl Founding {
+    /// The thread's id.
+    pub fn thread(&self) -> ThreadId {
+        let hash = Sha256::new()
+            .chain_update(b"whimbrel thread 1\0")
+            .chain_update(self.creator.as_bytes())
+            .chain_update(self.hub.as_bytes())
+            .chain_update(SUITE.to_be_bytes())
+            .chain_update(self.nonce);
+        ThreadId::from_bytes(hash.finalize().into())
+    }
+}
+
 /// Opens a thread: the group exists at the creator, the others are told by their Welcome (row 6, first message).
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -114,6 +156,9 @@ pub struct Opening {
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     pub tree: Vec<u8>,
+    /// Of a group, whose members may change ([`crate::hub`]). Absent: these people and no others.
+    #[n(5)]
+    pub founding: Option<Founding>,
 }
 
 impl std::fmt::Debug for Opening {
@@ -304,17 +349,26 @@ impl std::fmt::Debug for Blob {
 impl Opening {
     /// Every device of the thread.
     pub fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
-        self.participants.iter().flat_map(|participant| {
-            participant.devices.iter().map(|index| DeviceId { account: participant.account, index: *index })
-        })
+        self.participants.iter().flat_map(Participant::ids)
     }
 
     pub(crate) fn check(&self) -> Result<(), Bound> {
-        Bound::items("devices of a thread", self.devices().count(), limits::THREAD_DEVICES_MAX)?;
-        let ascending = self.participants.is_sorted_by(|a, b| a.account < b.account)
-            && self.participants.iter().all(|p| !p.devices.is_empty() && p.devices.is_sorted_by(|a, b| a < b));
-        if ascending { Ok(()) } else { Err(Bound::order("participants")) }
+        roster(&self.participants)
     }
+}
+
+/// Everybody in a thread: few enough, and each once.
+pub(crate) fn roster(participants: &[Participant]) -> Result<(), Bound> {
+    let devices = participants.iter().map(|participant| participant.devices.len()).sum();
+    Bound::items("devices of a thread", devices, limits::THREAD_DEVICES_MAX)?;
+    ascending(participants)
+}
+
+/// Accounts and their devices, each ascending, nobody without a device.
+pub(crate) fn ascending(participants: &[Participant]) -> Result<(), Bound> {
+    let ascending = participants.is_sorted_by(|a, b| a.account < b.account)
+        && participants.iter().all(|p| !p.devices.is_empty() && p.devices.is_sorted_by(|a, b| a < b));
+    if ascending { Ok(()) } else { Err(Bound::order("participants")) }
 }
 
 impl Words for Stored {}

@@ -16,6 +16,10 @@ use whimbrel_protocol::friendship::{
     Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
+use whimbrel_protocol::hub::{
+    Accepted, Arrivals, Commit, CommitLost, CommitTaken, Committed, FetchCommit, Newcomers, PeerCommit, Receipt,
+    SubmitCommit,
+};
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::message::{Body, Candidates, Content};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
@@ -24,8 +28,8 @@ use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, H
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{
-    Blob, Class, Envelope, FetchBlob, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread, Stored,
-    Submit, TagThread, ThreadExists, ThreadPage, ThreadRow, ThreadSettings,
+    Blob, Class, Envelope, FetchBlob, Founding, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread,
+    Stored, Submit, TagThread, ThreadExists, ThreadPage, ThreadRow, ThreadSettings,
 };
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{
@@ -45,7 +49,7 @@ macro_rules! ids {
 }
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
-    log_hash LogHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature
+    log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -97,8 +101,49 @@ fn participants() -> impl Strategy<Value = Vec<Participant>> {
     })
 }
 fn opening() -> impl Strategy<Value = Opening> {
-    (thread(), epoch(), participants(), bytes(), bytes())
-        .prop_map(|(thread, epoch, participants, welcome, tree)| Opening { thread, epoch, participants, welcome, tree })
+    (thread(), epoch(), participants(), bytes(), bytes(), option::of(founding())).prop_map(
+        |(thread, epoch, participants, welcome, tree, founding)| Opening {
+            thread,
+            epoch,
+            participants,
+            welcome,
+            tree,
+            founding,
+        },
+    )
+}
+fn founding() -> impl Strategy<Value = Founding> {
+    (account(), relay(), any::<[u8; 32]>()).prop_map(|(creator, hub, nonce)| Founding { creator, hub, nonce })
+}
+fn newcomers() -> impl Strategy<Value = Newcomers> {
+    (bytes(), bytes()).prop_map(|(welcome, tree)| Newcomers { welcome, tree })
+}
+fn commit() -> impl Strategy<Value = Commit> {
+    let removed = proptest::collection::btree_set(device(), 0..4);
+    (thread(), any::<u64>(), epoch(), bytes(), participants(), removed).prop_map(
+        |(thread, term, epoch, bytes, added, removed)| Commit {
+            thread,
+            term,
+            epoch,
+            bytes,
+            added,
+            removed: removed.into_iter().collect(),
+        },
+    )
+}
+fn receipt() -> impl Strategy<Value = Receipt> {
+    (thread(), any::<u64>(), epoch(), commit_hash(), option::of(commit_hash()), wall())
+        .prop_map(|(thread, term, epoch, commit, previous, at)| Receipt { thread, term, epoch, commit, previous, at })
+}
+fn accepted() -> impl Strategy<Value = Accepted> {
+    (device(), commit(), receipt()).prop_map(|(author, commit, receipt)| Accepted { author, commit, receipt })
+}
+fn arrivals() -> impl Strategy<Value = Arrivals> {
+    (participants(), founding(), newcomers()).prop_map(|(participants, founding, newcomers)| Arrivals {
+        participants,
+        founding,
+        newcomers,
+    })
 }
 fn log() -> impl Strategy<Value = LogRef> {
     prop_oneof![Just(LogRef::Inbox), thread().prop_map(LogRef::Thread)]
@@ -107,16 +152,17 @@ fn place() -> impl Strategy<Value = ListingPlace> {
     (wall(), thread()).prop_map(|(updated, thread)| ListingPlace { updated, thread })
 }
 fn entry_body() -> impl Strategy<Value = EntryBody> {
-    let invitation = (thread(), epoch(), device(), participants(), blob(), blob()).prop_map(
-        |(thread, epoch, inviter, participants, welcome, tree)| {
-            EntryBody::Invitation(Invitation { thread, epoch, inviter, participants, welcome, tree })
+    let invitation = (thread(), epoch(), device(), participants(), blob(), blob(), option::of(founding())).prop_map(
+        |(thread, epoch, inviter, participants, welcome, tree, founding)| {
+            EntryBody::Invitation(Invitation { thread, epoch, inviter, participants, welcome, tree, founding })
         },
     );
     let undelivered = (thread(), domain(), code(), vec(bytes().prop_map(|body| EnvelopeId::of(&body)), 0..4)).prop_map(
         |(thread, domain, code, envelopes)| EntryBody::Undelivered(Undelivered { thread, domain, code, envelopes }),
     );
     let envelope = (device(), envelope()).prop_map(|(device, envelope)| EntryBody::Envelope(device, envelope));
-    prop_oneof![envelope, invitation, undelivered, signed().prop_map(EntryBody::Friendship)]
+    let commit = accepted().prop_map(EntryBody::Commit);
+    prop_oneof![envelope, invitation, undelivered, signed().prop_map(EntryBody::Friendship), commit]
 }
 
 fn signed() -> impl Strategy<Value = Signed> {
@@ -332,6 +378,7 @@ fn federation() -> BoxedStrategy<Frame> {
     let body = prop_oneof![
         (device(), opening()).prop_map(|(device, opening)| ForwardBody::Opening(device, opening)),
         (device(), envelope()).prop_map(|(device, envelope)| ForwardBody::Envelope(device, envelope)),
+        (accepted(), option::of(arrivals())).prop_map(|(accepted, arrivals)| ForwardBody::Commit(accepted, arrivals)),
     ];
     let forward = (0..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
         let items = bodies.into_iter().zip(first..).map(|(body, number)| ForwardItem { number, body }).collect();
@@ -351,14 +398,35 @@ fn federation() -> BoxedStrategy<Frame> {
     .boxed()
 }
 
+fn hub() -> BoxedStrategy<Frame> {
+    prop_oneof![
+        (request(), commit(), option::of(newcomers())).prop_map(|(request, commit, newcomers)| SubmitCommit {
+            request,
+            commit,
+            newcomers
+        }
+        .into()),
+        (request(), device(), commit(), option::of(newcomers())).prop_map(|(request, author, commit, newcomers)| {
+            PeerCommit { request, author, commit, newcomers }.into()
+        }),
+        (request(), receipt()).prop_map(|(request, receipt)| CommitTaken { request, receipt }.into()),
+        (request(), accepted()).prop_map(|(request, won)| CommitLost { request, won }.into()),
+        (request(), thread(), epoch())
+            .prop_map(|(request, thread, epoch)| FetchCommit { request, thread, epoch }.into()),
+        (request(), accepted()).prop_map(|(request, accepted)| Committed { request, accepted }.into()),
+    ]
+    .boxed()
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
-    prop_oneof![reception(), user(), own(), threads(), delivery(), federation(), friendship()]
+    prop_oneof![reception(), user(), own(), threads(), delivery(), federation(), friendship(), hub()]
 }
 
 fn content() -> impl Strategy<Value = Content> {
     let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
-    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates];
+    let title = ".{0,40}".prop_map(Body::Title);
+    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave)];
     (
         message_id(),
         any::<u64>(),

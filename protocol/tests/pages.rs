@@ -55,6 +55,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "poll",
         "wake",
         "hold",
+        "hub",
         "federation",
         "direct",
         "message",

@@ -4,6 +4,7 @@ pub(crate) mod admit;
 pub(crate) mod appear;
 pub(crate) mod ask;
 pub(crate) mod befriend;
+pub(crate) mod commit;
 pub(crate) mod deliver;
 pub(crate) mod federate;
 pub(crate) mod own;

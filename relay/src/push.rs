@@ -12,7 +12,7 @@ mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use whimbrel_protocol::id::{LinkId, Sequence};
+use whimbrel_protocol::id::{Epoch, LinkId, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, LogRef};
 
@@ -56,6 +56,16 @@ impl Push {
     /// ([`Push::advance`]). What is subscribed already stays as it is.
     pub(crate) fn subscribe(&self, link: LinkId, log: &DeviceLog) {
         self.table().subscribe(link, log);
+    }
+
+    /// A device reads a log up to here and no further, and nothing of a later epoch.
+    pub(crate) fn end(&self, link: LinkId, log: LogId, end: (Epoch, Sequence)) {
+        self.table().end(link, log, end);
+    }
+
+    /// A device reads a log from its cursor on, or goes on reading it with another leaf; then read the log.
+    pub(crate) fn renew(&self, link: LinkId, log: &DeviceLog) {
+        self.table().renew(link, log);
     }
 
     /// Every log that waited is subscribed to: once they are pushed, the link is told so.

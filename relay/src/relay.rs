@@ -11,7 +11,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
-use crate::flow::{admit, appear, ask, befriend, deliver, federate, own, submit, wake};
+use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -146,6 +146,8 @@ impl<P: Ports> Relay<P> {
             Frame::Acknowledge(words) => deliver::acknowledge(rooms, now, link, from, words).await,
             Frame::Heartbeat(words) => ask::heartbeat(rooms, now, link, from, words).await,
             Frame::OpenThread(words) => submit::open(rooms, now, link, from, words).await,
+            Frame::SubmitCommit(words) => commit::submit(rooms, now, link, from, words).await,
+            Frame::FetchCommit(words) => commit::fetch(rooms, now, link, from, words).await,
             Frame::LookUp(words) => ask::look_up(rooms, now, link, from, words).await,
             Frame::ClaimKeyPackages(words) => ask::claim(rooms, now, link, from, words).await,
             Frame::StockKeyPackages(words) => ask::stock(rooms, now, link, from, words).await,
@@ -186,6 +188,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
             Frame::PeerBefriend(words) => befriend::befriend_here(rooms, now, link, peer, words).await,
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
+            Frame::PeerCommit(words) => commit::submit_for(rooms, now, link, peer, words).await,
             Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
             frame => self.unexpected(now, link, &frame),
         }
@@ -196,6 +199,8 @@ impl<P: Ports> Relay<P> {
         match frame {
             Frame::Forwarded(words) => federate::forwarded(rooms, now, link, words).await,
             Frame::Done(words) => befriend::passed_on(rooms, now, link, words),
+            Frame::CommitTaken(words) => commit::taken(rooms, now, link, words),
+            Frame::CommitLost(words) => commit::lost(rooms, now, link, words),
             Frame::Profile(words) => own::profiled(rooms, now, link, words),
             Frame::LookedUp(words) => ask::looked_up(rooms, now, link, &peer, words),
             Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
@@ -322,6 +327,9 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::PeerClaim(words) => words.request,
         Frame::PeerBefriend(words) => words.request,
         Frame::PeerProfile(words) => words.request,
+        Frame::PeerCommit(words) => words.request,
+        Frame::SubmitCommit(words) => words.request,
+        Frame::FetchCommit(words) => words.request,
         Frame::SetThread(words) => words.request,
         Frame::SetVisible(words) => words.request,
         Frame::Befriend(words) => words.request,

@@ -15,6 +15,7 @@ use std::future::Future;
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::federation::ForwardBody;
 use whimbrel_protocol::friendship::{Friend, Standing};
+use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
     Sequence, ThreadId, TokenHash,
@@ -158,11 +159,18 @@ pub struct DeviceLog {
     pub which: LogRef,
     /// What the device has, as far as it was written.
     pub cursor: Sequence,
+    /// Nothing between `cursor` and this is for the device.
+    pub start: Sequence,
     /// The epochs the device has a leaf in.
     pub epochs: Epochs,
     /// The newest entry of the log.
     pub head: Sequence,
+    /// Nothing beyond is for the device: it has no leaf any more.
+    pub end: Option<Sequence>,
 }
+
+/// Earlier leaves of a device whose entries it has not fetched: beyond, it is handed some that it cannot open.
+pub const GAPS: usize = 4;
 
 /// From the first epoch with a leaf to the last; `last` is absent while the leaf is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -174,15 +182,37 @@ pub struct Epochs {
     /// The last.
     #[n(1)]
     pub last: Option<Epoch>,
+    /// The last epoch of an earlier leaf and the first of the next one, newest last: those between are not for the device.
+    #[n(2)]
+    #[cbor(default)]
+    pub gaps: [Option<(Epoch, Epoch)>; GAPS],
 }
 
 impl Epochs {
     /// Every epoch there is.
-    pub const ALL: Self = Self { first: Epoch::new(0), last: None };
+    pub const ALL: Self = Self::since(Epoch::new(0));
+
+    /// From this one on.
+    pub const fn since(first: Epoch) -> Self {
+        Self { first, last: None, gaps: [None; GAPS] }
+    }
+
+    /// The same device with another leaf, from this epoch on.
+    #[must_use]
+    pub fn again(&self, first: Epoch) -> Self {
+        let Some(last) = self.last else { return *self };
+        let mut gaps = self.gaps;
+        gaps.rotate_left(1);
+        if let Some(newest) = gaps.last_mut() {
+            *newest = Some((last, first));
+        }
+        Self { first: self.first, last: None, gaps }
+    }
 
     /// Whether an entry of this epoch is for the device.
     pub fn contain(&self, epoch: Epoch) -> bool {
-        self.first <= epoch && self.last.is_none_or(|last| epoch <= last)
+        let between = self.gaps.iter().flatten().any(|(last, first)| *last < epoch && epoch < *first);
+        self.first <= epoch && self.last.is_none_or(|last| epoch <= last) && !between
     }
 }
 
@@ -297,6 +327,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// A large body.
     fn blob(&self, blob: BlobId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
+
+    /// The commit that ended an epoch of a thread, for a device that had a leaf in it.
+    fn commit_of(
+        &self,
+        device: DeviceId,
+        thread: ThreadId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Option<Accepted>, StoreError>> + Send;
 
     /// Entries of a log after a place: at most `limit` and, from the second on, at most `bytes_max` of them.
     fn log_page(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use whimbrel_protocol::id::{BlobId, DeviceId, Domain, ParticipantsTag, ThreadId};
-use whimbrel_protocol::thread::{Envelope, ListThreads, Opening, SetThread};
+use whimbrel_protocol::thread::{Envelope, Founding, ListThreads, Opening, SetThread};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{RefusalCode, limits};
 
@@ -74,6 +74,10 @@ impl Thread {
         opening: Opening,
         log: LogId,
     ) -> Result<Command, Refusal> {
+        let founded = |founding: Founding| founding.thread() == opening.thread && founding.creator == creator.account;
+        if !opening.founding.is_none_or(founded) {
+            return Err(Refusal::last(RefusalCode::Malformed));
+        }
         let devices = opening.devices().count();
         let bytes = opening.welcome.len().saturating_add(opening.tree.len());
         if devices > limits::COMMIT_ADDS_MAX + 1 || bytes > OPENING_BYTES_MAX {

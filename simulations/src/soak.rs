@@ -124,7 +124,11 @@ impl Case {
              [workload]\narrive = \"{} s\"\nevery = \"{} s\"\ntext = [32, {}]\n",
             1 + draw.below(2),
             draw.below(20),
-            if listed { groups(draw) + &format!("requests = \"{} %\"\n", 1 + draw.below(60)) } else { String::new() },
+            if listed {
+                groups(draw) + &format!("requests = \"{} %\"\n", 1 + draw.below(60)) + &self.circles()
+            } else {
+                String::new()
+            },
             5 + draw.below(120),
             4 + draw.below(40),
             64 + draw.below(2_000),
@@ -137,6 +141,15 @@ impl Case {
             let _infallible = writeln!(text, "burst = {{ share = \"{share} %\", texts = [{least}, {most}] }}");
         }
         text
+    }
+
+    /// Groups whose members change, in two worlds of three. Of a stream of their own: the rest is drawn as it was.
+    fn circles(&self) -> String {
+        let mut stream = Seed::from(self.seed).stream(Entity::World, "soak: circles");
+        match stream.below(3) {
+            0 => String::new(),
+            _ => format!("circles = {}\n", 1 + stream.below(4)),
+        }
     }
 
     /// The world of this seed.

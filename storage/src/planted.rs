@@ -96,6 +96,16 @@ bugs! {
     OwnChance = "own-chance",
     /// A node keeps its history by when messages came, not by what their authors signed.
     OrderByArrival = "order-by-arrival",
+    /// A hub takes a commit for an epoch that is over.
+    AcceptStaleCommit = "accept-stale-commit",
+    /// A hub gives newcomers the Welcome of a commit that lost.
+    WelcomeEarly = "welcome-early",
+    /// A node merges its own commit where another's won.
+    MergeLost = "merge-lost",
+    /// A node keeps the place of a log and forgets a commit that has to wait.
+    ForgetCommit = "forget-commit",
+    /// A relay lets a device that has no leaf any more read on.
+    ReadOn = "read-on",
 }
 
 #[cfg(feature = "planted")]

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod daemon;
+mod groups;
 mod people;
 mod secrets;
 mod stage;

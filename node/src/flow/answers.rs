@@ -14,7 +14,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{befriend, connect, join, open, own, receive, send, settings};
+use super::{befriend, commit, connect, group, join, open, own, receive, send, settings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
@@ -76,6 +76,9 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 }
                 Some(Purpose::LookUp(Asker::Word(id), _)) => befriend::looked_up(t, id, words.address, words.log),
                 Some(Purpose::Meet(meeting)) => befriend::met(t, *meeting, words.address, words.log),
+                Some(Purpose::Newcomer(thread, account, domain)) => {
+                    commit::looked_up(t, thread, (account, domain), words.address, words.log)
+                }
                 other => unexpected(t, other),
             };
         }
@@ -91,10 +94,26 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::CommitTaken(words) => return decided(t, words.request),
+        Frame::CommitLost(words) => return decided(t, words.request),
+        Frame::Committed(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
+                other => unexpected(t, other),
+            };
+        }
         Frame::HeartbeatAnswer(words) => return own::told(t, words),
         other => debug!(frame = other.name(), "not expected from a relay"),
     }
     Ok(())
+}
+
+/// The hub of a group decided on a change of ours.
+fn decided<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+    match take(t, request) {
+        Some(Purpose::Change(thread, epoch)) => group::decided(t, thread, epoch),
+        other => unexpected(t, other),
+    }
 }
 
 /// An errand is done.
@@ -234,6 +253,12 @@ fn refused<E: Engine>(
         }
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
+        Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),
+        Purpose::Commit(thread) => commit::fetched(t, thread, None),
+        Purpose::Newcomer(thread, ..) => {
+            commit::not_looked_up(t, thread);
+            Ok(())
+        }
         Purpose::Submit(thread, order) => send::refused(t, thread, order, code, again),
         Purpose::Tag(thread) => match again {
             Some(delay) => {

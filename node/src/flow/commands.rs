@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, direct, open, own, send, settings};
+use super::{befriend, direct, group, open, own, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -58,7 +58,11 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::Export { .. }
         | Command::DeleteAccount
         | Command::SetWake(_)
-        | Command::ConfirmWake(_) => true,
+        | Command::ConfirmWake(_)
+        | Command::CreateGroup { .. }
+        | Command::AddMembers { .. }
+        | Command::RemoveMembers { .. }
+        | Command::RenewKeys { .. } => true,
         Command::AcceptInvite(invite) => {
             invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
         }
@@ -68,6 +72,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::OfferDirect { .. }
         | Command::Status
         | Command::Verify { .. }
+        | Command::LeaveGroup { .. }
         | Command::SetThread { .. } => false,
     })
 }
@@ -104,6 +109,10 @@ fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) 
         Command::DeclineFriend(account) => befriend::decline(t, ticket, account),
         Command::Block { who, blocked } => befriend::block(t, ticket, who, blocked),
         Command::LetSee { account, allowed } => befriend::let_see(t, ticket, account, allowed),
+        Command::CreateGroup { title, people } => group::create(t, ticket, title, &people),
+        Command::AddMembers { thread, people } => group::add(t, ticket, thread, &people),
+        Command::RemoveMembers { thread, people } => group::remove(t, ticket, thread, &people),
+        Command::RenewKeys { thread } => group::renew(t, ticket, thread),
         Command::Presence => own::presence(t, ticket),
         Command::SetProfile { display, about } => own::set_card(t, ticket, display, about),
         Command::Profile(account) => own::card(t, ticket, account),
@@ -138,6 +147,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
             true => Ok(Some(Reply::Done)),
             false => Err(CommandError::Unknown.into()),
         },
+        Command::LeaveGroup { thread } => group::leave(t, thread).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         _ => Err(CommandError::NotRegistered.into()),

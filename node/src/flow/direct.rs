@@ -117,6 +117,7 @@ fn envelope<E: Engine>(
             return Ok(());
         }
         Fate::Stranger => RefusalCode::NotFound,
+        Fate::Ahead => RefusalCode::EpochAhead,
         Fate::Unreadable(_) => RefusalCode::Malformed,
         Fate::UnknownOwn => RefusalCode::Unexpected,
     };

@@ -23,7 +23,7 @@ use crate::contacts::{self, Distrust, Person};
 use crate::reception::backoff;
 use crate::requests::{Asker, Purpose};
 use crate::rooms::Turn;
-use crate::rows::{self, InvitationRow, Space, ThreadState};
+use crate::rows::{self, InvitationRow, Space, ThreadRow, ThreadState};
 use crate::thread::{self, Joining};
 use crate::timers::Timer;
 
@@ -35,7 +35,11 @@ pub(crate) fn invited<E: Engine>(
     invitation: Invitation,
 ) -> Result<(), StorageError> {
     let (thread, welcome) = (invitation.thread, invitation.welcome);
-    let known = thread::get(&t.rows, &thread)?.is_some_and(|row| row.state != ThreadState::Refused);
+    let known = thread::get(&t.rows, &thread)?.is_some_and(|row| match row.state {
+        ThreadState::Refused | ThreadState::Left => false,
+        // Taken out and in again: the first of it is still to come with the thread's log.
+        _ => row.founding.is_none() || invitation.epoch <= row.epoch,
+    });
     if known || t.rooms.threads.invitations.contains_key(&welcome) {
         return Ok(());
     }
@@ -78,6 +82,19 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         return Ok(());
     };
     let InvitationRow { invitation, kept, .. } = row;
+    match turn_of(t, &invitation)? {
+        Turning::Now => {}
+        // What it names is had first, so that the relay need not keep it until then.
+        Turning::Later if !kept => {}
+        Turning::Later => {
+            t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(limits::RETRY_DELAY));
+            return Ok(());
+        }
+        Turning::Never => return forget(t, &welcome).map(drop),
+    }
+    if invitation.founding.is_some_and(|founding| founding.thread() != invitation.thread) {
+        return refuse(t, welcome, "the group's id is not what it is said to be made from");
+    }
     if befriend::is_blocked(&t.rows, &invitation.inviter.account)? {
         // Our relay should not have let it through.
         return refuse(t, welcome, "from somebody who is kept away");
@@ -115,6 +132,33 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         t.ask(purpose, |request| LookUp { request, who, hint: None });
     }
     complete(t, welcome)
+}
+
+/// When an invitation to a group is followed.
+enum Turning {
+    Now,
+    Later,
+    Never,
+}
+
+/// Whoever was taken out and in again while away follows one invitation after the other, each once the thread's log has come
+/// to where the leaf before it ends: what was said between is for them, and for that leaf alone.
+fn turn_of<E: Engine>(t: &Turn<'_, E>, invitation: &Invitation) -> Result<Turning, StorageError> {
+    if invitation.founding.is_none() {
+        return Ok(Turning::Now);
+    }
+    if let Some(row) = thread::get(&t.rows, &invitation.thread)?
+        && !matches!(row.state, ThreadState::Refused | ThreadState::Left)
+    {
+        return Ok(if invitation.epoch <= row.epoch { Turning::Never } else { Turning::Later });
+    }
+    let mut earlier = false;
+    rows::each(&t.rows, &rows::space(Space::Invitation), |(key, value)| {
+        let other = rows::decode::<InvitationRow>(&key, &value)?.invitation;
+        earlier |= other.thread == invitation.thread && other.epoch < invitation.epoch;
+        Ok(())
+    })?;
+    Ok(if earlier { Turning::Later } else { Turning::Now })
 }
 
 /// A large body came; its hash must be the one asked for.
@@ -226,6 +270,16 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     if joining.welcome.is_none() || joining.tree.is_none() || !joining.unknown.is_empty() {
         return Ok(());
     }
+    match turn_of(t, &joining.invitation)? {
+        Turning::Now => {}
+        Turning::Later => {
+            keep(t, welcome)?;
+            t.rooms.threads.joining.remove(&welcome);
+            t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(limits::RETRY_DELAY));
+            return Ok(());
+        }
+        Turning::Never => return forget(t, &welcome).map(drop),
+    }
     let Some(joining) = t.rooms.threads.joining.remove(&welcome) else { return Ok(()) };
     // On top of the turn's changes, and dropped without a trace unless every leaf is proved.
     let mut trial = Overlay::new(&t.rows);
@@ -244,7 +298,10 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     let Joining { invitation, people, .. } = joining;
     let thread = invitation.thread;
     let everybody: Vec<AccountId> = invitation.participants.iter().map(|one| one.account).collect();
-    let tag = t.rooms.identity.participants.tag(&everybody);
+    let tag = match invitation.founding {
+        Some(_) => t.rooms.identity.participants.group_tag(&thread),
+        None => t.rooms.identity.participants.tag(&everybody),
+    };
     let Some(first) = thread::tag_in(&mut t.rows, &tag, thread)? else {
         return refuse(t, welcome, "too many threads of the same people");
     };
@@ -252,8 +309,15 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     let mut row = thread::fresh(invitation.participants, joined.epoch, ThreadState::Open, tag, t.now.wall);
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
-    if thread::get(&t.rows, &thread)?.is_none() {
-        t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
+    row.founding = invitation.founding;
+    match thread::get(&t.rows, &thread)? {
+        // In it once before: what was said then stays.
+        Some(before) if before.state == ThreadState::Left => {
+            let ThreadRow { participants, epoch, state, tagged, updated, .. } = row;
+            row = ThreadRow { participants, epoch, state, tagged, updated, leaving: false, ..before };
+        }
+        Some(_) => {}
+        None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),
     }
     thread::put(&mut t.rows, &thread, &row);
     forget(t, &welcome)?;
@@ -300,6 +364,11 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
     let own = invitation.participants.iter().find(|one| one.account == identity.account());
     if own.is_none_or(|own| own.domain != home) || !leaves.contains(&identity.id()) {
         return Err("this device is not among the members");
+    }
+    if let Some(founding) = invitation.founding
+        && invitation.inviter.account != founding.creator
+    {
+        return Err("taken in by somebody who is not the admin");
     }
     if !leaves.contains(&invitation.inviter) || invitation.inviter.account == identity.account() {
         return Err("the inviter is not among the members");

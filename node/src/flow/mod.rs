@@ -4,8 +4,10 @@
 pub(crate) mod answers;
 pub(crate) mod befriend;
 pub(crate) mod commands;
+pub(crate) mod commit;
 pub(crate) mod connect;
 pub(crate) mod direct;
+pub(crate) mod group;
 pub(crate) mod join;
 pub(crate) mod open;
 pub(crate) mod own;

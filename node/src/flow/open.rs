@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, send, settings};
+use super::{befriend, group, send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust};
 use crate::requests::{Asker, Purpose};
@@ -46,7 +46,7 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
     }
     let domain = invite.address.domain.clone();
     let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
-    begin(t, Job { ticket, aim: Aim::Invite(invite), guests })?;
+    begin(t, ticket, Aim::Invite(invite), guests)?;
     Ok(None)
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn send_to<E: Engine>(
         }
         guests.insert(account, Guest { domain: known.address.domain, person: None, packages: None });
     }
-    begin(t, Job { ticket, aim: Aim::Text(text), guests })?;
+    begin(t, ticket, Aim::Text(text), guests)?;
     Ok(None)
 }
 
@@ -96,7 +96,13 @@ fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Res
 }
 
 /// Looks everybody up.
-fn begin<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<(), Halt> {
+pub(crate) fn begin<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    aim: Aim,
+    guests: BTreeMap<AccountId, Guest>,
+) -> Result<(), Halt> {
+    let job = Job { ticket, aim, guests };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
     }
@@ -138,7 +144,7 @@ pub(crate) fn looked_up<E: Engine>(
     }
     let token = match &job.aim {
         Aim::Invite(invite) => Some(invite.token),
-        Aim::Text(_) => None,
+        Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => None,
     };
     let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
     for (account, domain) in who {
@@ -176,12 +182,18 @@ pub(crate) fn claimed<E: Engine>(
 fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
     let Job { ticket, aim, guests } = job;
     // Somebody's thread with the same people may have come meanwhile.
-    if let Some(thread) = existing(t, guests.keys().copied())? {
-        return match aim {
-            Aim::Text(text) => send::text(t, thread, text).map(Some),
-            Aim::Invite(invite) => Ok(contact_reply(&t.rows, invite.account, thread)?),
-        };
-    }
+    let aim = match aim {
+        Aim::Add(thread) => return group::claimed(t, ticket, thread, guests),
+        Aim::Text(text) => match existing(t, guests.keys().copied())? {
+            Some(thread) => return send::text(t, thread, text).map(Some),
+            None => Aim::Text(text),
+        },
+        Aim::Invite(invite) => match existing(t, guests.keys().copied())? {
+            Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
+            None => Aim::Invite(invite),
+        },
+        Aim::Group(title) => Aim::Group(title),
+    };
     if t.rooms.threads.known >= limits::ACCOUNT_THREADS_MAX {
         let max = limits::ACCOUNT_THREADS_MAX;
         return Err(CommandError::State(format!("an account has at most {max} threads")).into());
@@ -190,7 +202,9 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     let own = t.rooms.identity.own();
     let creator = t.rooms.identity.account();
     let home = t.rooms.identity.relay();
-    let thread = thread::make_id(&creator, &home.relay, t.chance);
+    let founding = thread::found(creator, home.relay, t.chance);
+    let thread = founding.thread();
+    let founding = matches!(aim, Aim::Group(_)).then_some(founding);
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     for invitee in &invitees {
         t.engine.check_key_package(&mut cx, invitee).map_err(untrusted)?;
@@ -207,13 +221,17 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     let participants = thread::participants(devices, domain_of)
         .ok_or_else(|| CommandError::State("a device of somebody else's account".to_owned()))?;
     let everybody: Vec<AccountId> = participants.iter().map(|one| one.account).collect();
-    let tag = t.rooms.identity.participants.tag(&everybody);
+    let tag = match founding {
+        Some(_) => t.rooms.identity.participants.group_tag(&thread),
+        None => t.rooms.identity.participants.tag(&everybody),
+    };
     let opening = Opening {
         thread,
         epoch: created.epoch,
         participants: participants.clone(),
         welcome: created.welcome,
         tree: created.tree,
+        founding,
     };
     let mut inviter = None;
     for (account, guest) in &guests {
@@ -224,7 +242,11 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         }
         t.keep(person, by_invite)?;
     }
-    let row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
+    let mut row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
+    row.founding = founding;
+    if let Aim::Group(title) = &aim {
+        group::entitle(t, thread, &mut row, title.clone())?;
+    }
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_in(&mut t.rows, &tag, thread)?;
     rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter });
@@ -233,13 +255,14 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     t.rooms.threads.openings.insert(thread, waiting);
     submit(t, thread)?;
     match aim {
-        Aim::Invite(_) => Ok(None),
+        Aim::Invite(_) | Aim::Add(_) => Ok(None),
         Aim::Text(text) => send::text(t, thread, text).map(Some),
+        Aim::Group(_) => Ok(Some(Reply::Group { thread })),
     }
 }
 
 /// One of every device that offered a KeyPackage, each in its account's verified log.
-fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, CommandError> {
+pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, CommandError> {
     let mut invitees = Vec::new();
     let mut seen = BTreeSet::new();
     for (account, guest) in guests {
@@ -270,7 +293,7 @@ fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, Command
     Ok(invitees)
 }
 
-fn untrusted(error: EngineError) -> Halt {
+pub(crate) fn untrusted(error: EngineError) -> Halt {
     match error {
         EngineError::Rows(error) => Halt::Broken(error),
         other => Halt::Command(CommandError::Untrusted(other.to_string())),

@@ -13,7 +13,8 @@ use whimbrel_protocol::time::Hlc;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, connect, direct, join, send};
+use super::commit::Course;
+use super::{befriend, commit, connect, direct, join, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -33,6 +34,8 @@ pub(crate) enum Fate {
     Seen,
     /// Of a thread this device is not in (yet).
     Stranger,
+    /// Of an epoch this device has not reached: a change is still to come.
+    Ahead,
     /// Could not be opened, for this reason; nothing was changed.
     Unreadable(&'static str),
     /// Sealed by this very device, which does not know it: the store is an old copy.
@@ -125,6 +128,17 @@ fn take_entry<E: Engine>(
             unreadable(t, thread, EnvelopeId::from_bytes(*invitation.welcome.as_bytes()), "in the wrong log")
                 .map(|()| true)
         }
+        (LogRef::Thread(thread), EntryBody::Commit(accepted)) if accepted.commit.thread == thread => {
+            if !t.rooms.threads.unparking.contains(&thread) && commit::take(t, &accepted)? == Course::Done {
+                return Ok(true);
+            }
+            hold_back(t, thread)?;
+            park(t, thread, ParkedRow { submitter: accepted.author, envelope: None, change: Some(accepted) })
+        }
+        (_, EntryBody::Commit(accepted)) => {
+            let id = EnvelopeId::from_bytes(*accepted.commit.hash().as_bytes());
+            unreadable(t, accepted.commit.thread, id, "in the wrong log").map(|()| true)
+        }
         // It names nothing that could be opened.
         (LogRef::Thread(_), EntryBody::Undelivered(_) | EntryBody::Friendship(_)) => Ok(true),
     }
@@ -133,7 +147,7 @@ fn take_entry<E: Engine>(
 fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope) -> Result<bool, StorageError> {
     let (thread, id) = (envelope.thread, envelope.id());
     if t.rooms.threads.unparking.contains(&thread) {
-        return park(t, submitter, envelope);
+        return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None });
     }
     match open(t, &envelope, Some(submitter), None)? {
         Fate::Taken => {}
@@ -144,11 +158,34 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
                 send::finish(t, thread, order, StateRow::Stored)?;
             }
         }
-        Fate::Stranger => return park(t, submitter, envelope),
+        Fate::Stranger => return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None }),
+        Fate::Ahead => {
+            wait_for_change(t, thread)?;
+            hold_back(t, thread)?;
+            return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None });
+        }
         Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
         Fate::UnknownOwn => halt(t, thread, id)?,
     }
     Ok(true)
+}
+
+/// What comes in a thread waits behind what waits in it already.
+fn hold_back<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if thread::get(&t.rows, &thread)?.is_some_and(|row| row.state != ThreadState::Left) {
+        t.rooms.threads.unparking.insert(thread);
+    }
+    Ok(())
+}
+
+/// An envelope of an epoch ahead came in a thread this device is in: the change between is asked for.
+fn wait_for_change<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if let Some(row) = thread::get(&t.rows, &thread)?
+        && row.state != ThreadState::Left
+    {
+        commit::miss(t, thread, row.epoch);
+    }
+    Ok(())
 }
 
 /// Opens an envelope and keeps what was in it. `path`: known for direct links, otherwise told by who handed it in.
@@ -164,7 +201,12 @@ pub(crate) fn open<E: Engine>(
     }
     let Some(row) = thread::get(&t.rows, &envelope.thread)? else { return Ok(Fate::Stranger) };
     match row.state {
-        ThreadState::Open | ThreadState::Opening | ThreadState::Halted => {}
+        ThreadState::Open | ThreadState::Opening | ThreadState::Left
+            if row.founding.is_some() && envelope.epoch > row.epoch =>
+        {
+            return Ok(Fate::Ahead);
+        }
+        ThreadState::Open | ThreadState::Opening | ThreadState::Halted | ThreadState::Left => {}
         ThreadState::Refused | ThreadState::Failed(_) => return Ok(Fate::Unreadable("of a thread we are not in")),
     }
     let own = t.rooms.identity.own();
@@ -231,6 +273,8 @@ fn take_content<E: Engine>(
         Body::Candidates(candidates) => {
             return direct::candidates(t, thread, author, &candidates).map(|()| Fate::Taken);
         }
+        Body::Title(text) => return commit::titled(t, thread, author.account, (text, hlc)).map(|()| Fate::Taken),
+        Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
         }
@@ -308,19 +352,18 @@ fn halt<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, envelope: EnvelopeId) 
     Ok(())
 }
 
-/// Keeps an entry until its thread is joined. Says whether there was room.
-fn park<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope) -> Result<bool, StorageError> {
+/// Keeps an entry until its time has come. Says whether there was room.
+fn park<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: ParkedRow) -> Result<bool, StorageError> {
     let key = rows::single_key(Single::Parked);
     let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
-    let bytes = envelope.body.len() as u64;
+    let bytes = row.bytes();
     if totals.entries >= limits::PARKED_ENTRIES_MAX || totals.bytes.saturating_add(bytes) > limits::PARKED_BYTES_MAX {
         return Ok(false);
     }
-    if planted::active(Bug::LoseParked) {
+    if planted::active(Bug::LoseParked) || row.change.is_some() && planted::active(Bug::ForgetCommit) {
         return Ok(true);
     }
-    let thread = envelope.thread;
-    rows::put(&mut t.rows, rows::parked_key(&thread, totals.next), &ParkedRow { submitter, envelope });
+    rows::put(&mut t.rows, rows::parked_key(&thread, totals.next), &row);
     totals.entries = totals.entries.saturating_add(1);
     totals.bytes = totals.bytes.saturating_add(bytes);
     totals.next = totals.next.saturating_add(1);
@@ -328,38 +371,37 @@ fn park<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: Envelope)
     Ok(true)
 }
 
-/// Opens what came before the thread was joined, in the order it came, a stretch at a time so that no batch grows
-/// beyond its bound; then lets logs move that stood still.
+/// Opens what waited, in the order it came, a stretch at a time so that no batch grows beyond its bound, up to what must
+/// wait on; then lets logs move that stood still.
 pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
     let prefix = rows::parked_prefix(&thread);
     let stretch = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::PUSH_ENTRIES_MAX)?;
     let key = rows::single_key(Single::Parked);
     let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
-    let (mut bytes, mut more) = (0, stretch.len() == limits::PUSH_ENTRIES_MAX);
+    let (mut bytes, mut more, mut waits) = (0, stretch.len() == limits::PUSH_ENTRIES_MAX, false);
     for (parked_key, value) in stretch {
         if bytes >= limits::PUSH_BYTES_MAX {
             more = true;
             break;
         }
-        bytes = bytes.saturating_add(value.len());
-        let ParkedRow { submitter, envelope } = rows::decode(&parked_key, &value)?;
-        totals.entries = totals.entries.saturating_sub(1);
-        totals.bytes = totals.bytes.saturating_sub(envelope.body.len() as u64);
-        t.rows.delete(parked_key);
-        let id = envelope.id();
-        match open(t, &envelope, Some(submitter), None)? {
-            Fate::Taken | Fate::Seen => {}
-            Fate::Stranger => unreadable(t, thread, id, "of a thread we are not in")?,
-            Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
-            Fate::UnknownOwn => halt(t, thread, id)?,
+        let row: ParkedRow = rows::decode(&parked_key, &value)?;
+        if !take_parked(t, thread, &row)? {
+            waits = true;
+            break;
         }
+        bytes = bytes.saturating_add(value.len());
+        totals.entries = totals.entries.saturating_sub(1);
+        totals.bytes = totals.bytes.saturating_sub(row.bytes());
+        t.rows.delete(parked_key);
     }
     if bytes > 0 {
         rows::put(&mut t.rows, key, &totals);
     }
-    if more {
+    if waits || more {
         t.rooms.threads.unparking.insert(thread);
-        t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic);
+        if !waits {
+            t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic);
+        }
         return Ok(());
     }
     t.rooms.threads.unparking.remove(&thread);
@@ -367,6 +409,32 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         connect::abandon(t, "there is room again for what waits at the relay")?;
     }
     Ok(())
+}
+
+/// One entry that waited. Says whether it is done with.
+fn take_parked<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ParkedRow) -> Result<bool, StorageError> {
+    if let Some(change) = &row.change {
+        return Ok(commit::take(t, change)? == Course::Done);
+    }
+    let Some(envelope) = &row.envelope else { return Ok(true) };
+    let id = envelope.id();
+    match open(t, envelope, Some(row.submitter), None)? {
+        Fate::Taken | Fate::Seen => {}
+        Fate::Ahead => {
+            wait_for_change(t, thread)?;
+            return Ok(false);
+        }
+        Fate::Stranger => unreadable(t, thread, id, "of a thread we are not in")?,
+        Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
+        Fate::UnknownOwn => halt(t, thread, id)?,
+    }
+    Ok(true)
+}
+
+/// The relay is there again: what waits for its answers may go on.
+pub(crate) fn unpark_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let threads: Vec<ThreadId> = t.rooms.threads.unparking.iter().copied().collect();
+    threads.into_iter().try_for_each(|thread| unpark(t, thread))
 }
 
 /// Forgets the ids of others' envelopes that nobody sends again: relays hold for 30 days. Goes round the rows a

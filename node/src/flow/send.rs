@@ -49,12 +49,18 @@ pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: Strin
         ThreadState::Opening if row.queued >= limits::AUTHOR_WINDOW as u64 => {
             return Err(CommandError::OutboxFull(limits::AUTHOR_WINDOW).into());
         }
+        ThreadState::Open if row.leaving => {
+            return Err(CommandError::State("you asked to leave this group".to_owned()).into());
+        }
         ThreadState::Opening | ThreadState::Open => {}
         ThreadState::Halted => {
             let why = "this device's store is an old copy; it cannot write into this thread any more";
             return Err(CommandError::State(why.to_owned()).into());
         }
         ThreadState::Refused => return Err(CommandError::Unknown.into()),
+        ThreadState::Left => {
+            return Err(CommandError::State("you are not in this group any more".to_owned()).into());
+        }
         ThreadState::Failed(code) => return Err(CommandError::Refused(code).into()),
     }
     let message = MessageId::from_bytes(t.chance.bytes());
@@ -258,9 +264,35 @@ pub(crate) fn refused<E: Engine>(
             again(t, thread, order);
             t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(delay));
         }
+        None if code == RefusalCode::StaleEpoch && seal_again(t, thread, order)? => pump(t, thread)?,
         None => finish(t, thread, order, StateRow::Failed(code))?,
     }
     feed(t)
+}
+
+/// Sealed too long ago: the same message goes out in the thread's present epoch, under its id, clock and counter. Says
+/// whether there is a later epoch to seal it in.
+fn seal_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Result<bool, StorageError> {
+    let Some(old) = outbox::row(&t.rows, &thread, order)? else { return Ok(false) };
+    let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(false) };
+    let Some(message) = old.message.filter(|_| row.epoch > old.envelope.epoch) else { return Ok(false) };
+    let author = t.rooms.identity.id();
+    let Some(seen) = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))? else { return Ok(false) };
+    let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message, author });
+    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(false) };
+    let MessageRow { text, counter, .. } = line;
+    let content = Content { message, hlc: seen.hlc, parents: Vec::new(), counter, body: Body::Text(text) };
+    match seal(t, thread, &mut row, &content, old.envelope.class, Some(message), old.until) {
+        Ok(()) => {}
+        Err(Halt::Command(_)) => return Ok(false),
+        Err(Halt::Broken(error)) => return Err(error),
+    }
+    thread::put(&mut t.rows, &thread, &row);
+    t.rows.delete(rows::outbox_key(&thread, order));
+    if let Some(lane) = t.rooms.outbox.lanes.get_mut(&thread) {
+        lane.window.remove(&order);
+    }
+    Ok(true)
 }
 
 /// No answer came in time, and the link stands: the same bytes are handed in again.

@@ -93,6 +93,7 @@ fn a_welcome_whose_leaf_does_not_match_its_log_is_refused_and_told() {
         participants,
         welcome: created.welcome,
         tree: created.tree,
+        founding: None,
     };
     let bob = world.id(BOB);
     world.take_opening(bob, opening);

@@ -100,6 +100,7 @@ fn beyond_its_bound_a_node_keeps_no_bodies_and_lets_the_relay_keep_them() {
                 .into(),
             welcome: BlobId::of(&welcome),
             tree: BlobId::of(&tree),
+            founding: None,
         };
         for bytes in [welcome, tree] {
             world.relay.blobs.insert(BlobId::of(&bytes), bytes);

@@ -3,6 +3,7 @@
 mod contact;
 mod crash;
 mod direct;
+mod groups;
 mod hostile;
 mod invitations;
 mod keys;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use whimbrel_crypto::{Chance, Engine, Seed, StandInEngine, UnverifiedLog, link as proof};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{
-    AccountId, Address, BlobId, DeviceId, DeviceIndex, LinkId, MessageId, PublicKey, RelayId, Sequence, ThreadId,
-    TokenHash,
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, Epoch, LinkId, MessageId, PublicKey, RelayId, Sequence,
+    ThreadId, TokenHash,
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
@@ -76,6 +76,10 @@ pub(super) struct Relay {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) threads: BTreeMap<ThreadId, (Opening, Vec<EntryBody>)>,
     pub(super) blobs: BTreeMap<BlobId, Vec<u8>>,
+    /// First and last epoch of those who came later, or went.
+    pub(super) spans: BTreeMap<(ThreadId, AccountId), (Epoch, Option<Epoch>)>,
+    /// Who is not given commits with the log.
+    pub(super) hide_commits_from: BTreeSet<AccountId>,
     /// Kinds of requests it does not answer.
     pub(super) mute: BTreeSet<&'static str>,
     /// Kinds of requests it refuses, and how.
@@ -86,6 +90,21 @@ pub(super) struct Relay {
     pub(super) said: Vec<Frame>,
     pub(super) up: bool,
     pub(super) manners: Manners,
+}
+
+impl Relay {
+    /// Whether an entry of a log is for somebody, by its epoch.
+    fn is_for(&self, log: LogRef, account: AccountId, body: &EntryBody) -> bool {
+        let LogRef::Thread(thread) = log else { return true };
+        let epoch = match body {
+            EntryBody::Commit(_) if self.hide_commits_from.contains(&account) => return false,
+            EntryBody::Commit(one) => one.commit.epoch,
+            EntryBody::Envelope(_, envelope) => envelope.epoch,
+            _ => return true,
+        };
+        let span = self.spans.get(&(thread, account));
+        span.is_none_or(|(first, last)| *first <= epoch && last.is_none_or(|last| epoch <= last))
+    }
 }
 
 enum Flight {
@@ -487,6 +506,8 @@ impl<E: Engine> World<E> {
             Frame::OpenThread(words) => Some(words.request),
             Frame::Submit(words) => Some(words.request),
             Frame::TagThread(words) => Some(words.request),
+            Frame::SubmitCommit(words) => Some(words.request),
+            Frame::FetchCommit(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
             other => manners::request(other),
         };
@@ -595,6 +616,8 @@ impl<E: Engine> World<E> {
                 self.push_all();
             }
             Frame::TagThread(words) => self.say_to(who, Done { request: words.request }),
+            Frame::SubmitCommit(words) => self.submit_commit(who, words),
+            Frame::FetchCommit(words) => self.fetch_commit(who, &words),
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),
@@ -627,6 +650,7 @@ impl<E: Engine> World<E> {
             participants: opening.participants.clone(),
             welcome,
             tree,
+            founding: opening.founding,
         };
         for one in opening.participants.iter().filter(|one| one.account != inviter.account) {
             let row = self.relay.accounts.get_mut(&one.account).unwrap();
@@ -649,22 +673,28 @@ impl<E: Engine> World<E> {
         let mut logs: Vec<(LogRef, Vec<EntryBody>)> = Vec::new();
         // Threads first: inbox and thread logs are independent, and a node must cope.
         for (thread, (opening, log)) in &self.relay.threads {
-            if opening.participants.iter().any(|one| one.account == account) {
+            let span = self.relay.spans.get(&(*thread, account));
+            if span.is_some() || opening.participants.iter().any(|one| one.account == account) {
                 logs.push((LogRef::Thread(*thread), log.clone()));
             }
         }
-        let Some(row) = self.relay.accounts.get_mut(&account) else { return };
+        let Some(row) = self.relay.accounts.get(&account) else { return };
         logs.push((LogRef::Inbox, row.inbox.clone()));
+        let mut pushed = row.pushed.clone();
         let mut runs = Vec::new();
         for (log, bodies) in logs {
-            let after = row.pushed.get(&log).copied().unwrap_or_default();
+            let after = pushed.get(&log).copied().unwrap_or_default();
             let upto = Sequence::new(bodies.len() as u64);
             if upto > after {
                 let entries = bodies.into_iter().enumerate().skip(after.get() as usize);
                 let entries = entries.map(|(place, body)| Entry { sequence: Sequence::new(place as u64 + 1), body });
-                row.pushed.insert(log, upto);
+                let entries = entries.filter(|entry| self.relay.is_for(log, account, &entry.body));
+                pushed.insert(log, upto);
                 runs.push(Push { log, after, upto, entries: entries.collect() });
             }
+        }
+        if let Some(row) = self.relay.accounts.get_mut(&account) {
+            row.pushed = pushed;
         }
         runs.into_iter().for_each(|run| self.say_to(who, run));
     }

@@ -71,6 +71,8 @@ pub(crate) enum What {
     Befriend,
     /// This account's card.
     Profile(AccountId),
+    /// A change of a group, passed on to its hub.
+    Commit,
     /// A claim of KeyPackages; with a token, its success gives consent both ways.
     Claim {
         owner: AccountId,

@@ -157,7 +157,9 @@ pub(crate) async fn claimed<P: Ports>(
             given
         }
         What::Claim { .. } => Ok(()),
-        What::LookUp | What::Befriend | What::Profile(_) => Err(Refusal::last(RefusalCode::PeerUntrusted)),
+        What::LookUp | What::Befriend | What::Profile(_) | What::Commit => {
+            Err(Refusal::last(RefusalCode::PeerUntrusted))
+        }
     };
     let packages = words.packages;
     let claimed = consent.map(|()| ClaimedKeyPackages { request: asked.request, packages }.into());

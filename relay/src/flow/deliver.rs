@@ -48,8 +48,10 @@ pub(crate) async fn opened<P: Ports>(rooms: &Rooms<P>, now: Now, opened: &Opened
         log: opened.log,
         which: LogRef::Thread(thread),
         cursor: Sequence::ZERO,
-        epochs: Epochs { first: epoch, last: None },
+        start: Sequence::ZERO,
+        epochs: Epochs::since(epoch),
         head: Sequence::ZERO,
+        end: None,
     };
     for (_, mailbox) in &opened.readers {
         if let Some(link) = rooms.push.link_of(*mailbox) {

@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded};
+use whimbrel_protocol::hub::{Accepted, Arrivals};
 use whimbrel_protocol::id::{DeviceId, Domain, Epoch, LinkId, ThreadId};
 use whimbrel_protocol::push::EntryBody;
-use whimbrel_protocol::thread::Envelope;
+use whimbrel_protocol::thread::{Envelope, Participant};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{RefusalCode, limits};
 
-use super::deliver;
+use super::{commit, deliver};
 use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
+use crate::store::command::hub::{Bodies, How};
 use crate::store::{Command, Conflict, LogId, OutboundKey, Outcome, Store, StoreError};
 
 /// Rows were written for peers: they are sent, or their peer is dialled. Waits for the store only.
@@ -53,6 +55,7 @@ pub(crate) async fn forwarded<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId
 enum Plan {
     Envelope(DeviceId, Arc<Envelope>),
     Opening(ThreadId, Epoch),
+    Commit(ThreadId),
     Refused(ThreadId, Refusal),
 }
 
@@ -98,6 +101,11 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
             (Plan::Opening(thread, epoch), Outcome::Opened(opened)) => {
                 deliver::opened(rooms, now, &opened, thread, epoch).await;
             }
+            (Plan::Commit(thread), Outcome::Committed(committed)) => {
+                if let Some(change) = committed.change {
+                    commit::told(rooms, now, thread, change).await;
+                }
+            }
             _ => {}
         }
     }
@@ -112,16 +120,30 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
             let command = rooms.thread.append_command(now.wall, author, origin, &envelope);
             (Plan::Envelope(author, envelope), Some(command))
         }
+        ForwardBody::Commit(accepted, arrivals) => {
+            let Accepted { author, commit, receipt } = accepted;
+            let thread = commit.thread;
+            if let Some(arrivals) = &arrivals
+                && let Some(wait) = strange(rooms, peer, &arrivals.participants)
+            {
+                return (Plan::Refused(thread, wait), None);
+            }
+            let hubs = |arrivals: &Arrivals| rooms.federation.is_pinned(peer, arrivals.founding.hub);
+            if !arrivals.as_ref().is_none_or(hubs) {
+                tracing::warn!(%peer, "a peer tells of a group whose hub is another relay; refused");
+                return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
+            }
+            let how = How::Told(receipt, arrivals.map(Bodies::told));
+            (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), commit, how)))
+        }
         ForwardBody::Opening(creator, opening) => {
             let (thread, epoch) = (opening.thread, opening.epoch);
-            // What people here write into the thread could not be forwarded. Not refused for good: the author was told
-            // that it is stored, and an operator may yet say who that relay is.
-            let local = &rooms.config.domain;
-            let known = |domain: &Domain| domain == local || rooms.federation.knows(domain);
-            if let Some(stranger) = opening.participants.iter().map(|p| &p.domain).find(|domain| !known(domain)) {
-                tracing::warn!(%peer, domain = %stranger, "a thread waits at a peer: a relay of it is not known here");
-                let wait = Refusal::later(RefusalCode::PeerUntrusted, limits::UNKNOWN_DOMAIN_RETRY_AFTER);
+            if let Some(wait) = strange(rooms, peer, &opening.participants) {
                 return (Plan::Refused(thread, wait), None);
+            }
+            if opening.founding.is_some_and(|founding| !rooms.federation.is_pinned(peer, founding.hub)) {
+                tracing::warn!(%peer, "a peer opens a group whose hub is another relay; refused");
+                return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
             }
             let log = LogId::from_bytes(rooms.chosen());
             match rooms.thread.open_command(now.wall, creator, (origin, None), opening, log) {
@@ -130,6 +152,16 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
             }
         }
     }
+}
+
+/// A thread with a relay that is not known here waits: what people here write into it could not be forwarded. Not refused
+/// for good: the author was told that it is stored, and an operator may yet say who that relay is.
+fn strange<P: Ports>(rooms: &Rooms<P>, peer: &Domain, participants: &[Participant]) -> Option<Refusal> {
+    let local = &rooms.config.domain;
+    let known = |domain: &Domain| domain == local || rooms.federation.knows(domain);
+    let stranger = participants.iter().map(|one| &one.domain).find(|domain| !known(domain))?;
+    tracing::warn!(%peer, domain = %stranger, "a thread waits at a peer: a relay of it is not known here");
+    Some(Refusal::later(RefusalCode::PeerUntrusted, limits::UNKNOWN_DOMAIN_RETRY_AFTER))
 }
 
 /// Parts what was taken from what was not. What follows an item that must wait, in its thread, waits with it.
@@ -146,7 +178,7 @@ fn sort(
     for (number, plan) in plans {
         let thread = match &plan {
             Plan::Envelope(_, envelope) => envelope.thread,
-            Plan::Opening(thread, _) | Plan::Refused(thread, _) => *thread,
+            Plan::Opening(thread, _) | Plan::Commit(thread) | Plan::Refused(thread, _) => *thread,
         };
         let mut refusal = match plan {
             Plan::Refused(_, refusal) => refusal,

@@ -76,7 +76,7 @@ impl World {
         let mut participants: Vec<Participant> = people.iter().map(participant).collect();
         participants.sort_by_key(|participant| participant.account);
         let (welcome, tree) = (vec![3; 12_000], vec![4; 20_000]);
-        let opening = Opening { thread: THREAD, epoch: Epoch::new(1), participants, welcome, tree };
+        let opening = Opening { thread: THREAD, epoch: Epoch::new(1), participants, welcome, tree, founding: None };
         OpenThread { request: self.request(), opening, tag: ParticipantsTag::from_bytes([9; 32]) }
     }
 

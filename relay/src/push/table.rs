@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{DeviceId, LinkId, Sequence};
+use whimbrel_protocol::id::{DeviceId, Epoch, LinkId, Sequence};
 use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, LogRef};
 
 use crate::ports::{Links, SendError};
@@ -17,8 +17,12 @@ use crate::store::{DeviceLog, Epochs, LogId, LogPage, MailboxId};
 struct Subscription {
     which: LogRef,
     epochs: Epochs,
+    /// Nothing beyond is for this device.
+    end: Option<Sequence>,
     /// Everything for this device up to here has been queued on the link.
     position: Sequence,
+    /// What the device has, where that is before the position: the next run joins on there, for nothing between is for it.
+    joins: Option<Sequence>,
     /// Where the log stood when the device came in; reached: nothing of what waited is left.
     waited: Sequence,
     reading: Reading,
@@ -107,23 +111,46 @@ impl Table {
 
     pub(super) fn subscribe(&mut self, id: LinkId, log: &DeviceLog) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.logs.insert(log.which, log.log).is_some() {
+        if log.end.is_some_and(|end| log.cursor >= end) || link.logs.insert(log.which, log.log).is_some() {
             return;
         }
-        let waits = log.cursor < log.head;
+        let waits = log.cursor.max(log.start) < log.head;
         if let (Resume::Listing(count), true) = (&mut link.resume, waits) {
             *count += 1;
         }
         let subscription = Subscription {
             which: log.which,
             epochs: log.epochs,
-            position: log.cursor,
+            end: log.end,
+            position: log.cursor.max(log.start),
+            joins: (log.cursor < log.start).then_some(log.cursor),
             // Only what is listed while the device comes in was waiting for it.
             waited: if matches!(link.resume, Resume::Listing(_)) { log.head } else { log.cursor },
             reading: Reading::No,
             behind: true,
         };
         self.channels.entry(log.log).or_default().insert(id, subscription);
+    }
+
+    /// A device reads a log up to here and no further.
+    pub(super) fn end(&mut self, id: LinkId, log: LogId, (epoch, end): (Epoch, Sequence)) {
+        if let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) {
+            (subscription.epochs.last, subscription.end) = (Some(epoch), Some(end));
+        }
+    }
+
+    /// A device reads a log, or reads it again.
+    pub(super) fn renew(&mut self, id: LinkId, log: &DeviceLog) {
+        match self.channels.get_mut(&log.log).and_then(|channel| channel.get_mut(&id)) {
+            Some(subscription) => {
+                (subscription.epochs, subscription.end, subscription.behind) = (log.epochs, None, true);
+                if subscription.position < log.start {
+                    subscription.joins.get_or_insert(subscription.position);
+                    subscription.position = log.start;
+                }
+            }
+            None => self.subscribe(id, log),
+        }
     }
 
     pub(super) fn listed(&mut self, links: &impl Links, id: LinkId) {
@@ -145,9 +172,12 @@ impl Table {
         let mut must_read = Vec::new();
         let Some(channel) = self.channels.get_mut(&log) else { return must_read };
         let mut shared: Option<Arc<Frame>> = None;
-        for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| subscription.position < sequence) {
+        let reads = |subscription: &Subscription| {
+            subscription.position < sequence && subscription.end.is_none_or(|end| subscription.position < end)
+        };
+        for (id, subscription) in channel.iter_mut().filter(|(_, subscription)| reads(subscription)) {
             let Some(link) = self.links.get_mut(id) else { continue };
-            let next = subscription.position.next() == sequence;
+            let next = subscription.position.next() == sequence && subscription.joins.is_none();
             match subscription.reading {
                 _ if link.stalled => subscription.behind = true,
                 Reading::Yes | Reading::Again => subscription.reading = Reading::Again,
@@ -204,7 +234,8 @@ impl Table {
             let mut entries = page.entries;
             entries.retain(|entry| is_for(&entry.body, link.device, subscription.epochs));
             let count = entries.len() as u64;
-            let frame = run(subscription.which, subscription.position, page.upto, entries);
+            let after = subscription.joins.unwrap_or(subscription.position);
+            let frame = run(subscription.which, after, page.upto, entries);
             let head = page.head;
             let queued = queue(subscription, link, links, id, (frame, page.upto));
             self.pushed += if queued { count } else { 0 };
@@ -271,6 +302,7 @@ impl Table {
 fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
     match body {
         EntryBody::Envelope(_, envelope) => epochs.contain(envelope.epoch),
+        EntryBody::Commit(accepted) => epochs.contain(accepted.commit.epoch),
         EntryBody::Invitation(invitation) => {
             let added = |participant: &whimbrel_protocol::thread::Participant| {
                 participant.account == device.account && participant.devices.contains(&device.index)
@@ -296,7 +328,7 @@ fn queue(
     match links.send(id, frame) {
         Ok(()) => {
             let waited = subscription.position < subscription.waited;
-            subscription.position = upto;
+            (subscription.position, subscription.joins) = (upto, None);
             if waited && upto >= subscription.waited {
                 match &mut link.resume {
                     Resume::Listing(waiting) | Resume::Reading(waiting) => *waiting = waiting.saturating_sub(1),
@@ -394,8 +426,11 @@ mod tests {
         let mut table = Table::default();
         table.attach(LINK, DEVICE, MailboxId::from_bytes([1; 16]));
         let (cursor, head) = (Sequence::new(cursor), Sequence::new(head));
-        let epochs = Epochs { first: Epoch::new(1), last: None };
-        table.subscribe(LINK, &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, epochs, head });
+        let epochs = Epochs::since(Epoch::new(1));
+        table.subscribe(
+            LINK,
+            &DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, start: cursor, epochs, head, end: None },
+        );
         table.listed(links, LINK);
         table
     }

@@ -3,6 +3,7 @@
 //! Never: decides one (`kv`); a condition that must hold when the write happens is here and nowhere else.
 //! Rules: docs/protocol/storage.md, "Commands".
 
+pub mod hub;
 pub mod people;
 
 use std::sync::Arc;
@@ -45,6 +46,11 @@ pub enum Command {
     /// Appends an envelope to its thread. Conditions: the author is a member device of the origin's domain at this
     /// epoch; the epoch is the thread's; the log has room. An envelope met before keeps its place.
     Append(Append),
+    /// Changes who is in a group. Conditions, at its hub: the author is a member device of the origin's domain at this
+    /// epoch; term and epoch are the group's; whom it takes away is in it, whom it takes in is not, lives here and consents
+    /// to the author, or lives elsewhere; there are not too many. At another relay: the hub says so, and the epoch is the
+    /// one reached here. A commit met before changes nothing.
+    Commit(Box<hub::Commit>),
     /// Sets an owner's tag. Condition: the owner has the thread. The first thread of a tag stays its thread.
     TagThread(TagThread),
     /// Moves cursors: as a maximum, never beyond the head.
@@ -375,6 +381,12 @@ pub enum Outcome {
     Exists(ThreadId),
     /// To [`Command::Append`].
     Appended(Appended),
+    /// To [`Command::Commit`]: it holds.
+    Committed(Box<hub::Committed>),
+    /// To [`Command::Commit`]: another one ended that epoch.
+    Lost(Box<hub::Won>),
+    /// To [`Command::Commit`]: the hub is the relay of this domain. Nothing was done.
+    Elsewhere(Domain),
     /// To [`Command::Forwarded`].
     Forwarded {
         /// The inboxes that got a notice.
@@ -469,6 +481,9 @@ pub enum Conflict {
     /// Not the thread's epoch.
     #[error("epoch not current")]
     StaleEpoch,
+    /// An epoch that the thread has not reached here.
+    #[error("epoch not reached yet")]
+    EpochAhead,
     /// The command contradicts itself.
     #[error("malformed")]
     Malformed,
@@ -498,6 +513,7 @@ impl Conflict {
             Self::NotFound | Self::NotMember => (Code::NotFound, None),
             Self::NoConsent => (Code::NoConsent, None),
             Self::StaleEpoch => (Code::StaleEpoch, None),
+            Self::EpochAhead => (Code::EpochAhead, Some(limits::EPOCH_AHEAD_RETRY_AFTER)),
             Self::Malformed => (Code::Malformed, None),
             Self::Full => (Code::Full, Some(limits::FULL_RETRY_AFTER)),
             Self::TooMany(_) => (Code::TooLarge, None),
@@ -522,6 +538,7 @@ impl Command {
                 open.opening.welcome.len() + open.opening.tree.len() + devices * 256 + accounts * (devices * 64 + 512)
             }
             Self::Append(append) => append.envelope.body.len(),
+            Self::Commit(commit) => commit.bytes(),
             Self::ExtendLog(extend) => extend.log.len(),
             _ => 0,
         }

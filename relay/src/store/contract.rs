@@ -11,6 +11,7 @@
 )]
 
 mod blobs;
+mod hub;
 mod peers;
 mod people;
 
@@ -86,6 +87,12 @@ pub fn check(fixture: &mut impl Fixture) {
     blobs::bodies_go_with_the_last_row_that_names_them(fixture);
     blobs::bodies_go_with_an_account_and_with_what_waited_too_long(fixture);
     blobs::a_trim_takes_a_bounded_number_of_bodies(fixture);
+    hub::the_first_commit_of_an_epoch_holds(fixture);
+    hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);
+    hub::a_commit_says_what_can_be(fixture);
+    hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
+    hub::whoever_comes_back_still_gets_what_waited(fixture);
+    hub::another_relay_follows_its_hub(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }
 
@@ -198,6 +205,7 @@ fn opening(thread: u8, people: &[(u8, Domain)]) -> Opening {
         participants: people.iter().map(participant).collect(),
         welcome: vec![thread; 9_000],
         tree: vec![7; 5_000],
+        founding: None,
     }
 }
 
@@ -670,6 +678,7 @@ fn script() -> Vec<Command> {
         append(2, ALICE, b"three"),
     ]);
     script.extend(people::script_of_people());
+    script.extend(hub::script_of_groups());
     script
 }
 

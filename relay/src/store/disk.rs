@@ -6,8 +6,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use whimbrel_protocol::friendship::{Friend, Standing};
+use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
-    AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+    AccountId, BlobId, DeviceId, Domain, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ListingPlace;
@@ -104,6 +105,17 @@ impl<D: Disk> Store for KvStore<D> {
 
     async fn blob(&self, blob: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.read(move |reads| kv::blob(reads, blob)).await
+    }
+
+    async fn commit_of(
+        &self,
+        device: DeviceId,
+        thread: ThreadId,
+        epoch: Epoch,
+    ) -> Result<Option<Accepted>, StoreError> {
+        let found = self.0.read(move |reads| kv::commit_of(reads, device, thread, epoch)).await?;
+        // Which log it is of is not told; a commit is asked for seldom.
+        self.durable(found, |found, unsynced| found.is_some() && unsynced.any()).await
     }
 
     async fn log_page(

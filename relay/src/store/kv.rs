@@ -9,6 +9,7 @@ mod check;
 mod friends;
 mod held;
 mod hot;
+mod hub;
 mod own;
 mod reads;
 mod recent;
@@ -28,6 +29,7 @@ pub use self::check::{Problems, check};
 pub use self::friends::{friends, standing};
 pub use self::held::{Held, Place, add_held};
 use self::hot::Hot;
+pub use self::hub::commit_of;
 pub use self::own::{export, hidden, invites, profile, registrations, sleepers, to_purge, wake};
 pub use self::reads::{
     account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
@@ -97,6 +99,7 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
         Command::NewInvite(invite) => accounts::invite(rows, invite),
         Command::OpenThread(open) => threads::open(rows, open),
         Command::Append(append) => threads::append(rows, append, recent),
+        Command::Commit(commit) => hub::commit(rows, commit),
         Command::TagThread(tag) => threads::tag(rows, tag),
         Command::TouchThreads(touch) => threads::touch(rows, touch),
         Command::MoveCursors(moves) => trim::move_cursors(rows, moves),
@@ -150,6 +153,11 @@ impl Unsynced {
         self.logs().contains(&log)
     }
 
+    /// Whether any log has such entries.
+    pub fn any(&self) -> bool {
+        !self.logs().is_empty()
+    }
+
     fn note(&self, outcomes: &[Result<Outcome, Conflict>]) {
         let mut logs = self.logs();
         for outcome in outcomes.iter().flatten() {
@@ -161,6 +169,12 @@ impl Unsynced {
                     // Its outbound row names the thread's log.
                     logs.insert(opened.log);
                     logs.extend(&opened.inboxes);
+                }
+                Outcome::Committed(committed) => {
+                    if let Some(change) = &committed.change {
+                        logs.insert(change.log);
+                        logs.extend(&change.inboxes);
+                    }
                 }
                 Outcome::Befriended(befriended) => logs.extend(befriended.inbox),
                 _ => {}

@@ -230,7 +230,7 @@ impl Line {
                 }
                 EntryBody::Invitation(_) => self.got.invitations += 1,
                 // Another relay refused something, and there is no other relay.
-                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => {}
             }
         }
     }
@@ -367,7 +367,7 @@ pub(crate) async fn open(
     let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES * others.len()], vec![0; TREE_BYTES * others.len()]);
     chance.fill(&mut welcome);
     chance.fill(&mut tree);
-    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree };
+    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree, founding: None };
     let tag = ParticipantsTag::from_bytes(chance.bytes());
     let request = line.request();
     match line.ask(OpenThread { request, opening, tag }).await? {

@@ -24,6 +24,7 @@ use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
 use super::canary::Canaries;
+use super::circle::Circles;
 use super::consent::Consent;
 use super::excuse::Excuses;
 use super::verdict::{Times, Verdict, Violation};
@@ -61,8 +62,10 @@ struct Said {
     message: Option<MessageId>,
     hlc: Option<Hlc>,
     shown: BTreeMap<ProcessNo, Time>,
-    /// Of whom its author was told that they do not get it.
+    /// Of whom its author was told that they do not get it, or to whom it need not come any more.
     given_up: BTreeSet<ProcessNo>,
+    /// In a group that changes.
+    circle: Option<ThreadId>,
 }
 
 /// The account of a run.
@@ -97,6 +100,7 @@ pub struct Ledger {
     consent: Consent,
     excuses: Excuses,
     wire: Wire,
+    circles: Circles,
     canaries: Canaries,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
@@ -170,6 +174,12 @@ impl Ledger {
             {
                 self.violate(Violation::Intruder { of: from });
             }
+            Frame::SubmitCommit(words)
+                if self.excuses.home(from) == Some(to)
+                    && !words.commit.added_devices().all(|device| self.exists(&device)) =>
+            {
+                self.violate(Violation::Intruder { of: from });
+            }
             _ => {}
         }
     }
@@ -207,7 +217,7 @@ impl Ledger {
                         self.consent.removed(by, to);
                     }
                 }
-                EntryBody::Undelivered(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Commit(_) => {}
             }
         }
     }
@@ -286,6 +296,17 @@ impl Ledger {
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
         match event {
             Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
+            Event::MembersChanged { thread, added, removed } => {
+                for one in added {
+                    if self.process_of(one) != Some(on) {
+                        self.met(on, one);
+                    }
+                }
+                let processes = |of: &[AccountId]| of.iter().filter_map(|one| self.process_of(one)).collect::<Vec<_>>();
+                let (added, removed) = (processes(added), processes(removed));
+                self.circles.changed(thread, on, added, removed);
+            }
+            Event::GroupLeft { thread } => self.circles.left(thread, on),
             Event::ContactAdded { account, .. }
             | Event::FriendRequest { account, .. }
             | Event::FriendAccepted { account, .. } => self.met(on, account),
@@ -374,8 +395,75 @@ impl Ledger {
         self.unnamed.entry((author, text.clone())).or_default().insert(number);
         let (word, message, hlc) = (Word::Asked, None, None);
         let (shown, given_up) = (BTreeMap::new(), BTreeSet::new());
-        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up });
+        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up, circle: None });
         SaidNo(number)
+    }
+
+    /// Somebody hands their node a text to a group that changes. For whom it is shows when the node has taken it.
+    pub fn ask_circle(&mut self, author: ProcessNo, thread: ThreadId, text: String, at: Time) -> SaidNo {
+        let everybody = self.circles.ever(&thread).into_iter().filter(|one| *one != author).collect();
+        let said = self.ask(author, everybody, text, at);
+        if let Some(said) = self.said.last_mut() {
+            said.circle = Some(thread);
+        }
+        said
+    }
+
+    /// Whom somebody takes to be in a group that changes, by what they were told.
+    pub fn circle(&self, thread: &ThreadId, who: ProcessNo) -> BTreeSet<ProcessNo> {
+        self.circles.view(thread, who)
+    }
+
+    /// Who was ever in it.
+    pub fn circle_ever(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.circles.ever(thread)
+    }
+
+    /// Somebody is told that they are in a group that changes.
+    pub fn in_circle(&mut self, thread: ThreadId, who: ProcessNo, people: BTreeSet<ProcessNo>) {
+        self.circles.joined(thread, who, people);
+    }
+
+    /// Somebody finds that they are in a group no longer.
+    pub fn left_circle(&mut self, thread: &ThreadId, who: ProcessNo) {
+        self.circles.left(thread, who);
+    }
+
+    /// Somebody is to be taken out of a group, or asks for it: what they have not seen need not come any more.
+    pub fn out(&mut self, thread: &ThreadId, who: ProcessNo) {
+        self.circles.out(thread, who);
+        for said in self.said.iter_mut().filter(|said| said.circle == Some(*thread) && said.to.contains(&who)) {
+            if !said.shown.contains_key(&who) && said.given_up.insert(who) {
+                self.owed -= usize::from(said.word == Word::Owed);
+            }
+        }
+    }
+
+    /// Clocks lie from now on.
+    pub const fn clocks_lied(&mut self) {
+        self.circles.clocks_lied = true;
+    }
+
+    /// A member of a group is not where its admin is.
+    pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
+        if !self.excuses.among(self.circles.ever(&thread), Conduct::Hostile) {
+            self.violate(Violation::Apart { of, admin });
+        }
+    }
+
+    /// What was said in a group that changes is for whom its author takes to be in it now that their node has taken it.
+    fn address(&mut self, number: usize) {
+        let Some(said) = self.said.get_mut(number) else { return };
+        let Some(thread) = said.circle else { return };
+        let (author, ever) = (said.author, self.circles.ever(&thread));
+        // The opening of a group may not have been told yet.
+        let view = self.circles.view(&thread, author);
+        said.to = view.iter().copied().filter(|one| *one != author).collect();
+        said.given_up = said.to.iter().copied().filter(|one| self.circles.is_out(&thread, *one)).collect();
+        let strange: Vec<_> = said.shown.keys().filter(|on| **on != author && !view.contains(on)).copied().collect();
+        if !(self.circles.clocks_lied && strange.iter().all(|on| ever.contains(on))) {
+            strange.into_iter().for_each(|on| self.misattribute(on, "was not meant for it"));
+        }
     }
 
     /// The node answered that the text is on its disk: from here on it is owed.
@@ -383,8 +471,12 @@ impl Ledger {
         let Some(said) = self.said.get_mut(number) else { return };
         if said.word == Word::Asked {
             said.word = Word::Owed;
-            self.owed += said.to.iter().filter(|to| !said.shown.contains_key(to)).count();
+            self.address(number);
+            let Some(said) = self.said.get(number) else { return };
+            let owed = |to: &&ProcessNo| !said.shown.contains_key(to) && !said.given_up.contains(to);
+            self.owed += said.to.iter().filter(owed).count();
         }
+        let Some(said) = self.said.get(number) else { return };
         let author = said.author;
         self.kept.entry(author).or_default().insert(number);
         match said.message {
@@ -401,7 +493,8 @@ impl Ledger {
         {
             said.word = Word::Failed;
             let author = said.author;
-            if !excused && !self.hindered(number) {
+            let out = said.circle.is_some_and(|thread| self.circles.is_out(&thread, author));
+            if !excused && !out && !self.hindered(number) {
                 self.violate(Violation::Declined { message: number, author });
             }
         }
@@ -424,7 +517,9 @@ impl Ledger {
             let owed = |to: &&ProcessNo| !said.shown.contains_key(to) && !said.given_up.contains(to);
             self.owed -= said.to.iter().filter(owed).count();
             let author = said.author;
-            if let Some(number) = self.by_message.get(message).copied().filter(|number| !self.hindered(*number)) {
+            let out = said.circle.is_some_and(|thread| self.circles.is_out(&thread, author));
+            let number = self.by_message.get(message).copied().filter(|number| !out && !self.hindered(*number));
+            if let Some(number) = number {
                 self.violate(Violation::GivenUp { message: number, author });
             }
         }
@@ -543,14 +638,20 @@ impl Ledger {
             self.misattribute(on, "nobody said");
             return None;
         };
-        let people: BTreeSet<_> = said.to.iter().copied().chain([said.author]).collect();
+        let mut people: BTreeSet<_> = said.to.iter().copied().chain([said.author]).collect();
+        if let Some(thread) = said.circle.filter(|_| self.circles.clocks_lied) {
+            people.extend(self.circles.ever(&thread));
+        }
         let wrong = if said.author != author {
             Some("somebody else said")
         } else if said.text != message.text {
             Some("was said differently")
         } else if !people.contains(&on) {
             Some("was not meant for it")
-        } else if self.threads.get(&message.thread).is_some_and(|of| *of != people) {
+        } else if said.circle.is_some_and(|thread| thread != message.thread)
+            || said.circle.is_none() && self.circles.is_circle(&message.thread)
+            || self.threads.get(&message.thread).is_some_and(|of| *of != people)
+        {
             Some("was said in another thread")
         } else if *said.hlc.get_or_insert(message.hlc) != message.hlc {
             Some("stands in another place for others")

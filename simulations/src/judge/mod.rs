@@ -5,6 +5,7 @@
 //! (frames, ids) and a node's own view of its history, which is what people see.
 
 pub mod canary;
+mod circle;
 pub mod consent;
 mod excuse;
 pub mod ledger;
@@ -63,8 +64,12 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             (false, true) => is("P4", true, "in log lines alone: the stand-in engine hides nothing in the rows"),
             (false, false) => is("P4", false, "the stand-in engine hides nothing, and log lines were not heard"),
         },
-        is("P5", true, "no thread and no contact with anybody one was not introduced to; membership cannot change yet"),
-        is("P6", false, "nothing commits after a thread was made: there is one epoch"),
+        is(
+            "P5",
+            true,
+            "no thread and no contact with anybody one was not introduced to; what is said in a group that changes is shown to nobody its author did not take to be in it",
+        ),
+        is("P6", true, "once all has healed, whoever is in a group by its admin's node has its epoch and its members"),
         is("P7", true, "what was acknowledged or shown is there after every crash; a log's places keep their entries"),
         is(
             "P8",

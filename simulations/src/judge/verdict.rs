@@ -149,6 +149,16 @@ pub enum Violation {
         /// Whose.
         of: ProcessNo,
     },
+    /// P6.
+    #[error(
+        "P6: process {of} is in a group by the node of its admin {admin}, and not at the same epoch with the same people"
+    )]
+    Apart {
+        /// Who.
+        of: ProcessNo,
+        /// Whose group.
+        admin: ProcessNo,
+    },
     /// P1, and nobody was hostile.
     #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
     Unopened {

@@ -70,6 +70,7 @@ impl Wire {
                     None => (*undelivered.thread.as_bytes(), false),
                 },
                 EntryBody::Friendship(word) => (*BlobId::of(&word.content).as_bytes(), false),
+                EntryBody::Commit(accepted) => (*accepted.commit.hash().as_bytes(), true),
             };
             if *shown.at.entry(entry.sequence).or_insert(id) != id {
                 found.push(Violation::Rewritten { relay, to, sequence: entry.sequence.get() });

@@ -308,6 +308,9 @@ pub struct Friends {
     /// Groups that two of their members open at the same moment.
     #[serde(skip_serializing_if = "Friends::has_default_twins")]
     pub twins: Share,
+    /// So many groups whose members change while the run goes on, each made by somebody of people they know.
+    #[serde(skip_serializing_if = "Friends::has_no_circles")]
+    pub circles: u32,
     /// Pairs that meet by a request and its acceptance; the others meet by an invite.
     #[serde(skip_serializing_if = "Friends::has_default_requests")]
     pub requests: Share,
@@ -328,6 +331,7 @@ impl Default for Friends {
             groups: 0,
             group_size: [3, 8],
             twins: Share(0.0),
+            circles: 0,
             requests: Share(0.0),
             partings: Share(0.0),
             hidden: Share(0.0),
@@ -339,6 +343,12 @@ impl Default for Friends {
 impl Friends {
     fn has_default_group_size(group_size: &[u32; 2]) -> bool {
         *group_size == Self::default().group_size
+    }
+
+    // By reference, for serde.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in so")]
+    const fn has_no_circles(circles: &u32) -> bool {
+        *circles == 0
     }
 
     fn has_default_requests(requests: &Share) -> bool {

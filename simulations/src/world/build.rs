@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use whimbrel_crypto::{KeyPair, RelayIdentity};
-use whimbrel_protocol::id::{Domain, Name};
+use whimbrel_node::api::Command;
+use whimbrel_protocol::id::{Domain, Name, ThreadId};
 
+use super::circle::Circle;
 use super::node::Birth;
+use super::people::Asked;
 use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
 use crate::engine::{Engine, Entity, Seed, Time};
 use crate::faults::Plan;
@@ -43,6 +46,7 @@ impl World {
             groups: Vec::new(),
             partings: Vec::new(),
             hidings: Vec::new(),
+            circles: Vec::new(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
@@ -85,6 +89,7 @@ impl World {
         world.acquaint(&people, &scenario.friends);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
+        world.encircle(&people, scenario.friends.circles);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -155,7 +160,15 @@ impl World {
             self.engine.at(begin.plus(comings.weibull(churn.online.0, churn.shape)), Event::Leave { who: no });
         }
         self.engine.at(begin.plus(habit.exponential(self.workload.every.0)), Event::Speak { who: no });
-        let person = Person { habit, comings, churn, threads: Vec::new(), groups: Vec::new(), asked: Vec::new() };
+        let person = Person {
+            habit,
+            comings,
+            churn,
+            threads: Vec::new(),
+            groups: Vec::new(),
+            circles: Vec::new(),
+            asked: Vec::new(),
+        };
         self.processes.push(Process::Node(Box::new(node), Box::new(person)));
         Ok(no)
     }
@@ -254,6 +267,31 @@ impl World {
             let group = self.groups.len();
             self.groups.push(Group { people: members, openers });
             self.engine.after(at, Event::Gather { group });
+        }
+    }
+
+    /// Draws the groups whose members change: who makes each, and of whom. The admin gets to know those they do not.
+    fn encircle(&mut self, people: &[ProcessNo], circles: u32) {
+        let mut stream = self.seed.stream(Entity::World, "circles");
+        for number in 0..circles {
+            let Some(admin) = stream.pick(people).copied() else { return };
+            let wanted = 4 + stream.below(5) as usize;
+            let mut pool: Vec<ProcessNo> = Vec::new();
+            // Fewer than wanted, where there are few people.
+            for _ in 0..wanted * 4 {
+                let Some(one) = stream.pick(people).copied() else { return };
+                if pool.len() < wanted && one != admin && !pool.contains(&one) {
+                    pool.push(one);
+                }
+            }
+            for one in &pool {
+                let apart = self.pairs.iter().all(|pair| pair.other_than(admin) != Some(*one));
+                apart.then(|| self.introduce(admin, *one));
+            }
+            let changes = self.seed.stream(Entity::World, &format!("circle {number}"));
+            self.circles.push(Circle { admin, pool, thread: None, stream: changes });
+            let circle = self.circles.len() - 1;
+            self.engine.after(self.workload.arrive.0, Event::Change { circle });
         }
     }
 
@@ -365,6 +403,54 @@ impl World {
         if let Some(thread) = thread {
             self.write(who, vec![to], thread, text.to_owned());
         }
+        self.answered_within(who);
+    }
+
+    /// Somebody makes a group of people they know, whose members may change; returns when everybody is in it.
+    ///
+    /// # Panics
+    /// The node does not make it, or they do not get into it.
+    pub fn make_circle(&mut self, admin: ProcessNo, people: &[ProcessNo]) -> (usize, ThreadId) {
+        let stream = self.seed.stream(Entity::World, &format!("circle {}", self.circles.len()));
+        self.circles.push(Circle { admin, pool: Vec::new(), thread: None, stream });
+        let number = self.circles.len() - 1;
+        self.form(number, admin, people);
+        self.answered_within(admin);
+        let thread = self.circles.get(number).and_then(|circle| circle.thread);
+        let Some(thread) = thread else { unreachable!("the group was not made") };
+        self.run_until_quiet();
+        for one in people {
+            assert!(self.ledger.circle(&thread, *one).contains(one), "process {one} did not get into the group");
+        }
+        (number, thread)
+    }
+
+    /// The admin takes people in.
+    pub fn add_to_circle(&mut self, circle: usize, thread: ThreadId, people: &[ProcessNo]) {
+        self.take_in(circle, thread, people);
+    }
+
+    /// The admin takes people out.
+    pub fn remove_from_circle(&mut self, circle: usize, thread: ThreadId, people: &[ProcessNo]) {
+        self.take_out(circle, thread, people);
+    }
+
+    /// Somebody asks to be taken out.
+    pub fn leave_circle(&mut self, circle: usize, thread: ThreadId, who: ProcessNo) {
+        self.ask_out(circle, thread, who);
+    }
+
+    /// Somebody renews their keys in a group.
+    pub fn renew_in_circle(&mut self, circle: usize, thread: ThreadId, who: ProcessNo) {
+        self.command(who, Command::RenewKeys { thread }, Asked::Change(circle));
+    }
+
+    /// Somebody writes to a group; returns when their node has it on its disk.
+    ///
+    /// # Panics
+    /// The node does not take it.
+    pub fn say_in_circle(&mut self, who: ProcessNo, thread: ThreadId, text: &str) {
+        self.write_to_circle(who, thread, text.to_owned());
         self.answered_within(who);
     }
 

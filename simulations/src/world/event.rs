@@ -93,6 +93,11 @@ pub enum Event {
         /// Which group.
         group: usize,
     },
+    /// A group whose members change moves on.
+    Change {
+        /// Which.
+        circle: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -153,6 +158,7 @@ impl Event {
             Self::Gather { group } => (0, 17, group as u64),
             Self::Part { parting } => (0, 19, parting as u64),
             Self::Hide { hiding } => (0, 20, hiding as u64),
+            Self::Change { circle } => (0, 21, circle as u64),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),

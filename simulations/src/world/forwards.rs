@@ -174,7 +174,7 @@ mod tests {
             forward.check().unwrap();
             let of = |item: &ForwardItem| match &item.body {
                 ForwardBody::Envelope(_, envelope) => (item.number, u64::from(*envelope.body.first().unwrap())),
-                ForwardBody::Opening(..) => unreachable!("none was sent"),
+                ForwardBody::Opening(..) | ForwardBody::Commit(..) => unreachable!("none was sent"),
             };
             forward.items.iter().map(of).collect()
         }

@@ -277,7 +277,7 @@ fn with_another_device(mut words: ClaimedKeyPackages) -> ClaimedKeyPackages {
 fn corrupted(body: &EntryBody) -> Option<EntryBody> {
     match body {
         EntryBody::Envelope(from, envelope) => Some(EntryBody::Envelope(*from, flipped(envelope))),
-        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => None,
     }
 }
 
@@ -376,7 +376,8 @@ impl Member {
         let [mut welcome, mut tree] = [vec![0; 300], vec![0; 300]];
         self.stream.chance().fill(&mut welcome);
         self.stream.chance().fill(&mut tree);
-        let opening = Opening { thread, epoch: Epoch::new(1), participants: participants.into(), welcome, tree };
+        let opening =
+            Opening { thread, epoch: Epoch::new(1), participants: participants.into(), welcome, tree, founding: None };
         let (request, tag) = (RequestId::new(self.requests), ParticipantsTag::from_bytes(tag));
         OpenThread { request, opening, tag }.into()
     }
@@ -387,7 +388,10 @@ impl Member {
             Frame::Push(run) => {
                 run.entries.retain(|entry| match &entry.body {
                     EntryBody::Envelope(_, envelope) => !self.forged.contains(&envelope.id()),
-                    EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => true,
+                    EntryBody::Invitation(_)
+                    | EntryBody::Undelivered(_)
+                    | EntryBody::Friendship(_)
+                    | EntryBody::Commit(_) => true,
                 });
                 true
             }

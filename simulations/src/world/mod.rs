@@ -21,6 +21,7 @@
 mod apart;
 mod build;
 mod carry;
+mod circle;
 mod clock;
 mod event;
 mod fault;
@@ -130,6 +131,7 @@ pub struct World {
     groups: Vec<Group>,
     partings: Vec<Parting>,
     hidings: Vec<Hiding>,
+    circles: Vec<circle::Circle>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -218,6 +220,7 @@ impl World {
             self.look(process, None);
             self.search(process);
         }
+        self.compare_circles();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         let account = Account {
@@ -303,6 +306,9 @@ impl World {
 
     /// A person looks at the history of all their conversations.
     fn look(&mut self, who: ProcessNo, started: Option<Time>) {
+        if started.is_some() {
+            self.look_at_circles(who);
+        }
         let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { return };
         let found = views::threads(reads).and_then(|threads| {
             let of = |thread: &views::Thread| views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX);
@@ -442,6 +448,7 @@ impl World {
             Event::Part { parting } => self.part(parting),
             Event::Hide { hiding } => self.hide(hiding),
             Event::Gather { group } => self.gather(group),
+            Event::Change { circle } => self.change(circle),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
@@ -550,6 +557,9 @@ impl World {
     fn reaches(&mut self, who: ProcessNo, thread: ThreadId, people: &[AccountId]) {
         let others: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
         let everybody: BTreeSet<_> = others.iter().copied().chain([who]).collect();
+        if self.told_of_circle(who, thread, &everybody) {
+            return;
+        }
         self.ledger.thread(thread, everybody, who);
         if let Some(person) = self.person_mut(who) {
             match others.as_slice() {
@@ -671,3 +681,7 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod stories;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod circle_stories;

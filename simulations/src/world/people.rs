@@ -35,6 +35,8 @@ pub(super) struct Person {
     pub(super) threads: Vec<(ProcessNo, ThreadId)>,
     /// The groups they are in, by the others in it, in ascending order.
     pub(super) groups: Vec<(Vec<ProcessNo>, ThreadId)>,
+    /// The groups they are or were in whose members change.
+    pub(super) circles: Vec<ThreadId>,
     /// What they asked their node and wait to hear of.
     pub(super) asked: Vec<(Ticket, Asked)>,
 }
@@ -56,6 +58,10 @@ pub(super) enum Asked {
     Part(usize),
     /// To be hidden from everybody, or seen again.
     Hide(usize),
+    /// To make a group.
+    Form(usize),
+    /// To change one.
+    Change(usize),
 }
 
 /// Two people on their way to each other.
@@ -132,7 +138,7 @@ pub(super) struct Group {
 }
 
 /// A text of this length that nobody says twice, with the mark of the run.
-fn text(mark: &str, number: u64, length: usize) -> String {
+pub(super) fn text(mark: &str, number: u64, length: usize) -> String {
     let mut text = format!("{mark} {number}: ");
     text.extend(std::iter::repeat_n('.', length.saturating_sub(text.len())));
     text
@@ -262,6 +268,9 @@ impl World {
             (Asked::Agree(number), _) => self.met(number, Meeting::Requested, AGAIN),
             (Asked::Part(number), result) => self.parted(number, result.is_ok()),
             (Asked::Hide(number), result) => self.hid(number, result.is_ok()),
+            (Asked::Form(number), Ok(Reply::Group { thread })) => self.formed(number, who, thread),
+            // What did not come about is tried again when it is time.
+            (Asked::Form(_) | Asked::Change(_), _) => {}
         }
     }
 
@@ -296,7 +305,9 @@ impl World {
             | Asked::Befriend(_)
             | Asked::Agree(_)
             | Asked::Part(_)
-            | Asked::Hide(_) => None,
+            | Asked::Hide(_)
+            | Asked::Form(_)
+            | Asked::Change(_) => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -311,7 +322,7 @@ impl World {
                 Asked::Accept(number) => self.hand_again(number),
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
-                Asked::Send(_) | Asked::Open(_) => {}
+                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}
             }
         }
     }
@@ -365,11 +376,23 @@ impl World {
             let texts = u64::from(few) + person.habit.below(u64::from(many - few) + 1);
             lengths.extend((1..texts).map(|_| length(&mut person.habit)));
         }
-        let conversations = person.threads.len() + person.groups.len();
+        let fixed = person.threads.len() + person.groups.len();
+        let conversations = fixed + person.circles.len();
         let chosen = usize::try_from(to).ok().and_then(|to| to.checked_rem(conversations)).unwrap_or_default();
         let group = chosen.checked_sub(person.threads.len()).and_then(|group| person.groups.get(group)).cloned();
         let pair = person.threads.get(chosen).map(|(to, thread)| (vec![*to], *thread));
+        let circle = chosen.checked_sub(fixed).and_then(|circle| person.circles.get(circle)).copied();
         self.engine.after(next, Event::Speak { who });
+        if let Some(thread) = circle {
+            for length in lengths {
+                // Whoever is out of it says nothing there, as far as they know.
+                if !self.is_running(who) || !self.ledger.circle(&thread, who).contains(&who) {
+                    return;
+                }
+                self.say_something(who, thread, length as usize);
+            }
+            return;
+        }
         if let Some((to, thread)) = pair.or(group) {
             for length in lengths {
                 // It may die of any text but the last.

@@ -297,6 +297,7 @@ fn two_people_and_their_thread() -> Vec<Command> {
         participants: vec![participant(1), participant(2)],
         welcome: vec![1; 100],
         tree: vec![2; 100],
+        founding: None,
     };
     let alice = DeviceId { account: account(1), index: DeviceIndex::FIRST };
     commands.push(Command::OpenThread(Box::new(OpenThread::new(opening, alice, Origin::Local, None, here()))));

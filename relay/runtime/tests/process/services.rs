@@ -145,8 +145,14 @@ impl Client {
         };
         let mut participants: Vec<Participant> = people.iter().map(participant).collect();
         participants.sort_by_key(|participant| participant.account);
-        let opening =
-            Opening { thread: THREAD, epoch: Epoch::new(1), participants, welcome: vec![3; 9_000], tree: vec![4; 300] };
+        let opening = Opening {
+            thread: THREAD,
+            epoch: Epoch::new(1),
+            participants,
+            welcome: vec![3; 9_000],
+            tree: vec![4; 300],
+            founding: None,
+        };
         let request = self.request();
         self.ask(OpenThread { request, opening, tag: ParticipantsTag::from_bytes([9; 32]) }).await
     }

@@ -468,8 +468,14 @@ fn one_message_to_five_hundred_is_one_append_and_a_push_for_each_who_is_there() 
         participants.sort_by_key(|participant| participant.account);
         participants
     };
-    let opening =
-        Opening { thread: THREAD, epoch: Epoch::new(1), participants, welcome: vec![3; 100], tree: vec![4; 100] };
+    let opening = Opening {
+        thread: THREAD,
+        epoch: Epoch::new(1),
+        participants,
+        welcome: vec![3; 100],
+        tree: vec![4; 100],
+        founding: None,
+    };
     let here =
         Here { local: domain(0), log: LogId::from_bytes([9; 16]), at: world.now.wall, bounds: LogBounds::default() };
     let tag = Some(ParticipantsTag::from_bytes([9; 32]));

@@ -48,7 +48,7 @@ pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
         let id = DeviceId { account: register.account, index: device.index };
         let member = Member { epochs: Epochs::ALL, home: Home::Here(device.mailbox) };
         rows::put(rows, rows::member(register.inbox, id), &member);
-        let cursor = CursorRow { upto: Sequence::ZERO, epochs: Epochs::ALL };
+        let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
         rows::put(rows, rows::cursor(device.mailbox, register.inbox), &cursor);
     }
     Ok(Outcome::Done)

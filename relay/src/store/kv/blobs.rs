@@ -1,6 +1,6 @@
 //! Blobs: Welcomes and trees, kept once each under their hash, for as long as a row names them.
 //! Owns: the bodies, and how many rows name each. What names two of them is an invitation: in an inbox, or in the row
-//! that waits for a peer with the opening. Whoever writes or drops one says so here, in the same command.
+//! that waits for a peer with the opening, or with a commit that has newcomers there. Whoever writes or drops one says so here, in the same command.
 //! Never: decides how long such a row stays (`trim`, `own`).
 //! Limits: `limits::TRIM_INVITATIONS_MAX`. Rules: docs/protocol/thread.md, "Opening".
 

@@ -9,7 +9,7 @@ use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{
-    self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, OwnerRow, StockRow, ThreadMeta, space,
+    self, CursorRow, EntryRow, EpochRow, FriendRow, Home, LogRow, Member, OwnRow, OwnerRow, StockRow, ThreadMeta, space,
 };
 use crate::store::{Account, MailboxId, Pin, PinnedBy};
 
@@ -59,6 +59,7 @@ pub fn check(reads: &dyn Reads, version: u32) -> Result<Problems, StorageError> 
     check.cursors()?;
     check.queues()?;
     check.members()?;
+    check.commits()?;
     check.tails()?;
     check.tags()?;
     check.friends()?;
@@ -258,6 +259,22 @@ impl Check<'_> {
         self.total(space::OUTBOUND, "outbound rows", waiting)
     }
 
+    /// A commit is kept as long as its epoch's end is, of a log that is there.
+    fn commits(&mut self) -> Result<(), StorageError> {
+        let ends = self.each(&[space::EPOCH], |check, key, value| {
+            rows::read::<EpochRow>(key, value)?;
+            if !check.there(&beside(space::COMMIT, key))? {
+                check.problems.note(key, "its commit is missing");
+            }
+            let log = key.get(1..17).unwrap_or_default();
+            if !check.there(&[&[space::LOG], log].concat())? {
+                check.problems.note(key, "its log is missing");
+            }
+            Ok(())
+        })?;
+        self.total(space::COMMIT, "commits", ends)
+    }
+
     /// Whoever reads a log here does so as a device of an account here, with a cursor; whoever does not, at a relay that
     /// the thread knows.
     fn members(&mut self) -> Result<(), StorageError> {
@@ -268,7 +285,8 @@ impl Check<'_> {
                 check.problems.note(key, "its log is missing");
                 return Ok(());
             };
-            match rows::read::<Member>(key, value)?.home {
+            let member: Member = rows::read(key, value)?;
+            match member.home {
                 Home::Here(mailbox) => {
                     if !check.is_mailbox_of(mailbox, device)? {
                         check.problems.note(key, "its mailbox is not that of a device here");
@@ -282,7 +300,8 @@ impl Check<'_> {
                         LogRef::Thread(thread) => rows::get::<ThreadMeta>(check.reads, &rows::thread(thread))?,
                         LogRef::Inbox => None,
                     };
-                    if !thread.is_some_and(|thread| thread.others.contains(&domain)) {
+                    let left = member.epochs.last.is_some();
+                    if !left && !thread.is_some_and(|thread| thread.others.contains(&domain)) {
                         check.problems.note(key, "its home is no relay of the thread");
                     }
                 }
@@ -478,7 +497,7 @@ mod tests {
         let row_of = |space: u8| first(space).0;
         let nobody = AccountId::from_bytes([0xee; 32]);
         let peer: Domain = "unheard.example".parse().unwrap();
-        let member = |home| canonical::encode(&Member { epochs: Epochs { first: Epoch::new(1), last: None }, home });
+        let member = |home| canonical::encode(&Member { epochs: Epochs::since(Epoch::new(1)), home });
         let friend = FriendRow::new(peer.clone(), Standing::Friends, whimbrel_protocol::time::Wall::default());
         let asking = FriendRow { standing: Standing::Asking, ..friend.clone() };
         let pin = |by| Pin { relay: RelayId::from_bytes([1; 32]), endpoint: "b.example:1".to_owned(), by };

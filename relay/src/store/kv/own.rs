@@ -4,7 +4,7 @@
 //! Limits: `limits::REGISTRATION_INVITES_MAX`, `limits::WAKE_CHALLENGE_AGE_MAX`, `limits::PURGE_ROWS_MAX`.
 //! Rules: docs/protocol/user.md, wake.md.
 
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Sequence, TokenHash};
+use whimbrel_protocol::id::{AccountId, DeviceId, Sequence, TokenHash};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
@@ -135,7 +135,7 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
         let id = DeviceId { account: command.account, index: new.index };
         let member = Member { epochs: Epochs::ALL, home: Home::Here(new.mailbox) };
         rows::put(rows, rows::member(account.inbox, id), &member);
-        let cursor = CursorRow { upto: Sequence::ZERO, epochs: Epochs::ALL };
+        let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
         rows::put(rows, rows::cursor(new.mailbox, account.inbox), &cursor);
     }
     account.devices = devices;
@@ -336,7 +336,7 @@ pub fn sleepers(
         from = rows::after(last);
         for (key, value) in page {
             let Home::Here(mailbox) = rows::read::<Member>(&key, &value)?.home else { continue };
-            let device = device_of(&key, prefix.len())?;
+            let device = rows::device_of(&key, prefix.len())?;
             let wakes = wake(reads, device)?.live.is_some();
             if wakes && !is_quiet(reads, device.account, which, at)? && found.len() < limit {
                 found.push((device, mailbox));
@@ -355,14 +355,6 @@ fn is_quiet(
     let whimbrel_protocol::push::LogRef::Thread(thread) = which else { return Ok(false) };
     let row: Option<OwnRow> = rows::get(reads, &rows::row(owner, thread))?;
     Ok(row.and_then(|row| row.settings).is_some_and(|settings| settings.quiet_until > at))
-}
-
-fn device_of(key: &[u8], prefix: usize) -> Result<DeviceId, StorageError> {
-    let named: [u8; 36] = rows::rest(key, prefix)?;
-    let (account, index) = named.split_at(32);
-    let account = AccountId::try_from(account).map_err(|_| rows::damaged(key, "no account"))?;
-    let index = index.try_into().map(u32::from_be_bytes).map_err(|_| rows::damaged(key, "no device"))?;
-    Ok(DeviceId { account, index: DeviceIndex::new(index) })
 }
 
 /// Spaces given out to the account they are about, and what follows the account in their keys.

@@ -2,6 +2,7 @@
 //! Owns: paging and its bounds. Never: changes a row.
 
 use whimbrel_protocol::federation::ForwardBody;
+use whimbrel_protocol::hub::{Arrivals, Newcomers};
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, Domain, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
@@ -11,10 +12,11 @@ use whimbrel_protocol::thread::{ListingPlace, Opening, ThreadRow};
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
-use super::rows::{self, CursorRow, EntryRow, InviteRow, LogRow, OwnRow, StockRow, space};
+use super::rows::{self, CommitRow, CursorRow, EntryRow, InviteRow, LogRow, OutgoingRow, OwnRow, StockRow, space};
 use crate::store::{Account, DeviceLog, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey, Pin};
 
-/// Entries read from the rows at once: a page of largest entries stays below 5 MiB whatever its bound.
+/// Entries read from the rows at once: a page of largest envelopes stays below 5 MiB whatever its bound, one of largest
+/// commits at 32 MiB.
 const STEP: usize = 16;
 
 /// An account that lives here.
@@ -129,7 +131,8 @@ pub fn device_logs(
         let cursor: CursorRow = rows::read(&key, &value)?;
         let log_key = rows::log(log);
         let row: LogRow = rows::get(reads, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
-        Ok(DeviceLog { log, which: row.which, cursor: cursor.upto, epochs: cursor.epochs, head: row.head })
+        let CursorRow { upto: cursor, epochs, end, start } = cursor;
+        Ok(DeviceLog { log, which: row.which, cursor, start, epochs, head: row.head, end })
     };
     found.into_iter().map(join).collect()
 }
@@ -172,9 +175,9 @@ pub fn thread_rows(
 fn unread(reads: &dyn Reads, mailbox: MailboxId, id: LogId, log: &LogRow) -> Result<u64, StorageError> {
     let cursor: Option<CursorRow> = rows::get(reads, &rows::cursor(mailbox, id))?;
     let seen = match cursor {
-        Some(cursor) if cursor.upto >= log.head => log.total.messages,
-        Some(cursor) if cursor.upto > log.trimmed => {
-            let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, id, cursor.upto))?;
+        Some(cursor) if cursor.reached() >= log.head => log.total.messages,
+        Some(cursor) if cursor.reached() > log.trimmed => {
+            let entry: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, id, cursor.reached()))?;
             entry.map_or(log.trimmed_total.messages, |entry| entry.total.messages)
         }
         _ => log.trimmed_total.messages,
@@ -241,10 +244,18 @@ pub fn outbound(
         let (log, _) = named.split_at(16);
         let log = LogId::from_bytes(log.try_into().map_err(|_| rows::damaged(&key, "no log"))?);
         let sequence = rows::sequence_of(&key)?;
-        let body = if value.is_empty() { entry(reads, log, sequence)? } else { opening(reads, &key, &value)? };
+        let body = match (value.is_empty(), sequence) {
+            (true, _) => entry(reads, log, sequence)?,
+            (false, Sequence::ZERO) => opening(reads, &key, &value)?,
+            (false, _) => commit(reads, log, (&key, &value))?,
+        };
         bytes += match &body {
             Some(ForwardBody::Opening(_, opening)) => opening.welcome.len() + opening.tree.len(),
             Some(ForwardBody::Envelope(_, envelope)) => envelope.body.len(),
+            Some(ForwardBody::Commit(accepted, arrivals)) => {
+                let bodies = arrivals.as_ref().map(|arrivals| &arrivals.newcomers);
+                accepted.commit.bytes.len() + bodies.map_or(0, |bodies| bodies.welcome.len() + bodies.tree.len())
+            }
             None => 0,
         };
         if bytes > bytes_max && !page.is_empty() {
@@ -259,15 +270,33 @@ fn entry(reads: &dyn Reads, log: LogId, sequence: Sequence) -> Result<Option<For
     let row: Option<EntryRow> = rows::get(reads, &rows::of_log(space::ENTRY, log, sequence))?;
     Ok(match row.map(|row| row.body) {
         Some(EntryBody::Envelope(author, envelope)) => Some(ForwardBody::Envelope(author, envelope)),
-        Some(EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_)) | None => None,
+        Some(
+            EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_),
+        )
+        | None => None,
     })
 }
 
 fn opening(reads: &dyn Reads, key: &[u8], value: &[u8]) -> Result<Option<ForwardBody>, StorageError> {
-    let Invitation { thread, epoch, inviter, participants, welcome, tree } = rows::read(key, value)?;
+    let Invitation { thread, epoch, inviter, participants, welcome, tree, founding } = rows::read(key, value)?;
     let bytes = |id| blob(reads, id)?.ok_or_else(|| rows::damaged(key, "a blob of an opening is missing"));
-    let opening = Opening { thread, epoch, participants, welcome: bytes(welcome)?, tree: bytes(tree)? };
+    let opening = Opening { thread, epoch, participants, welcome: bytes(welcome)?, tree: bytes(tree)?, founding };
     Ok(Some(ForwardBody::Opening(inviter, opening)))
+}
+
+/// From where commits are kept, whatever became of the log's entry. Nothing when it is forgotten there too.
+fn commit(reads: &dyn Reads, log: LogId, (key, value): (&[u8], &[u8])) -> Result<Option<ForwardBody>, StorageError> {
+    let OutgoingRow { epoch, invitation } = rows::read(key, value)?;
+    let Some(row) = rows::get::<CommitRow>(reads, &rows::of_epoch(space::COMMIT, log, epoch))? else { return Ok(None) };
+    let bytes = |id| blob(reads, id)?.ok_or_else(|| rows::damaged(key, "a blob of a commit is missing"));
+    let arrivals = match invitation {
+        Some(Invitation { participants, welcome, tree, founding: Some(founding), .. }) => {
+            let newcomers = Newcomers { welcome: bytes(welcome)?, tree: bytes(tree)? };
+            Some(Arrivals { participants, founding, newcomers })
+        }
+        _ => None,
+    };
+    Ok(Some(ForwardBody::Commit(row.accepted, arrivals)))
 }
 
 /// Peers with waiting rows, by domain.

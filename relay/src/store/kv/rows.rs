@@ -7,12 +7,14 @@
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::Standing;
+use whimbrel_protocol::hub::{Accepted, Receipt};
 use whimbrel_protocol::id::{
-    AccountId, BlobId, DeviceId, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence,
+    ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::signed::Signed;
-use whimbrel_protocol::thread::ThreadSettings;
+use whimbrel_protocol::thread::{Founding, ThreadSettings};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
@@ -56,7 +58,8 @@ pub(super) mod space {
     pub(crate) const TAG: u8 = 17;
     /// blob -> its bytes.
     pub(crate) const BLOB: u8 = 18;
-    /// peer, log, sequence -> nothing, or for an opening the invitation that names its blobs.
+    /// peer, log, sequence -> nothing; for an opening, which has sequence zero, the invitation that names its blobs; for a
+    /// commit [`super::OutgoingRow`].
     pub(crate) const OUTBOUND: u8 = 19;
     /// peer -> how many outbound rows wait.
     pub(crate) const WAITING: u8 = 20;
@@ -76,6 +79,10 @@ pub(super) mod space {
     pub(crate) const PURGE: u8 = 27;
     /// blob -> how many rows name it. A blob without this row was left unnamed by version 2, and stays.
     pub(crate) const NAMED: u8 = 28;
+    /// log, epoch -> [`super::CommitRow`]: the commit that ended it.
+    pub(crate) const COMMIT: u8 = 29;
+    /// log, epoch -> [`super::EpochRow`]: when it ended, for as long as its commit is there.
+    pub(crate) const EPOCH: u8 = 30;
 }
 
 /// Counts of what an account owns.
@@ -219,6 +226,57 @@ pub(super) struct ThreadMeta {
     #[n(5)]
     #[cbor(default)]
     pub(super) gate: Vec<AccountId>,
+    /// The relay that orders the commits; absent: this one.
+    #[n(6)]
+    pub(super) hub: Option<Domain>,
+    /// Of a group. Absent: these people and no others.
+    #[n(7)]
+    pub(super) founding: Option<Founding>,
+    #[n(8)]
+    #[cbor(default)]
+    pub(super) term: u64,
+    /// Relays without a member, for which something may still wait.
+    #[n(9)]
+    #[cbor(default)]
+    pub(super) former: Vec<Domain>,
+    /// The newest commit.
+    #[n(10)]
+    pub(super) last: Option<Receipt>,
+    /// The first epoch anybody here had a leaf in.
+    #[n(11)]
+    #[cbor(default)]
+    pub(super) first: Epoch,
+}
+
+/// A commit that holds, kept whether or not everybody has its entry.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct CommitRow {
+    #[n(0)]
+    pub(super) accepted: Accepted,
+}
+
+/// The end of an epoch, in few bytes.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct EpochRow {
+    /// By this relay's clock.
+    #[n(0)]
+    pub(super) ended: Wall,
+    #[n(1)]
+    pub(super) commit: CommitHash,
+}
+
+/// A commit on its way to a peer.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct OutgoingRow {
+    /// The epoch it ended: its name among the commits that are kept.
+    #[n(0)]
+    pub(super) epoch: Epoch,
+    /// For the peer's newcomers, if there are any.
+    #[n(1)]
+    pub(super) invitation: Option<Invitation>,
 }
 
 /// A log's head and trim point. What is held is a subtraction of the two.
@@ -308,6 +366,29 @@ pub(super) struct CursorRow {
     pub(super) upto: Sequence,
     #[n(1)]
     pub(super) epochs: Epochs,
+    /// Of a device without a leaf: the commit that took it. Nothing beyond is for it.
+    #[n(2)]
+    pub(super) end: Option<Sequence>,
+    /// Of a device that came later: nothing between `upto` and this is for it.
+    #[n(3)]
+    #[cbor(default)]
+    pub(super) start: Sequence,
+}
+
+impl CursorRow {
+    pub(super) const fn new(upto: Sequence, epochs: Epochs) -> Self {
+        Self { upto, epochs, end: None, start: Sequence::ZERO }
+    }
+
+    /// Up to where nothing waits for the device.
+    pub(super) fn reached(&self) -> Sequence {
+        self.upto.max(self.start)
+    }
+
+    /// Whether the device has all there will ever be for it.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.upto >= end)
+    }
 }
 
 /// The owner's own view of a thread.
@@ -370,6 +451,14 @@ pub(super) fn log(log: LogId) -> Vec<u8> {
 
 pub(super) fn of_log(space: u8, log: LogId, sequence: Sequence) -> Vec<u8> {
     key(space, &[log.as_bytes(), &sequence.get().to_be_bytes()])
+}
+
+pub(super) fn epochs(space: u8, log: LogId) -> Vec<u8> {
+    key(space, &[log.as_bytes()])
+}
+
+pub(super) fn of_epoch(space: u8, log: LogId, epoch: Epoch) -> Vec<u8> {
+    key(space, &[log.as_bytes(), &epoch.get().to_be_bytes()])
 }
 
 pub(super) fn members(log: LogId) -> Vec<u8> {
@@ -441,6 +530,15 @@ pub(super) fn rest<const N: usize>(key: &[u8], prefix: usize) -> Result<[u8; N],
     key.get(prefix..).and_then(|rest| rest.try_into().ok()).ok_or_else(|| damaged(key, "a key of another length"))
 }
 
+/// The device at the end of a member's key.
+pub(super) fn device_of(key: &[u8], prefix: usize) -> Result<DeviceId, StorageError> {
+    let named: [u8; 36] = rest(key, prefix)?;
+    let (account, index) = named.split_at(32);
+    let account = AccountId::try_from(account).map_err(|_| damaged(key, "no account"))?;
+    let index = index.try_into().map(u32::from_be_bytes).map_err(|_| damaged(key, "no device"))?;
+    Ok(DeviceId { account, index: DeviceIndex::new(index) })
+}
+
 pub(super) fn damaged(key: &[u8], what: &str) -> StorageError {
     StorageError::Damaged { space: key.first().copied().unwrap_or(0), what: what.to_owned() }
 }
@@ -473,10 +571,14 @@ pub(super) fn invitation(key: &[u8], value: &[u8]) -> Result<Option<Invitation>,
     match key.first().copied() {
         Some(space::ENTRY) => Ok(match read::<EntryRow>(key, value)?.body {
             EntryBody::Invitation(invitation) => Some(invitation),
-            EntryBody::Envelope(..) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
+            EntryBody::Envelope(..) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => {
+                None
+            }
         }),
         _ if value.is_empty() => Ok(None),
-        _ => read(key, value).map(Some),
+        // An opening stands before a log's first entry; a commit has its entry's number.
+        _ if sequence_of(key)? == Sequence::ZERO => read(key, value).map(Some),
+        _ => Ok(read::<OutgoingRow>(key, value)?.invitation),
     }
 }
 

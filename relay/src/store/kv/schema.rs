@@ -146,6 +146,8 @@ pub const fn space_name(first: u8) -> &'static str {
         space::WAKE => "wake-up addresses",
         space::PURGE => "accounts on their way out",
         space::NAMED => "counts by large body",
+        space::COMMIT => "commits",
+        space::EPOCH => "ends of epochs",
         _ => "unknown",
     }
 }

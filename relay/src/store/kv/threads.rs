@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::Standing;
+use whimbrel_protocol::hub::FIRST_TERM;
 use whimbrel_protocol::id::{DeviceId, Domain, EnvelopeId, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
@@ -19,7 +20,7 @@ use whimbrel_storage::{Overlay, Reads};
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
 use super::rows::{self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
-use super::{Decided, Fault, Recent, blobs, trim};
+use super::{Decided, Fault, Recent, blobs, hub, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
 
@@ -42,7 +43,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
     }
     let locals = conditions(rows, open)?;
 
-    let epochs = Epochs { first: opening.epoch, last: None };
+    let epochs = Epochs::since(opening.epoch);
     let meta = ThreadMeta {
         log: open.log,
         epoch: opening.epoch,
@@ -50,9 +51,18 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         people: u32::try_from(opening.participants.len()).unwrap_or(u32::MAX),
         others: others.into_iter().collect(),
         gate: match opening.participants.len() {
-            2 => locals.iter().map(|(local, _)| local.account).collect(),
+            2 if opening.founding.is_none() => locals.iter().map(|(local, _)| local.account).collect(),
             _ => Vec::new(),
         },
+        hub: match &open.origin {
+            Origin::Local => None,
+            Origin::Peer(domain) => Some(domain.clone()),
+        },
+        founding: opening.founding,
+        term: FIRST_TERM,
+        former: Vec::new(),
+        last: None,
+        first: opening.epoch,
     };
     rows::put(rows, thread_key, &meta);
     rows::put(rows, rows::log(open.log), &LogRow::new(LogRef::Thread(opening.thread), open.at));
@@ -66,7 +76,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
                 None => Home::Peer(participant.domain.clone()),
             };
             if let Home::Here(mailbox) = home {
-                rows::put(rows, rows::cursor(mailbox, open.log), &CursorRow { upto: Sequence::ZERO, epochs });
+                rows::put(rows, rows::cursor(mailbox, open.log), &CursorRow::new(Sequence::ZERO, epochs));
                 readers.push((id, mailbox));
             }
             rows::put(rows, rows::member(open.log, id), &Member { epochs, home });
@@ -79,6 +89,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         participants: opening.participants.clone(),
         welcome: open.welcome,
         tree: open.tree,
+        founding: opening.founding,
     };
     let mut inboxes = Vec::new();
     for (participant, account) in &locals {
@@ -170,23 +181,27 @@ pub(super) fn notify(
 pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recent) -> Decided {
     let envelope = &append.envelope;
     let thread: ThreadMeta = rows::get(rows, &rows::thread(envelope.thread))?.ok_or(Conflict::NotMember)?;
-    let member: Member = rows::get(rows, &rows::member(thread.log, append.author))?.ok_or(Conflict::NotMember)?;
-    let speaks = match (&append.origin, &member.home) {
-        (Origin::Local, Home::Here(_)) => true,
-        (Origin::Peer(domain), Home::Peer(home)) => domain == home || planted::active(Bug::PeerSpeaksForAll),
-        (Origin::Peer(_), Home::Here(_)) => planted::active(Bug::PeerSpeaksForAll),
-        _ => false,
-    };
-    if !speaks {
+    let member: Option<Member> = rows::get(rows, &rows::member(thread.log, append.author))?;
+    if let (Origin::Peer(_), true) = (&append.origin, thread.founding.is_some()) {
+        if envelope.epoch > thread.epoch {
+            // Whether the author is in it shows with the commit.
+            return Err(Conflict::EpochAhead.into());
+        }
+        if envelope.epoch < thread.first {
+            // Of before the group came here: for nobody here.
+            let (log, peers, inboxes) = (thread.log, Vec::new(), Vec::new());
+            return Ok(Outcome::Appended(Appended { log, sequence: Sequence::ZERO, new: false, peers, inboxes }));
+        }
+    }
+    let member = member.ok_or(Conflict::NotMember)?;
+    if !speaks(&append.origin, &member.home) {
         return Err(Conflict::NotMember.into());
     }
     if let Some(sequence) = recent.find(rows, thread.log, append.id)? {
         let (peers, inboxes) = (Vec::new(), Vec::new());
         return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers, inboxes }));
     }
-    if envelope.epoch != thread.epoch || !member.epochs.contain(envelope.epoch) {
-        return Err(Conflict::StaleEpoch.into());
-    }
+    is_timely(rows, append, &thread, &member)?;
     for reader in thread.gate.iter().filter(|reader| **reader != append.author.account) {
         let row = friends::row(rows, *reader, append.author.account)?;
         let kept_away = planted::active(Bug::IgnoreBlock);
@@ -219,6 +234,38 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     }
     recent.add(thread.log, append.id, sequence, dropped);
     Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers, inboxes }))
+}
+
+/// Whether the word of this origin counts for somebody who lives there.
+pub(super) fn speaks(origin: &Origin, home: &Home) -> bool {
+    match (origin, home) {
+        (Origin::Local, Home::Here(_)) => true,
+        (Origin::Peer(domain), Home::Peer(home)) => domain == home || planted::active(Bug::PeerSpeaksForAll),
+        (Origin::Peer(_), Home::Here(_)) => planted::active(Bug::PeerSpeaksForAll),
+        _ => false,
+    }
+}
+
+/// Whether an envelope is of an epoch its author had a leaf in and that its readers can still open.
+fn is_timely(reads: &dyn Reads, append: &Append, thread: &ThreadMeta, member: &Member) -> Result<(), Fault> {
+    let epoch = append.envelope.epoch;
+    if epoch > thread.epoch && thread.founding.is_some() {
+        return Err(Conflict::EpochAhead.into());
+    }
+    let behind = thread.epoch.get().saturating_sub(epoch.get());
+    let open = match &append.origin {
+        _ if epoch == thread.epoch => true,
+        // What its author was told is stored is not refused for having been on its way.
+        Origin::Peer(_) => thread.founding.is_some(),
+        Origin::Local => {
+            behind <= limits::PAST_EPOCHS_MAX as u64 && hub::is_recent(reads, thread.log, epoch, append.at)?
+        }
+    };
+    if open && epoch <= thread.epoch && member.epochs.contain(epoch) {
+        Ok(())
+    } else {
+        Err(Conflict::StaleEpoch.into())
+    }
 }
 
 /// Between two, the oldest mail stays and the author is told; in a larger thread one who is away must not stop the
@@ -255,14 +302,16 @@ fn size(body: &EntryBody) -> u64 {
         EntryBody::Invitation(invitation) => invitation.participants.len() * 64,
         EntryBody::Undelivered(undelivered) => undelivered.envelopes.len() * EnvelopeId::LEN,
         EntryBody::Friendship(word) => word.len(),
+        // Kept outside of the bound: without it nobody can go on.
+        EntryBody::Commit(_) => 0,
     };
     (bytes + ROWS) as u64
 }
 
-fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at: Wall) -> Sequence {
+pub(super) fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at: Wall) -> Sequence {
     let message = match &body {
         EntryBody::Envelope(_, envelope) => envelope.class == Class::Message,
-        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => false,
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => false,
     };
     log.head = log.head.next();
     log.updated = log.updated.max(at);
@@ -273,7 +322,13 @@ fn push(rows: &mut Overlay<'_>, id: LogId, log: &mut LogRow, body: EntryBody, at
 }
 
 /// Writes a row for a peer: what is written with it is not forgotten for it.
-fn enqueue(rows: &mut Overlay<'_>, peer: &Domain, log: LogId, sequence: Sequence, value: Vec<u8>) -> Result<(), Fault> {
+pub(super) fn enqueue(
+    rows: &mut Overlay<'_>,
+    peer: &Domain,
+    log: LogId,
+    sequence: Sequence,
+    value: Vec<u8>,
+) -> Result<(), Fault> {
     let key = rows::of_peer(space::WAITING, peer);
     let waiting: u64 = rows::get(rows, &key)?.unwrap_or(0);
     if waiting >= limits::PEER_QUEUE_ROWS_MAX {

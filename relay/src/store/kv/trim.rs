@@ -13,14 +13,12 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::known_account;
-use super::rows::{self, CursorRow, EntryRow, Home, LogRow, Member, OwnRow, ThreadMeta, space};
+use super::hub::MEMBERS_MAX;
+use super::rows::{self, CommitRow, CursorRow, EntryRow, Home, LogRow, Member, OutgoingRow, OwnRow, ThreadMeta, space};
 use super::{Decided, Fault, blobs, threads};
 use crate::store::command::people::Expire;
 use crate::store::command::{CursorMove, Forwarded, LogBounds, Trim};
 use crate::store::{Conflict, LogId, MailboxId, OutboundKey, Outcome};
-
-/// Members read at once: of a thread, at most a thousand.
-const MEMBERS_MAX: usize = limits::THREAD_DEVICES_MAX;
 
 pub(super) fn move_cursors(rows: &mut Overlay<'_>, moves: &[CursorMove]) -> Decided {
     for CursorMove { mailbox, log, upto } in moves {
@@ -76,9 +74,10 @@ fn all_have(reads: &dyn Reads, id: LogId, log: &LogRow) -> Result<Sequence, Stor
         }
         if let Home::Here(mailbox) = rows::read::<Member>(&key, &value)?.home
             && let Some(cursor) = rows::get::<CursorRow>(reads, &rows::cursor(mailbox, id))?
+            && !cursor.is_done()
         {
-            least = least.min(cursor.upto);
-            most = most.max(cursor.upto);
+            least = least.min(cursor.reached());
+            most = most.max(cursor.reached());
         }
     }
     if planted::active(Bug::TrimEagerly) {
@@ -95,7 +94,8 @@ fn all_have(reads: &dyn Reads, id: LogId, log: &LogRow) -> Result<Sequence, Stor
 
 fn peers_of(reads: &dyn Reads, log: &LogRow) -> Result<Vec<Domain>, StorageError> {
     let LogRef::Thread(thread) = log.which else { return Ok(Vec::new()) };
-    Ok(rows::get::<ThreadMeta>(reads, &rows::thread(thread))?.map(|thread| thread.others).unwrap_or_default())
+    let thread: Option<ThreadMeta> = rows::get(reads, &rows::thread(thread))?;
+    Ok(thread.map(|thread| [thread.others, thread.former].concat()).unwrap_or_default())
 }
 
 /// Drops entries up to a place that exists, of an inbox perhaps fewer ([`blobs::drop_inbox`]); the caller writes the
@@ -192,8 +192,8 @@ fn drop_outbound(rows: &mut Overlay<'_>, peer: &Domain, row: OutboundKey) -> Res
     let key = rows::outbound(peer, row.log, row.sequence);
     let value = rows.get(&key)?;
     if let Some(value) = &value {
-        if !value.is_empty() {
-            blobs::unname(rows, &rows::read(&key, value)?)?;
+        if let Some(invitation) = rows::invitation(&key, value)? {
+            blobs::unname(rows, &invitation)?;
         }
         rows.delete(key);
         let key = rows::of_peer(space::WAITING, peer);
@@ -218,6 +218,17 @@ struct Lost {
 
 /// What an outbound row stands for; nothing when its entry is gone.
 fn lost(reads: &dyn Reads, row: OutboundKey, (key, value): (&[u8], &[u8])) -> Result<Option<Lost>, StorageError> {
+    if !value.is_empty() && row.sequence > Sequence::ZERO {
+        // Nobody misses a word for it; that its peer will not have it is for the operator to see.
+        let outgoing: OutgoingRow = rows::read(key, value)?;
+        let commit = rows::get::<CommitRow>(reads, &rows::of_epoch(space::COMMIT, row.log, outgoing.epoch))?;
+        return Ok(commit.map(|row| Lost {
+            author: row.accepted.author,
+            thread: row.accepted.commit.thread,
+            envelope: Some(EnvelopeId::of(&row.accepted.commit.bytes)),
+            only_there: None,
+        }));
+    }
     if !value.is_empty() {
         let Invitation { thread, inviter: author, participants, .. } = rows::read(key, value)?;
         let mut others = participants.into_iter().filter(|one| one.account != author.account).map(|one| one.domain);
@@ -342,7 +353,11 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
     for peer in peers_of(rows, &log)? {
         let from = rows::outbound(&peer, *id, first);
         let end = rows::after(&rows::outbound(&peer, *id, upto));
-        for (row_key, _) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+        for (row_key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+            if !value.is_empty() {
+                // A commit is kept for longer, and without it the peer cannot go on.
+                continue;
+            }
             drop_outbound(rows, &peer, OutboundKey { log: *id, sequence: rows::sequence_of(&row_key)? })?;
         }
     }
@@ -370,6 +385,10 @@ pub(super) fn push_out(
         let end = rows::after(&rows::outbound(peer, id, upto));
         for (key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
             let row = OutboundKey { log: id, sequence: rows::sequence_of(&key)? };
+            if !value.is_empty() {
+                // A commit is kept elsewhere, and goes out all the same.
+                continue;
+            }
             if let Some(lost) = lost(rows, row, (&key, &value))? {
                 notices.add(peer, RefusalCode::Full, row, lost);
             }

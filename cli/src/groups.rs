@@ -1,0 +1,234 @@
+//! Groups: making one, who is in it, and the way out.
+//! Owns: which chat GROUP means, how a group is shown. Never: changes who is in one but through its node.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use whimbrel_node::views::{self, Standing};
+use whimbrel_node::{Command, Reply};
+use whimbrel_protocol::id::{AccountId, ThreadId};
+
+use crate::desk::{Desk, unexpected};
+use crate::failure::{Exit, Failure};
+use crate::output::Show;
+use crate::resolve::{Target, short};
+use crate::sanitize;
+use crate::shown::Done;
+use crate::words::Item;
+
+/// What is asked about groups.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GroupErrand {
+    /// Makes one.
+    New { title: String, people: Vec<String> },
+    /// All of them.
+    List,
+    /// Who is in one.
+    Show { group: String },
+    /// Takes people in.
+    Add { group: String, people: Vec<String> },
+    /// Takes people out.
+    Remove { group: String, people: Vec<String> },
+    /// Asks to be taken out.
+    Leave { group: String },
+    /// Renews this device's keys in it.
+    Rekey { group: String },
+}
+
+/// A group as it stands.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct GroupShown {
+    pub(crate) thread: ThreadId,
+    pub(crate) title: Option<String>,
+    /// `opening`, `open`, `halted`, `failed` or `left`.
+    pub(crate) standing: String,
+    /// How often it has changed.
+    pub(crate) epoch: u64,
+    pub(crate) members: Vec<MemberShown>,
+}
+
+/// Somebody in a group.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct MemberShown {
+    pub(crate) account: AccountId,
+    pub(crate) name: String,
+    pub(crate) admin: bool,
+}
+
+impl Show for GroupShown {
+    fn text(&self) -> String {
+        let title = self.title.as_deref().map_or_else(|| "group".to_owned(), sanitize::line);
+        let standing = if self.standing == "open" { String::new() } else { format!(", {}", self.standing) };
+        let mut text = format!("{title}  ({}{standing})", short(&self.thread));
+        for member in &self.members {
+            let admin = if member.admin { "  admin" } else { "" };
+            text.push_str(&format!("\n  {}{admin}", sanitize::line(&member.name)));
+        }
+        text
+    }
+}
+
+impl Desk<'_> {
+    pub(crate) async fn group(&self, errand: GroupErrand) -> Result<(), Failure> {
+        match errand {
+            GroupErrand::New { title, people } => {
+                let people = self.people(&people).await?;
+                self.caught_up().await?;
+                match self.command(Command::CreateGroup { title, people }).await? {
+                    Reply::Group { thread } => {
+                        self.wait_open(&thread).await?;
+                        self.show_group(&thread).await
+                    }
+                    other => Err(unexpected(&other)),
+                }
+            }
+            GroupErrand::List => {
+                for thread in self.read(views::threads)?.into_iter().filter(|thread| thread.admin.is_some()) {
+                    self.show_group(&thread.thread).await?;
+                }
+                Ok(())
+            }
+            GroupErrand::Show { group } => {
+                let thread = self.group_of(&group).await?;
+                self.show_group(&thread).await
+            }
+            GroupErrand::Add { group, people } => {
+                let people = self.people(&people).await?;
+                let thread = self.change_of(&group).await?;
+                self.changed(Command::AddMembers { thread, people }, &thread).await
+            }
+            GroupErrand::Remove { group, people } => {
+                let thread = self.change_of(&group).await?;
+                let people = self.members(&thread, &people)?;
+                self.changed(Command::RemoveMembers { thread, people }, &thread).await
+            }
+            GroupErrand::Rekey { group } => {
+                let thread = self.change_of(&group).await?;
+                self.changed(Command::RenewKeys { thread }, &thread).await
+            }
+            GroupErrand::Leave { group } => {
+                let thread = self.change_of(&group).await?;
+                match self.command(Command::LeaveGroup { thread }).await? {
+                    Reply::Done => {
+                        let done = "asked to leave; the group's admin takes you out".to_owned();
+                        self.item(Item::Done(Done { done })).await
+                    }
+                    other => Err(unexpected(&other)),
+                }
+            }
+        }
+    }
+
+    /// A change of a group, once everything that waited is here: it is made on what holds now.
+    async fn change_of(&self, group: &str) -> Result<ThreadId, Failure> {
+        self.caught_up().await?;
+        self.group_of(group).await
+    }
+
+    async fn changed(&self, command: Command, thread: &ThreadId) -> Result<(), Failure> {
+        match self.command(command).await {
+            Ok(Reply::Done) => self.show_group(thread).await,
+            Ok(other) => Err(unexpected(&other)),
+            Err(failure) if failure.exit == Exit::Unreachable => {
+                Err(failure.hint("the change is kept, and handed in with the next command"))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Contacts, each by a name of their own.
+    async fn people(&self, names: &[String]) -> Result<Vec<AccountId>, Failure> {
+        let mut people = BTreeSet::new();
+        for name in names {
+            match self.resolve(name).await? {
+                Target::People(some) => people.extend(some),
+                Target::Thread(_) => return Err(Failure::usage(format!("'{name}' is a chat; people are meant"))),
+            }
+        }
+        Ok(people.into_iter().collect())
+    }
+
+    /// People in a group, contacts or not: by name, address, or the beginning of their account.
+    fn members(&self, thread: &ThreadId, names: &[String]) -> Result<Vec<AccountId>, Failure> {
+        let book = self.book()?;
+        let others = self.read(|reads| views::thread(reads, thread))?.map(|thread| thread.people).unwrap_or_default();
+        let mut people = Vec::new();
+        for name in names {
+            let wanted = name.trim().to_lowercase();
+            let fits = |account: &&AccountId| {
+                let called = book.name_of(account);
+                let name = called.split_once('@').map_or(called.as_str(), |(name, _)| name);
+                called == wanted || name == wanted || wanted.len() >= 4 && account.to_string().starts_with(&wanted)
+            };
+            let mut fitting = others.iter().filter(fits);
+            match (fitting.next(), fitting.next()) {
+                (Some(account), None) => people.push(*account),
+                (Some(_), Some(_)) => {
+                    return Err(Failure::new(Exit::NotFound, "ambiguous", format!("several here may be '{name}'"))
+                        .hint("write the whole address, or more of the account"));
+                }
+                (None, _) => {
+                    return Err(Failure::new(Exit::NotFound, "not_found", format!("nobody in it is called '{name}'"))
+                        .hint("see who is in it: whimbrel group show GROUP"));
+                }
+            }
+        }
+        Ok(people)
+    }
+
+    /// The group somebody means: by its title, or the beginning of its id.
+    async fn group_of(&self, text: &str) -> Result<ThreadId, Failure> {
+        match self.resolve(text).await? {
+            Target::Thread(thread) if self.book()?.titles.contains_key(&thread) => Ok(thread),
+            _ => Err(Failure::new(Exit::NotFound, "not_found", format!("'{text}' is no group"))
+                .hint("see your groups: whimbrel group list")),
+        }
+    }
+
+    /// Gives the relay a moment to take a new group; it is durable here already.
+    async fn wait_open(&self, thread: &ThreadId) -> Result<(), Failure> {
+        for _ in 0..200 {
+            match self.read(|reads| views::thread(reads, thread))?.map(|thread| thread.standing) {
+                Some(Standing::Opening) => tokio::time::sleep(Duration::from_millis(25)).await,
+                Some(Standing::Failed) => {
+                    return Err(Failure::internal("the relay did not take the group"));
+                }
+                _ => return Ok(()),
+            }
+        }
+        self.hint("the group is kept; the next command hands it in").await
+    }
+
+    async fn show_group(&self, thread: &ThreadId) -> Result<(), Failure> {
+        let book = self.book()?;
+        let own = self.own()?;
+        let Some(view) = self.read(|reads| views::thread(reads, thread))? else {
+            return Err(Failure::internal("a group that is not here"));
+        };
+        let left = view.standing == Standing::Left;
+        let own_name = own.address.as_ref().map_or_else(|| "me".to_owned(), ToString::to_string);
+        let me = (!left).then_some((own.account, own_name));
+        let others = view.people.iter().map(|account| (*account, book.name_of(account)));
+        let shown =
+            |(account, name): (AccountId, String)| MemberShown { account, name, admin: view.admin == Some(account) };
+        let members = me.into_iter().chain(others).map(shown).collect();
+        let standing = match view.standing {
+            Standing::Opening => "opening",
+            Standing::Open => "open",
+            Standing::Halted => "halted",
+            Standing::Failed => "failed",
+            Standing::Left => "left",
+            _ => "unknown",
+        };
+        self.item(Item::Group(GroupShown {
+            thread: *thread,
+            title: view.title.clone(),
+            standing: standing.to_owned(),
+            epoch: view.epoch.get(),
+            members,
+        }))
+        .await
+    }
+}

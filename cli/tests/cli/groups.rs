@@ -1,0 +1,157 @@
+//! Groups whose members change: five people at two relays, each command a process of its own.
+
+use serde_json::Value;
+
+use super::daemon::Daemon;
+use super::stage::{Person, ROUNDS_MAX, Relay};
+
+/// Alice, Carol and Erin at a.example, Bob and Dave at b.example; all know Alice.
+struct Stage {
+    a: Relay,
+    b: Relay,
+    people: Vec<Person>,
+    _temp: tempfile::TempDir,
+}
+
+const NAMES: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+
+impl Stage {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut a = Relay::init("a.example", &temp.path().join("relay-a"));
+        let mut b = Relay::init("b.example", &temp.path().join("relay-b"));
+        a.pin("b.example", &b);
+        b.pin("a.example", &a);
+        a.run();
+        b.run();
+        let people: Vec<_> = NAMES.iter().map(|name| Person::new(temp.path().join(name))).collect();
+        for (n, name) in NAMES.iter().enumerate() {
+            people[n].init(name, if n % 2 == 0 { &a } else { &b });
+        }
+        for other in &people[1..] {
+            let invite = people[0].run(&["invite", "new"]);
+            let ended = other.run_with(&["join", "-"], invite.out.as_bytes());
+            assert_eq!(ended.code, 0, "{ended:?}");
+        }
+        Self { a, b, people, _temp: temp }
+    }
+
+    fn alice(&self) -> &Person {
+        &self.people[0]
+    }
+}
+
+fn texts(lines: &[Value]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line["text"].as_str()).collect()
+}
+
+/// Asks until it is as wanted: what another relay has to forward takes its time.
+fn until(person: &Person, args: &[&str], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let mut last = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        // It fetches what waits, and leaves it unread.
+        person.json(&["inbox", "--peek"]);
+        let mut all = vec!["--json"];
+        all.extend(args);
+        let ended = person.run(&all);
+        if ended.code == 0 {
+            last = ended.values();
+            if wanted(&last) {
+                return last;
+            }
+        }
+    }
+    panic!("{args:?} never came to what was wanted: {last:?}");
+}
+
+fn members(group: &[Value]) -> usize {
+    group[0]["members"].as_array().map_or(0, Vec::len)
+}
+
+/// Waits until somebody has read exactly this as the newest in a group.
+fn reads(person: &Person, group: &str, text: &str) {
+    until(person, &["log", group], |lines| texts(lines).last() == Some(&text));
+}
+
+#[test]
+fn five_people_at_two_relays_come_and_go_and_talk_while_the_hub_dies() {
+    let mut stage = Stage::new();
+    let [_, bob, carol, dave, erin] = &stage.people[..] else { panic!("five people") };
+    let made = stage.alice().json(&["group", "new", "Sailing", "bob", "carol"]);
+    assert_eq!((members(&made), made[0]["title"].as_str()), (3, Some("Sailing")));
+    until(bob, &["group", "show", "sailing"], |group| members(group) == 3);
+    until(carol, &["group", "show", "sailing"], |group| members(group) == 3);
+    bob.json(&["send", "sailing", "to three"]);
+    reads(carol, "sailing", "to three");
+
+    let added = stage.alice().json(&["group", "add", "sailing", "dave", "erin"]);
+    assert_eq!((members(&added), added[0]["epoch"].as_u64()), (5, Some(2)));
+    until(dave, &["group", "show", "sailing"], |group| members(group) == 5);
+    until(erin, &["group", "show", "sailing"], |group| members(group) == 5);
+    until(bob, &["group", "show", "sailing"], |group| members(group) == 5);
+
+    // The hub dies: who lives elsewhere writes on, and it comes when the hub is back.
+    stage.a.stop();
+    dave.json(&["send", "sailing", "while the hub is down"]);
+    reads(bob, "sailing", "while the hub is down");
+    stage.a.run();
+    for person in [carol, erin] {
+        reads(person, "sailing", "while the hub is down");
+    }
+
+    let removed = stage.alice().json(&["group", "remove", "sailing", "carol", "bob"]);
+    assert_eq!(members(&removed), 3);
+    for person in [bob, carol] {
+        until(person, &["group", "show", "sailing"], |group| group[0]["standing"] == "left");
+        let refused = person.run(&["--json", "send", "sailing", "am I in?"]);
+        assert_ne!(refused.code, 0, "{refused:?}");
+    }
+    until(dave, &["group", "show", "sailing"], |group| members(group) == 3);
+    dave.json(&["send", "sailing", "to those who are left"]);
+    reads(erin, "sailing", "to those who are left");
+    for person in [bob, carol] {
+        person.json(&["inbox"]);
+        let seen = person.json(&["log", "sailing"]);
+        assert!(!texts(&seen).contains(&"to those who are left"), "{seen:?}");
+        assert!(texts(&seen).contains(&"while the hub is down"), "{seen:?}");
+    }
+    let refused = dave.run(&["--json", "group", "add", "sailing", "alice"]);
+    assert_ne!(refused.code, 0, "who is no admin changes nobody: {refused:?}");
+
+    erin.json(&["group", "leave", "sailing"]);
+    until(stage.alice(), &["group", "show", "sailing"], |group| members(group) == 2);
+    until(erin, &["group", "show", "sailing"], |group| group[0]["standing"] == "left");
+    stage.b.stop();
+}
+
+#[test]
+fn of_two_commits_from_two_relays_at_once_one_holds_and_both_are_done() {
+    let stage = Stage::new();
+    let [alice, bob, carol, dave, _] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Race", "bob", "carol"]);
+    until(bob, &["group", "show", "race"], |group| members(group) == 3);
+    until(carol, &["group", "show", "race"], |group| members(group) == 3);
+    let daemons = [Daemon::run(alice), Daemon::run(bob), Daemon::run(carol)];
+    for round in 1..=3_u64 {
+        let ended: Vec<_> = std::thread::scope(|scope| {
+            let all = [alice, bob, carol].map(|one| scope.spawn(|| one.run(&["--json", "group", "rekey", "race"])));
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for one in ended {
+            assert_eq!(one.code, 0, "{one:?}");
+        }
+        for person in [alice, bob, carol] {
+            until(person, &["group", "show", "race"], |group| group[0]["epoch"].as_u64() == Some(1 + 3 * round));
+        }
+    }
+    drop(daemons);
+    alice.json(&["group", "add", "race", "dave"]);
+    // What Bob says before he has heard of it would be of the epoch before, and not for Dave.
+    for person in [bob, dave] {
+        until(person, &["group", "show", "race"], |group| members(group) == 4);
+    }
+    bob.json(&["send", "race", "after the race"]);
+    for person in [alice, carol, dave] {
+        reads(person, "race", "after the race");
+    }
+}

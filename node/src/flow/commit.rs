@@ -1,0 +1,349 @@
+//! Commit: a change of a group that holds, from the thread's log to this device's group.
+//! In order: hold it against the epoch it is for, look newcomers up, apply it on trial, check who made it, that it does what
+//! was announced and that every new leaf is the device it says it is; only then it counts. What comes after it waits.
+//! Never: applies out of order, or merges our own before it came back; seals for a leaf that is not proved.
+//! Rules: docs/protocol/hub.md.
+
+use std::collections::BTreeSet;
+
+use whimbrel_crypto::{Context, Engine, EngineError};
+use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::user::{LookUp, Who};
+use whimbrel_storage::planted::{self, Bug};
+use whimbrel_storage::{Overlay, StorageError};
+
+use super::{group, join, receive, send};
+use crate::api::{CommandError, Event, Reply};
+use crate::contacts::{self, Distrust};
+use crate::requests::Purpose;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, ChangeRow, ThreadRow, ThreadState, TitleRow};
+use crate::thread;
+use crate::timers::Timer;
+
+/// What became of a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Course {
+    /// Done with: it counts, counted already, or never will.
+    Done,
+    /// Something is missing: it and what follows wait.
+    Waits,
+}
+
+/// A commit came with a thread's log, or was asked for.
+pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Result<Course, StorageError> {
+    let commit = &accepted.commit;
+    let id = commit.thread;
+    let Some(row) = thread::get(&t.rows, &id)? else { return Ok(Course::Waits) };
+    match row.state {
+        ThreadState::Open | ThreadState::Halted | ThreadState::Opening => {}
+        // Of a later leaf of ours: its invitation comes another way.
+        ThreadState::Left if commit.epoch > row.epoch => return Ok(Course::Waits),
+        ThreadState::Left | ThreadState::Refused | ThreadState::Failed(_) => return Ok(Course::Done),
+    }
+    if commit.epoch < row.epoch || row.founding.is_none() || row.state == ThreadState::Halted {
+        return Ok(Course::Done);
+    }
+    if commit.epoch > row.epoch {
+        miss(t, id, row.epoch);
+        return Ok(Course::Waits);
+    }
+    let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
+    if change.as_ref().is_some_and(|change| change.hash == commit.hash()) {
+        return ours(t, row, accepted).map(|()| Course::Done);
+    }
+    if accepted.receipt.commit != commit.hash() {
+        return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
+    }
+    let strangers = unproved(t, commit)?;
+    if !strangers.is_empty() {
+        for (account, domain) in strangers {
+            look_up(t, id, account, domain);
+        }
+        return Ok(Course::Waits);
+    }
+    theirs(t, row, accepted, change).map(|()| Course::Done)
+}
+
+/// A commit between is missing from the log: the relay keeps it apart.
+pub(crate) fn miss<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, epoch: Epoch) {
+    if !t.rooms.requests.any(|purpose| *purpose == Purpose::Commit(thread)) {
+        t.ask(Purpose::Commit(thread), |request| FetchCommit { request, thread, epoch });
+    }
+}
+
+/// What was missing came, or is not to be had.
+pub(crate) fn fetched<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    accepted: Option<&Accepted>,
+) -> Result<(), StorageError> {
+    let epoch = |t: &Turn<'_, E>| thread::get(&t.rows, &thread).map(|row| row.map(|row| row.epoch));
+    let before = epoch(t)?;
+    let course = match accepted.filter(|accepted| accepted.commit.thread == thread) {
+        Some(accepted) => take(t, accepted)?,
+        None => Course::Done,
+    };
+    match course {
+        Course::Done if epoch(t)? != before => receive::unpark(t, thread),
+        // The same would come at once.
+        Course::Done => {
+            retry(t, thread);
+            Ok(())
+        }
+        Course::Waits => Ok(()),
+    }
+}
+
+fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
+    t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(limits::LINK_IDLE_MAX));
+}
+
+/// Newcomers whose account log does not prove their devices yet.
+fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
+    let own = t.rooms.identity.account();
+    let mut unproved = Vec::new();
+    for one in commit.added.iter().filter(|one| one.account != own) {
+        let known = contacts::known(&t.rows, &one.account)?;
+        let proves = |person: contacts::Person| one.devices.iter().all(|index| person.log.device(*index).is_some());
+        if !known.is_some_and(proves) {
+            unproved.push((one.account, one.domain.clone()));
+        }
+    }
+    Ok(unproved)
+}
+
+fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account: AccountId, domain: Domain) {
+    let same = |purpose: &Purpose| matches!(purpose, Purpose::Newcomer(_, of, _) if *of == account);
+    if t.rooms.requests.any(same) {
+        return;
+    }
+    let who = Who::Account(account, domain.clone());
+    t.ask(Purpose::Newcomer(thread, account, domain), |request| LookUp { request, who, hint: None });
+}
+
+/// A newcomer's log came; it must prove the account.
+pub(crate) fn looked_up<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    (account, domain): (AccountId, Domain),
+    address: Address,
+    log: Vec<u8>,
+) -> Result<(), StorageError> {
+    match contacts::judge(&t.rows, account, &domain, address, log)? {
+        Ok(person) => {
+            contacts::keep(&mut t.rows, &person, false)?;
+            receive::unpark(t, thread)
+        }
+        Err(Distrust(why)) => {
+            tracing::warn!(why, "a relay does not prove a newcomer of a group; it is asked again");
+            retry(t, thread);
+            Ok(())
+        }
+    }
+}
+
+/// Whom a look-up was for is not known yet.
+pub(crate) fn not_looked_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
+    retry(t, thread);
+}
+
+/// Our own commit came back: now it counts.
+fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+    let id = accepted.commit.thread;
+    let own = t.rooms.identity.own();
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    let epoch = match t.engine.merge_own(&mut cx, &own, id) {
+        Ok(epoch) => epoch,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return halt(t, row, id, &error.to_string()),
+    };
+    t.rows.delete(rows::change_key(&id));
+    t.rooms.threads.changing.remove(&id);
+    row.participants = after(&row.participants, &accepted.commit);
+    row.epoch = epoch;
+    let added = !accepted.commit.added.is_empty();
+    settle(t, &mut row, accepted)?;
+    if added {
+        match group::say_title(t, id, &mut row) {
+            Ok(()) | Err(Halt::Command(_)) => {}
+            Err(Halt::Broken(error)) => return Err(error),
+        }
+    }
+    thread::put(&mut t.rows, &id, &row);
+    group::done(t, id, Ok(Reply::Done));
+    group::tend(t, id)?;
+    send::pump(t, id)
+}
+
+/// Another device's commit.
+fn theirs<E: Engine>(
+    t: &mut Turn<'_, E>,
+    mut row: ThreadRow,
+    accepted: &Accepted,
+    change: Option<ChangeRow>,
+) -> Result<(), StorageError> {
+    let commit = &accepted.commit;
+    let id = commit.thread;
+    let own = t.rooms.identity.own();
+    let participants = after(&row.participants, commit);
+    // On top of the turn's changes, and dropped without a trace unless it is what it must be.
+    let mut trial = Overlay::new(&t.rows);
+    let mut cx = Context { rows: &mut trial, chance: &mut *t.chance, now: t.now };
+    let applied = match t.engine.apply(&mut cx, &own, id, &commit.bytes) {
+        Ok(applied) => applied,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return pass_over(t, accepted, &format!("a change that cannot be followed: {error}")),
+    };
+    let members = match t.engine.members(&mut cx, id) {
+        Ok(members) => Some(members),
+        Err(EngineError::NotMember) => None,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return pass_over(t, accepted, &error.to_string()),
+    };
+    let trial = trial.into_changes();
+    if change.is_some() && planted::active(Bug::MergeLost) {
+        return ours(t, row, accepted);
+    }
+    let admin = row.founding.is_some_and(|founding| founding.creator == applied.committer.account);
+    if !admin && !(commit.added.is_empty() && commit.removed.is_empty()) {
+        return pass_over(t, accepted, "a change by somebody who is not the admin");
+    }
+    if let Some(members) = &members
+        && let Err(why) = prove(t, &row, &participants, members)?
+    {
+        return pass_over(t, accepted, why);
+    }
+    if members.is_none() && !commit.removed.contains(&t.rooms.identity.id()) {
+        return pass_over(t, accepted, "the members are not the ones announced");
+    }
+    t.rows.absorb(trial);
+    if members.is_none() {
+        return left(t, row, accepted);
+    }
+    (row.participants, row.epoch) = (participants, applied.epoch);
+    settle(t, &mut row, accepted)?;
+    thread::put(&mut t.rows, &id, &row);
+    match change {
+        Some(change) => group::again(t, id, &row, change)?,
+        None => group::tend(t, id)?,
+    }
+    send::pump(t, id)
+}
+
+/// Who is in the group once a commit counts, as announced.
+fn after(before: &[Participant], commit: &Commit) -> Vec<Participant> {
+    let devices = before.iter().flat_map(Participant::ids).filter(|device| !commit.removed.contains(device));
+    let devices: BTreeSet<DeviceId> = devices.chain(commit.added_devices()).collect();
+    let home = |account: &AccountId| {
+        let of =
+            |people: &[Participant]| people.iter().find(|one| one.account == *account).map(|one| one.domain.clone());
+        of(before).or_else(|| of(&commit.added))
+    };
+    thread::participants(devices, home).unwrap_or_default()
+}
+
+/// Whether the members are the ones announced, and every new leaf the device it says it is.
+fn prove<E: Engine>(
+    t: &Turn<'_, E>,
+    row: &ThreadRow,
+    participants: &[Participant],
+    members: &[(DeviceId, PublicKey)],
+) -> Result<Result<(), &'static str>, StorageError> {
+    let before: BTreeSet<DeviceId> = thread::leaves(row).collect();
+    let announced: BTreeSet<DeviceId> = participants.iter().flat_map(Participant::ids).collect();
+    if announced != members.iter().map(|(device, _)| *device).collect() {
+        return Ok(Err("the members are not the ones announced"));
+    }
+    for (device, key) in members.iter().filter(|(device, _)| !before.contains(device)) {
+        let log = match device.account == t.rooms.identity.account() {
+            true => Some(t.rooms.identity.log.clone()),
+            false => contacts::known(&t.rows, &device.account)?.map(|person| person.log),
+        };
+        let proved = log.as_ref().and_then(|log| log.device(device.index)).is_some_and(|one| one.device_key == *key);
+        if !proved && !planted::active(Bug::TrustDevices) {
+            return Ok(Err("a leaf does not match its account's log"));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The owner is told who came and went.
+fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+    row.updated = t.now.wall;
+    row.leavers.retain(|account| row.participants.iter().any(|one| one.account == *account));
+    let Commit { thread, added, removed, .. } = &accepted.commit;
+    let added: Vec<AccountId> = added.iter().map(|one| one.account).collect();
+    let gone: BTreeSet<AccountId> = removed.iter().map(|device| device.account).collect();
+    let removed =
+        gone.into_iter().filter(|account| row.participants.iter().all(|one| one.account != *account)).collect();
+    t.event(Event::MembersChanged { thread: *thread, added, removed });
+    Ok(())
+}
+
+/// This device has no leaf any more. What was shown stays; what waits to be sent is nobody's to open.
+fn left<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+    let id = accepted.commit.thread;
+    row.state = ThreadState::Left;
+    row.updated = t.now.wall;
+    thread::put(&mut t.rows, &id, &row);
+    t.rows.delete(rows::change_key(&id));
+    t.rooms.threads.changing.remove(&id);
+    group::done(t, id, Err(CommandError::State("you are not in this group any more".to_owned())));
+    send::divert(t, id, Err(RefusalCode::NotFound))?;
+    t.event(Event::GroupLeft { thread: id });
+    join::begin_all(t)
+}
+
+/// The hub took a change that this device cannot follow, or that it must not: it does not count here. The device stays with
+/// those who hold it so, too; what a damaged copy of a good one said comes again.
+fn pass_over<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted, why: &str) -> Result<(), StorageError> {
+    let id = EnvelopeId::from_bytes(*accepted.commit.hash().as_bytes());
+    receive::unreadable(t, accepted.commit.thread, id, why)
+}
+
+/// Our own commit holds and cannot be merged: the group goes on without this device, which seals nothing more in it.
+fn halt<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, id: ThreadId, why: &str) -> Result<(), StorageError> {
+    row.state = ThreadState::Halted;
+    thread::put(&mut t.rows, &id, &row);
+    if rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some() {
+        group::give_up(t, id, CommandError::State(why.to_owned()))?;
+    }
+    t.event(Event::Unreadable { thread: id, reason: why.to_owned() });
+    t.event(Event::ThreadHalted { thread: id });
+    Ok(())
+}
+
+/// A member asks to be taken out.
+pub(crate) fn leaving<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, account: AccountId) -> Result<(), StorageError> {
+    let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    let is_in = row.participants.iter().any(|one| one.account == account);
+    if row.founding.is_none() || !is_in || row.leavers.contains(&account) {
+        return Ok(());
+    }
+    row.leavers.push(account);
+    thread::put(&mut t.rows, &id, &row);
+    group::tend(t, id)
+}
+
+/// The admin says what the group is called.
+pub(crate) fn titled<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    author: AccountId,
+    (text, hlc): (String, Hlc),
+) -> Result<(), StorageError> {
+    let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    let admin = row.founding.is_some_and(|founding| founding.creator == author);
+    let newer = row.title.as_ref().is_none_or(|title| title.hlc < hlc);
+    if admin && newer {
+        row.title = Some(TitleRow { text, hlc });
+        thread::put(&mut t.rows, &id, &row);
+    }
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! Group: who is in it, changed by its admin: from the command to a commit its hub has decided on.
+//! In order: look newcomers up and claim their KeyPackages (`open`), stage the commit, keep it before it is sent, hand it in
+//! until the hub says that it holds or lost. It takes effect with its entry in the thread's log and no sooner (`commit`).
+//! Never: more than one change of a group at a time; merges what the hub has not decided.
+//! Rules: docs/protocol/hub.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use whimbrel_crypto::{Context, Engine, EngineError, Invitee};
+use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
+use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::Class;
+use whimbrel_storage::StorageError;
+
+use super::{open, send};
+use crate::api::{CommandError, Reply, Ticket};
+use crate::contacts;
+use crate::requests::Purpose;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, ChangeRow, InviteeRow, ThreadRow, ThreadState, TitleRow};
+use crate::thread::{self, Aim, Guest};
+use crate::timers::Timer;
+
+/// Makes a group. `None`: the answer comes later.
+pub(crate) fn create<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    title: String,
+    people: &[AccountId],
+) -> Result<Option<Reply>, Halt> {
+    check_title(&title)?;
+    let own = t.rooms.identity.account();
+    let people: BTreeSet<AccountId> = people.iter().filter(|account| **account != own).copied().collect();
+    begin(t, ticket, Aim::Group(title), people).map(|()| None)
+}
+
+fn check_title(title: &str) -> Result<(), CommandError> {
+    let max = limits::TITLE_BYTES_MAX;
+    if title.len() > max { Err(CommandError::TooLong { what: "a title", max }) } else { Ok(()) }
+}
+
+/// Takes people into a group. `None`: the answer comes later.
+pub(crate) fn add<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    id: ThreadId,
+    people: &[AccountId],
+) -> Result<Option<Reply>, Halt> {
+    let row = changeable(t, id)?;
+    let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
+    let people: BTreeSet<AccountId> = people.iter().filter(|account| !is_in(account)).copied().collect();
+    if people.is_empty() {
+        return Ok(Some(Reply::Done));
+    }
+    begin(t, ticket, Aim::Add(id), people).map(|()| None)
+}
+
+/// Everybody is looked up, and a KeyPackage of each device claimed.
+fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTreeSet<AccountId>) -> Result<(), Halt> {
+    if people.is_empty() || people.len() > limits::COMMIT_ADDS_MAX {
+        let max = limits::COMMIT_ADDS_MAX;
+        return Err(CommandError::State(format!("a group takes in 1 to {max} others at once")).into());
+    }
+    let mut guests = BTreeMap::new();
+    for account in people {
+        let known = contacts::known(&t.rows, &account)?.ok_or(CommandError::Unknown)?;
+        if !contacts::is_contact(&t.rows, &account)? {
+            return Err(CommandError::Unknown.into());
+        }
+        guests.insert(account, Guest { domain: known.address.domain, person: None, packages: None });
+    }
+    open::begin(t, ticket, aim, guests)
+}
+
+/// A group whose members this account may change, and that this device does not change already.
+fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+    let row = ready(t, id)?;
+    if row.founding.is_none_or(|founding| founding.creator != t.rooms.identity.account()) {
+        return Err(CommandError::State("only the admin of a group changes who is in it".to_owned()).into());
+    }
+    Ok(row)
+}
+
+/// A group in which a commit can be made.
+fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+    let row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
+    if row.founding.is_none() {
+        return Err(CommandError::State("this conversation is of these people and no others".to_owned()).into());
+    }
+    if row.state == ThreadState::Left {
+        return Err(CommandError::State("you are not in this group any more".to_owned()).into());
+    }
+    if row.state != ThreadState::Open {
+        return Err(CommandError::State("this group cannot be changed yet".to_owned()).into());
+    }
+    let adding = t.rooms.threads.jobs.values().any(|job| matches!(job.aim, Aim::Add(of) if of == id));
+    if adding || rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some() {
+        return Err(CommandError::State("another change of this group is under way".to_owned()).into());
+    }
+    Ok(row)
+}
+
+/// KeyPackages of all newcomers are here.
+pub(crate) fn claimed<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    id: ThreadId,
+    guests: BTreeMap<AccountId, Guest>,
+) -> Result<Option<Reply>, Halt> {
+    let row = changeable(t, id)?;
+    let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
+    let guests: BTreeMap<_, _> = guests.into_iter().filter(|(account, _)| !is_in(account)).collect();
+    let invitees = open::invitees(&guests)?;
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    for invitee in &invitees {
+        t.engine.check_key_package(&mut cx, invitee).map_err(open::untrusted)?;
+    }
+    for guest in guests.values().filter_map(|guest| guest.person.as_ref()) {
+        contacts::keep(&mut t.rows, guest, false)?;
+    }
+    stage(t, id, &row, invitees, Vec::new())?;
+    t.rooms.threads.changes.insert(id, ticket);
+    Ok(None)
+}
+
+/// Takes people out of a group. `None`: the answer comes later.
+pub(crate) fn remove<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    id: ThreadId,
+    people: &[AccountId],
+) -> Result<Option<Reply>, Halt> {
+    let row = changeable(t, id)?;
+    if people.contains(&t.rooms.identity.account()) {
+        return Err(CommandError::Oneself.into());
+    }
+    let is_in = |account: &&AccountId| row.participants.iter().any(|one| one.account == **account);
+    let people: Vec<AccountId> = people.iter().filter(is_in).copied().collect();
+    if people.is_empty() {
+        return Ok(Some(Reply::Done));
+    }
+    stage(t, id, &row, Vec::new(), people)?;
+    t.rooms.threads.changes.insert(id, ticket);
+    Ok(None)
+}
+
+/// Renews this device's keys in a group: what was stolen of it before is worth nothing after. `None`: the answer comes later.
+pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId) -> Result<Option<Reply>, Halt> {
+    let row = ready(t, id)?;
+    stage(t, id, &row, Vec::new(), Vec::new())?;
+    t.rooms.threads.changes.insert(id, ticket);
+    Ok(None)
+}
+
+/// Asks the group's admin to be taken out. Nothing more is sent; what comes until then is shown.
+pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Reply, Halt> {
+    let mut row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
+    let Some(founding) = row.founding else {
+        return Err(CommandError::State("a conversation of these people alone cannot be left".to_owned()).into());
+    };
+    if row.leaving || row.state == ThreadState::Left {
+        return Ok(Reply::Done);
+    }
+    let own = t.rooms.identity.account();
+    if founding.creator == own && row.participants.len() > 1 {
+        let why = "a group needs its admin: take the others out first";
+        return Err(CommandError::State(why.to_owned()).into());
+    }
+    if row.participants.len() <= 1 {
+        row.state = ThreadState::Left;
+        thread::put(&mut t.rows, &id, &row);
+        return Ok(Reply::Done);
+    }
+    say(t, id, &mut row, Body::Leave)?;
+    row.leaving = true;
+    thread::put(&mut t.rows, &id, &row);
+    send::pump(t, id)?;
+    Ok(Reply::Done)
+}
+
+/// Says something to the devices of a group that is no text. The caller writes the row.
+fn say<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow, body: Body) -> Result<(), Halt> {
+    let hlc = thread::tick(&mut t.rows, t.now.wall)?;
+    let message = MessageId::from_bytes(t.chance.bytes());
+    let content = Content { message, hlc, parents: Vec::new(), counter: None, body };
+    send::seal(t, id, row, &content, Class::Control, None, None)
+}
+
+/// Gives a group of ours its title. The caller writes the row.
+pub(crate) fn entitle<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    row: &mut ThreadRow,
+    title: String,
+) -> Result<(), Halt> {
+    if title.is_empty() {
+        return Ok(());
+    }
+    let hlc = thread::tick(&mut t.rows, t.now.wall)?;
+    row.title = Some(TitleRow { text: title.clone(), hlc });
+    say(t, id, row, Body::Title(title))
+}
+
+/// Newcomers do not know what was said before them: the admin says the title again. The caller writes the row.
+pub(crate) fn say_title<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow) -> Result<(), Halt> {
+    match row.title.clone() {
+        Some(title) => say(t, id, row, Body::Title(title.text)),
+        None => Ok(()),
+    }
+}
+
+/// Stages a commit and keeps it before anybody hears of it.
+fn stage<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    row: &ThreadRow,
+    invitees: Vec<Invitee>,
+    leaving: Vec<AccountId>,
+) -> Result<(), Halt> {
+    let own = t.rooms.identity.own();
+    let leaves = thread::leaves(row).filter(|leaf| leaving.contains(&leaf.account));
+    let removed: Vec<DeviceId> = leaves.collect::<BTreeSet<_>>().into_iter().collect();
+    let mut domains = BTreeMap::new();
+    for invitee in &invitees {
+        let known = contacts::known(&t.rows, &invitee.id.account)?.ok_or(CommandError::Unknown)?;
+        domains.insert(invitee.id.account, known.address.domain);
+    }
+    let added = thread::participants(invitees.iter().map(|one| one.id), |account| domains.get(account).cloned())
+        .ok_or(CommandError::Unknown)?;
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    let staged = match (invitees.is_empty(), removed.is_empty()) {
+        (false, _) => t.engine.add(&mut cx, &own, id, &invitees)?,
+        (true, false) => t.engine.remove(&mut cx, &own, id, &removed)?,
+        (true, true) => t.engine.update(&mut cx, &own, id)?,
+    };
+    if staged.commit.len() > limits::COMMIT_BYTES_MAX {
+        return Err(EngineError::TooLarge("a commit").into());
+    }
+    let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
+    let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes: staged.commit, added, removed };
+    let keep = |invitee: Invitee| InviteeRow {
+        device: invitee.id,
+        device_key: invitee.device_key,
+        key_package: invitee.key_package,
+    };
+    let hash = commit.hash();
+    let invitees = invitees.into_iter().map(keep).collect();
+    rows::put(&mut t.rows, rows::change_key(&id), &ChangeRow { commit, newcomers, hash, invitees, leaving });
+    t.rooms.threads.changing.insert(id);
+    t.rooms.timers.clear(Timer::Change(id));
+    submit(t, id)?;
+    Ok(())
+}
+
+/// Another commit won: what is left to be done of ours is made anew on what holds now.
+pub(crate) fn again<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    row: &ThreadRow,
+    change: ChangeRow,
+) -> Result<(), StorageError> {
+    t.rows.delete(rows::change_key(&id));
+    t.rooms.threads.changing.remove(&id);
+    let renewal = change.is_renewal();
+    let leaves: BTreeSet<DeviceId> = thread::leaves(row).collect();
+    let invitees: Vec<Invitee> = change
+        .invitees
+        .into_iter()
+        .filter(|one| !leaves.contains(&one.device))
+        .map(|one| Invitee { id: one.device, device_key: one.device_key, key_package: one.key_package })
+        .collect();
+    let is_in = |account: &AccountId| leaves.iter().any(|leaf| leaf.account == *account);
+    let leaving: Vec<AccountId> = change.leaving.into_iter().filter(is_in).collect();
+    if invitees.is_empty() && leaving.is_empty() && !renewal {
+        done(t, id, Ok(Reply::Done));
+        return Ok(());
+    }
+    match stage(t, id, row, invitees, leaving) {
+        Ok(()) => Ok(()),
+        Err(Halt::Broken(error)) => Err(error),
+        Err(Halt::Command(error)) => {
+            done(t, id, Err(error));
+            Ok(())
+        }
+    }
+}
+
+/// Answers whoever waits for a change.
+pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<Reply, CommandError>) {
+    t.rooms.timers.clear(Timer::Change(id));
+    if let Some(ticket) = t.rooms.threads.changes.remove(&id) {
+        t.answer(ticket, result);
+    }
+}
+
+/// Somebody asks to be taken out, or something of ours is settled: the admin's device does what is due.
+pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
+    let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    if row.leavers.is_empty() {
+        return Ok(());
+    }
+    match changeable(t, id) {
+        Ok(_) => {}
+        Err(Halt::Broken(error)) => return Err(error),
+        // Somebody else's to do, or done once what is under way is settled.
+        Err(Halt::Command(_)) => return Ok(()),
+    }
+    match stage(t, id, &row, Vec::new(), row.leavers.clone()) {
+        Ok(()) | Err(Halt::Command(_)) => Ok(()),
+        Err(Halt::Broken(error)) => Err(error),
+    }
+}
+
+/// Hands in every change that is not decided.
+pub(crate) fn submit_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let threads: Vec<ThreadId> = t.rooms.threads.changing.iter().copied().collect();
+    threads.into_iter().try_for_each(|thread| submit(t, thread))
+}
+
+/// Hands in one change, unless it is on its way or must wait.
+pub(crate) fn submit<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
+    if t.rooms.timers.is_set(Timer::Change(id)) || t.rooms.reception.admitted().is_none() {
+        return Ok(());
+    }
+    match rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))? {
+        Some(ChangeRow { commit, newcomers, .. }) => {
+            let purpose = Purpose::Change(id, commit.epoch);
+            if !t.rooms.requests.any(|under_way| *under_way == purpose) {
+                t.ask(purpose, |request| SubmitCommit { request, commit, newcomers });
+            }
+        }
+        None => drop(t.rooms.threads.changing.remove(&id)),
+    }
+    Ok(())
+}
+
+/// Whether a change made in this epoch is still to be decided. One that lost may be made anew before its answer comes.
+fn is_open<E: Engine>(t: &Turn<'_, E>, id: ThreadId, epoch: Epoch) -> Result<bool, StorageError> {
+    let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
+    Ok(change.is_some_and(|change| change.commit.epoch == epoch))
+}
+
+/// The hub has decided, for us or for another: what holds comes with the thread's log. Should it not, it is asked again.
+pub(crate) fn decided<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, epoch: Epoch) -> Result<(), StorageError> {
+    if is_open(t, id, epoch)? {
+        t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(limits::COMMIT_WAIT));
+    }
+    Ok(())
+}
+
+/// The hub will not have it; for now, or for good.
+pub(crate) fn refused<E: Engine>(
+    t: &mut Turn<'_, E>,
+    (id, epoch): (ThreadId, Epoch),
+    code: RefusalCode,
+    again: Option<Duration>,
+) -> Result<(), StorageError> {
+    if !is_open(t, id, epoch)? {
+        return Ok(());
+    }
+    match again {
+        Some(delay) => {
+            t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(delay));
+            Ok(())
+        }
+        None => give_up(t, id, CommandError::Refused(code)),
+    }
+}
+
+/// Nothing comes of a change of ours.
+pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: CommandError) -> Result<(), StorageError> {
+    t.rows.delete(rows::change_key(&id));
+    t.rooms.threads.changing.remove(&id);
+    let own = t.rooms.identity.own();
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    if let Err(EngineError::Rows(error)) = t.engine.discard_own(&mut cx, &own, id) {
+        return Err(error);
+    }
+    done(t, id, Err(error));
+    Ok(())
+}

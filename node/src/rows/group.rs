@@ -1,0 +1,62 @@
+//! Rows about groups whose members change. Owns: their types and keys. Never: decides what to write.
+
+use minicbor::{Decode, Encode};
+use whimbrel_protocol::hub::{Commit, Newcomers};
+use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, PublicKey, ThreadId};
+use whimbrel_protocol::time::Hlc;
+
+use super::{Space, key};
+
+/// A change of ours that the hub has not decided, as far as this device knows. The engine has it staged.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ChangeRow {
+    /// As it is handed in, however often.
+    #[n(0)]
+    pub(crate) commit: Commit,
+    #[n(1)]
+    pub(crate) newcomers: Option<Newcomers>,
+    #[n(2)]
+    pub(crate) hash: CommitHash,
+    /// Whom it takes in: enough to make it anew when another commit wins.
+    #[n(3)]
+    pub(crate) invitees: Vec<InviteeRow>,
+    /// Whom it takes away.
+    #[n(4)]
+    pub(crate) leaving: Vec<AccountId>,
+}
+
+impl ChangeRow {
+    /// Whether it changes nobody but renews the keys of this device.
+    pub(crate) fn is_renewal(&self) -> bool {
+        self.invitees.is_empty() && self.leaving.is_empty()
+    }
+}
+
+/// A device to be taken in. Its KeyPackage is used up only by a commit that holds.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct InviteeRow {
+    #[n(0)]
+    pub(crate) device: DeviceId,
+    #[n(1)]
+    pub(crate) device_key: PublicKey,
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) key_package: Vec<u8>,
+}
+
+/// What a group is called.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TitleRow {
+    #[n(0)]
+    pub(crate) text: String,
+    /// When it was said: the latest holds.
+    #[n(1)]
+    pub(crate) hlc: Hlc,
+}
+
+pub(crate) fn change_key(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Change, &[thread.as_bytes()])
+}

@@ -1,0 +1,278 @@
+//! Groups whose members change: handing in, losing, merging, waiting, crashes.
+
+use std::time::Duration;
+
+use whimbrel_crypto::{Engine, StandInEngine};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::hub::{
+    Accepted, CommitLost, CommitTaken, Committed, FIRST_TERM, FetchCommit, Receipt, SubmitCommit,
+};
+use whimbrel_protocol::id::{AccountId, BlobId, Epoch, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{EntryBody, Invitation};
+use whimbrel_protocol::reception::Refused;
+use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::thread::Participant;
+
+use super::world::{ALICE, BOB, CAROL, Crash, World, world};
+use crate::api::{Command, CommandError, Event, Reply};
+use crate::views::{self, Standing};
+
+const DAVE: usize = 3;
+
+/// The hub's half of the small relay.
+impl<E: Engine> World<E> {
+    pub(super) fn submit_commit(&mut self, who: usize, words: SubmitCommit) {
+        let author = self.id(who);
+        let SubmitCommit { request, commit, newcomers } = words;
+        let (opening, log) = self.relay.threads.get_mut(&commit.thread).unwrap();
+        let commits = log.iter().filter_map(|body| if let EntryBody::Commit(one) = body { Some(one) } else { None });
+        let held: Vec<Accepted> = commits.cloned().collect();
+        if let Some(won) = held.iter().find(|one| one.commit.epoch == commit.epoch) {
+            let (receipt, won) = (won.receipt, won.clone());
+            return match won.commit == commit {
+                true => self.say_to(who, CommitTaken { request, receipt }),
+                false => self.say_to(who, CommitLost { request, won }),
+            };
+        }
+        assert_eq!(commit.epoch.get(), opening.epoch.get() + held.len() as u64, "of an epoch to come");
+        let previous = held.last().map(|one| one.receipt.commit);
+        let (thread, epoch, term) = (commit.thread, commit.epoch, FIRST_TERM);
+        let receipt = Receipt { thread, term, epoch, commit: commit.hash(), previous, at: self.now.wall };
+        let is_out = |account: &AccountId| commit.removed.iter().any(|device| device.account == *account);
+        for out in opening.participants.iter().filter(|one| is_out(&one.account)) {
+            self.relay.spans.insert((thread, out.account), (Epoch::new(0), Some(epoch)));
+        }
+        opening.participants.retain(|one| !is_out(&one.account));
+        opening.participants.extend(commit.added.iter().cloned());
+        opening.participants.sort_by_key(|one| one.account);
+        let (participants, founding): (Vec<Participant>, _) = (opening.participants.clone(), opening.founding);
+        log.push(EntryBody::Commit(Accepted { author, commit: commit.clone(), receipt }));
+        if let Some(bodies) = newcomers {
+            let (welcome, tree) = (BlobId::of(&bodies.welcome), BlobId::of(&bodies.tree));
+            self.relay.blobs.insert(welcome, bodies.welcome);
+            self.relay.blobs.insert(tree, bodies.tree);
+            let first = Epoch::new(epoch.get() + 1);
+            for one in &commit.added {
+                let words = Invitation {
+                    thread,
+                    epoch: first,
+                    inviter: author,
+                    participants: participants.clone(),
+                    welcome,
+                    tree,
+                    founding,
+                };
+                self.relay.spans.insert((thread, one.account), (first, None));
+                self.relay.accounts.get_mut(&one.account).unwrap().inbox.push(EntryBody::Invitation(words));
+            }
+        }
+        self.say_to(who, CommitTaken { request, receipt });
+        self.push_all();
+    }
+
+    pub(super) fn fetch_commit(&mut self, who: usize, words: &FetchCommit) {
+        let FetchCommit { request, thread, epoch } = *words;
+        let log = &self.relay.threads[&thread].1;
+        let found = log.iter().find_map(|body| match body {
+            EntryBody::Commit(one) if one.commit.epoch == epoch => Some(one.clone()),
+            _ => None,
+        });
+        match found {
+            Some(accepted) => self.say_to(who, Committed { request, accepted }),
+            None => {
+                let (request, code) = (Some(request), RefusalCode::NotFound);
+                self.say_to(who, Refused { request, code, retry_after_ms: None });
+            }
+        }
+    }
+
+    fn people(&self, who: &[usize]) -> Vec<AccountId> {
+        who.iter().map(|one| self.people[*one].account).collect()
+    }
+
+    /// How a group stands on somebody's device: epoch, and how many are in it.
+    fn stands(&self, who: usize, thread: ThreadId) -> Option<(Standing, u64, usize)> {
+        let view = views::thread(self.store(who), &thread).unwrap()?;
+        Some((view.standing, view.epoch.get(), view.people.len() + 1))
+    }
+}
+
+/// Alice knows everybody; Alice, Bob and Carol are in a group.
+fn group() -> (World<StandInEngine>, ThreadId) {
+    let mut world = world(&["a.example"; 4]);
+    for other in [BOB, CAROL, DAVE] {
+        world.befriend(other, ALICE);
+    }
+    let people = world.people(&[BOB, CAROL]);
+    let made = world.ask(ALICE, Command::CreateGroup { title: "Sailing".to_owned(), people }).unwrap();
+    let Reply::Group { thread } = made else { panic!("{made:?}") };
+    world.advance(Duration::from_secs(1));
+    (world, thread)
+}
+
+#[test]
+fn a_change_counts_at_its_author_when_it_comes_with_the_log_and_no_sooner() {
+    let (mut world, thread) = group();
+    assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)));
+    assert_eq!(views::thread(world.store(BOB), &thread).unwrap().unwrap().title.as_deref(), Some("Sailing"));
+    world.relay.mute.insert("Push");
+    let people = world.people(&[DAVE]);
+    let ticket = world.command(ALICE, Command::AddMembers { thread, people });
+    world.advance(Duration::from_secs(3));
+    let taken = world.relay.said.iter().any(|frame| matches!(frame, Frame::CommitTaken(_)));
+    assert_eq!((taken, world.answer(ALICE, ticket)), (true, None));
+    assert_eq!(world.stands(ALICE, thread), Some((Standing::Open, 1, 3)));
+    // What it says meanwhile is of the epoch it is in.
+    world.say(ALICE, thread, "before");
+    assert_eq!(world.submits(ALICE).last().unwrap().epoch, Epoch::new(1));
+    world.relay.mute.clear();
+    world.push_all();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.answer(ALICE, ticket), Some(Ok(Reply::Done)));
+    for who in [ALICE, BOB, CAROL, DAVE] {
+        assert_eq!(world.stands(who, thread), Some((Standing::Open, 2, 4)), "{who}");
+    }
+    world.say(DAVE, thread, "hello");
+    assert_eq!((world.shown(BOB), world.shown(DAVE)), (vec!["before", "hello"], vec![]));
+    assert_eq!(views::thread(world.store(DAVE), &thread).unwrap().unwrap().title.as_deref(), Some("Sailing"));
+}
+
+#[test]
+fn whoever_loses_the_race_makes_its_change_anew() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("SubmitCommit");
+    let people = world.people(&[DAVE]);
+    let add = world.command(ALICE, Command::AddMembers { thread, people });
+    world.relay.mute.clear();
+    let renewed = world.ask(BOB, Command::RenewKeys { thread });
+    assert_eq!(renewed, Ok(Reply::Done));
+    world.advance(limits::ANSWER_TIME_MAX + limits::COMMIT_WAIT);
+    assert_eq!(world.answer(ALICE, add), Some(Ok(Reply::Done)));
+    for who in [ALICE, BOB, CAROL, DAVE] {
+        assert_eq!(world.stands(who, thread), Some((Standing::Open, 3, 4)), "{who}");
+    }
+    world.say(DAVE, thread, "in");
+    for who in [ALICE, BOB, CAROL] {
+        assert_eq!(world.shown(who), ["in"]);
+    }
+}
+
+#[test]
+fn a_crash_at_any_input_of_a_change_leaves_one_change() {
+    for kind in [Crash::Lost, Crash::Kept] {
+        for inputs in 0..12 {
+            for who in [ALICE, BOB, DAVE] {
+                let (mut world, thread) = group();
+                let people = world.people(&[DAVE]);
+                world.people[who].crash = Some((inputs, kind));
+                world.command(ALICE, Command::AddMembers { thread, people: people.clone() });
+                world.advance(Duration::from_secs(90));
+                world.people[who].crash = None;
+                // A command that died with its node is given again; one that did not is done already.
+                let again = world.command(ALICE, Command::AddMembers { thread, people });
+                world.advance(Duration::from_secs(90));
+                assert!(world.answer(ALICE, again).is_some(), "{kind:?} after {inputs} at {who}");
+                world.say(BOB, thread, "to all");
+                world.advance(Duration::from_secs(60));
+                for one in [ALICE, BOB, CAROL, DAVE] {
+                    let (standing, epoch, members) = world.stands(one, thread).unwrap();
+                    assert_eq!((standing, epoch, members), (Standing::Open, 2, 4), "{kind:?} after {inputs} at {who}");
+                    assert_eq!(world.history(one, thread), ["to all"], "{kind:?} after {inputs} at {who}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_behind_a_change_waits_on_disk_until_its_newcomers_are_proved() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("LookUp");
+    // Alice knows Dave's log: only the others have to ask.
+    let people = world.people(&[DAVE]);
+    let log = world.relay.accounts[&people[0]].log.clone();
+    assert!(!log.is_empty());
+    let add = world.command(ALICE, Command::AddMembers { thread, people: people.clone() });
+    world.advance(Duration::from_secs(1));
+    world.relay.mute.clear();
+    world.advance(limits::ANSWER_TIME_MAX * 2);
+    if world.answer(ALICE, add).is_none_or(|answer| answer.is_err()) {
+        assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    }
+    world.relay.mute.insert("LookUp");
+    world.say(ALICE, thread, "behind");
+    world.kill(BOB);
+    world.open(BOB);
+    world.relay.mute.clear();
+    world.advance(limits::LINK_IDLE_MAX * 3);
+    for who in [BOB, CAROL] {
+        assert_eq!(world.stands(who, thread), Some((Standing::Open, 2, 4)));
+        assert_eq!(world.history(who, thread), ["behind"]);
+    }
+}
+
+#[test]
+fn a_commit_that_the_log_leaves_out_is_asked_for() {
+    let (mut world, thread) = group();
+    world.relay.hide_commits_from.insert(world.people[BOB].account);
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    // The title is said again in the next epoch, which he has not reached: he asks.
+    world.say(ALICE, thread, "of the next epoch");
+    world.advance(Duration::from_secs(1));
+    let asked = |(who, frame): &(usize, Frame)| *who == BOB && matches!(frame, Frame::FetchCommit(_));
+    assert!(world.relay.heard.iter().any(asked));
+    assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 2, 4)));
+    assert_eq!(world.shown(BOB), ["of the next epoch"]);
+}
+
+#[test]
+fn whoever_is_taken_out_is_told_and_writes_no_more() {
+    let (mut world, thread) = group();
+    let people = world.people(&[BOB]);
+    assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people: people.clone() }), Ok(Reply::Done));
+    assert_eq!(world.stands(BOB, thread).unwrap().0, Standing::Left);
+    assert_eq!(world.events(BOB, |event| matches!(event, Event::GroupLeft { .. })), 1);
+    assert!(world.ask(BOB, Command::Send { thread, text: "in?".to_owned() }).is_err());
+    world.say(CAROL, thread, "without him");
+    assert_eq!(world.history(BOB, thread), [""; 0]);
+    // And in again.
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    world.say(BOB, thread, "back");
+    assert_eq!(world.history(CAROL, thread), ["without him", "back"]);
+    assert_eq!(world.history(BOB, thread), ["back"]);
+}
+
+#[test]
+fn only_the_admin_changes_who_is_in_it_and_takes_out_who_asks_for_it() {
+    let (mut world, thread) = group();
+    let people = world.people(&[ALICE]);
+    for command in [Command::AddMembers { thread, people: people.clone() }, Command::RemoveMembers { thread, people }] {
+        assert!(matches!(world.ask(BOB, command), Err(CommandError::State(_))));
+    }
+    assert!(matches!(world.ask(ALICE, Command::LeaveGroup { thread }), Err(CommandError::State(_))));
+    assert_eq!(world.ask(BOB, Command::LeaveGroup { thread }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.stands(BOB, thread).unwrap().0, Standing::Left);
+    for who in [ALICE, CAROL] {
+        assert_eq!(world.stands(who, thread), Some((Standing::Open, 2, 2)));
+    }
+}
+
+#[test]
+fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("Submit");
+    let message = world.say(CAROL, thread, "late");
+    assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (RefusalCode::StaleEpoch, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    // Of the present epoch already: nothing would come of a third time.
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
+}

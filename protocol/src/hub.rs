@@ -1,0 +1,267 @@
+//! Hub: changes of a group, in the order its hub gives them.
+//! Rules: docs/protocol/hub.md.
+
+use minicbor::{Decode, Encode};
+
+use crate::frame::{Bound, Words};
+use crate::id::{CommitHash, DeviceId, Epoch, RequestId, ThreadId};
+use crate::limits;
+use crate::thread::{Founding, Participant};
+use crate::time::Wall;
+
+/// The term of a hub that has never moved.
+pub const FIRST_TERM: u64 = 1;
+
+/// One change of a group, made in `epoch` and leading to the next.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Commit {
+    /// The group.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// Which hub's it is: grows when the group's hub moves.
+    #[n(1)]
+    pub term: u64,
+    /// The epoch it ends.
+    #[n(2)]
+    pub epoch: Epoch,
+    /// The MLS PublicMessage (RFC 9420 §6.2).
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+    /// Devices that get a leaf, ascending by account. What the MLS commit says is what holds; relays go by this.
+    #[n(4)]
+    pub added: Vec<Participant>,
+    /// Devices that lose their leaf, ascending.
+    #[n(5)]
+    pub removed: Vec<DeviceId>,
+}
+
+impl Commit {
+    /// What the commit is known by.
+    pub fn hash(&self) -> CommitHash {
+        CommitHash::of(&self.bytes)
+    }
+
+    /// Every device that gets a leaf.
+    pub fn added_devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.added.iter().flat_map(Participant::ids)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("commit", self.bytes.len(), limits::COMMIT_BYTES_MAX)?;
+        Bound::items("devices added", self.added_devices().count(), limits::COMMIT_ADDS_MAX)?;
+        Bound::items("devices removed", self.removed.len(), limits::THREAD_DEVICES_MAX)?;
+        crate::thread::ascending(&self.added)?;
+        if self.removed.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(Bound::order("devices removed")) }
+    }
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit")
+            .field("thread", &self.thread)
+            .field("epoch", &self.epoch)
+            .field("added", &self.added.len())
+            .field("removed", &self.removed.len())
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+/// What the added devices join with. The hub gives it to nobody before the commit is accepted.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Newcomers {
+    /// The MLS Welcome for all of them (RFC 9420 §12.4.3.1), without the tree.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub welcome: Vec<u8>,
+    /// The ratchet tree of the epoch the commit leads to (RFC 9420 §12.4.3.3).
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub tree: Vec<u8>,
+}
+
+impl std::fmt::Debug for Newcomers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Newcomers").field("welcome", &self.welcome.len()).field("tree", &self.tree.len()).finish()
+    }
+}
+
+/// The hub's word that a commit holds: there is one for each term and epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Receipt {
+    /// The group.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// The hub's term.
+    #[n(1)]
+    pub term: u64,
+    /// The epoch that ended.
+    #[n(2)]
+    pub epoch: Epoch,
+    /// The commit that ended it.
+    #[n(3)]
+    pub commit: CommitHash,
+    /// The commit before, if there was one.
+    #[n(4)]
+    pub previous: Option<CommitHash>,
+    /// When, by the hub's clock; never before the one of the commit before.
+    #[n(5)]
+    pub at: Wall,
+}
+
+/// A commit that holds, with whose it is.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Accepted {
+    /// The device that made it.
+    #[n(0)]
+    pub author: DeviceId,
+    /// The commit.
+    #[n(1)]
+    pub commit: Commit,
+    /// The hub's word on it.
+    #[n(2)]
+    pub receipt: Receipt,
+}
+
+impl Accepted {
+    pub(crate) fn check(&self) -> Result<(), Bound> {
+        self.commit.check()
+    }
+}
+
+/// Tells the relay of newcomers what it has to know of a group it may not know yet.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Arrivals {
+    /// Everybody in the group once the commit holds, ascending by account.
+    #[n(0)]
+    pub participants: Vec<Participant>,
+    /// Where the group's id comes from.
+    #[n(1)]
+    pub founding: Founding,
+    /// What the added devices join with.
+    #[n(2)]
+    pub newcomers: Newcomers,
+}
+
+impl Arrivals {
+    pub(crate) fn check(&self) -> Result<(), Bound> {
+        crate::thread::roster(&self.participants)
+    }
+}
+
+/// Hands in a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct SubmitCommit {
+    /// Pairs the answer: [`CommitTaken`] or [`CommitLost`].
+    #[n(0)]
+    pub request: RequestId,
+    /// The commit.
+    #[n(1)]
+    pub commit: Commit,
+    /// Present when it adds somebody.
+    #[n(2)]
+    pub newcomers: Option<Newcomers>,
+}
+
+/// [`SubmitCommit`], passed on to the hub by the author's relay.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct PeerCommit {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The device that made it: of an account of the asking relay.
+    #[n(1)]
+    pub author: DeviceId,
+    /// The commit.
+    #[n(2)]
+    pub commit: Commit,
+    /// Present when it adds somebody.
+    #[n(3)]
+    pub newcomers: Option<Newcomers>,
+}
+
+/// The hub has it on disk: it holds. It takes effect at a member with its entry in the thread's log.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct CommitTaken {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// The hub's word on it.
+    #[n(1)]
+    pub receipt: Receipt,
+}
+
+/// Another commit holds for that epoch; it comes, or came, with the thread's log.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct CommitLost {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// The commit that won.
+    #[n(1)]
+    pub won: Accepted,
+}
+
+/// Asks for the commit that ended an epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct FetchCommit {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// Of which group.
+    #[n(1)]
+    pub thread: ThreadId,
+    /// Which epoch.
+    #[n(2)]
+    pub epoch: Epoch,
+}
+
+/// The commit that ended an epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Committed {
+    /// The request answered.
+    #[n(0)]
+    pub request: RequestId,
+    /// The commit.
+    #[n(1)]
+    pub accepted: Accepted,
+}
+
+impl Words for SubmitCommit {
+    fn check(&self) -> Result<(), Bound> {
+        self.commit.check()
+    }
+}
+
+impl Words for PeerCommit {
+    fn check(&self) -> Result<(), Bound> {
+        self.commit.check()
+    }
+}
+
+impl Words for CommitLost {
+    fn check(&self) -> Result<(), Bound> {
+        self.won.check()
+    }
+}
+
+impl Words for Committed {
+    fn check(&self) -> Result<(), Bound> {
+        self.accepted.check()
+    }
+}
+
+impl Words for CommitTaken {}
+impl Words for FetchCommit {}

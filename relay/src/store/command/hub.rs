@@ -1,0 +1,136 @@
+//! Commands about the changes of a group: a commit handed in at its hub, or told by it.
+//! Owns: their words. Never: decides one (`kv::hub`).
+
+use std::sync::Arc;
+
+use whimbrel_protocol::hub::{self, Accepted, Arrivals, Newcomers, Receipt};
+use whimbrel_protocol::id::{BlobId, CommitHash, DeviceId, Domain, Epoch, Sequence};
+use whimbrel_protocol::push::EntryBody;
+use whimbrel_protocol::time::Wall;
+
+use super::{LogBounds, Origin};
+use crate::store::{Epochs, LogId, MailboxId};
+
+/// See [`super::Command::Commit`].
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The device that made it.
+    pub author: DeviceId,
+    /// On whose word.
+    pub origin: Origin,
+    /// The change.
+    pub commit: Arc<hub::Commit>,
+    /// Its hash, computed by whoever made this command.
+    pub hash: CommitHash,
+    /// Handed in, or told.
+    pub how: How,
+    /// The domain served here.
+    pub local: Domain,
+    /// Chosen for the thread's log, if the thread is new here.
+    pub log: LogId,
+    /// The present.
+    pub at: Wall,
+    /// Bounds of an inbox.
+    pub bounds: LogBounds,
+}
+
+/// Whose word it is that a commit holds.
+#[derive(Clone, Debug)]
+pub enum How {
+    /// Nobody's yet: this relay decides, if it is the hub.
+    Submitted(Option<Bodies<Newcomers>>),
+    /// The hub's, with what newcomers here join with.
+    Told(Receipt, Option<Bodies<Arrivals>>),
+}
+
+/// Large bodies with their hashes, computed by whoever made the command.
+#[derive(Clone, Debug)]
+pub struct Bodies<T> {
+    /// The bodies.
+    pub words: Arc<T>,
+    /// Hash of the Welcome.
+    pub welcome: BlobId,
+    /// Hash of the tree.
+    pub tree: BlobId,
+}
+
+impl Bodies<Newcomers> {
+    /// What was handed in.
+    pub fn of(words: Newcomers) -> Self {
+        let (welcome, tree) = (BlobId::of(&words.welcome), BlobId::of(&words.tree));
+        Self { words: Arc::new(words), welcome, tree }
+    }
+}
+
+impl Bodies<Arrivals> {
+    /// What the hub told.
+    pub fn told(words: Arrivals) -> Self {
+        let (welcome, tree) = (BlobId::of(&words.newcomers.welcome), BlobId::of(&words.newcomers.tree));
+        Self { words: Arc::new(words), welcome, tree }
+    }
+}
+
+impl Commit {
+    /// About how many bytes it writes: the commit as entry and for those who ask for it later, the bodies, a few rows for
+    /// each device, and an inbox entry that names everybody for each newcomer.
+    pub(super) fn bytes(&self) -> usize {
+        let (bodies, everybody) = match &self.how {
+            How::Submitted(Some(newcomers)) => (newcomers.words.welcome.len() + newcomers.words.tree.len(), 1_000),
+            How::Told(_, Some(arrivals)) => {
+                let Newcomers { welcome, tree } = &arrivals.words.newcomers;
+                (welcome.len() + tree.len(), arrivals.words.participants.len())
+            }
+            How::Submitted(None) | How::Told(_, None) => (0, 0),
+        };
+        let devices = self.commit.added_devices().count() + self.commit.removed.len();
+        2 * self.commit.bytes.len() + bodies + devices * 512 + self.commit.added.len() * everybody * 64
+    }
+}
+
+/// A commit that holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// The hub's word.
+    pub receipt: Receipt,
+    /// What it changed here; absent when it was here already.
+    pub change: Option<Change>,
+}
+
+/// A device that reads a log from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reader {
+    /// Where its cursors hang.
+    pub mailbox: MailboxId,
+    /// What it has.
+    pub cursor: Sequence,
+    /// Nothing between is for it.
+    pub start: Sequence,
+    /// The epochs it has a leaf in.
+    pub epochs: Epochs,
+}
+
+/// What a commit changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The thread's log.
+    pub log: LogId,
+    /// The epoch that ended.
+    pub epoch: Epoch,
+    /// The commit's place in it.
+    pub sequence: Sequence,
+    /// The entry.
+    pub body: EntryBody,
+    /// Devices here that read the log from now on.
+    pub readers: Vec<Reader>,
+    /// Devices here that read it up to this entry.
+    pub gone: Vec<MailboxId>,
+    /// The inboxes that got an invitation.
+    pub inboxes: Vec<LogId>,
+    /// Newcomers here who cannot be told, for want of consent or of room: they are in the group and do not know it.
+    pub untold: usize,
+    /// The peers a row was written for.
+    pub peers: Vec<Domain>,
+}
+
+/// Another commit ended the epoch.
+pub type Won = Accepted;

@@ -1,0 +1,90 @@
+//! Circles: groups whose members change, as the people in them are told.
+//! Owns: for each of them, who its admin is, whom each member takes to be in it, and who was ever taken out.
+//! Never: asks a node; a view changes with what its owner is told, in that order, and a text is meant for whom its author
+//! took to be in the group when their node took it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use whimbrel_protocol::id::ThreadId;
+
+use crate::net::ProcessNo;
+
+/// All groups that change.
+#[derive(Debug, Default)]
+pub(super) struct Circles {
+    by_thread: BTreeMap<ThreadId, Circle>,
+    /// Clocks lied: what a relay takes for a week old is sealed again, for whoever is there by then.
+    pub(super) clocks_lied: bool,
+}
+
+#[derive(Debug)]
+struct Circle {
+    /// Whom each of them takes to be in it, themselves included.
+    views: BTreeMap<ProcessNo, BTreeSet<ProcessNo>>,
+    /// Who was to be taken out at some time, or asked for it.
+    outs: BTreeSet<ProcessNo>,
+    /// Who was in it at some time.
+    ever: BTreeSet<ProcessNo>,
+}
+
+impl Circles {
+    pub(super) fn is_circle(&self, thread: &ThreadId) -> bool {
+        self.by_thread.contains_key(thread)
+    }
+
+    /// Somebody is told that they are in a group, with whom.
+    pub(super) fn joined(&mut self, thread: ThreadId, who: ProcessNo, people: BTreeSet<ProcessNo>) {
+        let new = || Circle { views: BTreeMap::new(), outs: BTreeSet::new(), ever: BTreeSet::new() };
+        let circle = self.by_thread.entry(thread).or_insert_with(new);
+        circle.ever.extend(&people);
+        circle.views.insert(who, people);
+    }
+
+    /// Somebody is told who came and who went.
+    pub(super) fn changed(
+        &mut self,
+        thread: &ThreadId,
+        who: ProcessNo,
+        added: impl IntoIterator<Item = ProcessNo>,
+        removed: impl IntoIterator<Item = ProcessNo>,
+    ) {
+        let Some(circle) = self.by_thread.get_mut(thread) else { return };
+        let view = circle.views.entry(who).or_default();
+        for one in added {
+            view.insert(one);
+            circle.ever.insert(one);
+        }
+        for one in removed {
+            view.remove(&one);
+        }
+    }
+
+    /// Somebody is told that they are out.
+    pub(super) fn left(&mut self, thread: &ThreadId, who: ProcessNo) {
+        if let Some(circle) = self.by_thread.get_mut(thread) {
+            circle.views.remove(&who);
+        }
+    }
+
+    /// Somebody is to be taken out, or asks for it.
+    pub(super) fn out(&mut self, thread: &ThreadId, who: ProcessNo) {
+        if let Some(circle) = self.by_thread.get_mut(thread) {
+            circle.outs.insert(who);
+        }
+    }
+
+    /// Whether somebody was ever to be taken out.
+    pub(super) fn is_out(&self, thread: &ThreadId, who: ProcessNo) -> bool {
+        self.by_thread.get(thread).is_some_and(|circle| circle.outs.contains(&who))
+    }
+
+    /// Whom somebody takes to be in it.
+    pub(super) fn view(&self, thread: &ThreadId, who: ProcessNo) -> BTreeSet<ProcessNo> {
+        self.by_thread.get(thread).and_then(|circle| circle.views.get(&who)).cloned().unwrap_or_default()
+    }
+
+    /// Who was in it at some time.
+    pub(super) fn ever(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.by_thread.get(thread).map(|circle| circle.ever.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,203 @@
+//! Circles: groups whose members change.
+//! Owns: when a group is made, whom its admin takes in and out, who asks to leave or renews keys, and the comparison of
+//! what members' nodes came to.
+//! Never: tells the judge what a node thinks, but for that comparison, once everything has healed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use whimbrel_node::api::Command;
+use whimbrel_node::views::{self, Standing};
+use whimbrel_protocol::id::{AccountId, ThreadId};
+
+use super::people::{Asked, text};
+use super::{Event, World};
+use crate::engine::Stream;
+use crate::net::ProcessNo;
+
+/// Mean time between two changes of one group.
+const CHANGES: Duration = Duration::from_secs(45);
+
+/// A group whose members change.
+#[derive(Debug)]
+pub(super) struct Circle {
+    pub(super) admin: ProcessNo,
+    /// Whom the admin may take in.
+    pub(super) pool: Vec<ProcessNo>,
+    pub(super) thread: Option<ThreadId>,
+    pub(super) stream: Stream,
+}
+
+impl World {
+    /// A group moves on: it is made, or changes.
+    pub(super) fn change(&mut self, number: usize) {
+        if !self.lively {
+            return;
+        }
+        let Some(circle) = self.circles.get_mut(number) else { return };
+        let next = circle.stream.exponential(CHANGES);
+        let (what, pick) = (circle.stream.below(100), circle.stream.bits() as usize);
+        let (admin, pool, thread) = (circle.admin, circle.pool.clone(), circle.thread);
+        self.engine.after(next, Event::Change { circle: number });
+        let busy = |asked: &Asked| matches!(asked, Asked::Form(of) | Asked::Change(of) if *of == number);
+        if self.person_mut(admin).is_none_or(|person| person.asked.iter().any(|(_, asked)| busy(asked))) {
+            return;
+        }
+        let known: Vec<_> = pool.into_iter().filter(|one| self.can_write(admin, *one)).collect();
+        let Some(thread) = thread else {
+            let first: Vec<_> = known.into_iter().take(3).collect();
+            if self.is_awake(admin) && first.len() >= 2 {
+                self.form(number, admin, &first);
+            }
+            return;
+        };
+        let members = self.ledger.circle(&thread, admin);
+        let others: Vec<_> = members.iter().copied().filter(|one| *one != admin).collect();
+        let strangers: Vec<_> = known.into_iter().filter(|one| !members.contains(one)).collect();
+        let at = |of: &[ProcessNo]| pick.checked_rem(of.len()).and_then(|at| of.get(at)).copied();
+        match what {
+            0..45 if self.is_awake(admin) => {
+                if let Some(one) = at(&strangers) {
+                    self.take_in(number, thread, &[one]);
+                }
+            }
+            45..70 if self.is_awake(admin) && others.len() > 2 => {
+                if let Some(one) = at(&others) {
+                    self.take_out(number, thread, &[one]);
+                }
+            }
+            70..80 if others.len() > 2 => {
+                if let Some(one) = at(&others).filter(|one| self.is_running(*one)) {
+                    self.ask_out(number, thread, one);
+                }
+            }
+            // A commit of somebody else's, for the admin's to meet.
+            _ => {
+                if let Some(one) = at(&others).filter(|one| self.is_awake(*one)) {
+                    self.command(one, Command::RenewKeys { thread }, Asked::Change(number));
+                }
+            }
+        }
+    }
+
+    pub(super) fn form(&mut self, number: usize, admin: ProcessNo, people: &[ProcessNo]) {
+        let everybody: Vec<_> = people.iter().copied().chain([admin]).collect();
+        self.acquaint_all(&everybody);
+        let people = self.accounts(people);
+        let title = format!("{} circle {number}", self.ledger.canaries().mark());
+        self.command(admin, Command::CreateGroup { title, people }, Asked::Form(number));
+    }
+
+    /// The admin takes people in.
+    pub(super) fn take_in(&mut self, number: usize, thread: ThreadId, people: &[ProcessNo]) {
+        let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
+        let everybody: Vec<_> = self.ledger.circle_ever(&thread).into_iter().chain(people.iter().copied()).collect();
+        self.acquaint_all(&everybody);
+        let people = self.accounts(people);
+        self.command(admin, Command::AddMembers { thread, people }, Asked::Change(number));
+    }
+
+    /// The admin takes people out.
+    pub(super) fn take_out(&mut self, number: usize, thread: ThreadId, people: &[ProcessNo]) {
+        let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
+        people.iter().for_each(|one| self.ledger.out(&thread, *one));
+        let people = self.accounts(people);
+        self.command(admin, Command::RemoveMembers { thread, people }, Asked::Change(number));
+    }
+
+    /// Somebody asks to be taken out.
+    pub(super) fn ask_out(&mut self, number: usize, thread: ThreadId, one: ProcessNo) {
+        self.ledger.out(&thread, one);
+        self.command(one, Command::LeaveGroup { thread }, Asked::Change(number));
+    }
+
+    fn acquaint_all(&mut self, people: &[ProcessNo]) {
+        for (n, one) in people.iter().enumerate() {
+            people.iter().skip(n + 1).for_each(|other| self.ledger.introduced(*one, *other));
+        }
+    }
+
+    fn accounts(&self, people: &[ProcessNo]) -> Vec<AccountId> {
+        people.iter().filter_map(|one| self.node(*one)).map(|node| node.account).collect()
+    }
+
+    /// Somebody is told of a group they are in. Says whether it is one that changes.
+    pub(super) fn told_of_circle(&mut self, no: ProcessNo, thread: ThreadId, everybody: &BTreeSet<ProcessNo>) -> bool {
+        let view = self.node(no).and_then(|node| node.reads()).and_then(|reads| views::thread(reads, &thread).ok()?);
+        let Some(admin) = view.and_then(|view| view.admin) else { return false };
+        self.ledger.in_circle(thread, no, everybody.clone());
+        let admin = self.ledger.process_of(&admin);
+        if let Some(circle) = self.circles.iter_mut().find(|one| Some(one.admin) == admin && one.thread.is_none()) {
+            circle.thread = Some(thread);
+        }
+        if let Some(person) = self.person_mut(no)
+            && !person.circles.contains(&thread)
+        {
+            person.circles.push(thread);
+        }
+        true
+    }
+
+    /// A person whose node starts looks who is in their groups: it may have died before it could say.
+    pub(super) fn look_at_circles(&mut self, who: ProcessNo) {
+        let Some(node) = self.node(who) else { return };
+        let threads = node.reads().and_then(|reads| views::threads(reads).ok()).unwrap_or_default();
+        for view in threads.into_iter().filter(|view| view.admin.is_some() && view.standing != Standing::Opening) {
+            let others: Vec<_> = view.people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
+            match view.standing {
+                Standing::Left => self.ledger.left_circle(&view.thread, who),
+                _ => {
+                    self.told_of_circle(who, view.thread, &others.into_iter().chain([who]).collect());
+                }
+            }
+        }
+    }
+
+    /// The admin's node made a group.
+    pub(super) fn formed(&mut self, number: usize, admin: ProcessNo, thread: ThreadId) {
+        if let Some(circle) = self.circles.get_mut(number) {
+            circle.thread = Some(thread);
+        }
+        // Its people are told with the opening; the admin may write at once.
+        let view =
+            self.node(admin).and_then(|node| node.reads()).and_then(|reads| views::thread(reads, &thread).ok()?);
+        let people = view.map(|view| view.people).unwrap_or_default();
+        let others = people.iter().filter_map(|account| self.ledger.process_of(account));
+        let everybody: BTreeSet<_> = others.chain([admin]).collect();
+        self.told_of_circle(admin, thread, &everybody);
+    }
+
+    /// Somebody writes a text to a group that changes.
+    pub(super) fn write_to_circle(&mut self, who: ProcessNo, thread: ThreadId, text: String) {
+        let said = self.ledger.ask_circle(who, thread, text.clone(), self.engine.now());
+        self.command(who, Command::Send { thread, text }, Asked::Send(said));
+    }
+
+    /// The same, with a text nobody says twice.
+    pub(super) fn say_something(&mut self, who: ProcessNo, thread: ThreadId, length: usize) {
+        self.spoken += 1;
+        let text = text(self.ledger.canaries().mark(), self.spoken, length);
+        self.write_to_circle(who, thread, text);
+    }
+
+    /// P6, once all has healed: whoever is in a group by its admin's node is at the same epoch with the same people.
+    pub(super) fn compare_circles(&mut self) {
+        let found: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
+        for (admin, thread) in found {
+            let view = |world: &Self, who: ProcessNo| {
+                let reads = world.node(who).and_then(|node| node.reads())?;
+                let view = views::thread(reads, &thread).ok()??;
+                let own = world.node(who)?.account;
+                let people: BTreeSet<AccountId> = view.people.into_iter().chain([own]).collect();
+                Some((view.standing, view.epoch, people))
+            };
+            let Some((Standing::Open, epoch, people)) = view(self, admin) else { continue };
+            let members: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
+            for member in members {
+                if view(self, member).is_none_or(|of| of != (Standing::Open, epoch, people.clone())) {
+                    self.ledger.apart(thread, member, admin);
+                }
+            }
+        }
+    }
+}
