@@ -87,6 +87,7 @@ pub fn check(fixture: &mut impl Fixture) {
     people::an_account_is_given_out_whole_and_ends_whole(fixture);
     blobs::bodies_go_with_the_last_row_that_names_them(fixture);
     blobs::bodies_go_with_an_account_and_with_what_waited_too_long(fixture);
+    blobs::an_opening_that_waited_too_long_goes_with_its_bodies_and_its_creator_is_told(fixture);
     blobs::bodies_of_many_pieces_are_kept_whole_and_go_whole(fixture);
     blobs::a_trim_takes_a_bounded_number_of_bodies(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
