@@ -7,8 +7,10 @@ use crate::{Batch, KEY_END, Order, OrderedKv, Reads, Row, StorageError};
 
 /// Rows read at once: of the largest values, 256 MiB.
 const PAGE_ROWS: usize = 32;
-/// Bytes after which a batch of the copy ends.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes after which a batch of the copy ends. sled writes a page of its tree several times while it fills, and uses the
+/// room of what is out of date again only after a sync: with batches of 4 MiB a copy took 1.4 times the store that it was
+/// made of, with these 0.8 times, in less time.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// What a copy holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

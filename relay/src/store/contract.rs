@@ -12,6 +12,7 @@
 
 mod blobs;
 mod hub;
+mod cursors;
 mod peers;
 mod people;
 
@@ -62,6 +63,7 @@ pub fn check(fixture: &mut impl Fixture) {
     a_full_log_of_two_refuses_and_a_larger_one_forgets(fixture);
     pages_follow_each_other_without_gap(fixture);
     cursors_only_move_forward_and_never_beyond_the_head(fixture);
+    cursors::a_cursor_has_the_epochs_of_its_leaf(fixture);
     a_trim_keeps_what_a_peer_waits_for(fixture);
     peers::what_a_peer_refuses_goes_with_a_notice_to_its_author(fixture);
     peers::a_refused_opening_lets_its_creator_open_another(fixture);
@@ -86,6 +88,8 @@ pub fn check(fixture: &mut impl Fixture) {
     people::an_account_is_given_out_whole_and_ends_whole(fixture);
     blobs::bodies_go_with_the_last_row_that_names_them(fixture);
     blobs::bodies_go_with_an_account_and_with_what_waited_too_long(fixture);
+    blobs::an_opening_that_waited_too_long_goes_with_its_bodies_and_its_creator_is_told(fixture);
+    blobs::bodies_of_many_pieces_are_kept_whole_and_go_whole(fixture);
     blobs::a_trim_takes_a_bounded_number_of_bodies(fixture);
     hub::the_first_commit_of_an_epoch_holds(fixture);
     hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);

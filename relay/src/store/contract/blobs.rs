@@ -92,6 +92,49 @@ pub(super) fn bodies_go_with_an_account_and_with_what_waited_too_long(fixture: &
     assert_eq!(kept(&store, 2), (false, false));
 }
 
+pub(super) fn an_opening_that_waited_too_long_goes_with_its_bodies_and_its_creator_is_told(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &across()), append(1, ALICE, b"one")]);
+    let expire = |before| {
+        let (local, bounds) = (here(), LogBounds::default());
+        Command::Expire(Expire { log: log(1), before: at(before), local, at: at(9_500), bounds })
+    };
+    done(&store, vec![expire(2_000)]);
+    assert_eq!(kept(&store, 1), (true, true), "nothing has waited for so long");
+    let Ok(Outcome::Expired { entries: 1, .. }) = run(&store, expire(2_001)) else { panic!("not expired") };
+    let store = fixture.restart(store);
+    assert_eq!(kept(&store, 1), (false, false));
+    assert!(wait(store.outbound(there(), None, 9, usize::MAX)).unwrap().is_empty());
+    assert!(wait(store.waiting_peers(None, 9)).unwrap().is_empty());
+    let told = wait(store.log_page(inbox(ALICE), Sequence::ZERO, 9, usize::MAX)).unwrap();
+    let opening = told.entries.iter().find_map(|entry| match &entry.body {
+        EntryBody::Undelivered(words) if words.envelopes.is_empty() => Some((words.code, words.domain.clone())),
+        _ => None,
+    });
+    assert_eq!(opening, Some((RefusalCode::Expired, there())));
+    // With the only other relay out of it, she may open another with these people.
+    let tag = Some(ParticipantsTag::from_bytes([1; 32]));
+    assert!(matches!(run(&store, open_of(2, ALICE, Origin::Local, tag, &across())), Ok(Outcome::Opened(_))));
+}
+
+pub(super) fn bodies_of_many_pieces_are_kept_whole_and_go_whole<F: Fixture>(fixture: &mut F) {
+    let large = |seed: u8, len: usize| -> Vec<u8> { (0..len).map(|n| (n / 251 + n % 251) as u8 ^ seed).collect() };
+    let (welcome, tree) = (large(1, 1_000_003), large(2, 3_000_001));
+    let opening = Opening { welcome: welcome.clone(), tree: tree.clone(), ..opening(1, &all()) };
+    let here = Here { local: here(), log: log(1), at: at(1_000), bounds: LogBounds::default() };
+    let store = three_friends(fixture);
+    let open = OpenThread::new(opening.clone(), device(ALICE), Origin::Local, None, here);
+    done(&store, vec![Command::OpenThread(Box::new(open))]);
+    let store = fixture.restart(store);
+    let kept = |store: &F::Store, bytes: &[u8]| wait(store.blob(BlobId::of(bytes))).unwrap();
+    assert!(kept(&store, &welcome) == Some(welcome.clone()) && kept(&store, &tree) == Some(tree.clone()));
+    let rows = wait(store.outbound(there(), None, 9, usize::MAX)).unwrap();
+    assert!(rows[0].body == Some(ForwardBody::Opening(device(ALICE), opening)), "forwarded whole");
+    done(&store, vec![opening_taken(1), read_inbox(BOB, 1)]);
+    let store = fixture.restart(store);
+    assert!(kept(&store, &welcome).is_none() && kept(&store, &tree).is_none());
+}
+
 pub(super) fn a_trim_takes_a_bounded_number_of_bodies(fixture: &mut impl Fixture) {
     let store = three_friends(fixture);
     let (max, many) = (limits::TRIM_INVITATIONS_MAX as u64, limits::TRIM_INVITATIONS_MAX as u8 + 3);

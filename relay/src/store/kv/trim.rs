@@ -342,6 +342,17 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
     if upto == log.trimmed {
         return nothing();
     }
+    let peers = peers_of(rows, &log)?;
+    // An opening is older than any entry: a peer that still waits for it does so for too long.
+    let opening = OutboundKey { log: *id, sequence: Sequence::ZERO };
+    for peer in &peers {
+        let key = rows::outbound(peer, *id, Sequence::ZERO);
+        if let Some(value) = rows.get(&key)?
+            && let Some(lost) = lost(rows, opening, (&key, &value))?
+        {
+            notices.add(peer, RefusalCode::Expired, opening, lost);
+        }
+    }
     let mut inboxes = Vec::new();
     for notice in notices.0 {
         match notify_author(rows, notice.author.account, &notice.body, *bounds, *at)? {
@@ -349,8 +360,12 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
             Told::In(inbox) => inboxes.push(inbox),
             Told::Nobody => {}
         }
+        if notice.body.envelopes.is_empty() {
+            forget_tag(rows, &notice.body.domain, &notice)?;
+            drop_outbound(rows, &notice.body.domain, opening)?;
+        }
     }
-    for peer in peers_of(rows, &log)? {
+    for peer in peers {
         let from = rows::outbound(&peer, *id, first);
         let end = rows::after(&rows::outbound(&peer, *id, upto));
         for (row_key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {

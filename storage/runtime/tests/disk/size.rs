@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use whimbrel_storage::{Batch, KEY_BYTES_MAX, OrderedKv, Reads, StorageError};
+use whimbrel_storage::{Batch, KEY_BYTES_MAX, Op, OrderedKv, Reads, StorageError};
 use whimbrel_storage_runtime::{DiskKv, EngineKind, Options, SizeBounds};
 
 use crate::child::{lines_of, on, say, spawn};
@@ -125,4 +125,49 @@ fn a_store_at_its_bound_that_replaces_rows_grows_only_so_far() {
     store.sync().unwrap();
     store.verify().unwrap();
     assert_eq!(store.get(&key(next - 1)).unwrap(), Some(vec![1; 410]));
+}
+
+/// A copy is what gives space back on sled: it must not take more than a store that never held anything else.
+#[test]
+fn a_copy_takes_no_more_than_the_rows_took_alone() {
+    const GROUPS: u64 = 200;
+    const LOGS: u64 = 50;
+    let dir = TempDir::new().unwrap();
+    let store = DiskKv::open(dir.path(), Options::default()).unwrap();
+    let log = |of: u64| of.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    // As a relay holds messages: an entry, its id and the head of its log, many to a sync.
+    let group = |n: u64, spaces: [u8; 3]| {
+        let mut batch = Batch::new();
+        for message in n * 125..(n + 1) * 125 {
+            let (log, place) = (log(message % LOGS), (message / LOGS).to_be_bytes());
+            let key = |space: u8| [[space].as_slice(), &log, &log, &place].concat();
+            batch.put(key(spaces[0]), vec![message as u8; 420]);
+            batch.put(key(spaces[1]), vec![message as u8; 32]);
+            batch.put([[spaces[2]].as_slice(), &log, &log].concat(), vec![message as u8; 60]);
+        }
+        batch
+    };
+    for n in 0..GROUPS {
+        store.apply(&group(n, [12, 13, 11])).unwrap();
+        store.sync().unwrap();
+    }
+    let alone = store.size_on_disk().unwrap();
+    for n in 0..GROUPS {
+        store.apply(&group(n, [22, 23, 21])).unwrap();
+        store.sync().unwrap();
+    }
+    for n in 0..GROUPS {
+        let mut trim = Batch::new();
+        for op in group(n, [22, 23, 21]).ops() {
+            let Op::Put { key, .. } = op else { panic!("{op:?}") };
+            trim.delete(key.clone());
+        }
+        store.apply(&trim).unwrap();
+        store.sync().unwrap();
+    }
+    let copy = TempDir::new().unwrap();
+    let into = copy.path().join("copy");
+    store.export(&into).unwrap();
+    let copied: u64 = fs::read_dir(&into).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(copied * 5 <= alone * 6, "{copied} bytes, and {alone} alone");
 }
