@@ -57,7 +57,7 @@ pub enum ForwardBody {
     /// A change of a group that this relay, its hub, took; with what the other relay's newcomers join with, if there are
     /// any.
     #[n(2)]
-    Commit(#[n(0)] Accepted, #[n(1)] Option<Arrivals>),
+    Commit(#[n(0)] Accepted, #[n(1)] Option<Box<Arrivals>>),
 }
 
 /// One item on its way.
@@ -148,7 +148,7 @@ impl Words for Forward {
             ForwardBody::Envelope(_, envelope) => envelope.check(),
             ForwardBody::Commit(accepted, arrivals) => {
                 accepted.check()?;
-                arrivals.as_ref().map_or(Ok(()), Arrivals::check)
+                arrivals.as_ref().map_or(Ok(()), |arrivals| arrivals.check())
             }
         })
     }

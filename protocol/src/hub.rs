@@ -182,7 +182,7 @@ pub struct PeerCommit {
     pub author: DeviceId,
     /// The commit.
     #[n(2)]
-    pub commit: Commit,
+    pub commit: Box<Commit>,
     /// Present when it adds somebody.
     #[n(3)]
     pub newcomers: Option<Newcomers>,
@@ -209,7 +209,7 @@ pub struct CommitLost {
     pub request: RequestId,
     /// The commit that won.
     #[n(1)]
-    pub won: Accepted,
+    pub won: Box<Accepted>,
 }
 
 /// Asks for the commit that ended an epoch.
@@ -236,7 +236,7 @@ pub struct Committed {
     pub request: RequestId,
     /// The commit.
     #[n(1)]
-    pub accepted: Accepted,
+    pub accepted: Box<Accepted>,
 }
 
 impl Words for SubmitCommit {

@@ -158,7 +158,7 @@ pub struct Opening {
     pub tree: Vec<u8>,
     /// Of a group, whose members may change ([`crate::hub`]). Absent: these people and no others.
     #[n(5)]
-    pub founding: Option<Founding>,
+    pub founding: Option<Box<Founding>>,
 }
 
 impl std::fmt::Debug for Opening {

@@ -101,7 +101,7 @@ fn participants() -> impl Strategy<Value = Vec<Participant>> {
     })
 }
 fn opening() -> impl Strategy<Value = Opening> {
-    (thread(), epoch(), participants(), bytes(), bytes(), option::of(founding())).prop_map(
+    (thread(), epoch(), participants(), bytes(), bytes(), option::of(founding().prop_map(Box::new))).prop_map(
         |(thread, epoch, participants, welcome, tree, founding)| Opening {
             thread,
             epoch,
@@ -378,7 +378,8 @@ fn federation() -> BoxedStrategy<Frame> {
     let body = prop_oneof![
         (device(), opening()).prop_map(|(device, opening)| ForwardBody::Opening(device, opening)),
         (device(), envelope()).prop_map(|(device, envelope)| ForwardBody::Envelope(device, envelope)),
-        (accepted(), option::of(arrivals())).prop_map(|(accepted, arrivals)| ForwardBody::Commit(accepted, arrivals)),
+        (accepted(), option::of(arrivals().prop_map(Box::new)))
+            .prop_map(|(accepted, arrivals)| ForwardBody::Commit(accepted, arrivals)),
     ];
     let forward = (0..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
         let items = bodies.into_iter().zip(first..).map(|(body, number)| ForwardItem { number, body }).collect();
@@ -406,14 +407,15 @@ fn hub() -> BoxedStrategy<Frame> {
             newcomers
         }
         .into()),
-        (request(), device(), commit(), option::of(newcomers())).prop_map(|(request, author, commit, newcomers)| {
-            PeerCommit { request, author, commit, newcomers }.into()
-        }),
+        (request(), device(), commit().prop_map(Box::new), option::of(newcomers())).prop_map(
+            |(request, author, commit, newcomers)| { PeerCommit { request, author, commit, newcomers }.into() }
+        ),
         (request(), receipt()).prop_map(|(request, receipt)| CommitTaken { request, receipt }.into()),
-        (request(), accepted()).prop_map(|(request, won)| CommitLost { request, won }.into()),
+        (request(), accepted().prop_map(Box::new)).prop_map(|(request, won)| CommitLost { request, won }.into()),
         (request(), thread(), epoch())
             .prop_map(|(request, thread, epoch)| FetchCommit { request, thread, epoch }.into()),
-        (request(), accepted()).prop_map(|(request, accepted)| Committed { request, accepted }.into()),
+        (request(), accepted().prop_map(Box::new))
+            .prop_map(|(request, accepted)| Committed { request, accepted }.into()),
     ]
     .boxed()
 }

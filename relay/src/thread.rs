@@ -74,8 +74,8 @@ impl Thread {
         opening: Opening,
         log: LogId,
     ) -> Result<Command, Refusal> {
-        let founded = |founding: Founding| founding.thread() == opening.thread && founding.creator == creator.account;
-        if !opening.founding.is_none_or(founded) {
+        let founded = |founding: &Founding| founding.thread() == opening.thread && founding.creator == creator.account;
+        if !opening.founding.as_deref().is_none_or(founded) {
             return Err(Refusal::last(RefusalCode::Malformed));
         }
         let devices = opening.devices().count();

@@ -211,7 +211,7 @@ fn theirs<E: Engine>(
         return ours(t, row, accepted);
     }
     let admin = row.founding.is_some_and(|founding| founding.creator == applied.committer.account);
-    if !admin && !(commit.added.is_empty() && commit.removed.is_empty()) {
+    if !(admin || commit.added.is_empty() && commit.removed.is_empty()) {
         return pass_over(t, accepted, "a change by somebody who is not the admin");
     }
     if let Some(members) = &members

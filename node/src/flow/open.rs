@@ -231,7 +231,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         participants: participants.clone(),
         welcome: created.welcome,
         tree: created.tree,
-        founding,
+        founding: founding.map(Box::new),
     };
     let mut inviter = None;
     for (account, guest) in &guests {

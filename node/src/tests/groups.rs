@@ -32,7 +32,7 @@ impl<E: Engine> World<E> {
             let (receipt, won) = (won.receipt, won.clone());
             return match won.commit == commit {
                 true => self.say_to(who, CommitTaken { request, receipt }),
-                false => self.say_to(who, CommitLost { request, won }),
+                false => self.say_to(who, CommitLost { request, won: Box::new(won) }),
             };
         }
         assert_eq!(commit.epoch.get(), opening.epoch.get() + held.len() as u64, "of an epoch to come");
@@ -46,7 +46,8 @@ impl<E: Engine> World<E> {
         opening.participants.retain(|one| !is_out(&one.account));
         opening.participants.extend(commit.added.iter().cloned());
         opening.participants.sort_by_key(|one| one.account);
-        let (participants, founding): (Vec<Participant>, _) = (opening.participants.clone(), opening.founding);
+        let (participants, founding): (Vec<Participant>, _) =
+            (opening.participants.clone(), opening.founding.as_deref().copied());
         log.push(EntryBody::Commit(Accepted { author, commit: commit.clone(), receipt }));
         if let Some(bodies) = newcomers {
             let (welcome, tree) = (BlobId::of(&bodies.welcome), BlobId::of(&bodies.tree));
@@ -79,7 +80,7 @@ impl<E: Engine> World<E> {
             _ => None,
         });
         match found {
-            Some(accepted) => self.say_to(who, Committed { request, accepted }),
+            Some(accepted) => self.say_to(who, Committed { request, accepted: Box::new(accepted) }),
             None => {
                 let (request, code) = (Some(request), RefusalCode::NotFound);
                 self.say_to(who, Refused { request, code, retry_after_ms: None });

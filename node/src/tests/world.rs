@@ -650,7 +650,7 @@ impl<E: Engine> World<E> {
             participants: opening.participants.clone(),
             welcome,
             tree,
-            founding: opening.founding,
+            founding: opening.founding.as_deref().copied(),
         };
         for one in opening.participants.iter().filter(|one| one.account != inviter.account) {
             let row = self.relay.accounts.get_mut(&one.account).unwrap();

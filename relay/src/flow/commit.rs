@@ -39,7 +39,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
         Ok(Outcome::Elsewhere(hub)) => {
             let author = from.device;
             let asked = Asked { link, request, what: What::Commit };
-            let frame = |request| PeerCommit { request, author, commit, newcomers }.into();
+            let frame = |request| PeerCommit { request, author, commit: Box::new(commit), newcomers }.into();
             if let Err(refusal) = rooms.federation.ask(rooms.links(), now.monotonic, &hub, asked, frame) {
                 rooms.refuse(now, link, request, refusal);
             }
@@ -120,7 +120,7 @@ async fn done<P: Ports>(
                 spread(rooms, now, change).await;
             }
         }
-        Ok(Outcome::Lost(won)) => rooms.answer(now, link, CommitLost { request, won: *won }),
+        Ok(Outcome::Lost(won)) => rooms.answer(now, link, CommitLost { request, won }),
         Ok(_) => rooms.refuse(now, link, request, Refusal::INTERNAL),
         Err(refusal) => rooms.refuse(now, link, request, refusal),
     }
@@ -196,5 +196,5 @@ pub(crate) async fn fetch<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fr
     let FetchCommit { request, thread, epoch } = words;
     let found = rooms.store().commit_of(from.device, thread, epoch).await.map_err(Refusal::from);
     let found = found.and_then(|found| found.ok_or(Refusal::last(RefusalCode::NotFound)));
-    answer(rooms, now, link, request, found.map(|accepted| Fetched { request, accepted }.into()));
+    answer(rooms, now, link, request, found.map(|accepted| Fetched { request, accepted: Box::new(accepted) }.into()));
 }

@@ -129,11 +129,11 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
                 return (Plan::Refused(thread, wait), None);
             }
             let hubs = |arrivals: &Arrivals| rooms.federation.is_pinned(peer, arrivals.founding.hub);
-            if !arrivals.as_ref().is_none_or(hubs) {
+            if !arrivals.as_deref().is_none_or(hubs) {
                 tracing::warn!(%peer, "a peer tells of a group whose hub is another relay; refused");
                 return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
             }
-            let how = How::Told(receipt, arrivals.map(Bodies::told));
+            let how = How::Told(receipt, arrivals.map(|arrivals| Bodies::told(*arrivals)));
             (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), commit, how)))
         }
         ForwardBody::Opening(creator, opening) => {
@@ -141,7 +141,7 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
             if let Some(wait) = strange(rooms, peer, &opening.participants) {
                 return (Plan::Refused(thread, wait), None);
             }
-            if opening.founding.is_some_and(|founding| !rooms.federation.is_pinned(peer, founding.hub)) {
+            if opening.founding.as_ref().is_some_and(|founding| !rooms.federation.is_pinned(peer, founding.hub)) {
                 tracing::warn!(%peer, "a peer opens a group whose hub is another relay; refused");
                 return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
             }

@@ -51,7 +51,7 @@ pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
     if opening.participants.iter().any(|participant| unknown(&participant.domain)) {
         return rooms.refuse(now, link, request, Refusal::last(RefusalCode::PeerUntrusted));
     }
-    if opening.founding.is_some_and(|founding| founding.hub != rooms.config.relay) {
+    if opening.founding.as_ref().is_some_and(|founding| founding.hub != rooms.config.relay) {
         return rooms.refuse(now, link, request, Refusal::last(RefusalCode::Malformed));
     }
     let log = LogId::from_bytes(rooms.chosen());

@@ -194,8 +194,9 @@ impl Mischief {
             run.entries.iter_mut().zip(bodies).for_each(|(entry, body)| entry.body = body);
             return Some(run);
         }
-        // What the device may have already keeps its place: moved, it would be hidden, not reordered.
-        let fresh = self.logs.get(&(to, run.log)).is_none_or(|shift| run.after.get() >= shift.high);
+        // What the device may have already keeps its place: moved, it would be hidden, not reordered. Of a log that it was
+        // not shown anything of yet it may have more than its cursor says: acknowledgements are written behind.
+        let fresh = self.logs.get(&(to, run.log)).is_some_and(|shift| run.after.get() >= shift.high);
         let small = fresh && run.entries.len() <= limits::PUSH_ENTRIES_MAX / 4 && matches!(run.log, LogRef::Thread(_));
         // The other half of the devices is shown the log as it is.
         let holds = small && (self.does(RelayTrick::Reorder) || to % 2 == 1 && self.does(RelayTrick::Fork));

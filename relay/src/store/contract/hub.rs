@@ -22,7 +22,8 @@ fn thread(nonce: u8) -> ThreadId {
 /// A group of these, made by Alice.
 fn group(nonce: u8, people: &[(u8, Domain)], origin: Origin) -> Command {
     let here = Here { local: here(), log: log(nonce), at: at(1_000), bounds: LogBounds::default() };
-    let opening = Opening { thread: thread(nonce), founding: Some(founding(nonce)), ..opening(nonce, people) };
+    let opening =
+        Opening { thread: thread(nonce), founding: Some(Box::new(founding(nonce))), ..opening(nonce, people) };
     let tag = (origin == Origin::Local).then(|| ParticipantsTag::from_bytes([nonce; 32]));
     Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), origin, tag, here)))
 }

@@ -280,7 +280,14 @@ fn entry(reads: &dyn Reads, log: LogId, sequence: Sequence) -> Result<Option<For
 fn opening(reads: &dyn Reads, key: &[u8], value: &[u8]) -> Result<Option<ForwardBody>, StorageError> {
     let Invitation { thread, epoch, inviter, participants, welcome, tree, founding } = rows::read(key, value)?;
     let bytes = |id| blob(reads, id)?.ok_or_else(|| rows::damaged(key, "a blob of an opening is missing"));
-    let opening = Opening { thread, epoch, participants, welcome: bytes(welcome)?, tree: bytes(tree)?, founding };
+    let opening = Opening {
+        thread,
+        epoch,
+        participants,
+        welcome: bytes(welcome)?,
+        tree: bytes(tree)?,
+        founding: founding.map(Box::new),
+    };
     Ok(Some(ForwardBody::Opening(inviter, opening)))
 }
 
@@ -292,7 +299,7 @@ fn commit(reads: &dyn Reads, log: LogId, (key, value): (&[u8], &[u8])) -> Result
     let arrivals = match invitation {
         Some(Invitation { participants, welcome, tree, founding: Some(founding), .. }) => {
             let newcomers = Newcomers { welcome: bytes(welcome)?, tree: bytes(tree)? };
-            Some(Arrivals { participants, founding, newcomers })
+            Some(Box::new(Arrivals { participants, founding, newcomers }))
         }
         _ => None,
     };

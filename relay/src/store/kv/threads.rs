@@ -58,7 +58,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
             Origin::Local => None,
             Origin::Peer(domain) => Some(domain.clone()),
         },
-        founding: opening.founding,
+        founding: opening.founding.as_deref().copied(),
         term: FIRST_TERM,
         former: Vec::new(),
         last: None,
@@ -89,7 +89,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         participants: opening.participants.clone(),
         welcome: open.welcome,
         tree: open.tree,
-        founding: opening.founding,
+        founding: opening.founding.as_deref().copied(),
     };
     let mut inboxes = Vec::new();
     for (participant, account) in &locals {
