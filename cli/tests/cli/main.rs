@@ -6,6 +6,7 @@
 mod bad_input;
 mod daemon;
 mod people;
+mod poll;
 mod secrets;
 mod stage;
 mod talk;
