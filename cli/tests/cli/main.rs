@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod daemon;
+mod hostile;
 mod people;
 mod poll;
 mod secrets;
