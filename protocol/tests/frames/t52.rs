@@ -91,9 +91,9 @@ fn framed(kind: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Words are refused, or read back as what they were read as.
-fn words<T: Words + PartialEq + Debug>(bytes: &[u8])
+fn words<T>(bytes: &[u8])
 where
-    for<'b> T: minicbor::Decode<'b, ()> + minicbor::Encode<()>,
+    T: Words + PartialEq + Debug + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
 {
     if let Ok(read) = decode_words::<T>(bytes) {
         assert_eq!(decode_words::<T>(&encode_words(&read)).as_ref(), Ok(&read));
