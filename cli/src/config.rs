@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
-use whimbrel_node_runtime::{DirectOptions, EngineKind};
+use whimbrel_node_runtime::{DirectOptions, EngineKind, Transport};
 
 use crate::args::Global;
 use crate::failure::{Exit, Failure};
@@ -40,6 +40,9 @@ struct File {
     never_direct: Option<bool>,
     /// UDP sockets the daemon listens on for direct links, such as "192.0.2.7:4433"; port 0 is any.
     direct_listen: Option<Vec<SocketAddr>>,
+    /// What carries the link to the relay: "auto" (QUIC, and HTTPS where no UDP gets through), "quic" or "https".
+    #[serde(default, deserialize_with = "transport")]
+    transport: Transport,
     /// The engine of the store: "sled:", or "fjall:" above some 250,000 messages.
     #[serde(default, deserialize_with = "engine")]
     store: Option<EngineKind>,
@@ -64,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) node: whimbrel_node::Config,
     /// For the daemon's node; other commands end before a direct link pays.
     pub(crate) direct: DirectOptions,
+    /// What carries the link to the relay.
+    pub(crate) transport: Transport,
 }
 
 impl Settings {
@@ -108,6 +113,7 @@ impl Settings {
                 at: file.direct_listen.unwrap_or_else(|| vec![DIRECT_LISTEN_DEFAULT]),
                 allow_loopback: false,
             },
+            transport: file.transport,
         })
     }
 
@@ -118,6 +124,15 @@ impl Settings {
         }
         Err(Failure::usage("the path of the daemon's socket is longer than the system allows")
             .hint("choose a shorter --home, or leave it out and use --profile"))
+    }
+}
+
+fn transport<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Transport, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "auto" => Ok(Transport::Auto),
+        "quic" => Ok(Transport::Quic),
+        "https" => Ok(Transport::Https),
+        other => Err(serde::de::Error::custom(format!("{other:?} is none of \"auto\", \"quic\", \"https\""))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 use whimbrel_node::api::{Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
@@ -249,6 +249,7 @@ impl Desk<'_> {
             contacts,
             queued: status.queued,
             unread: usize::try_from(unread).unwrap_or(usize::MAX),
+            key_packages: status.key_packages,
         };
         self.item(Item::Status(Box::new(shown))).await
     }
@@ -373,10 +374,19 @@ impl Desk<'_> {
         self.lines.send(Line::Hint(text.to_owned())).await.map_err(|_| Failure::interrupted())
     }
 
+    /// Has the node do something; again when the relay was asked too often and the time it named comes before ours is up.
     pub(crate) async fn command(&self, command: Command) -> Result<Reply, Failure> {
-        match timeout_at(self.deadline.into(), self.local.command(command)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(late()),
+        loop {
+            let failure = match timeout_at(self.deadline.into(), self.local.command(command.clone())).await {
+                Ok(Err(failure)) => failure,
+                Ok(answer) => return answer,
+                Err(_) => return Err(late()),
+            };
+            let again = failure.again.map(|after| tokio::time::Instant::now() + after);
+            match again.filter(|again| *again < self.deadline.into()) {
+                Some(again) => sleep_until(again).await,
+                None => return Err(failure),
+            }
         }
     }
 

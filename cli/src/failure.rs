@@ -3,6 +3,7 @@
 //! Never: contains what somebody wrote, a key or a token.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_node::CommandError;
@@ -78,11 +79,14 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: Option<String>,
+    /// When it may be tried again, where a relay said so.
+    #[serde(skip)]
+    pub(crate) again: Option<Duration>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, code: &str, message: impl fmt::Display) -> Self {
-        Self { exit, code: code.to_owned(), message: message.to_string(), hint: None }
+        Self { exit, code: code.to_owned(), message: message.to_string(), hint: None, again: None }
     }
 
     #[must_use]
@@ -153,6 +157,11 @@ impl From<CommandError> for Failure {
                 Self::new(Exit::Unreachable, "relay_unreachable", message).hint("try again later")
             }
             CommandError::Refused(code) => Self::refused(code),
+            CommandError::TooFast { after } => Self {
+                again: Some(after),
+                message,
+                ..Self::refused(RefusalCode::TooFast).hint("wait that long, or give it the time: --timeout")
+            },
             CommandError::Untrusted(_) => Self::new(Exit::Trust, "untrusted", message)
                 .hint("nothing was accepted; ask the person again for their link, by a way you trust"),
             CommandError::NotRegistered => {

@@ -77,7 +77,7 @@ impl Local {
     /// Opens the profile's store and starts the node.
     pub(crate) async fn open(settings: &Settings, direct: DirectOptions) -> Result<Self, Failure> {
         let store = StoreAt::Home(settings.home.clone(), store_options(settings.store));
-        Self::start(Options { store, config: settings.node.clone(), direct }).await
+        Self::start(Options { store, config: settings.node.clone(), direct, transport: settings.transport }).await
     }
 
     /// Starts a node.

@@ -262,6 +262,8 @@ pub(crate) struct StatusShown {
     pub(crate) contacts: Vec<ContactShown>,
     pub(crate) queued: usize,
     pub(crate) unread: usize,
+    /// One-time keys left at the relay for people who begin a conversation; absent: it did not say.
+    pub(crate) key_packages: Option<u32>,
 }
 
 /// The home relay.
@@ -383,6 +385,9 @@ impl Show for StatusShown {
             self.queued,
             self.unread
         );
+        if let Some(left) = self.key_packages {
+            text.push_str(&format!("\nkeys     {left} left at the relay"));
+        }
         for contact in &self.contacts {
             text.push_str(&format!("\ncontact  {}", contact.text()));
         }

@@ -348,6 +348,8 @@ pub struct Status {
     pub queued: usize,
     /// Devices with a direct link.
     pub direct: Vec<DeviceId>,
+    /// One-time KeyPackages of this device that are left at its relay, by its last word; absent: it said none yet.
+    pub key_packages: Option<u32>,
 }
 
 /// Why a command was not done. Nothing of it remains.
@@ -374,6 +376,12 @@ pub enum CommandError {
     /// A relay refused.
     #[error("refused by the relay: {0}")]
     Refused(RefusalCode),
+    /// A relay was asked too often and said when it may be asked again; nothing of it was done.
+    #[error("refused by the relay: too many requests; it takes more in {} s", after.as_secs_f64())]
+    TooFast {
+        /// The time it named.
+        after: Duration,
+    },
     /// What a relay answered does not prove what it must: wrong account, forged log, bad KeyPackage.
     #[error("not trusted: {0}")]
     Untrusted(String),

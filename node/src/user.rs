@@ -41,7 +41,8 @@ pub(crate) fn never_stocked(reads: &dyn Reads) -> Result<bool, StorageError> {
     Ok(reads.get(&rows::single_key(Single::LastResort))?.is_none())
 }
 
-/// Makes KeyPackages; their secrets are in the rows.
+/// Makes KeyPackages, and another last resort if it is time; their secrets are in the rows. The one before is of use to
+/// whoever was handed it.
 pub(crate) fn stock<E: Engine>(
     engine: &mut E,
     rows: &mut Overlay<'_>,
@@ -49,9 +50,8 @@ pub(crate) fn stock<E: Engine>(
     now: Now,
     own: &Own<'_>,
     request: RequestId,
-    one_time: usize,
+    (one_time, last_resort): (usize, bool),
 ) -> Result<StockKeyPackages, EngineError> {
-    let last_resort = last_resort_due(rows, now)?;
     let mut cx = Context { rows: &mut *rows, chance, now };
     let mut packages = Vec::with_capacity(one_time);
     for _ in 0..one_time {

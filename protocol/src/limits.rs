@@ -178,6 +178,25 @@ pub const POLL_BODIES_MAX: usize = 64;
 pub const POLL_BODY_TIME_MAX: Duration = Duration::from_secs(20);
 /// Bytes of frames after which an answer ends; it has one frame at least.
 pub const POLL_ANSWER_BYTES: usize = LINK_WRITE_BYTES_MAX;
+/// What opening such a link may take a node: a connection and two calls.
+pub const POLL_OPEN_TIME_MAX: Duration = Duration::from_secs(10);
+/// A node that would rather have QUIC tries that first for so long before it opens a link over HTTPS beside it: two lost
+/// first packets.
+pub const POLL_AFTER: Duration = Duration::from_secs(2);
+/// And it ends a link over HTTPS after so long, to try QUIC again: networks change.
+pub const POLL_LINK_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// Calls in a row that may come to nothing before a node gives the link up, and the wait after the first of them.
+pub const POLL_RETRIES_MAX: u32 = 4;
+/// See [`POLL_RETRIES_MAX`].
+pub const POLL_RETRY_DELAY: Duration = Duration::from_millis(250);
+/// How long a node waits for the end of a call that a newer one has overtaken.
+pub const POLL_OVERTAKEN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Frames a node has taken out of a polled link's queue that the relay may not have yet.
+pub const POLL_PENDING_FRAMES_MAX: usize = LINK_QUEUE_FRAMES_MAX;
+/// What an answer may have, in bytes: frames up to [`POLL_ANSWER_BYTES`], and the one that goes beyond.
+pub const POLL_ANSWER_MAX: usize = POLL_ANSWER_BYTES + LARGE_FRAME_BYTES_MAX + CONTROL_FRAME_BYTES_MAX;
+/// What a node's HTTP reads ahead.
+pub const POLL_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// HTTP connections a relay has at one of its addresses.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// What a request's head may have, in bytes, and how long it may take to come, the wait for it included.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[path = "frames/t52.rs"]
+mod t52;
+
 use minicbor::bytes::ByteVec;
 use proptest::collection::vec;
 use proptest::option;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use whimbrel_node::{Command, Config, Event, Reply, views};
-use whimbrel_node_runtime::{DirectOptions, EngineKind, Options, StoreAt};
+use whimbrel_node_runtime::{DirectOptions, EngineKind, Options, StoreAt, Transport};
 use whimbrel_protocol::id::{AccountId, ThreadId};
 use whimbrel_protocol::invite::{Invite, RelayLink};
 
@@ -58,7 +58,8 @@ impl Person {
             DirectOptions::Off
         };
         let store = StoreAt::Home(self.home.clone(), local::store_options(EngineKind::default()));
-        let local = Local::start(Options { store, config: Config::default(), direct }).await?;
+        let local =
+            Local::start(Options { store, config: Config::default(), direct, transport: Transport::Quic }).await?;
         // Before anything can be shown: the node has had no turn yet to reach its relay.
         let reader =
             tokio::spawn(read(local.events(), self.name, self.account, Arc::clone(&self.ledger), Arc::clone(cast)));

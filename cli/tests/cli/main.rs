@@ -6,7 +6,9 @@
 mod bad_input;
 mod daemon;
 mod groups;
+mod hostile;
 mod people;
+mod poll;
 mod secrets;
 mod stage;
 mod talk;

@@ -25,7 +25,7 @@ use crate::clock::{self, Clock};
 use crate::direct::{self, DirectError, DirectOptions};
 use crate::driver::{self, Core, Exits, Life};
 use crate::entrance::{Entrance, entrance};
-use crate::home::{self, RelayProblem};
+use crate::home::{self, RelayProblem, Transport, Ways};
 use crate::outlet::outlet;
 use crate::store::{NodeStore, OpenStoreError, StoreOptions, open_store, seed};
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub config: Config,
     /// Its direct links; [`Config::never_direct`] turns them off whatever this says.
     pub direct: DirectOptions,
+    /// What carries the link to its home relay.
+    pub transport: Transport,
 }
 
 /// Why a node does not run.
@@ -154,12 +156,12 @@ impl NodeRuntime {
     /// # Errors
     /// As [`StartError`] says; nothing runs then, and the store is closed.
     pub async fn start(options: Options) -> Result<NodeHandle, StartError> {
-        let Options { store, config, direct } = options;
+        let Options { store, config, direct, transport } = options;
         let clock = Clock::start();
         let direct = if config.never_direct { DirectOptions::Off } else { direct };
         let opened = spawn_blocking(move || open(store, config, clock)).await;
-        let (rows, own, transport, core) = opened.map_err(|error| StartError::Thread(io::Error::other(error)))??;
-        let started = launch(core, clock, rows, own.clone(), &transport, &direct);
+        let (rows, own, key, core) = opened.map_err(|error| StartError::Thread(io::Error::other(error)))??;
+        let started = launch(core, clock, (rows, own.clone()), (key, transport), &direct);
         if let (Err(_), Some(own)) = (&started, own) {
             // Nothing holds it open: whoever mends the cause can start again at once.
             if let Ok(Err(error)) = spawn_blocking(move || own.close()).await {
@@ -193,25 +195,25 @@ fn open(store: StoreAt, config: Config, clock: Clock) -> Result<Opened, StartErr
 pub(crate) fn launch(
     core: impl Core,
     clock: Clock,
-    rows: Arc<dyn OrderedKv>,
-    own: Option<Arc<NodeStore>>,
-    transport: &KeyPair,
+    (rows, own): (Arc<dyn OrderedKv>, Option<Arc<NodeStore>>),
+    (key, transport): (KeyPair, Transport),
     direct: &DirectOptions,
 ) -> Result<NodeHandle, StartError> {
     let (entrance, inlet) = entrance();
-    let endpoint = Endpoint::bind_dialler(Identity::node(transport)?, clock::wall)?;
+    let endpoint = Endpoint::bind_dialler(Identity::node(&key)?, clock::wall)?;
     let mut tasks = Vec::new();
     let direct = match direct {
         DirectOptions::Off => None,
         DirectOptions::Listen { at, allow_loopback } => {
             let (outlet, words) = outlet();
-            tasks.push(direct::start(transport, (at, *allow_loopback), clock, entrance.clone(), words)?);
+            tasks.push(direct::start(&key, (at, *allow_loopback), clock, entrance.clone(), words)?);
             Some(outlet)
         }
     };
     let (home, words) = outlet();
     let (problem_sender, problem) = watch::channel(None);
-    tasks.push(tokio::spawn(home::run(endpoint, words, entrance.clone(), problem_sender)));
+    let ways = Ways { endpoint, key: Arc::new(key), transport };
+    tasks.push(tokio::spawn(home::run(ways, words, entrance.clone(), problem_sender)));
     let (events, first_events) = broadcast::channel(limits::NODE_EVENTS_MAX);
     let weak_events = events.downgrade();
     let exits = Exits { home, direct, events };

@@ -1,7 +1,10 @@
 //! Home: the link to the home relay.
-//! Owns: reaching it, the one link at a time, frames both ways in order, and the last reason why it could not be had.
+//! Owns: reaching it, by QUIC or where that does not get through over HTTPS (`reach`), the one link at a time, frames both
+//! ways in order, and the last reason why it could not be had.
 //! Never: decides when to try again (the core asks), or takes another relay for the pinned one.
-//! Rules: docs/protocol/links.md.
+//! Rules: docs/protocol/links.md, poll.md.
+
+mod reach;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -18,12 +21,16 @@ use whimbrel_node::api::{Input, Peer};
 use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_transport::{
-    CloseCode, CloseReason, ConnectError, Endpoint, FrameReceiver, FrameSender, Link, ReceiveError, SendError,
+    CloseCode, CloseReason, ConnectError, FrameReceiver, FrameSender, Link, ReceiveError, SendError,
 };
 
+pub use self::reach::Transport;
+pub(crate) use self::reach::Ways;
+use self::reach::{Reached, reach};
 use crate::driver::HomeWord;
 use crate::entrance::{Entrance, Gone};
 use crate::outlet::{Drain, Held};
+use crate::poll;
 
 /// Why the home relay is not there. Gone as soon as a link stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,12 +73,12 @@ impl From<ConnectError> for RelayProblem {
 
 /// Owns the home link until `words` end or the core is gone; then closes what stands and the socket.
 pub(crate) async fn run(
-    endpoint: Endpoint,
+    ways: Ways,
     mut words: Drain<HomeWord>,
     entrance: Entrance,
     problem: watch::Sender<Option<RelayProblem>>,
 ) {
-    let mut home = Home { endpoint, entrance, problem, connecting: None, up: None };
+    let mut home = Home { ways, entrance, problem, connecting: None, up: None };
     loop {
         let done = tokio::select! {
             word = words.next() => match word {
@@ -88,20 +95,56 @@ pub(crate) async fn run(
     home.leave().await;
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Reached, RelayProblem>> + Send>>;
 
 struct Home {
-    endpoint: Endpoint,
+    ways: Ways,
     entrance: Entrance,
     problem: watch::Sender<Option<RelayProblem>>,
     connecting: Option<Connecting>,
     up: Option<Up>,
 }
 
+/// Where frames for the relay go.
+enum Outgoing {
+    Quic(FrameSender),
+    Poll(poll::Queue),
+}
+
+impl Outgoing {
+    fn send(&self, frame: &Frame) -> Result<(), SendError> {
+        match self {
+            Self::Quic(sender) => sender.send(frame),
+            Self::Poll(queue) => queue.send(frame),
+        }
+    }
+
+    async fn drained(&self) {
+        match self {
+            Self::Quic(sender) => sender.drained().await,
+            Self::Poll(queue) => queue.drained().await,
+        }
+    }
+
+    fn close(&self, code: CloseCode) {
+        match self {
+            Self::Quic(sender) => sender.close(code),
+            Self::Poll(queue) => queue.close(),
+        }
+    }
+
+    fn abort(&self, code: CloseCode) {
+        match self {
+            Self::Quic(sender) => sender.abort(code),
+            Self::Poll(queue) => queue.abort(),
+        }
+    }
+}
+
 /// A link that stands.
 struct Up {
     link: LinkId,
-    sender: FrameSender,
+    sender: Outgoing,
     /// Hands frames to the core; ends with the link.
     reader: JoinHandle<Result<CloseReason, Gone>>,
     /// What the sender had no room for.
@@ -119,7 +162,7 @@ enum Turn {
     Ended(Result<CloseReason, Gone>),
 }
 
-async fn connected(connecting: &mut Option<Connecting>) -> Result<Link, ConnectError> {
+async fn connected(connecting: &mut Option<Connecting>) -> Result<Reached, RelayProblem> {
     match connecting {
         Some(attempt) => {
             let outcome = attempt.await;
@@ -156,8 +199,8 @@ impl Home {
         match word {
             HomeWord::Connect(relay) => {
                 self.drop_link().await?;
-                let endpoint = self.endpoint.clone();
-                self.connecting = Some(Box::pin(async move { endpoint.connect(&relay).await }));
+                let ways = self.ways.clone();
+                self.connecting = Some(Box::pin(async move { reach(&ways, &relay).await }));
             }
             HomeWord::Send(link, frame) => {
                 if let Some(up) = self.up_at(link)
@@ -181,23 +224,32 @@ impl Home {
         Ok(())
     }
 
-    async fn connected(&mut self, outcome: Result<Link, ConnectError>) -> Result<(), Gone> {
-        let Link { exporter, sender, mut receiver, .. } = match outcome {
-            Ok(link) => link,
-            Err(error) => {
-                tracing::debug!(%error, "the home relay was not reached");
-                let problem = RelayProblem::from(error);
+    async fn connected(&mut self, outcome: Result<Reached, RelayProblem>) -> Result<(), Gone> {
+        let reached = match outcome {
+            Ok(reached) => reached,
+            Err(problem) => {
+                tracing::debug!(%problem, "the home relay was not reached");
                 let reason = problem.to_string();
                 self.problem.send_replace(Some(problem));
                 return self.entrance.input(Input::ConnectFailed { reason }).await;
             }
         };
-        // TLS proved that it is the pinned relay.
-        receiver.authenticated();
         self.problem.send_replace(None);
         let link = self.entrance.next_link();
+        let exporter = reached.exporter();
         self.entrance.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }).await?;
-        let reader = tokio::spawn(read(receiver, sender.clone(), link, self.entrance.clone()));
+        let (sender, reader) = match reached {
+            Reached::Quic(Link { sender, mut receiver, .. }) => {
+                // TLS proved that it is the pinned relay.
+                receiver.authenticated();
+                let reader = tokio::spawn(read(receiver, sender.clone(), link, self.entrance.clone()));
+                (Outgoing::Quic(sender), reader)
+            }
+            Reached::Poll(poll::Opened { sender, calls, .. }) => {
+                tracing::info!("the home relay is polled over HTTPS");
+                (Outgoing::Poll(sender), tokio::spawn(calls.run(link, self.entrance.clone())))
+            }
+        };
         self.up = Some(Up { link, sender, reader, waiting: VecDeque::new(), closing: None });
         Ok(())
     }
@@ -249,12 +301,15 @@ impl Home {
         if let Some(mut up) = self.up.take() {
             up.flush();
             up.sender.close(CloseCode::Shutdown);
-            let _told_or_not = timeout(limits::LINK_CLOSE_TIME_MAX, up.sender.closed()).await;
+            let _told_or_not = match &up.sender {
+                Outgoing::Quic(sender) => timeout(limits::LINK_CLOSE_TIME_MAX, sender.closed()).await.map(drop),
+                Outgoing::Poll(_) => timeout(limits::LINK_CLOSE_TIME_MAX, &mut up.reader).await.map(drop),
+            };
             up.reader.abort();
         }
-        self.endpoint.close(CloseCode::Shutdown);
+        self.ways.endpoint.close(CloseCode::Shutdown);
         if stood {
-            let _told_or_not = timeout(limits::LINK_CLOSE_TIME_MAX, self.endpoint.idle()).await;
+            let _told_or_not = timeout(limits::LINK_CLOSE_TIME_MAX, self.ways.endpoint.idle()).await;
         }
         // Otherwise nobody ever answered, and there is nobody to be told: an attempt drains for seconds.
     }

@@ -1,5 +1,5 @@
 //! The node runtime: drives the node core with real sockets, a real disk and the real time.
-//! Owns: the core's thread (`driver`), the home link (`home`), direct links (`direct`), the store's folder (`store`).
+//! Owns: the core's thread (`driver`), the home link (`home`; over HTTPS `poll`), direct links (`direct`), the store's folder (`store`).
 //! Never: decides anything about a message; the core does.
 //! Map: `entrance` is the one way in to the core, `outlet` the way out; `handle` is what an owner holds.
 //!
@@ -13,6 +13,7 @@ mod entrance;
 mod handle;
 mod home;
 mod outlet;
+mod poll;
 mod store;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -22,7 +23,7 @@ pub use direct::{DirectError, DirectOptions};
 pub use handle::{
     CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
 };
-pub use home::RelayProblem;
+pub use home::{RelayProblem, Transport};
 pub use store::{
     CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
     open_probe, open_store, store_folder,

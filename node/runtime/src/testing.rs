@@ -15,6 +15,7 @@ use whimbrel_storage::{Batch, Kv, MemoryEngine, MemoryKv, Order, OrderedKv, Read
 use crate::direct::DirectOptions;
 use crate::driver::Core;
 use crate::handle::{NodeHandle, launch};
+use crate::home::Transport;
 
 /// Generous: reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +71,7 @@ pub(crate) fn run(
     transport: &KeyPair,
     direct: &DirectOptions,
 ) -> NodeHandle {
-    launch(core, crate::clock::Clock::start(), store, None, transport, direct).unwrap()
+    launch(core, crate::clock::Clock::start(), (store, None), (transport.clone(), Transport::Quic), direct).unwrap()
 }
 
 /// A store in memory whose syncs wait until the test lets them.

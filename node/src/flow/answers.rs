@@ -171,7 +171,10 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Option<Purpose> {
 /// late).
 fn unexpected<E: Engine>(t: &mut Turn<'_, E>, purpose: Option<Purpose>) -> Result<(), StorageError> {
     match purpose {
-        Some(purpose) => refused(t, purpose, RefusalCode::Unexpected, None),
+        Some(purpose) => {
+            let code = RefusalCode::Unexpected;
+            refused(t, purpose, (code, CommandError::Refused(code)), None)
+        }
         None => Ok(()),
     }
 }
@@ -189,7 +192,13 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
     let delay = delay.or(passes.then_some(limits::RETRY_DELAY));
     match words.request {
         Some(request) => match take(t, request) {
-            Some(purpose) => refused(t, purpose, words.code, delay),
+            Some(purpose) => {
+                let error = match (words.code, delay.filter(|_| words.retry_after_ms.is_some())) {
+                    (RefusalCode::TooFast, Some(after)) => CommandError::TooFast { after },
+                    (code, _) => CommandError::Refused(code),
+                };
+                refused(t, purpose, (words.code, error), delay)
+            }
             None => Ok(()),
         },
         None => {
@@ -201,11 +210,11 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
     }
 }
 
-/// A request is not done; `again`: when it may be tried again.
+/// A request is not done; what a command is told of it; `again`: when it may be tried again.
 fn refused<E: Engine>(
     t: &mut Turn<'_, E>,
     purpose: Purpose,
-    code: RefusalCode,
+    (code, error): (RefusalCode, CommandError),
     again: Option<Duration>,
 ) -> Result<(), StorageError> {
     match purpose {
@@ -224,7 +233,7 @@ fn refused<E: Engine>(
             Ok(())
         }
         Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
-            open::fail(t, job, CommandError::Refused(code));
+            open::fail(t, job, error);
             Ok(())
         }
         Purpose::LookUp(Asker::Joining(welcome), _) | Purpose::Blob(welcome, _) => {
@@ -240,15 +249,15 @@ fn refused<E: Engine>(
             if let Errand::Say(account, act, before) = *errand {
                 befriend::not_said(t, (account, act), before, code, again.is_some())?;
             }
-            t.answer(ticket, Err(CommandError::Refused(code)));
+            t.answer(ticket, Err(error));
             Ok(())
         }
         Purpose::Invite(ticket, _) => {
-            t.answer(ticket, Err(CommandError::Refused(code)));
+            t.answer(ticket, Err(error));
             Ok(())
         }
         Purpose::Meet(meeting) => {
-            t.answer(meeting.ticket, Err(CommandError::Refused(code)));
+            t.answer(meeting.ticket, Err(error));
             Ok(())
         }
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
@@ -285,7 +294,10 @@ pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> 
             Ok(())
         }
         Purpose::Submit(thread, order) => send::unanswered(t, thread, order),
-        other => refused(t, other, RefusalCode::Busy, Some(limits::RETRY_DELAY)),
+        other => {
+            let busy = (RefusalCode::Busy, CommandError::Refused(RefusalCode::Busy));
+            refused(t, other, busy, Some(limits::RETRY_DELAY))
+        }
     }
 }
 
@@ -323,7 +335,9 @@ pub(crate) fn stock<E: Engine>(t: &mut Turn<'_, E>, one_time: usize) -> Result<(
     }
     let request = t.rooms.requests.begin(Purpose::Stock);
     let own = t.rooms.identity.own();
-    let made = user::stock(t.engine, &mut t.rows, t.chance, t.now, &own, request, one_time);
+    // With none left the last resort may have been handed out, to any number of people: it has had its time.
+    let last_resort = t.rooms.user.left == Some(0) || user::last_resort_due(&t.rows, t.now)?;
+    let made = user::stock(t.engine, &mut t.rows, t.chance, t.now, &own, request, (one_time, last_resort));
     match made {
         Ok(frame) => {
             t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));

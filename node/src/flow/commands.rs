@@ -177,6 +177,7 @@ fn status<E: Engine>(t: &Turn<'_, E>) -> Status {
         relay_admitted: t.rooms.reception.admitted().is_some(),
         queued: usize::try_from(t.rooms.outbox.queued).unwrap_or(usize::MAX),
         direct: t.rooms.direct.devices().collect(),
+        key_packages: t.rooms.user.left,
     }
 }
 

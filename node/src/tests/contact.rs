@@ -39,6 +39,32 @@ fn key_packages_are_made_again_when_few_are_left() {
 }
 
 #[test]
+fn t13_when_none_was_left_the_last_resort_is_made_anew_and_whoever_was_handed_the_former_is_still_joined() {
+    let mut world = world(&["a.example", "a.example"]);
+    let account = world.people[BOB].account;
+    let former = world.relay.accounts[&account].last_resort.clone().unwrap();
+    let last_resort = |world: &World<_>| world.relay.accounts[&account].last_resort.clone().unwrap();
+    // Some are left: it stays.
+    world.relay.accounts.get_mut(&account).unwrap().packages.truncate(3);
+    world.say_to(BOB, whimbrel_protocol::user::Stocked { request: None, left: 3 });
+    world.settle();
+    assert_eq!(last_resort(&world), former);
+    // None is left: the last resort may have gone out.
+    world.relay.accounts.get_mut(&account).unwrap().packages.clear();
+    world.say_to(BOB, whimbrel_protocol::user::Stocked { request: None, left: 0 });
+    world.settle();
+    assert_ne!(last_resort(&world), former);
+    assert_eq!(world.relay.accounts[&account].packages.len(), 32);
+    // The relay goes on with the former one, as a hostile one would: the conversation starts all the same.
+    let row = world.relay.accounts.get_mut(&account).unwrap();
+    row.packages.clear();
+    row.last_resort = Some(former);
+    let thread = world.befriend(ALICE, BOB);
+    world.say(ALICE, thread, "by the last resort");
+    assert_eq!(world.shown(BOB), ["by the last resort"]);
+}
+
+#[test]
 fn a_refused_registration_is_told_and_not_repeated() {
     let mut relay = Relay::default();
     relay.refuse.insert("Register", (RefusalCode::NameTaken, None));

@@ -270,6 +270,9 @@ fn asking_while_a_relay_is_away_fails_clearly_and_asking_again_is_harmless() {
     // A request that is refused for good was none.
     let mut world = self::world(&["a.example", "a.example"]);
     world.relay.refuse.insert("Befriend", (RefusalCode::TooFast, Some(1_000)));
+    let after = std::time::Duration::from_secs(1);
+    assert_eq!(request(&mut world, ALICE, BOB), Err(CommandError::TooFast { after }));
+    world.relay.refuse.insert("Befriend", (RefusalCode::TooFast, None));
     assert_eq!(request(&mut world, ALICE, BOB), Err(CommandError::Refused(RefusalCode::TooFast)));
     world.relay.refuse.insert("Befriend", (RefusalCode::Exists, None));
     assert!(request(&mut world, BOB, ALICE).is_err());

@@ -15,6 +15,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, LookUp, NewInvite, RelayHint, St
 use super::*;
 use crate::config::Registration;
 
+mod crowd;
 mod federation;
 mod people;
 

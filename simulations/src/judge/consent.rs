@@ -154,6 +154,11 @@ impl Consent {
         self.there = self.there.iter().copied().filter(|(to, _)| *to != device).collect();
     }
 
+    /// Whether a device was told, on its present link, that somebody is there.
+    pub(super) fn is_shown(&self, by: ProcessNo, of: ProcessNo) -> bool {
+        self.there.contains(&(by, of))
+    }
+
     /// In a world that is whole, with everybody there: what is not as it must come to be. `spared`: pairs of whom somebody
     /// hostile is, or serves, one.
     pub(super) fn unsettled(&self, spared: impl Fn(ProcessNo, ProcessNo) -> bool) -> Option<Violation> {

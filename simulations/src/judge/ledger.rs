@@ -265,6 +265,11 @@ impl Ledger {
         self.consent.told_on(device, link);
     }
 
+    /// Whether a device was told, on its present link, that somebody is there.
+    pub fn is_shown(&self, by: ProcessNo, of: ProcessNo) -> bool {
+        self.consent.is_shown(by, of)
+    }
+
     /// Whether everybody is shown those who let them, and heard who ended it. For a world that is whole, with everybody
     /// there.
     pub fn is_settled(&self) -> bool {

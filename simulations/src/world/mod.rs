@@ -584,6 +584,11 @@ impl World {
         self.ledger.seen(by, of)
     }
 
+    /// Whether somebody's device was told, on its present link, that somebody is there.
+    pub fn is_shown(&self, by: ProcessNo, of: ProcessNo) -> bool {
+        self.ledger.is_shown(by, of)
+    }
+
     fn is_running(&self, process: ProcessNo) -> bool {
         match self.processes.get(process as usize) {
             Some(Process::Relay(relay)) => relay.is_alive(),

@@ -18,6 +18,8 @@ use crate::scenario::{Burst, Churn, Workload};
 
 /// Between two tries of something that did not work.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
+/// Between two tries of something that was no proof: whoever asks at once gets the same.
+const LATER: Duration = Duration::from_secs(60);
 /// From one person's screen to another's: an invite is a link people send each other.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long an invite holds.
@@ -224,6 +226,7 @@ impl World {
                 Err(
                     CommandError::Unreachable(_)
                     | CommandError::NotRegistered
+                    | CommandError::TooFast { .. }
                     | CommandError::Refused(RefusalCode::PeerUnreachable | RefusalCode::Busy | RefusalCode::TooFast),
                 ),
             ) => self.ledger.declined(said, true),
@@ -251,16 +254,17 @@ impl World {
                 if let Some(pair) = self.pairs.get_mut(number) {
                     pair.untimely |= clocks;
                 }
-                self.hand_again(number);
+                self.hand_again(number, LATER);
             }
             (
                 Asked::Accept(number),
                 Err(
                     CommandError::Unreachable(_)
                     | CommandError::NotRegistered
+                    | CommandError::TooFast { .. }
                     | CommandError::Refused(RefusalCode::TooFast | RefusalCode::Busy),
                 ),
-            ) => self.hand_again(number),
+            ) => self.hand_again(number, AGAIN),
             (Asked::Accept(number), _) => self.met(number, Meeting::Apart, AGAIN),
             (Asked::Befriend(number), Ok(_)) => self.met(number, Meeting::Requested, HAND_OVER),
             (Asked::Befriend(number), _) => self.met(number, Meeting::Apart, AGAIN),
@@ -274,10 +278,10 @@ impl World {
         }
     }
 
-    fn hand_again(&mut self, number: usize) {
+    fn hand_again(&mut self, number: usize, next: Duration) {
         if let Some(Meeting::Accepting(invite)) = self.pairs.get(number).map(|pair| &pair.meeting) {
             let again = Meeting::Handed(invite.clone());
-            self.met(number, again, AGAIN);
+            self.met(number, again, next);
         }
     }
 
@@ -319,7 +323,7 @@ impl World {
             match asked {
                 Asked::Invite(number) | Asked::Befriend(number) => self.met(number, Meeting::Apart, AGAIN),
                 Asked::Agree(number) => self.met(number, Meeting::Requested, AGAIN),
-                Asked::Accept(number) => self.hand_again(number),
+                Asked::Accept(number) => self.hand_again(number, AGAIN),
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
                 Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}

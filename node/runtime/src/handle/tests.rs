@@ -22,7 +22,12 @@ fn account(home: &Path) {
 
 fn options(home: &Path) -> Options {
     let direct = DirectOptions::Listen { at: vec!["127.0.0.1:0".parse().unwrap()], allow_loopback: false };
-    Options { store: StoreAt::Home(home.to_owned(), StoreOptions::default()), config: Config::default(), direct }
+    Options {
+        store: StoreAt::Home(home.to_owned(), StoreOptions::default()),
+        config: Config::default(),
+        direct,
+        transport: Transport::Quic,
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::reception::Done;
-use whimbrel_transport::Identity;
+use whimbrel_transport::{Endpoint, Identity};
 
 use super::*;
 use crate::clock::wall;
@@ -35,7 +35,8 @@ fn core() -> Core {
     });
     let endpoint = Endpoint::bind_dialler(Identity::node(&key(9)).unwrap(), wall).unwrap();
     let (problem_sender, problem) = watch::channel(None);
-    let task = tokio::spawn(run(endpoint, drain, entrance, problem_sender));
+    let ways = Ways { endpoint, key: std::sync::Arc::new(key(9)), transport: Transport::Quic };
+    let task = tokio::spawn(run(ways, drain, entrance, problem_sender));
     Core { words, inputs, problem, task }
 }
 

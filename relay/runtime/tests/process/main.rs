@@ -9,6 +9,7 @@ mod logs;
 mod poll;
 mod services;
 mod stores;
+mod timing;
 mod wake;
 mod watch;
 

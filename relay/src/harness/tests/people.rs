@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Drives a call of the store to its end.
-    fn store<T: Send + 'static, F>(&mut self, at: usize, call: impl FnOnce(Arc<Relay<Kit>>) -> F) -> T
+    pub(super) fn store<T: Send + 'static, F>(&mut self, at: usize, call: impl FnOnce(Arc<Relay<Kit>>) -> F) -> T
     where
         F: Future<Output = T> + Send + 'static,
     {

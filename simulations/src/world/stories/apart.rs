@@ -54,8 +54,8 @@ fn t33_whoever_is_removed_or_blocked_reaches_nobody_and_sees_nobody_whatever_cra
                     world.heal(homes[0], homes[1]);
                 }
                 world.run_for(secs(240));
+                assert!(!world.is_shown(bob, alice) && !world.is_shown(alice, bob), "{how:?} {relays} {n}");
                 if how == How::Block {
-                    assert_eq!(world.seen(bob, alice), Some(false), "{relays} {n}");
                     // Nobody told him: he goes on writing, and is told that it fails.
                     world.say(bob, alice, "after");
                     world.run_for(secs(60));
@@ -75,19 +75,20 @@ fn whoever_hides_is_seen_by_nobody_also_after_a_crash_of_the_relay_until_they_sh
             seen(&mut world, alice, bob);
             world.lively = true;
             world.hide_after(Duration::ZERO, alice, true);
-            world.run_for(secs(60));
-            assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(false)));
+            // Where the link between the relays is down just then, what was told before holds for a minute.
+            world.run_for(secs(150));
+            assert!(world.is_shown(alice, bob) && !world.is_shown(bob, alice));
             let home = world.node(alice).unwrap().home;
             world.crash(home);
             world.run_for(secs(240));
-            assert_eq!(world.seen(bob, alice), Some(false));
+            assert!(!world.is_shown(bob, alice));
             // Who is not seen is written to all the same.
             world.say(bob, alice, "are you there?");
             world.run_for(secs(60));
             assert_eq!(world.shown_to(alice), ["are you there?"]);
             world.hide_after(Duration::ZERO, alice, false);
             world.run_for(secs(120));
-            assert_eq!(world.seen(bob, alice), Some(true));
+            assert!(world.is_shown(bob, alice));
             settled(world);
         }
     }
@@ -100,8 +101,8 @@ fn a_friend_who_may_not_see_is_shown_nobody_and_reaches_them_as_before() {
         seen(&mut world, alice, bob);
         world.lively = true;
         world.part_after(Duration::ZERO, alice, bob, How::Hide);
-        world.run_for(secs(120));
-        assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(false)));
+        world.run_for(secs(150));
+        assert!(world.is_shown(alice, bob) && !world.is_shown(bob, alice));
         chat(&mut world, alice, bob, 2);
         assert_eq!(settled(world).shown, 4);
     }
@@ -110,6 +111,7 @@ fn a_friend_who_may_not_see_is_shown_nobody_and_reaches_them_as_before() {
 /// With a bug in the relay the same stories break the promise that is theirs.
 #[cfg(feature = "planted")]
 #[test]
+#[allow(clippy::indexing_slicing, reason = "a test")]
 fn a_relay_that_does_not_keep_to_consent_is_found() {
     use crate::judge::verdict::Violation;
     use crate::planted::{Bug, with};
@@ -119,7 +121,8 @@ fn a_relay_that_does_not_keep_to_consent_is_found() {
         with(bug, || {
             let mut world = World::new(Seed::from(3));
             let (alice, bob) = two(&mut world, relays);
-            seen(&mut world, alice, bob);
+            world.run_for(secs(60));
+            let thread = world.person_mut(bob).unwrap().threads[0].1;
             world.lively = true;
             match how {
                 Some(how) => world.part_after(Duration::ZERO, alice, bob, how),
@@ -129,8 +132,8 @@ fn a_relay_that_does_not_keep_to_consent_is_found() {
             let homes = [alice, bob].map(|who| world.node(who).unwrap().home);
             world.crash(homes[0]);
             world.run_for(secs(240));
-            if how == Some(How::Block) {
-                world.say(bob, alice, "after");
+            if how.is_some_and(|how| how != How::Hide) {
+                world.write(bob, vec![alice], thread, "after".to_owned());
             }
             world.run_scenario(Duration::ZERO, secs(1_800));
             world.close().0.examples
@@ -141,7 +144,7 @@ fn a_relay_that_does_not_keep_to_consent_is_found() {
         assert!(examples.iter().any(is), "{} {how:?} {relays}: {examples:?}", bug.name());
     };
     found(Bug::IgnoreBlock, Some(How::Block), 1, |one| matches!(one, Unwanted { .. }));
-    found(Bug::KeepRemoved, Some(How::Remove), 1, |one| matches!(one, Seen { .. }));
+    found(Bug::KeepRemoved, Some(How::Remove), 1, |one| matches!(one, Unwanted { .. }));
     found(Bug::ShowHidden, None, 1, |one| matches!(one, Seen { .. }));
     found(Bug::ShowHidden, None, 2, |one| matches!(one, Seen { .. }));
     found(Bug::ShowToAll, Some(How::Block), 1, |one| matches!(one, Seen { .. }));
