@@ -80,9 +80,14 @@ fn a_run_done_twice_comes_to_what_it_comes_to_once() {
         assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
         let mut summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(summary.as_object_mut().unwrap().remove("wall_s").is_some());
-        summary
+        let promises = summary.as_object_mut().unwrap().remove("promises").unwrap();
+        let checked =
+            |id: &str| promises.as_array().unwrap().iter().any(|one| one["id"] == id && one["checked"] == true);
+        assert!(checked("P1") && checked("P4") && promises.as_array().unwrap().len() == 12);
+        (summary, checked("P12"))
     };
-    assert_eq!(summary(&["replay", "5", "--json"]), summary(&["replay", "5", "--twice", "--json"]));
+    let (once, twice) = (summary(&["replay", "5", "--json"]), summary(&["replay", "5", "--twice", "--json"]));
+    assert_eq!((&once.0, once.1, twice.1), (&twice.0, false, true));
     assert_eq!(sim(&["replay", "5", "--twice", "--show"]).status.code(), Some(2));
 }
 

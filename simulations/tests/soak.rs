@@ -60,7 +60,8 @@ fn a_seed_replays_to_the_same_trace_in_another_process_and_its_world_can_be_kept
 #[test]
 fn a_seed_that_breaks_nothing_has_nothing_to_shrink() {
     let output = sim(&["shrink", "5"]);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"seed 5 breaks nothing\n"[..]));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(0) && said.starts_with("seed 5 breaks nothing;") && said.contains("--twice"));
 }
 
 #[cfg(not(feature = "planted"))]

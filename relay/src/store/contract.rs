@@ -11,8 +11,8 @@
 )]
 
 mod blobs;
-mod hub;
 mod cursors;
+mod hub;
 mod peers;
 mod people;
 

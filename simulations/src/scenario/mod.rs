@@ -82,6 +82,7 @@ pub enum Crypto {
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// One way between any two access links.
+    #[serde(skip_serializing_if = "Network::has_default_core")]
     pub core: Span,
     /// Mean of what each packet takes longer than the least; exponential.
     pub jitter: Span,
@@ -130,6 +131,10 @@ impl Default for Network {
 
 // What has no use beside other keys is not written when it is as by default: it would be refused when it is read.
 impl Network {
+    fn has_default_core(core: &Span) -> bool {
+        *core == Self::default().core
+    }
+
     fn has_default_burst(burst: &Span) -> bool {
         *burst == Self::default().burst
     }
