@@ -67,6 +67,11 @@ impl Sweeper {
         self.state().due = Some(now);
     }
 
+    /// Whether the wall clock has gone like the other for so long that what is old by it can go.
+    pub(crate) fn is_sure(&self, now: Now) -> bool {
+        self.state().is_sure(now)
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Monotonic> {
         let state = self.state();
         state.due.filter(|_| !state.running)

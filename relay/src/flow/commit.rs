@@ -96,6 +96,7 @@ pub(crate) fn command<P: Ports>(
         local: rooms.config.domain.clone(),
         log: LogId::from_bytes(rooms.chosen()),
         at: now.wall,
+        sure: rooms.sweeper.is_sure(now),
         bounds: rooms.config.log_bounds,
     }))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 
 use crate::engine::{Entity, Seed};
 
@@ -86,6 +86,8 @@ fn base64(bytes: &[u8], before: usize) -> Vec<u8> {
 pub struct Ear {
     canaries: Canaries,
     heard: Arc<Mutex<Heard>>,
+    /// Who listened before: hears everything as without this ear.
+    behind: Dispatch,
 }
 
 /// What an ear came to.
@@ -100,7 +102,7 @@ pub struct Heard {
 impl Ear {
     /// Listens for a seed's mark.
     pub fn new(canaries: Canaries) -> Self {
-        Self { canaries, heard: Arc::default() }
+        Self { canaries, heard: Arc::default(), behind: dispatcher::get_default(Dispatch::clone) }
     }
 
     /// Runs something with this ear at its log lines.
@@ -112,6 +114,12 @@ impl Ear {
     pub fn heard(&self) -> Heard {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Whether it is code that a relay runs, shared with others or not: nobody may log a text.
+fn is_relays(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target.starts_with("whimbrel_") && !target.starts_with("whimbrel_sim") && !target.starts_with("whimbrel_node")
 }
 
 impl Ear {
@@ -142,35 +150,55 @@ impl Visit for Line {
 
 impl Subscriber for Ear {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Also the code a relay shares with others: nobody may log a text.
-        let target = metadata.target();
-        target.starts_with("whimbrel_") && !target.starts_with("whimbrel_sim") && !target.starts_with("whimbrel_node")
+        is_relays(metadata) || self.behind.enabled(metadata)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut line = Line(String::new());
-        span.record(&mut line);
-        self.hear(span.metadata().target(), &line);
-        Id::from_u64(1)
+        if is_relays(span.metadata()) {
+            let mut line = Line(String::new());
+            span.record(&mut line);
+            self.hear(span.metadata().target(), &line);
+        }
+        self.behind.new_span(span)
     }
 
-    fn record(&self, _: &Id, fields: &Record<'_>) {
+    fn record(&self, span: &Id, fields: &Record<'_>) {
         let mut line = Line(String::new());
         fields.record(&mut line);
         self.hear("a span", &line);
+        self.behind.record(span, fields);
     }
 
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn record_follows_from(&self, span: &Id, follows: &Id) {
+        self.behind.record_follows_from(span, follows);
+    }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.hear(event.metadata().target(), &line);
+        if is_relays(event.metadata()) {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.hear(event.metadata().target(), &line);
+        }
+        if self.behind.enabled(event.metadata()) {
+            self.behind.event(event);
+        }
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, span: &Id) {
+        self.behind.enter(span);
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, span: &Id) {
+        self.behind.exit(span);
+    }
+
+    fn clone_span(&self, span: &Id) -> Id {
+        self.behind.clone_span(span)
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        self.behind.try_close(span)
+    }
 }
 
 #[cfg(test)]
@@ -214,6 +242,10 @@ mod tests {
             tracing::error!(target: "whimbrel_node::send", "{mark}");
             let _span = tracing::info_span!(target: "whimbrel_storage::kv", "write", row = ?mark.as_bytes()).entered();
         });
+        // Whoever listened before hears it as if nobody else did.
+        let (first, second) = (Ear::new(Canaries::of(Seed::from(1))), Canaries::of(Seed::from(2)));
+        first.listen(|| Ear::new(second).listen(|| tracing::info!(target: "whimbrel_relay::push", "{mark}")));
+        assert_eq!((first.heard().lines, first.heard().leaks.len()), (1, 1));
         let heard = ear.heard();
         let leaks = ["whimbrel_relay::push", "whimbrel_storage::kv"].map(str::to_owned).to_vec();
         assert_eq!((heard.lines, heard.leaks), (3, leaks));

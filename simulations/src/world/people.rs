@@ -232,7 +232,11 @@ impl World {
             ) => self.ledger.declined(said, true),
             // And a key package that does not seem to have run out, which a clock that lies decides.
             (Asked::Open(said), Err(CommandError::Untrusted(_))) => {
-                self.ledger.declined(said, self.struck.clock_faults > 0);
+                let clocks = self.struck.clock_faults > 0;
+                // Friends by a request meet when the one who agreed has written.
+                let writes = |pair: &&mut Pair| pair.accepter == who && matches!(pair.meeting, Meeting::Friends);
+                self.pairs.iter_mut().filter(writes).for_each(|pair| pair.untimely |= clocks);
+                self.ledger.declined(said, clocks);
             }
             (Asked::Open(said), _) => self.ledger.declined(said, false),
             (Asked::Invite(pair), Ok(Reply::Invite(invite))) => self.met(pair, Meeting::Handed(invite), HAND_OVER),

@@ -30,6 +30,8 @@ pub struct Commit {
     pub log: LogId,
     /// The present.
     pub at: Wall,
+    /// Whether that clock has shown to go: by one that jumps nothing is forgotten.
+    pub sure: bool,
     /// Bounds of an inbox.
     pub bounds: LogBounds,
 }

@@ -58,6 +58,7 @@ fn command(author: u8, origin: Origin, words: hub::Commit, how: How) -> Command 
         local: here(),
         log: log(90),
         at: at(5_000),
+        sure: true,
         bounds: LogBounds::default(),
     }))
 }

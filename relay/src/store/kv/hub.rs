@@ -405,7 +405,9 @@ fn apply(
             }
         }
     }
-    forget_former(rows, id, members, command.at)?;
+    if command.sure {
+        forget_former(rows, id, members, command.at)?;
+    }
     let others: Vec<Domain> = relays(after, &command.local).into_iter().collect();
     let former: BTreeSet<Domain> = meta.former.drain(..).chain(meta.others).collect();
     for relay in former.into_iter().filter(|relay| !others.contains(relay)) {
@@ -421,7 +423,9 @@ fn apply(
     let row = EpochRow { ended: command.at, commit: command.hash };
     rows::put(rows, rows::of_epoch(space::EPOCH, id, words.epoch), &row);
     rows::put(rows, rows::of_epoch(space::COMMIT, id, words.epoch), &CommitRow { accepted });
-    forget_commits(rows, id, command.at)?;
+    if command.sure {
+        forget_commits(rows, id, command.at)?;
+    }
     Ok(change)
 }
 
