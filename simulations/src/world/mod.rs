@@ -185,9 +185,15 @@ impl World {
     /// Lets time pass until all that is owed was shown and all who are to meet have met, or for so long at most.
     fn await_all(&mut self, settle: Duration) {
         let bound = self.engine.now().plus(settle);
-        while self.engine.now() < bound
-            && (self.ledger.owes_anybody() || self.unmet().next().is_some() || !self.ledger.is_settled())
-        {
+        let waits = |world: &Self| {
+            let ledger = &world.ledger;
+            // What a node has not answered for yet may be owed next.
+            ledger.owes_anybody()
+                || !ledger.is_settled()
+                || world.unmet().next().is_some()
+                || !world.unanswered().is_empty()
+        };
+        while self.engine.now() < bound && waits(self) {
             self.run_for(Duration::from_secs(1));
         }
     }
