@@ -20,8 +20,8 @@ use serde_json::Value;
 use whimbrel_node::api::{self, Config, Event, Reply};
 use whimbrel_node::views::{self, Page, Place as At};
 use whimbrel_node_runtime::{
-    CommandFailure, DirectOptions, EventsError, NodeHandle, NodeRuntime, Options, StoreAt, StoreOptions, create,
-    open_store,
+    CommandFailure, DirectOptions, EventsError, NodeHandle, NodeRuntime, Options, StoreAt, StoreOptions, Transport,
+    create, open_store,
 };
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::invite::{Invite, RelayLink};
@@ -50,7 +50,9 @@ fn runtime() -> tokio::runtime::Runtime {
 
 async fn start(home: &Path, options: StoreOptions) -> Result<NodeHandle, String> {
     let (store, config) = (StoreAt::Home(home.to_owned(), options), Config { never_direct: true, ..Config::default() });
-    let started = NodeRuntime::start(Options { store, config, direct: DirectOptions::Off }).await;
+    let started =
+        NodeRuntime::start(Options { store, config, direct: DirectOptions::Off, transport: Transport::default() })
+            .await;
     started.map_err(|error| error.to_string())
 }
 

@@ -106,6 +106,7 @@ fn open(thread: u8) -> Command {
         welcome: vec![thread; 9_000],
         tree: vec![thread ^ 0x55; 20_000],
         founding: None,
+        founding: None,
     };
     let here =
         Here { local: domain(false), log: log_of(thread), at: Wall::from_millis(1_000), bounds: LogBounds::default() };
