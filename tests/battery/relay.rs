@@ -106,7 +106,6 @@ fn open(thread: u8) -> Command {
         welcome: vec![thread; 9_000],
         tree: vec![thread ^ 0x55; 20_000],
         founding: None,
-        founding: None,
     };
     let here =
         Here { local: domain(false), log: log_of(thread), at: Wall::from_millis(1_000), bounds: LogBounds::default() };
@@ -128,6 +127,7 @@ fn invite(sender: u8, (round, number): (u64, u64)) -> Command {
         welcome: id.repeat(300),
         // One in two is known already.
         tree: id.map(|byte| byte & 0xfe).repeat(600),
+        founding: None,
     };
     let mut log = [sender; 16];
     log.copy_from_slice(&id[..16]);
