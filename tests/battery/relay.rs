@@ -52,7 +52,8 @@ fn mailbox(person: u8) -> MailboxId {
 }
 
 fn log_of(thread: u8) -> LogId {
-    let mut bytes = [7; 16];
+    // No person's number, for that is what an inbox is made of.
+    let mut bytes = [0xf7; 16];
     bytes[0] = thread;
     LogId::from_bytes(bytes)
 }

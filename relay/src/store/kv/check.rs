@@ -301,8 +301,12 @@ impl Check<'_> {
                         LogRef::Inbox => None,
                     };
                     let left = member.epochs.last.is_some();
-                    if !left && !thread.is_some_and(|thread| thread.others.contains(&domain)) {
-                        check.problems.note(key, "its home is no relay of the thread");
+                    match thread {
+                        None => check.problems.note(key, "its thread is missing"),
+                        Some(thread) if !left && !thread.others.contains(&domain) => {
+                            check.problems.note(key, "its home is no relay of the thread");
+                        }
+                        Some(_) => {}
                     }
                 }
             }
