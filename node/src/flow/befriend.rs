@@ -231,6 +231,10 @@ fn met_as<E: Engine>(
     }
     let judged = contacts::judge(&t.rows, account, who.domain(), address, log)?;
     let person = judged.map_err(|Distrust(why)| CommandError::Untrusted(why))?;
+    // Whoever is known here is known by their newest log from now on, and the owner hears of another key.
+    if contacts::known(&t.rows, &account)?.is_some() {
+        t.keep(&person, false)?;
+    }
     match intent {
         Intent::Block(blocked) => {
             ask_block(t, ticket, account, person.address, blocked);

@@ -3,10 +3,11 @@
 use whimbrel_crypto::{Chance, KeyPair, RecoveryPhrase, Seed, StandInEngine, TransportProof};
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex};
 use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::user::Who;
 use whimbrel_storage::{OrderedKv as _, Overlay};
 
 use super::world::{ALICE, BOB, World, friends};
-use crate::api::{Command, CommandError};
+use crate::api::{Command, CommandError, Event};
 use crate::views::{self, Trust};
 use crate::{contacts, identity};
 
@@ -91,4 +92,25 @@ fn a_log_that_the_recovery_key_settled_takes_the_place_of_a_thiefs() {
     assert_eq!(taken.log, owner.log, "the recovery key decides");
     contacts::keep(&mut rows, &taken, false).unwrap();
     assert_eq!(judge(&rows, &thief).unwrap().log, owner.log, "and the thief's does not come back");
+}
+
+#[test]
+fn whoever_looks_a_verified_friend_up_hears_that_their_key_is_another() {
+    let (mut world, _) = friends();
+    let bob = world.people[BOB].account;
+    world.ask(ALICE, Command::Verify { account: bob, verified: true }).unwrap();
+    let changed = |event: &Event| matches!(event, Event::KeyChanged { account, .. } if *account == bob);
+    let look_up = |world: &mut World<StandInEngine>| {
+        let who = Who::Address(views::keys(world.store(ALICE), &bob).unwrap().unwrap().address);
+        world.ask(ALICE, Command::Befriend { who, note: None }).unwrap();
+    };
+    look_up(&mut world);
+    assert_eq!(world.events(ALICE, changed), 0, "the same log");
+    let log = recovered(&world, BOB).log.bytes();
+    world.relay.accounts.get_mut(&bob).unwrap().log = log;
+    look_up(&mut world);
+    assert_eq!(world.events(ALICE, changed), 1);
+    assert_eq!(views::keys(world.store(ALICE), &bob).unwrap().unwrap().trust, Trust::Changed);
+    look_up(&mut world);
+    assert_eq!(world.events(ALICE, changed), 1, "told once");
 }
