@@ -65,14 +65,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTree
         let max = limits::COMMIT_ADDS_MAX;
         return Err(CommandError::State(format!("a group takes in 1 to {max} others at once")).into());
     }
-    let mut guests = BTreeMap::new();
-    for account in people {
-        let known = contacts::known(&t.rows, &account)?.ok_or(CommandError::Unknown)?;
-        if !contacts::is_contact(&t.rows, &account)? {
-            return Err(CommandError::Unknown.into());
-        }
-        guests.insert(account, Guest { domain: known.address.domain, person: None, packages: None });
-    }
+    let guests = open::guests(&t.rows, people)?;
     open::begin(t, ticket, aim, guests)
 }
 

@@ -67,16 +67,25 @@ pub(crate) fn send_to<E: Engine>(
         let max = limits::COMMIT_ADDS_MAX;
         return Err(CommandError::State(format!("a new thread takes 1 to {max} others")).into());
     }
+    let guests = guests(&t.rows, people)?;
+    begin(t, ticket, Aim::Text(text), guests)?;
+    Ok(None)
+}
+
+/// Contacts who are to be looked up.
+pub(super) fn guests(
+    reads: &dyn Reads,
+    people: impl IntoIterator<Item = AccountId>,
+) -> Result<BTreeMap<AccountId, Guest>, Halt> {
     let mut guests = BTreeMap::new();
     for account in people {
-        let known = contacts::known(&t.rows, &account)?.ok_or(CommandError::Unknown)?;
-        if !contacts::is_contact(&t.rows, &account)? {
+        let known = contacts::known(reads, &account)?.ok_or(CommandError::Unknown)?;
+        if !contacts::is_contact(reads, &account)? {
             return Err(CommandError::Unknown.into());
         }
         guests.insert(account, Guest { domain: known.address.domain, person: None, packages: None });
     }
-    begin(t, ticket, Aim::Text(text), guests)?;
-    Ok(None)
+    Ok(guests)
 }
 
 /// Whether people can be written to without the relay.

@@ -1,18 +1,7 @@
 //! Stories of groups whose members change.
 
+use super::stories::{secs, well};
 use super::*;
-
-fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn well(mut world: World) -> Verdict {
-    world.heal_all();
-    world.run_until_quiet();
-    let verdict = world.close().0;
-    assert_eq!(verdict.violations, 0, "{:?}", verdict.examples);
-    verdict
-}
 
 /// Relays `a` and `b`, and so many people, who all know the first; they live at each relay in turn.
 fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {

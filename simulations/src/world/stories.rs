@@ -11,12 +11,12 @@ fn seeds() -> impl Iterator<Item = World> {
     (1..=6_u64).map(|seed| World::new(Seed::from(seed)))
 }
 
-fn secs(secs: u64) -> Duration {
+pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
 /// The end of a story: everything heals, and every promise must have held.
-fn well(mut world: World) -> Verdict {
+pub(super) fn well(mut world: World) -> Verdict {
     world.heal_all();
     world.run_until_quiet();
     let verdict = world.close().0;
