@@ -384,9 +384,9 @@ fn federation() -> BoxedStrategy<Frame> {
         (accepted(), option::of(arrivals().prop_map(Box::new)))
             .prop_map(|(accepted, arrivals)| ForwardBody::Commit(accepted, arrivals)),
     ];
-    let forward = (0..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
+    let forward = (1..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
         let items = bodies.into_iter().zip(first..).map(|(body, number)| ForwardItem { number, body }).collect();
-        Forward { items }.into()
+        Forward { items, answered: first - 1 }.into()
     });
     let refusal = (any::<u64>(), code(), option::of(any::<u32>()))
         .prop_map(|(number, code, retry_after_ms)| ForwardRefusal { number, code, retry_after_ms });

@@ -380,7 +380,7 @@ fn a_peer_speaks_for_its_own_users_only() {
             number += 1;
             ForwardItem { number, body }
         });
-        let frame = Forward { items: items.collect() };
+        let frame = Forward { items: items.collect(), answered: 0 };
         world.heard.clear();
         world.hand(0, link, &frame.into());
         world.run();
@@ -413,7 +413,7 @@ fn a_peer_speaks_for_its_own_users_only() {
     assert_eq!(forward(&mut world, bodies), [RefusalCode::NoConsent, RefusalCode::NoConsent]);
     // Numbers out of step end the link.
     let items = vec![ForwardItem { number: 50, body: ForwardBody::Envelope(carol_id, envelope(b"x")) }];
-    world.hand(0, link, &Forward { items }.into());
+    world.hand(0, link, &Forward { items, answered: 0 }.into());
     world.run();
     assert!(!world.lives(0, link));
 }
