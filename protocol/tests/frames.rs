@@ -326,7 +326,12 @@ fn threads() -> BoxedStrategy<Frame> {
         .prop_map(|(place, head, unread, tag, settings)| ThreadRow { place, head, unread, tag, settings });
     prop_oneof![
         (request(), opening(), tag()).prop_map(|(request, opening, tag)| OpenThread { request, opening, tag }.into()),
-        (request(), envelope()).prop_map(|(request, envelope)| Submit { request, envelope }.into()),
+        (request(), envelope(), option::of(request())).prop_map(|(request, envelope, heard)| Submit {
+            request,
+            envelope,
+            heard
+        }
+        .into()),
         (request(), sequence()).prop_map(|(request, sequence)| Stored { request, sequence }.into()),
         (request(), thread()).prop_map(|(request, thread)| ThreadExists { request, thread }.into()),
         (request(), thread(), tag()).prop_map(|(request, thread, tag)| TagThread { request, thread, tag }.into()),

@@ -193,6 +193,9 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
     match words.request {
         Some(request) => match take(t, request) {
             Some(purpose) => {
+                if matches!(purpose, Purpose::Submit(..)) && words.retry_after_ms.is_some() {
+                    t.rooms.requests.must_wait(request);
+                }
                 let error = match (words.code, delay.filter(|_| words.retry_after_ms.is_some())) {
                     (RefusalCode::TooFast, Some(after)) => CommandError::TooFast { after },
                     (code, _) => CommandError::Refused(code),

@@ -45,7 +45,7 @@ fn envelope(body: &[u8]) -> Envelope {
 impl World {
     fn submit(&mut self, who: usize, body: &[u8]) -> Submit {
         let _ = who;
-        Submit { request: self.request(), envelope: envelope(body) }
+        Submit { request: self.request(), envelope: envelope(body), heard: None }
     }
 
     fn look_up(&mut self, who: usize, whom: Who, hint: Option<RelayHint>) -> Vec<Frame> {
