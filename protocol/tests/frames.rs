@@ -304,7 +304,8 @@ fn user() -> BoxedStrategy<Frame> {
         (request(), who, option::of(hint)).prop_map(|(request, who, hint)| LookUp { request, who, hint }.into()),
         (request(), address(), bytes()).prop_map(|(request, address, log)| LookedUp { request, address, log }.into()),
         (request(), vec(package(), 0..4), option::of(package())).prop_map(|(request, one_time, last_resort)| {
-            StockKeyPackages { request, one_time, last_resort }.into()
+            let replaces = one_time.len() == 1;
+            StockKeyPackages { request, one_time, last_resort, replaces }.into()
         }),
         (option::of(request()), any::<u32>()).prop_map(|(request, left)| Stocked { request, left }.into()),
         (request(), account(), domain(), option::of(token())).prop_map(|(request, account, domain, token)| {

@@ -59,8 +59,10 @@ impl World {
         let heard = self.ask(who, NewInvite { request, token: TOKEN.hash(), uses: 2, expires });
         assert!(matches!(heard[..], [Frame::Done(_)]), "{heard:?}");
         let request = self.request();
-        let heard =
-            self.ask(who, StockKeyPackages { request, one_time: vec![vec![1; 2_700].into()], last_resort: None });
+        let heard = self.ask(
+            who,
+            StockKeyPackages { request, one_time: vec![vec![1; 2_700].into()], last_resort: None, replaces: false },
+        );
         assert!(matches!(&heard[..], [Frame::Stocked(stocked)] if stocked.left == 1), "{heard:?}");
     }
 
