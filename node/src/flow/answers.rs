@@ -268,7 +268,7 @@ fn refused<E: Engine>(
         Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),
         Purpose::Commit(thread) => commit::fetched(t, thread, None),
         Purpose::Newcomer(thread, ..) => {
-            commit::not_looked_up(t, thread);
+            commit::not_looked_up(t, thread, again);
             Ok(())
         }
         Purpose::Submit(thread, order) => send::refused(t, thread, order, code, again),

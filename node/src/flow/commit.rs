@@ -5,6 +5,7 @@
 //! Rules: docs/protocol/hub.md.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use whimbrel_crypto::{Context, Engine, EngineError};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
@@ -149,8 +150,11 @@ pub(crate) fn looked_up<E: Engine>(
 }
 
 /// Whom a look-up was for is not known yet.
-pub(crate) fn not_looked_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
-    retry(t, thread);
+///
+/// A relay that cannot be reached may be back at once, and until then nothing of the group is shown here.
+pub(crate) fn not_looked_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, again: Option<Duration>) {
+    let delay = again.map_or(limits::LINK_IDLE_MAX, |again| again.max(limits::RETRY_DELAY));
+    t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(delay));
 }
 
 /// Our own commit came back: now it counts.

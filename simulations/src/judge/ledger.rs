@@ -456,9 +456,14 @@ impl Ledger {
 
     /// A member of a group is not where its admin is.
     pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
-        if !self.excuses.among(self.circles.ever(&thread), Conduct::Hostile) {
+        if self.must_be_alike(&thread) {
             self.violate(Violation::Apart { of, admin });
         }
+    }
+
+    /// Whether nobody who was ever in a group has an excuse for being elsewhere.
+    pub fn must_be_alike(&self, thread: &ThreadId) -> bool {
+        !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
     }
 
     /// What was said in a group that changes is for whom its author takes to be in it now that their node has taken it.

@@ -182,6 +182,19 @@ impl World {
 
     /// P6, once all has healed: whoever is in a group by its admin's node is at the same epoch with the same people.
     pub(super) fn compare_circles(&mut self) {
+        for (thread, member, admin) in self.apart_in_circles() {
+            self.ledger.apart(thread, member, admin);
+        }
+    }
+
+    /// Whether somebody has yet to come to where the admin of a group is.
+    pub(super) fn lags_in_a_circle(&self) -> bool {
+        self.apart_in_circles().iter().any(|(thread, ..)| self.ledger.must_be_alike(thread))
+    }
+
+    /// By group: who is not at its admin's epoch with the same people, and the admin.
+    fn apart_in_circles(&self) -> Vec<(ThreadId, ProcessNo, ProcessNo)> {
+        let mut apart = Vec::new();
         let found: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
         for (admin, thread) in found {
             let view = |world: &Self, who: ProcessNo| {
@@ -195,9 +208,10 @@ impl World {
             let members: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
             for member in members {
                 if view(self, member).is_none_or(|of| of != (Standing::Open, epoch, people.clone())) {
-                    self.ledger.apart(thread, member, admin);
+                    apart.push((thread, member, admin));
                 }
             }
         }
+        apart
     }
 }

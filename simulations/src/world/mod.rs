@@ -182,7 +182,8 @@ impl World {
         self.ledger.settle();
     }
 
-    /// Lets time pass until all that is owed was shown and all who are to meet have met, or for so long at most.
+    /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a group are where its
+    /// admin is, or for so long at most.
     fn await_all(&mut self, settle: Duration) {
         let bound = self.engine.now().plus(settle);
         let waits = |world: &Self| {
@@ -192,6 +193,7 @@ impl World {
                 || !ledger.is_settled()
                 || world.unmet().next().is_some()
                 || !world.unanswered().is_empty()
+                || world.lags_in_a_circle()
         };
         while self.engine.now() < bound && waits(self) {
             self.run_for(Duration::from_secs(1));
