@@ -201,6 +201,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
             Frame::PeerCommit(words) => commit::submit_for(rooms, now, link, peer, words).await,
             Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
+            Frame::Heartbeat(_) => appear::kept(rooms, now, link),
             frame => self.unexpected(now, link, &frame),
         }
     }
@@ -217,6 +218,7 @@ impl<P: Ports> Relay<P> {
             Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
             Frame::Refused(words) => ask::refused(rooms, now, link, &peer, words),
             Frame::PeerHello(words) => admit::greeted(rooms, now, link, peer, words).await,
+            Frame::HeartbeatAnswer(_) => rooms.federation.beaten(link),
             frame => self.unexpected(now, link, &frame),
         }
     }
@@ -305,6 +307,7 @@ impl<P: Ports> Relay<P> {
             tracing::error!(%error, "cursors could not be written");
         }
         appear::tell(rooms, now);
+        appear::keep(rooms, now);
         wake::timeout(rooms, now).await;
         let here = (&rooms.config.domain, rooms.config.log_bounds);
         match rooms.sweeper.timeout(rooms.store(), now, here).await {
