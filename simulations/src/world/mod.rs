@@ -28,6 +28,7 @@ mod fault;
 mod forwards;
 mod hostile;
 mod judged;
+mod late;
 mod node;
 mod people;
 mod relay;
@@ -132,6 +133,7 @@ pub struct World {
     partings: Vec<Parting>,
     hidings: Vec<Hiding>,
     circles: Vec<circle::Circle>,
+    late: late::Late,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -170,7 +172,8 @@ impl World {
     }
 
     /// Runs a scenario: people write while faults strike; then everything heals, and what is owed must arrive within
-    /// `settle`. Then everybody writes once into each of their threads, and that must arrive within as long again.
+    /// `settle`. Then everybody writes once into each of their threads, and that must arrive within as long again. What
+    /// takes a month, and accounts that end, come last.
     pub fn run_scenario(&mut self, duration: Duration, settle: Duration) {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
@@ -180,6 +183,7 @@ impl World {
         self.await_all(settle);
         self.run_for(AFTERMATH);
         self.ledger.settle();
+        self.come_late(settle);
     }
 
     /// Lets time pass until all that is owed was shown and all who are to meet have met, or for so long at most.
@@ -453,6 +457,8 @@ impl World {
             Event::Meet { pair } => self.meet(pair),
             Event::Part { parting } => self.part(parting),
             Event::Hide { hiding } => self.hide(hiding),
+            Event::End { ending } => self.end_account(ending),
+            Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
             Event::Speak { who } => self.speak(who),
