@@ -42,6 +42,8 @@ pub(super) struct Late {
     pub(super) absence: Option<Duration>,
     pub(super) leavers: Vec<ProcessNo>,
     endings: Vec<Ending>,
+    /// How long everybody but one relay slept.
+    pub(super) slept: Duration,
 }
 
 impl World {
@@ -50,7 +52,7 @@ impl World {
         let mut stream = self.seed.stream(Entity::World, "endings");
         let leavers = people.iter().copied().filter(|_| stream.happens(friends.deletions.0)).collect();
         let absence = friends.absence.map(|absence| absence.0);
-        self.late = Late { absence, leavers, endings: Vec::new() };
+        self.late = Late { absence, leavers, ..Late::default() };
     }
 
     /// Ends the run, after all that was owed has arrived.
@@ -86,6 +88,7 @@ impl World {
         let others = |world: &Self| (0..world.processes.len() as ProcessNo).filter(move |no| *no != home);
         others(self).for_each(|no| self.stop(no));
         self.run_for(absence);
+        self.late.slept = absence;
         others(self).for_each(|no| {
             self.reconnect(no);
             self.start(no);

@@ -236,7 +236,8 @@ impl World {
         let account = Account {
             trace_hash: self.engine.trace.finish(),
             events: self.engine.fired(),
-            virtual_time: self.engine.now().since(Time::ZERO),
+            // A month in which one relay waits is no month of a world.
+            virtual_time: self.engine.now().since(Time::ZERO).saturating_sub(self.late.slept),
             relays: self.processes.iter().filter(|process| matches!(process, Process::Relay(_))).count(),
             nodes: self.processes.iter().filter(|process| matches!(process, Process::Node(..))).count(),
             net: self.net.counts,
@@ -655,7 +656,7 @@ pub struct Account {
     pub trace_hash: String,
     /// Events.
     pub events: u64,
-    /// How much time passed in the world.
+    /// How much time passed in the world, without that in which everybody slept.
     pub virtual_time: Duration,
     /// Relays.
     pub relays: usize,

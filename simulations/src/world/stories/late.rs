@@ -5,14 +5,16 @@ use crate::judge::verdict::Violation;
 
 const DAY: u64 = 24 * 3_600;
 
-/// Two friends of one relay, one of whom is away for so long at the end.
+/// Two friends of one relay, one of whom is away for so long at the end. That is not counted as time of the world.
 fn away(days: u64) -> Verdict {
     let mut world = World::new(Seed::from(5));
     world.two_friends_on_one_relay();
     world.run_for(secs(60));
     world.late.absence = Some(secs(days * DAY));
     world.run_scenario(Duration::ZERO, secs(1_800));
-    world.close().0
+    let (verdict, account) = world.close();
+    assert!(account.virtual_time < secs(DAY), "{:?}", account.virtual_time);
+    verdict
 }
 
 /// One of two friends of one relay ends their account at the end.
