@@ -69,7 +69,9 @@ impl World {
         let met = |pair: &&super::Pair| matches!(pair.meeting, Meeting::Met);
         let pairs: Vec<_> = self.pairs.iter().filter(met).map(|pair| (pair.inviter, pair.accepter)).collect();
         let found = pairs.into_iter().find_map(|(alice, bob)| {
-            let home = self.honest_home(alice).filter(|home| self.honest_home(bob) == Some(*home))?;
+            // Whose node is down cannot be told anything, and will never answer.
+            let home = self.honest_home(alice).filter(|_| self.is_awake(alice))?;
+            let home = Some(home).filter(|home| self.honest_home(bob) == Some(*home))?;
             let parted = self.partings.iter().any(|parting| [parting.owner, parting.other].contains(&alice));
             let threads = self.person(alice).filter(|_| !parted).map(|person| &person.threads)?;
             let thread = threads.iter().find(|(other, _)| *other == bob).map(|(_, thread)| *thread)?;
