@@ -88,6 +88,8 @@ pub(crate) enum Purpose {
     Newcomer(ThreadId, AccountId, Domain),
     /// A thread's settings, after so many changes.
     Settings(ThreadId, u64),
+    /// What the relay keeps of the owner's threads: which page.
+    Listing(usize),
     Meet(Box<Meeting>),
     Errand(Ticket, Box<Errand>),
     /// The second, for the invitation of the first.

@@ -89,6 +89,8 @@ pub(crate) struct Threads {
     pub(crate) untagged: BTreeSet<ThreadId>,
     /// Threads with settings the relay does not keep yet.
     pub(crate) unkept: BTreeSet<ThreadId>,
+    /// The relay has said which settings it keeps, since the node began.
+    pub(crate) listed: bool,
     /// Groups with a change of ours that is not decided.
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Who waits for a change of a group.

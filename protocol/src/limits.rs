@@ -209,6 +209,12 @@ pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Token buckets a relay keeps: 16 MiB of them.
 pub const RATE_BUCKETS_MAX: usize = 65_536;
+/// A relay says so often on a link to a peer that it is there, while the peer was told of somebody: three times within
+/// [`LINK_IDLE_MAX`].
+pub const PEER_BEAT_EVERY: Duration = Duration::from_secs(20);
+/// Of an hourly rate of so many tokens at most, no hour sees more than these; when each was taken is remembered. A greater
+/// one is a bucket alone, which may give twice as many in the first hour.
+pub const RATE_EXACT_MAX: u32 = 64;
 /// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A relay lets entries go by its wall clock once that has gone like its other clock for so long.

@@ -14,6 +14,7 @@ use whimbrel_crypto::link::{self, Introducing};
 use whimbrel_protocol::federation::{Forward, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerHello};
 use whimbrel_protocol::id::{AccountId, Domain, LinkId, RelayId, RequestId, ThreadId};
 use whimbrel_protocol::invite::is_endpoint;
+use whimbrel_protocol::reception::Heartbeat;
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
 use whimbrel_protocol::user::RelayHint;
 use whimbrel_protocol::{Frame, RefusalCode, VERSION, limits};
@@ -319,6 +320,24 @@ impl Federation {
             if links.send(link, Arc::new(frame)).is_err() {
                 break;
             }
+        }
+    }
+
+    /// Says on the link to a peer that this relay is there, and expects an answer. Without a link there is nothing to keep.
+    pub(crate) fn beat(&self, links: &impl Links, now: Monotonic, domain: &Domain) {
+        let mut state = self.state();
+        let Some(peer) = state.peers.get_mut(domain) else { return };
+        let Reach::Up(link) = peer.reach else { return };
+        if links.send(link, Arc::new(Heartbeat::default().into())).is_ok() {
+            let until = peer.beat(now);
+            state.wake(until, domain);
+        }
+    }
+
+    /// The answer to that.
+    pub(crate) fn beaten(&self, link: LinkId) {
+        if let Some((_, peer)) = self.state().peer_of(link) {
+            peer.beaten();
         }
     }
 

@@ -115,6 +115,11 @@ impl Presence {
         self.table().due(now)
     }
 
+    /// Peers whose link is to be used, so that what they were told stays.
+    pub(crate) fn beats(&self, now: Monotonic) -> Vec<Domain> {
+        self.table().beats(now)
+    }
+
     /// What a peer is to be told.
     pub(crate) fn for_peer(&self, peer: &Domain) -> Vec<PeerPresence> {
         self.table().for_peer(peer)

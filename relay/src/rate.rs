@@ -2,7 +2,7 @@
 //! Owns: what is left in them, and how many there are. Never: counts what a command bounds.
 //! Limits: `limits::RATE_BUCKETS_MAX`. Rules: docs/protocol/reception.md, "Rates".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,12 +117,27 @@ enum Whose {
 
 /// The parts of a token: as many as an hour has milliseconds, so that no division is lost.
 const ONE: u64 = 3_600_000;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
 struct Bucket {
     /// In parts: a token is [`ONE`] of them, and [`Rate::parts_per_ms`] come back in a millisecond.
     parts: u64,
     filled: Monotonic,
+    /// When tokens were taken in the last hour, of a rate so small that no hour may see more: a bucket alone gives a full
+    /// one away and as many again in the hour that follows.
+    taken: VecDeque<Monotonic>,
+}
+
+impl Bucket {
+    /// How long until one more fits into the last hour.
+    fn wait(&mut self, now: Monotonic, rate: Rate) -> Option<Duration> {
+        while self.taken.front().is_some_and(|taken| now.since(*taken) >= HOUR) {
+            self.taken.pop_front();
+        }
+        let full = self.taken.len() >= rate.tokens as usize;
+        self.taken.front().filter(|_| full).map(|oldest| HOUR.saturating_sub(now.since(*oldest)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -181,7 +196,8 @@ impl Limiter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let full = u64::from(rate.burst.max(count)) * ONE;
-        let bucket = state.buckets.entry(whose.clone()).or_insert(Bucket { parts: full, filled: now });
+        let bucket =
+            state.buckets.entry(whose.clone()).or_insert(Bucket { parts: full, filled: now, taken: VecDeque::new() });
         state.rested.remove(&(bucket.filled, whose.clone()));
         let passed = u64::try_from(now.since(bucket.filled).as_millis()).unwrap_or(u64::MAX);
         bucket.parts = bucket.parts.saturating_add(passed.saturating_mul(rate.parts_per_ms())).min(full);
@@ -189,18 +205,21 @@ impl Limiter {
         bucket.filled = bucket.filled.plus(Duration::from_millis(passed));
         let cost = u64::from(count) * ONE;
         let missing = cost.saturating_sub(bucket.parts);
-        if missing == 0 {
+        let exact = rate.every == Every::Hour && rate.tokens <= limits::RATE_EXACT_MAX;
+        let crowded = if exact { bucket.wait(now, rate) } else { None };
+        if missing == 0 && crowded.is_none() {
             bucket.parts -= cost;
+            if exact {
+                bucket.taken.push_back(now);
+            }
         }
         state.rested.insert((bucket.filled, whose));
         while state.buckets.len() > limits::RATE_BUCKETS_MAX {
             let Some((_, oldest)) = state.rested.pop_first() else { break };
             state.buckets.remove(&oldest);
         }
-        if missing == 0 {
-            return Ok(());
-        }
-        let wait = Duration::from_millis(missing.div_ceil(rate.parts_per_ms()).max(1));
+        let refill = (missing > 0).then(|| Duration::from_millis(missing.div_ceil(rate.parts_per_ms()).max(1)));
+        let Some(wait) = refill.max(crowded) else { return Ok(()) };
         Err(Refusal::later(RefusalCode::TooFast, wait))
     }
 }
@@ -236,12 +255,15 @@ mod tests {
     }
 
     #[test]
-    fn ten_claims_pass_at_once_and_then_one_every_six_minutes() {
+    fn ten_claims_pass_at_once_and_no_hour_sees_an_eleventh() {
         let limiter = Limiter::new(Rates::default());
         let claim = |minutes: u64| limiter.claim(at(minutes * 60_000), account(1), account(2));
-        assert!((0..10).all(|_| claim(0).is_ok()));
-        assert_eq!(claim(0).map_err(|refusal| refusal.retry_after_ms()), Err(Some(360_000)));
-        assert_eq!((1..=60).filter(|minute| claim(*minute).is_ok()).count(), 10);
+        assert!((0..4).all(|_| claim(0).is_ok()) && (0..6).all(|_| claim(20).is_ok()));
+        assert_eq!(claim(21).map_err(|refusal| refusal.retry_after_ms()), Err(Some(39 * 60_000)));
+        assert_eq!((22..60).filter(|minute| claim(*minute).is_ok()).count(), 0);
+        assert_eq!((0..10).filter(|_| claim(60).is_ok()).count(), 4, "as many as are an hour old");
+        assert_eq!((61..80).filter(|minute| claim(*minute).is_ok()).count(), 0);
+        assert_eq!((0..10).filter(|_| claim(80).is_ok()).count(), 6);
         assert!(limiter.claim(at(0), account(1), account(3)).is_ok(), "another target");
     }
 

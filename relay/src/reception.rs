@@ -62,7 +62,10 @@ impl Session {
     /// When the link ends unless something is heard.
     fn deadline(&self) -> Monotonic {
         self.heard.plus(match &self.stage {
-            Stage::Node(_) | Stage::Proving(_) | Stage::Stranger(_) | Stage::Vetting => limits::AUTHENTICATION_TIME_MAX,
+            Stage::Node(_) | Stage::Stranger(_) => limits::AUTHENTICATION_TIME_MAX,
+            // Its first frame is here: the time is the store's, not the peer's, and a store that is slow under load must
+            // not turn away those who came in time.
+            Stage::Proving(_) | Stage::Vetting => limits::LINK_IDLE_MAX,
             Stage::Device(_) | Stage::PeerOut(_) => limits::LINK_IDLE_MAX,
             // The side that dialled ends an idle link first, so that nothing is sent into one that is ending.
             Stage::PeerIn(_) => limits::LINK_IDLE_MAX.saturating_add(limits::LINK_IDLE_MAX),
@@ -275,4 +278,21 @@ fn stands_behind(
         return Err(RefusalCode::NotAuthenticated);
     }
     link::verify_proof(device_key, &proved.exporter, proof).map_err(|_| RefusalCode::NotAuthenticated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_came_in_time_is_not_turned_away_for_the_time_the_store_takes() {
+        let (reception, link) = (Reception::default(), LinkId::new(1));
+        let at = |time: std::time::Duration| Monotonic::default().plus(time);
+        let proved = Proved { transport: PublicKey::from_bytes([1; 32]), exporter: [2; 32] };
+        reception.link_up(at(std::time::Duration::ZERO), link, Stage::Node(proved));
+        reception.link_up(at(std::time::Duration::ZERO), LinkId::new(2), Stage::Node(proved));
+        assert!(reception.advance(link, Stage::Proving(proved)));
+        assert_eq!(reception.silent(at(limits::AUTHENTICATION_TIME_MAX)), [LinkId::new(2)]);
+        assert_eq!(reception.silent(at(limits::LINK_IDLE_MAX)), [link]);
+    }
 }

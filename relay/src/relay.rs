@@ -115,9 +115,24 @@ impl<P: Ports> Relay<P> {
     }
 
     /// A frame came in. `now` is when it arrived.
+    ///
+    /// What comes all the time is served in the future itself; whatever else comes has a box of its own. A future is as
+    /// large as the largest thing it may wait for, and a driver makes and moves one for each frame.
     pub async fn handle(&self, now: Now, link: LinkId, frame: Frame) {
         let rooms = &self.rooms;
         let Some(stage) = rooms.reception.heard(now.monotonic, link) else { return };
+        match (stage, frame) {
+            (Stage::Device(from), Frame::Submit(words)) => submit::submit(rooms, now, link, from, words).await,
+            (Stage::Device(from), Frame::Acknowledge(words)) => {
+                deliver::acknowledge(rooms, now, link, from, words).await;
+            }
+            (Stage::Device(from), Frame::Heartbeat(words)) => ask::heartbeat(rooms, now, link, from, words).await,
+            (stage, frame) => Box::pin(self.handle_rest(now, link, stage, frame)).await,
+        }
+    }
+
+    async fn handle_rest(&self, now: Now, link: LinkId, stage: Stage, frame: Frame) {
+        let rooms = &self.rooms;
         match (stage, frame) {
             (Stage::Device(from), frame) => self.handle_device(now, link, from, frame).await,
             (Stage::Node(proved), Frame::Hello(words)) => admit::hello(rooms, now, link, proved, words).await,
@@ -136,15 +151,11 @@ impl<P: Ports> Relay<P> {
     async fn handle_device(&self, now: Now, link: LinkId, from: Admission, frame: Frame) {
         let rooms = &self.rooms;
         if let Some(request) = request_of(&frame)
-            && !matches!(frame, Frame::Submit(_))
             && let Err(refusal) = rooms.limiter.request(now.monotonic, from.device.account)
         {
             return rooms.refuse(now, link, request, refusal);
         }
         match frame {
-            Frame::Submit(words) => submit::submit(rooms, now, link, from, words).await,
-            Frame::Acknowledge(words) => deliver::acknowledge(rooms, now, link, from, words).await,
-            Frame::Heartbeat(words) => ask::heartbeat(rooms, now, link, from, words).await,
             Frame::OpenThread(words) => submit::open(rooms, now, link, from, words).await,
             Frame::SubmitCommit(words) => commit::submit(rooms, now, link, from, words).await,
             Frame::FetchCommit(words) => commit::fetch(rooms, now, link, from, words).await,
@@ -190,6 +201,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
             Frame::PeerCommit(words) => commit::submit_for(rooms, now, link, peer, words).await,
             Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
+            Frame::Heartbeat(_) => appear::kept(rooms, now, link),
             frame => self.unexpected(now, link, &frame),
         }
     }
@@ -206,6 +218,7 @@ impl<P: Ports> Relay<P> {
             Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
             Frame::Refused(words) => ask::refused(rooms, now, link, &peer, words),
             Frame::PeerHello(words) => admit::greeted(rooms, now, link, peer, words).await,
+            Frame::HeartbeatAnswer(_) => rooms.federation.beaten(link),
             frame => self.unexpected(now, link, &frame),
         }
     }
@@ -294,6 +307,7 @@ impl<P: Ports> Relay<P> {
             tracing::error!(%error, "cursors could not be written");
         }
         appear::tell(rooms, now);
+        appear::keep(rooms, now);
         wake::timeout(rooms, now).await;
         let here = (&rooms.config.domain, rooms.config.log_bounds);
         match rooms.sweeper.timeout(rooms.store(), now, here).await {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use whimbrel_protocol::id::Domain;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::store::command::LogBounds;
 use crate::store::command::people::Expire;
@@ -126,7 +127,8 @@ async fn sweep(
     if !sure {
         return Ok(Swept { inboxes: Vec::new(), place, more });
     }
-    let before = Wall::from_millis(at.as_millis().saturating_sub(millis(limits::HOLD_AGE_MAX)));
+    let age = if planted::active(Bug::ExpiryEarly) { limits::HOLD_AGE_MAX / 2 } else { limits::HOLD_AGE_MAX };
+    let before = Wall::from_millis(at.as_millis().saturating_sub(millis(age)));
     let (stale, place) = store.stale_logs(before, place, limits::SWEEP_LOGS).await?;
     let expire = |log| Command::Expire(Expire { log, before, local: local.clone(), at, bounds });
     let mut inboxes = Vec::new();

@@ -117,7 +117,7 @@ impl Case {
                 region(draw),
             );
         }
-        let apart = apart(Seed::from(self.seed));
+        let apart = apart(Seed::from(self.seed)) + &late(Seed::from(self.seed));
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -227,6 +227,19 @@ fn apart(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "apart");
     let (some, partings, hidden) = (stream.happens(0.75), 1 + stream.below(30), 1 + stream.below(20));
     if some { format!("partings = \"{partings} %\"\nhidden = \"{hidden} %\"\n") } else { String::new() }
+}
+
+/// In half of the worlds some end their account at last; in one of eight a message waits for nearly as long as relays hold
+/// it, or longer. Drawn apart from the rest, too.
+fn late(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "late");
+    let (some, deletions) = (stream.happens(0.5), 1 + stream.below(20));
+    let mut text = if some { format!("deletions = \"{deletions} %\"\n") } else { String::new() };
+    if stream.below(8) == 0 {
+        let days = if stream.happens(0.5) { 29 } else { 31 };
+        text += &format!("absence = \"{days} d\"\n");
+    }
+    text
 }
 
 /// Leaves out kinds of faults, each kept in a share of all cases.

@@ -106,6 +106,12 @@ bugs! {
     ForgetCommit = "forget-commit",
     /// A relay lets a device that has no leaf any more read on.
     ReadOn = "read-on",
+    /// A relay forgets some of the rows of an account that was deleted.
+    DeletionLeavesRows = "deletion-leaves-rows",
+    /// A relay lets go of what waits in half the time it promised.
+    ExpiryEarly = "expiry-early",
+    /// A relay lets go of what waited too long and tells nobody.
+    ExpirySilent = "expiry-silent",
 }
 
 #[cfg(feature = "planted")]

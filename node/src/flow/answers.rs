@@ -94,6 +94,12 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::ThreadPage(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Listing(pages)) => settings::fetched(t, pages, words),
+                other => unexpected(t, other),
+            };
+        }
         Frame::CommitTaken(words) => return decided(t, words.request),
         Frame::CommitLost(words) => return decided(t, words.request),
         Frame::Committed(words) => {
@@ -264,6 +270,7 @@ fn refused<E: Engine>(
             Ok(())
         }
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
+        Purpose::Listing(_) => settings::all_fetched(t),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
         Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),
         Purpose::Commit(thread) => commit::fetched(t, thread, None),

@@ -141,6 +141,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     join::tag_all(t)?;
     befriend::prove_all(t)?;
     settings::hand_in_all(t)?;
+    settings::fetch_all(t);
     group::submit_all(t)?;
     receive::unpark_all(t)?;
     send::pump_all(t)?;

@@ -1,5 +1,6 @@
 //! Settings: what the owner keeps of a thread, from the command to the relay that keeps it for all devices.
-//! In order: keep it here, seal it under the key the owner's devices share, hand it in until the relay has it.
+//! In order: keep it here, seal it under the key the owner's devices share, hand it in until the relay has it. And back:
+//! once in each life of the node it takes what the relay keeps, which another device or an earlier store may have said.
 //! Never: tells a relay more than until when nobody is woken. Rules: docs/protocol/thread.md.
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use whimbrel_crypto::Engine;
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::limits;
-use whimbrel_protocol::thread::{SetThread, ThreadSettings};
+use whimbrel_protocol::thread::{ListThreads, ListingPlace, SetThread, ThreadPage, ThreadSettings};
 use whimbrel_storage::StorageError;
 
 use crate::api::{CommandError, Reply, SettingsChange};
@@ -49,7 +50,8 @@ pub(crate) fn hand_in_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageE
 /// Hands in one thread's settings, unless they are on their way, must wait, or the relay does not have the thread.
 pub(crate) fn hand_in<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     let under_way = t.rooms.requests.any(|purpose| matches!(purpose, Purpose::Settings(one, _) if *one == id));
-    let waits = under_way || t.rooms.timers.is_set(Timer::Settings(id));
+    // What the relay keeps comes first: changes are counted on from there.
+    let waits = under_way || t.rooms.timers.is_set(Timer::Settings(id)) || !t.rooms.threads.listed;
     if waits || t.rooms.reception.admitted().is_none() || !t.rooms.threads.unkept.contains(&id) {
         return Ok(());
     }
@@ -94,6 +96,65 @@ pub(crate) fn refused<E: Engine>(
         }
         None => given_up(t, thread),
     }
+}
+
+/// Pages of the owner's threads at most: a relay that says of every page that more follow does not lead us on for ever.
+const PAGES_MAX: usize = limits::ACCOUNT_THREADS_MAX.div_ceil(limits::THREAD_PAGE_MAX);
+
+/// Asks what the relay keeps, unless it has answered since the node began.
+pub(crate) fn fetch_all<E: Engine>(t: &mut Turn<'_, E>) {
+    if !t.rooms.threads.listed {
+        fetch(t, None, 1);
+    }
+}
+
+fn fetch<E: Engine>(t: &mut Turn<'_, E>, after: Option<ListingPlace>, pages: usize) {
+    let limit = limits::THREAD_PAGE_MAX as u16;
+    t.ask(Purpose::Listing(pages), |request| ListThreads { request, after, limit });
+}
+
+/// A page of the owner's threads.
+pub(crate) fn fetched<E: Engine>(t: &mut Turn<'_, E>, pages: usize, page: ThreadPage) -> Result<(), StorageError> {
+    for row in &page.rows {
+        if let Some(settings) = &row.settings {
+            take_back(t, row.place.thread, settings)?;
+        }
+    }
+    match page.rows.last().filter(|_| page.more && pages < PAGES_MAX) {
+        Some(last) => {
+            fetch(t, Some(last.place), pages + 1);
+            Ok(())
+        }
+        None => all_fetched(t),
+    }
+}
+
+/// There is no more to know, or the relay does not say it: what is here is handed in.
+pub(crate) fn all_fetched<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    t.rooms.threads.listed = true;
+    hand_in_all(t)
+}
+
+/// What the relay keeps of one thread. It holds here unless it is older, or was changed here and is not handed in yet.
+fn take_back<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, settings: &ThreadSettings) -> Result<(), StorageError> {
+    let opened = t.rooms.identity.participants.settings_key().open(&id, &settings.sealed);
+    let Some(row) = opened.and_then(|content| canonical::decode::<SettingsRow>(&content).ok()) else {
+        debug!("settings that the relay keeps are none of ours");
+        return Ok(());
+    };
+    let key = rows::settings_key(&id);
+    match rows::get::<SettingsRow>(&t.rows, &key)? {
+        // The owner's last word. It counts on from there, so that no device takes what it replaces for newer.
+        Some(own) if !own.kept => {
+            let changes = own.changes.max(row.changes.saturating_add(1));
+            if changes > own.changes {
+                rows::put(&mut t.rows, key, &SettingsRow { changes, ..own });
+            }
+        }
+        Some(own) if own.changes > row.changes => {}
+        _ => rows::put(&mut t.rows, key, &SettingsRow { kept: true, ..row }),
+    }
+    Ok(())
 }
 
 /// They stay on this device alone, until they change again.

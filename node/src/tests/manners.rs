@@ -6,13 +6,13 @@ use whimbrel_crypto::Engine;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::{Act, Friend, FriendPage, FriendshipWord, Standing};
-use whimbrel_protocol::id::{AccountId, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, RequestId, Sequence, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::reception::{Done, HeartbeatAnswer, Refused};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
-use whimbrel_protocol::thread::ThreadSettings;
+use whimbrel_protocol::thread::{ListingPlace, ThreadPage, ThreadRow, ThreadSettings};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{Exported, ExportedRow, InvitePage, OpenInvite, Profile};
 
@@ -49,6 +49,7 @@ pub(super) fn request(frame: &Frame) -> Option<RequestId> {
         Frame::DeleteAccount(words) => words.request,
         Frame::SetVisible(words) => words.request,
         Frame::SetThread(words) => words.request,
+        Frame::ListThreads(words) => words.request,
         Frame::SetWake(words) => words.request,
         Frame::ConfirmWake(words) => words.request,
         _ => return None,
@@ -107,6 +108,22 @@ impl<E: Engine> World<E> {
                 let more = friends.len() > self.relay.manners.page.max(1);
                 friends.truncate(self.relay.manners.page.max(1));
                 self.say_to(who, FriendPage { request: words.request, friends, more });
+            }
+            // As it would for the one owner there is: whoever else asks cannot open them.
+            Frame::ListThreads(words) => {
+                let kept = self.relay.manners.settings.iter();
+                let row = |(thread, settings): (&ThreadId, &ThreadSettings)| ThreadRow {
+                    place: ListingPlace { updated: Wall::default(), thread: *thread },
+                    head: Sequence::ZERO,
+                    unread: 0,
+                    tag: None,
+                    settings: Some(settings.clone()),
+                };
+                let later = kept.filter(|(thread, _)| words.after.is_none_or(|after| **thread > after.thread));
+                let mut rows: Vec<ThreadRow> = later.map(row).collect();
+                let more = rows.len() > self.relay.manners.page.max(1);
+                rows.truncate(self.relay.manners.page.max(1));
+                self.say_to(who, ThreadPage { request: words.request, rows, more });
             }
             Frame::ListInvites(words) => {
                 let row = &self.relay.accounts[&account];

@@ -6,15 +6,17 @@ use whimbrel_crypto::{KeyPair, ParticipantsKey, StandInEngine, signed};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::encode_words;
 use whimbrel_protocol::friendship::{Act, FRIENDSHIP_CONTEXT, FriendshipWord, Standing};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, InviteToken};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, InviteToken, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Undelivered};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
+use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{CARD_CONTEXT, Card, Who};
 use whimbrel_protocol::wake::WakeEndpoint;
+use whimbrel_storage::{Batch, OrderedKv as _};
 
 use super::world::{ALICE, BOB, CAROL, Relay, World, friends, world};
 use crate::api::{Command, CommandError, Event, Input, Reply, SettingsChange, State};
@@ -471,6 +473,65 @@ fn settings_are_kept_here_at_once_and_at_the_relay_sealed() {
     world.settle();
     let sealed = &world.relay.manners.settings[&thread].sealed;
     assert!(key.open(&thread, sealed).unwrap().len() > limits::THREAD_LABEL_BYTES_MAX);
+}
+
+/// A device without them, as a new one is: the row is gone, the keys are there.
+fn without_settings(world: &mut Net, thread: &ThreadId) {
+    let mut batch = Batch::new();
+    batch.delete(rows::settings_key(thread));
+    world.store(ALICE).apply(&batch).unwrap();
+    world.store(ALICE).sync().unwrap();
+    world.crash_now(ALICE);
+    world.settle();
+}
+
+#[test]
+fn a_device_without_settings_takes_back_what_the_relay_keeps_and_nobody_elses() {
+    let (mut world, thread) = friends();
+    let change = |change| Command::SetThread { thread, change };
+    let until = Wall::from_millis(1_800_000_000_000);
+    let label = SettingsChange::Label(Some("the team".to_owned()));
+    for setting in [label, SettingsChange::MutedUntil(until), SettingsChange::Archived(true)] {
+        world.ask(ALICE, change(setting)).unwrap();
+    }
+    world.settle();
+    // Another thread on another page, and bytes that nobody's key opens.
+    let other = ThreadId::from_bytes([250; 32]);
+    let rubbish = ThreadSettings { sealed: vec![7; limits::THREAD_SETTINGS_BYTES_MAX], quiet_until: Wall::default() };
+    world.relay.manners.settings.insert(other, rubbish);
+    without_settings(&mut world, &thread);
+    let settings = views::settings(world.store(ALICE), &thread).unwrap();
+    assert_eq!((settings.label.as_deref(), settings.muted_until, settings.archived), (Some("the team"), until, true));
+    assert!(settings.kept);
+    assert_eq!(views::settings(world.store(ALICE), &other).unwrap(), views::Settings::default());
+    world.crash_now(BOB);
+    world.settle();
+    assert_eq!(views::settings(world.store(BOB), &thread).unwrap(), views::Settings::default());
+}
+
+#[test]
+fn what_was_changed_here_and_not_handed_in_is_not_replaced_by_what_the_relay_keeps() {
+    let (mut world, thread) = friends();
+    let pin = |pinned| Command::SetThread { thread, change: SettingsChange::Pinned(pinned) };
+    for pinned in [true, false, true] {
+        world.ask(ALICE, pin(pinned)).unwrap();
+        world.settle();
+    }
+    let newest = world.relay.manners.settings[&thread].clone();
+    // A device that knows less than the relay keeps, and whose owner decides while there is no relay.
+    world.relay_gone();
+    without_settings(&mut world, &thread);
+    world.ask(ALICE, pin(false)).unwrap();
+    world.crash_now(ALICE);
+    world.relay_back();
+    world.advance(Duration::from_secs(30));
+    assert!(!views::settings(world.store(ALICE), &thread).unwrap().pinned);
+    assert_ne!(world.relay.manners.settings[&thread], newest, "it was handed in");
+    // And an older one that a relay brings up again changes nothing.
+    world.relay.manners.settings.insert(thread, newest);
+    world.crash_now(ALICE);
+    world.settle();
+    assert!(!views::settings(world.store(ALICE), &thread).unwrap().pinned);
 }
 
 #[test]

@@ -194,8 +194,8 @@ impl Submitted {
     }
 
     /// Runs the request that carries it.
-    pub(crate) async fn around<T>(self, request: impl Future<Output = T>) -> T {
-        SUBMITTED.scope(self, request).await
+    pub(crate) fn around<T>(self, request: impl Future<Output = T>) -> impl Future<Output = T> {
+        SUBMITTED.scope(self, request)
     }
 }
 
@@ -208,6 +208,8 @@ tokio::task_local! {
 
 /// Runs a request of a link; tells with what it was refused, if it was while it ran.
 pub(crate) async fn refused_of<T>(link: LinkId, request: impl Future<Output = T>) -> (Option<RefusalCode>, T) {
+    // Boxed: it would be held twice else, as it is handed in and as it is waited for.
+    let request = Box::pin(request);
     let told = async {
         let output = request.await;
         (REFUSED.with(|(_, code)| code.get()), output)

@@ -4,7 +4,6 @@
 //! even when its link is gone. Limits: `limits::LINK_REQUESTS_MAX`, `limits::CONNECTIONS_MAX`.
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -26,7 +25,7 @@ use crate::figures::Figures;
 use crate::links::{LinkTable, Outlet, Slot, Submitted, refused_of};
 use crate::poll::PollInlet;
 use crate::run::Real;
-use crate::timers::Timers;
+use crate::timers::{Timers, Watched};
 
 /// Set when the process is to end: how links are closed.
 pub(crate) type Stop = watch::Receiver<Option<CloseCode>>;
@@ -42,7 +41,7 @@ pub(crate) struct Server {
     pub(crate) figures: Arc<Figures>,
 }
 
-type Request<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;
+type Request<'s> = Watched<'s, Real>;
 
 /// Accepts until told to stop, then lets the links end.
 pub(crate) async fn accept(server: Arc<Server>, endpoint: Endpoint, mut stop: Stop) {
@@ -189,7 +188,7 @@ pub(crate) async fn attend(server: &Server, entering: Entering, mut stop: Stop) 
             received = async { slot.sender.has_room().await; receiver.next().await }, if room => {
                 let now = server.clock.now();
                 match received {
-                    Ok(frame) => requests.push(request(server, handled(server, now, id, frame))),
+                    Ok(frame) => requests.push(handled(server, now, id, frame)),
                     Err(ReceiveError::Malformed(error)) => {
                         tracing::debug!(link = id.get(), %error, "malformed frame");
                         server.relay.malformed(now, id);
@@ -233,20 +232,23 @@ async fn told(stop: &mut Stop) -> CloseCode {
     stop.wait_for(Option::is_some).await.ok().and_then(|code| *code).unwrap_or(CloseCode::Shutdown)
 }
 
-/// A frame on its way through the core, and how long it takes if it is an envelope.
-async fn handled(server: &Server, now: Now, id: LinkId, frame: Frame) {
-    if !matches!(frame, Frame::Submit(_)) {
-        return told_of(server, now, id, frame).await;
+/// A frame on its way through the core, and how long it takes if it is an envelope. Each is made for what it has to do: a
+/// future that could do all of it would be many times as large, and is made for every frame.
+fn handled(server: &Server, now: Now, id: LinkId, frame: Frame) -> Request<'_> {
+    let submitted = matches!(frame, Frame::Submit(_)).then(|| {
+        let (since, clock, figures) = (now.monotonic, server.clock, server.figures.clone());
+        Submitted { link: id, since, clock, figures }
+    });
+    match (submitted, tracing::enabled!(Level::DEBUG)) {
+        (None, false) => request(server, server.relay.handle(now, id, frame)),
+        (Some(submitted), false) => request(server, submitted.around(server.relay.handle(now, id, frame))),
+        (None, true) => request(server, told_of(server, now, id, frame)),
+        (Some(submitted), true) => request(server, submitted.around(told_of(server, now, id, frame))),
     }
-    let (since, clock, figures) = (now.monotonic, server.clock, server.figures.clone());
-    Submitted { link: id, since, clock, figures }.around(told_of(server, now, id, frame)).await;
 }
 
 /// A frame on its way through the core, and the line that tells of it.
 async fn told_of(server: &Server, now: Now, id: LinkId, frame: Frame) {
-    if !tracing::enabled!(Level::DEBUG) {
-        return server.relay.handle(now, id, frame).await;
-    }
     let kind = frame.name();
     let (code, ()) = refused_of(id, server.relay.handle(now, id, frame)).await;
     let micros = server.clock.now().monotonic.since(now.monotonic).as_micros();
@@ -255,7 +257,7 @@ async fn told_of(server: &Server, now: Now, id: LinkId, frame: Frame) {
 }
 
 fn request<'s>(server: &'s Server, future: impl Future<Output = ()> + Send + 's) -> Request<'s> {
-    Box::pin(server.timers.watched(&server.relay, future))
+    server.timers.watched(&server.relay, future)
 }
 
 async fn finish(requests: &mut FuturesUnordered<Request<'_>>) {

@@ -2,9 +2,9 @@
 //! Owns: the one deadline that is armed. The core may move it with every poll of any of its futures, so each poll is
 //! followed by a look.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, watch};
 use whimbrel_protocol::time::Monotonic;
@@ -37,15 +37,13 @@ impl Timers {
         }
     }
 
-    /// A future of the core, with a look after each poll.
-    pub(crate) async fn watched<P: Ports, T>(&self, relay: &Relay<P>, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        poll_fn(|context| {
-            let polled = future.as_mut().poll(context);
-            self.look(relay);
-            polled
-        })
-        .await
+    /// A future of the core, with a look after each poll. It is boxed once and moved no more.
+    pub(crate) fn watched<'s, P: Ports>(
+        &'s self,
+        relay: &'s Relay<P>,
+        future: impl Future<Output = ()> + Send + 's,
+    ) -> Watched<'s, P> {
+        Watched { timers: self, relay, future: Box::pin(future) }
     }
 
     /// Calls the core's timeouts until `stop` changes.
@@ -67,5 +65,23 @@ impl Timers {
                 _ = stop.changed() => return,
             }
         }
+    }
+}
+
+/// A future of the core that is looked after.
+pub(crate) struct Watched<'s, P: Ports> {
+    timers: &'s Timers,
+    relay: &'s Relay<P>,
+    future: Pin<Box<dyn Future<Output = ()> + Send + 's>>,
+}
+
+impl<P: Ports> Future for Watched<'_, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let polled = this.future.as_mut().poll(context);
+        this.timers.look(this.relay);
+        polled
     }
 }

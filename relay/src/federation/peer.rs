@@ -115,6 +115,8 @@ pub(super) struct Peer {
     pub(super) stalled: bool,
     /// When the link counts as dead unless more items are answered.
     awaiting: Option<Monotonic>,
+    /// The same, unless a heartbeat is answered.
+    beat: Option<Monotonic>,
     requests: BTreeMap<RequestId, (Asked, Monotonic)>,
     next_request: u64,
     /// Requests made before the link stood.
@@ -155,6 +157,7 @@ impl Peer {
             added: None,
             stalled: false,
             awaiting: None,
+            beat: None,
             requests: BTreeMap::new(),
             next_request: 1,
             queue: VecDeque::new(),
@@ -198,6 +201,7 @@ impl Peer {
         self.restart = false;
         self.stalled = false;
         self.awaiting = None;
+        self.beat = None;
         std::mem::take(&mut self.queue)
     }
 
@@ -209,6 +213,7 @@ impl Peer {
         self.at_end = !rows;
         self.in_flight.clear();
         self.awaiting = None;
+        self.beat = None;
         let lost = self.take_requests();
         if !was_up {
             self.failed = Some(now);
@@ -334,11 +339,21 @@ impl Peer {
         self.awaiting
     }
 
+    /// A heartbeat has left: gives when its answer is overdue.
+    pub(super) fn beat(&mut self, now: Monotonic) -> Monotonic {
+        *self.beat.get_or_insert(now.plus(limits::ANSWER_TIME_MAX))
+    }
+
+    /// It was answered.
+    pub(super) const fn beaten(&mut self) {
+        self.beat = None;
+    }
+
     /// The link on which an awaited answer is overdue: nobody is at its other end any more, or nobody who works.
     pub(super) fn dead_link(&self, now: Monotonic) -> Option<LinkId> {
         match self.reach {
             Reach::Greeting(link, until) if until <= now => Some(link),
-            Reach::Up(link) if self.awaiting.is_some_and(|until| until <= now) => Some(link),
+            Reach::Up(link) if [self.awaiting, self.beat].into_iter().flatten().any(|until| until <= now) => Some(link),
             _ => None,
         }
     }
@@ -469,7 +484,7 @@ impl Peer {
         };
         let request = self.requests.values().next().map(|(_, until)| *until);
         let blocked = self.blocked.values().min().copied();
-        [reach, request, blocked, self.awaiting].into_iter().flatten().min()
+        [reach, request, blocked, self.awaiting, self.beat].into_iter().flatten().min()
     }
 }
 
@@ -500,6 +515,22 @@ mod tests {
 
     fn row(log: u8, sequence: u64) -> OutboundKey {
         OutboundKey { log: LogId::from_bytes([log; 16]), sequence: Sequence::new(sequence) }
+    }
+
+    #[test]
+    fn a_link_on_which_a_heartbeat_is_not_answered_in_time_is_dead() {
+        let at = |seconds| Monotonic::from_start(Duration::from_secs(seconds));
+        let mut peer = peer();
+        let until = peer.beat(at(0));
+        assert_eq!((until, peer.next_wake()), (at(0).plus(limits::ANSWER_TIME_MAX), Some(until)));
+        assert_eq!((peer.dead_link(at(9)), peer.dead_link(until)), (None, Some(LinkId::new(1))));
+        peer.beaten();
+        assert_eq!((peer.dead_link(until), peer.next_wake()), (None, None));
+        // One that was lost does not count against the next link.
+        peer.beat(at(20));
+        peer.down(at(21), 0);
+        peer.greeted(LinkId::new(2));
+        assert_eq!(peer.dead_link(at(100)), None);
     }
 
     #[test]

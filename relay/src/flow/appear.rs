@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::id::{Domain, LinkId};
 use whimbrel_protocol::presence::PeerPresence;
+use whimbrel_protocol::reception::HeartbeatAnswer;
 use whimbrel_protocol::time::Now;
 
 use crate::admission::Admission;
@@ -51,6 +52,18 @@ pub(crate) fn tell<P: Ports>(rooms: &Rooms<P>, now: Now) {
             }
         }
     }
+}
+
+/// Links to peers that were told of somebody are used now and then.
+pub(crate) fn keep<P: Ports>(rooms: &Rooms<P>, now: Now) {
+    for peer in rooms.presence.beats(now.monotonic) {
+        rooms.federation.beat(rooms.links(), now.monotonic, &peer);
+    }
+}
+
+/// A peer's link is kept by it.
+pub(crate) fn kept<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId) {
+    rooms.answer(now, link, HeartbeatAnswer { wall: now.wall, version: 0, statuses: Vec::new() });
 }
 
 /// A peer tells of its users.

@@ -112,6 +112,15 @@ fn friends(alice_at: usize, bob_at: usize) -> (World, usize, usize) {
     (world, alice, bob)
 }
 
+/// A driver makes and moves one for each frame.
+#[test]
+fn the_work_on_a_frame_takes_little_room() {
+    let world = World::new(1);
+    let (relay, now) = (world.relay(0), world.now);
+    let bytes = size_of_val(&relay.handle(now, LinkId::new(1), Heartbeat::default().into()));
+    assert!(bytes <= 3_072, "{bytes} bytes");
+}
+
 #[test]
 fn an_account_is_registered_and_found() {
     let mut world = World::new(1);

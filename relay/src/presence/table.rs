@@ -58,6 +58,8 @@ struct Peer {
     fresh: bool,
     /// Own accounts of which something may have changed.
     dirty: BTreeSet<AccountId>,
+    /// When the link is used next, so that it stays or its end is noticed.
+    beat: Option<Monotonic>,
     /// When it is told next, and how long that waits when it cannot be reached.
     due: Option<Monotonic>,
     patience: Duration,
@@ -83,6 +85,8 @@ pub(super) struct Table {
     void: BTreeSet<(Monotonic, Domain)>,
     /// When each peer is told next.
     due: BTreeSet<(Monotonic, Domain)>,
+    /// When the link to each peer that was told of somebody is used next.
+    beats: BTreeSet<(Monotonic, Domain)>,
     /// Of the last call with a time.
     now: Monotonic,
 }
@@ -97,6 +101,7 @@ impl Table {
             peers: BTreeMap::new(),
             void: BTreeSet::new(),
             due: BTreeSet::new(),
+            beats: BTreeSet::new(),
             now: Monotonic::default(),
         }
     }
@@ -225,9 +230,13 @@ impl Table {
 
     /// Something about an account changed: whoever may see it looks again.
     fn touched(&mut self, account: AccountId) {
-        let Some(own) = self.own.get(&account) else { return };
-        for (friend, known) in own.friends.clone() {
-            self.mark(friend, &known, account);
+        // Taken out for as long as it is walked: nobody is their own friend, so nothing below looks into it.
+        let Some(friends) = self.own.get_mut(&account).map(|own| std::mem::take(&mut own.friends)) else { return };
+        for (friend, known) in &friends {
+            self.mark(*friend, known, account);
+        }
+        if let Some(own) = self.own.get_mut(&account) {
+            own.friends = friends;
         }
     }
 
@@ -354,6 +363,9 @@ impl Table {
         let peer = self.peers.entry(domain.clone()).or_default();
         // Also where there is nothing to tell yet: whatever is told first says that nothing before it holds.
         peer.fresh = true;
+        if let Some(at) = peer.beat.take() {
+            self.beats.remove(&(at, domain.clone()));
+        }
         if all.is_empty() && peer.told.is_empty() && peer.dirty.is_empty() {
             return;
         }
@@ -459,14 +471,42 @@ impl Table {
         if frame.fresh || !frame.changes.is_empty() {
             frames.push(frame);
         }
+        self.keep(domain);
         frames
+    }
+
+    /// The link to a peer that believes somebody to be there is kept: what it was told would end with it.
+    fn keep(&mut self, domain: &Domain) {
+        let Some(peer) = self.peers.get_mut(domain) else { return };
+        if peer.beat.is_none() && !peer.told.is_empty() {
+            let at = self.now.plus(limits::PEER_BEAT_EVERY);
+            peer.beat = Some(at);
+            self.beats.insert((at, domain.clone()));
+        }
+    }
+
+    /// Peers whose link is to be used now.
+    pub(super) fn beats(&mut self, now: Monotonic) -> Vec<Domain> {
+        self.passed(now);
+        let mut kept = Vec::new();
+        while let Some((_, domain)) = self.beats.first().cloned().filter(|(at, _)| *at <= now) {
+            self.beats.pop_first();
+            let Some(peer) = self.peers.get_mut(&domain) else { continue };
+            peer.beat = None;
+            if !peer.told.is_empty() {
+                self.keep(&domain);
+                kept.push(domain);
+            }
+        }
+        kept
     }
 
     pub(super) fn next_wake(&self) -> Option<Monotonic> {
         let ending = self.ending.first().map(|(at, _)| *at);
         let void = self.void.first().map(|(at, _)| *at);
         let due = self.due.first().map(|(at, _)| *at);
-        [ending, void, due].into_iter().flatten().min()
+        let beats = self.beats.first().map(|(at, _)| *at);
+        [ending, void, due, beats].into_iter().flatten().min()
     }
 }
 
@@ -672,6 +712,27 @@ mod tests {
         table.leave(link(1), true);
         assert!(!table.is_anybody_shown(&b));
         assert_eq!(table.for_peer(&b), []);
+    }
+
+    #[test]
+    fn the_link_to_a_peer_is_used_for_as_long_as_it_was_told_of_somebody() {
+        let mut table = Table::new(domain("a.example"));
+        come(&mut table, 0, 1, &[(8, there())]);
+        let b = domain("b.example");
+        assert_eq!(table.beats(at(1_000)), [] as [Domain; 0], "it was told of nobody");
+        table.due(at(1_000));
+        table.for_peer(&b);
+        let every = limits::PEER_BEAT_EVERY.as_secs();
+        assert_eq!(table.beats(at(999 + every)), [] as [Domain; 0]);
+        for round in 1..=3 {
+            table.heard(at(1_000 + round * every), link(1));
+            assert_eq!(table.beats(at(1_000 + round * every)), std::slice::from_ref(&b));
+            assert_eq!(table.beats(at(1_000 + round * every)), [] as [Domain; 0], "once");
+        }
+        table.leave(link(1), true);
+        table.due(at(1_100));
+        table.for_peer(&b);
+        assert_eq!(table.beats(at(9_000)), [] as [Domain; 0], "nobody is there any more");
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// R6: accounts that are there.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(64..=60_000))]
     people: u32,
+    /// R3, R4: people of the group.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(11..=1_000))]
+    members: u32,
     /// R2, R9: pairs that talk.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=4_000))]
     pairs: u32,
@@ -203,6 +206,7 @@ impl Args {
             time: Duration::from_secs(self.seconds),
             connections: self.connections as usize,
             people: self.people as usize,
+            members: self.members as usize,
             pairs: self.pairs as usize,
             messages: self.messages,
             floor: !self.no_floor,

@@ -3,6 +3,8 @@
 //! Owns: accounts, lines to the relay, threads of two, acknowledgements as a node gives them.
 //! Never: skips a step of the protocol that a node goes through.
 
+pub(crate) mod group;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::presence::{Goodbye, Status};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::reception::{Heartbeat, Hello, Register};
-use whimbrel_protocol::thread::{Class, Envelope, OpenThread, Opening, Participant, Submit};
+use whimbrel_protocol::thread::{Class, Envelope, Founding, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{ClaimKeyPackages, NewInvite};
 use whimbrel_protocol::{Frame, VERSION, limits};
@@ -184,6 +186,9 @@ pub(crate) struct Line {
 pub(crate) struct Got {
     pub(crate) invitations: u64,
     pub(crate) messages: u64,
+    pub(crate) commits: u64,
+    /// Places of the log before the first message.
+    pub(crate) before: u64,
     /// The greatest place of a thread's log. In a log that only one thread fills, and from its beginning, what is
     /// missing is the difference to the messages.
     pub(crate) upto: u64,
@@ -192,7 +197,7 @@ pub(crate) struct Got {
 impl Got {
     /// Of so many that were acknowledged to their author, those that never came.
     pub(crate) fn lost_of(&self, acknowledged: u64) -> u64 {
-        acknowledged.max(self.upto).saturating_sub(self.messages)
+        acknowledged.max(self.upto.saturating_sub(self.before)).saturating_sub(self.messages)
     }
 }
 
@@ -229,8 +234,9 @@ impl Line {
                     self.got.upto = self.got.upto.max(entry.sequence.get());
                 }
                 EntryBody::Invitation(_) => self.got.invitations += 1,
+                EntryBody::Commit(_) => self.got.commits += 1,
                 // Another relay refused something, and there is no other relay.
-                EntryBody::Undelivered(_) | EntryBody::Friendship(_) | EntryBody::Commit(_) => {}
+                EntryBody::Undelivered(_) | EntryBody::Friendship(_) => {}
             }
         }
     }
@@ -356,18 +362,34 @@ pub(crate) async fn open(
     seed.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, mix)| *byte ^= mix);
     let mut chance = Chance::from_seed(Seed::from_bytes(seed));
     let thread = ThreadId::from_bytes(chance.bytes());
-    let participant = |person: &Person| Participant {
+    put(way, (creator, line), others, (thread, None), &mut chance).await
+}
+
+/// Those of one domain, with a device each, in the order of their accounts.
+fn participants(way: &Way, people: &[&Person]) -> Vec<Participant> {
+    let participant = |person: &&Person| Participant {
         account: person.account(),
         domain: way.to.domain.clone(),
         devices: vec![DeviceIndex::FIRST],
     };
-    let mut participants = vec![participant(creator)];
-    participants.extend(others.iter().map(|other| participant(other)));
+    let mut participants: Vec<_> = people.iter().map(participant).collect();
     participants.sort_by_key(|participant| participant.account);
+    participants
+}
+
+/// Opens a thread of that id.
+async fn put(
+    way: &Way,
+    (creator, line): (&Person, &mut Line),
+    others: &[&Person],
+    (thread, founding): (ThreadId, Option<Box<Founding>>),
+    chance: &mut Chance,
+) -> anyhow::Result<ThreadId> {
+    let participants = participants(way, &[&[creator], others].concat());
     let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES * others.len()], vec![0; TREE_BYTES * others.len()]);
     chance.fill(&mut welcome);
     chance.fill(&mut tree);
-    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree, founding: None };
+    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree, founding };
     let tag = ParticipantsTag::from_bytes(chance.bytes());
     let request = line.request();
     match line.ask(OpenThread { request, opening, tag }).await? {
@@ -379,19 +401,26 @@ pub(crate) async fn open(
 /// Bodies that no engine can compress, as sealed ones are; each begins with a number of the caller's.
 pub(crate) struct Mouth {
     thread: ThreadId,
+    epoch: Epoch,
     chance: Chance,
 }
 
 impl Mouth {
+    /// In a thread as it was opened.
     pub(crate) fn new(thread: ThreadId) -> Self {
-        Self { thread, chance: Chance::from_seed(Seed::from_bytes(*thread.as_bytes())) }
+        Self::at(thread, Epoch::new(1))
+    }
+
+    /// In an epoch of a thread.
+    pub(crate) fn at(thread: ThreadId, epoch: Epoch) -> Self {
+        Self { thread, epoch, chance: Chance::from_seed(Seed::from_bytes(*thread.as_bytes())) }
     }
 
     pub(crate) fn submit(&mut self, request: RequestId, number: u64) -> Frame {
         let mut body = vec![0; BODY_BYTES];
         self.chance.fill(&mut body);
         body.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, mark)| *byte = mark);
-        let envelope = Envelope { thread: self.thread, epoch: Epoch::new(1), class: Class::Message, body };
+        let envelope = Envelope { thread: self.thread, epoch: self.epoch, class: Class::Message, body };
         Submit { request, envelope, heard: None }.into()
     }
 }
@@ -407,10 +436,13 @@ mod tests {
 
     #[test]
     fn a_hole_and_a_missing_end_are_both_lost() {
-        let got = |messages, upto| Got { invitations: 0, messages, upto };
+        let got = |messages, upto| Got { messages, upto, ..Got::default() };
         assert_eq!(got(10, 10).lost_of(10), 0);
         assert_eq!(got(12, 12).lost_of(10), 0, "a receipt may be lost on its way");
         assert_eq!(got(9, 9).lost_of(10), 1);
         assert_eq!(got(11, 12).lost_of(10), 1, "what nobody was told of does not make up for it");
+        let behind_commits = |messages, upto| Got { before: 4, ..got(messages, upto) };
+        assert_eq!((behind_commits(10, 14).lost_of(10), behind_commits(9, 14).lost_of(10)), (0, 1));
+        assert_eq!(behind_commits(0, 0).lost_of(10), 10, "nothing came at all");
     }
 }

@@ -78,6 +78,7 @@ pub(crate) struct Stage {
     pub(crate) time: Duration,
     pub(crate) connections: usize,
     pub(crate) people: usize,
+    pub(crate) members: usize,
     pub(crate) pairs: usize,
     pub(crate) messages: Option<u64>,
     pub(crate) floor: bool,

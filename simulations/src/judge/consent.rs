@@ -97,6 +97,11 @@ impl Consent {
         }
     }
 
+    /// Whether somebody keeps another away.
+    pub(super) fn blocks(&self, owner: ProcessNo, other: ProcessNo) -> bool {
+        self.ended.get(&(owner, other)).is_some_and(|end| end.how == How::Block)
+    }
+
     /// Whether nobody ended anything.
     pub(super) fn is_whole(&self) -> bool {
         self.ended.is_empty()

@@ -66,6 +66,8 @@ struct Said {
     given_up: BTreeSet<ProcessNo>,
     /// In a group that changes.
     circle: Option<ThreadId>,
+    /// Waits for longer than a relay holds it: its author is told so.
+    outlives: bool,
 }
 
 /// The account of a run.
@@ -145,6 +147,33 @@ impl Ledger {
     fn crossed(&self, said: &Said) -> bool {
         let people = || said.to.iter().copied().chain([said.author]).collect::<BTreeSet<_>>();
         !self.openers.is_empty() && self.openers.get(&people()).is_some_and(|openers| openers.len() > 1)
+    }
+
+    /// A text is to wait for longer than relays hold what waits.
+    pub fn outlives(&mut self, SaidNo(number): SaidNo) {
+        if let Some(said) = self.said.get_mut(number) {
+            said.outlives = true;
+        }
+    }
+
+    /// Somebody was never told that their account is deleted.
+    pub fn unended(&mut self, of: ProcessNo) {
+        self.violate(Violation::Unended { of });
+    }
+
+    /// A relay said that an account is deleted, and kept something about it.
+    pub fn remains(&mut self, relay: ProcessNo, of: ProcessNo, rows: u64) {
+        self.violate(Violation::Remains { relay, of, rows });
+    }
+
+    /// Whether somebody keeps another away.
+    pub fn blocks(&self, owner: ProcessNo, other: ProcessNo) -> bool {
+        self.consent.blocks(owner, other)
+    }
+
+    /// Whether nobody hostile is, or serves, a party.
+    pub fn is_honest(&self, party: ProcessNo) -> bool {
+        !self.excuses.among([party], Conduct::Hostile)
     }
 
     /// Whether two people were introduced to each other.
@@ -355,6 +384,9 @@ impl Ledger {
     /// of whom one keeps the other away.
     fn hindered(&self, number: usize) -> bool {
         self.said.get(number).is_some_and(|said| {
+            if said.outlives {
+                return true;
+            }
             let people = || said.to.iter().copied().chain([said.author]);
             if let [to] = said.to.as_slice()
                 && self.consent.is_over(said.author, *to)
@@ -405,7 +437,19 @@ impl Ledger {
         self.unnamed.entry((author, text.clone())).or_default().insert(number);
         let (word, message, hlc) = (Word::Asked, None, None);
         let (shown, given_up) = (BTreeMap::new(), BTreeSet::new());
-        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up, circle: None });
+        self.said.push(Said {
+            author,
+            to,
+            text,
+            at,
+            word,
+            message,
+            hlc,
+            shown,
+            given_up,
+            circle: None,
+            outlives: false,
+        });
         SaidNo(number)
     }
 

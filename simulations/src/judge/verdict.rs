@@ -117,6 +117,16 @@ pub enum Violation {
         /// Whose owner waits.
         of: ProcessNo,
     },
+    /// Its owner was told that the account is deleted (docs/protocol/user.md 12).
+    #[error("P10: the relay {relay} keeps {rows} rows about process {of}, whose account it said is deleted")]
+    Remains {
+        /// Who keeps them.
+        relay: ProcessNo,
+        /// Whose account it was.
+        of: ProcessNo,
+        /// How many.
+        rows: u64,
+    },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]
     Untold {

@@ -326,6 +326,12 @@ pub struct Friends {
     /// People who hide from everybody at some time; half of them are seen again later.
     #[serde(skip_serializing_if = "Friends::has_default_hidden")]
     pub hidden: Share,
+    /// People who end their account when all else is done.
+    #[serde(skip_serializing_if = "Friends::has_default_deletions")]
+    pub deletions: Share,
+    /// When all else is done, one of two friends of one relay is away for so long, and a message waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Span>,
 }
 
 impl Default for Friends {
@@ -340,6 +346,8 @@ impl Default for Friends {
             requests: Share(0.0),
             partings: Share(0.0),
             hidden: Share(0.0),
+            deletions: Share(0.0),
+            absence: None,
         }
     }
 }
@@ -366,6 +374,10 @@ impl Friends {
 
     fn has_default_hidden(hidden: &Share) -> bool {
         *hidden == Self::default().hidden
+    }
+
+    fn has_default_deletions(deletions: &Share) -> bool {
+        *deletions == Self::default().deletions
     }
 
     fn has_default_twins(twins: &Share) -> bool {

@@ -47,6 +47,7 @@ impl World {
             partings: Vec::new(),
             hidings: Vec::new(),
             circles: Vec::new(),
+            late: super::late::Late::default(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
@@ -90,6 +91,7 @@ impl World {
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         world.encircle(&people, scenario.friends.circles);
+        world.foresee(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }

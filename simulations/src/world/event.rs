@@ -88,6 +88,16 @@ pub enum Event {
         /// Which of the times that somebody does.
         hiding: usize,
     },
+    /// Somebody ends their account.
+    End {
+        /// Which of those who do.
+        ending: usize,
+    },
+    /// A process dies, and starts again.
+    Die {
+        /// Which.
+        process: ProcessNo,
+    },
     /// A group is opened, if whoever opens it knows everybody by now.
     Gather {
         /// Which group.
@@ -159,6 +169,8 @@ impl Event {
             Self::Part { parting } => (0, 19, parting as u64),
             Self::Hide { hiding } => (0, 20, hiding as u64),
             Self::Change { circle } => (0, 21, circle as u64),
+            Self::End { ending } => (0, 22, ending as u64),
+            Self::Die { process } => (process, 23, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),

@@ -28,6 +28,7 @@ mod fault;
 mod forwards;
 mod hostile;
 mod judged;
+mod late;
 mod node;
 mod people;
 mod relay;
@@ -132,6 +133,7 @@ pub struct World {
     partings: Vec<Parting>,
     hidings: Vec<Hiding>,
     circles: Vec<circle::Circle>,
+    late: late::Late,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -170,7 +172,8 @@ impl World {
     }
 
     /// Runs a scenario: people write while faults strike; then everything heals, and what is owed must arrive within
-    /// `settle`. Then everybody writes once into each of their threads, and that must arrive within as long again.
+    /// `settle`. Then everybody writes once into each of their threads, and that must arrive within as long again. What
+    /// takes a month, and accounts that end, come last.
     pub fn run_scenario(&mut self, duration: Duration, settle: Duration) {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
@@ -180,6 +183,7 @@ impl World {
         self.await_all(settle);
         self.run_for(AFTERMATH);
         self.ledger.settle();
+        self.come_late(settle);
     }
 
     /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a group are where its
@@ -234,7 +238,8 @@ impl World {
         let account = Account {
             trace_hash: self.engine.trace.finish(),
             events: self.engine.fired(),
-            virtual_time: self.engine.now().since(Time::ZERO),
+            // A month in which one relay waits is no month of a world.
+            virtual_time: self.engine.now().since(Time::ZERO).saturating_sub(self.late.slept),
             relays: self.processes.iter().filter(|process| matches!(process, Process::Relay(_))).count(),
             nodes: self.processes.iter().filter(|process| matches!(process, Process::Node(..))).count(),
             net: self.net.counts,
@@ -455,6 +460,8 @@ impl World {
             Event::Meet { pair } => self.meet(pair),
             Event::Part { parting } => self.part(parting),
             Event::Hide { hiding } => self.hide(hiding),
+            Event::End { ending } => self.end_account(ending),
+            Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
             Event::Speak { who } => self.speak(who),
@@ -651,7 +658,7 @@ pub struct Account {
     pub trace_hash: String,
     /// Events.
     pub events: u64,
-    /// How much time passed in the world.
+    /// How much time passed in the world, without that in which everybody slept.
     pub virtual_time: Duration,
     /// Relays.
     pub relays: usize,

@@ -64,6 +64,8 @@ pub(super) enum Asked {
     Form(usize),
     /// To change one.
     Change(usize),
+    /// To end their account.
+    End(usize),
 }
 
 /// Two people on their way to each other.
@@ -277,6 +279,11 @@ impl World {
             (Asked::Part(number), result) => self.parted(number, result.is_ok()),
             (Asked::Hide(number), result) => self.hid(number, result.is_ok()),
             (Asked::Form(number), Ok(Reply::Group { thread })) => self.formed(number, who, thread),
+            // Whom the relay does not know any more was deleted, and the answer was lost.
+            (Asked::End(number), result) => {
+                let gone = matches!(result, Ok(_) | Err(CommandError::Refused(RefusalCode::NotAuthenticated)));
+                self.account_ended(number, gone);
+            }
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_), _) => {}
         }
@@ -315,7 +322,8 @@ impl World {
             | Asked::Part(_)
             | Asked::Hide(_)
             | Asked::Form(_)
-            | Asked::Change(_) => None,
+            | Asked::Change(_)
+            | Asked::End(_) => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -330,6 +338,7 @@ impl World {
                 Asked::Accept(number) => self.hand_again(number, AGAIN),
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
+                Asked::End(number) => self.account_ended(number, false),
                 Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}
             }
         }
@@ -432,9 +441,10 @@ impl World {
     }
 
     /// Somebody writes a text into a thread with somebody.
-    pub(super) fn write(&mut self, who: ProcessNo, to: Vec<ProcessNo>, thread: ThreadId, text: String) {
+    pub(super) fn write(&mut self, who: ProcessNo, to: Vec<ProcessNo>, thread: ThreadId, text: String) -> SaidNo {
         let said = self.ledger.ask(who, to, text.clone(), self.engine.now());
         self.command(who, Command::Send { thread, text }, Asked::Send(said));
+        said
     }
 
     /// Somebody goes away, if it is their habit: mostly out of the network's reach, sometimes by a kill.

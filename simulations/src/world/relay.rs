@@ -280,6 +280,11 @@ impl RelayProcess {
         &mut self.platter
     }
 
+    /// The rows of the relay that runs, synced or not: for judges.
+    pub fn reads(&self) -> Option<&dyn whimbrel_storage::Reads> {
+        self.life.as_ref().map(|life| life.disk.reads())
+    }
+
     /// Its disk answers again: what was to be done is.
     pub fn unstick(&mut self, engine: &mut Engine<Event>) {
         let (no, run) = (self.no, self.run);

@@ -9,6 +9,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{ExportedRow, OpenInvite};
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
 
 use super::accounts::{known_account, owner_row};
@@ -208,6 +209,9 @@ pub(super) fn purge(rows: &mut Overlay<'_>, account: AccountId) -> Decided {
         room -= 1;
     }
     for space in OWNED {
+        if planted::active(Bug::DeletionLeavesRows) && space == space::ROW {
+            continue;
+        }
         room = drop_rows(rows, &rows::of_account(space, account), room)?;
     }
     let dropped = blobs::drop_inbox(rows, was.inbox, (Sequence::ZERO, Sequence::new(u64::MAX)), room)?;

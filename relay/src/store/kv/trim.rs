@@ -333,7 +333,8 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
             break;
         }
         upto = rows::sequence_of(&entry_key)?;
-        if let (EntryBody::Envelope(author, envelope), true) = (&entry.body, upto > had) {
+        let told = upto > had && !planted::active(Bug::ExpirySilent);
+        if let (EntryBody::Envelope(author, envelope), true) = (&entry.body, told) {
             let (thread, envelope) = (envelope.thread, Some(envelope.id()));
             let lost = Lost { author: *author, thread, envelope, only_there: None };
             notices.add(local, RefusalCode::Expired, OutboundKey { log: *id, sequence: upto }, lost);

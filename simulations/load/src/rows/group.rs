@@ -1,4 +1,4 @@
-//! R3 and R4: a message in the largest thread that can be opened, with everybody there, and with ten.
+//! R3 and R4: a message in a group of five hundred, with everybody there, and with ten.
 //! Owns: one author, those who listen, those who are away; the floor: the library alone, from one to as many, and for R4
 //! the engine's writes.
 //!
@@ -13,19 +13,17 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::push::{EntryBody, Push};
-use whimbrel_protocol::{Frame, limits};
 
 use super::pairs::{ENTRY_BYTES, Reading, WARM, frame_bytes};
 use super::{Measured, Stage, per_100k};
 use crate::bare::Bare;
 use crate::clock;
-use crate::crowd::{self, ANSWER_TIME_MAX, AT_ONCE, Got, Line, Mouth, Person, Way};
+use crate::crowd::{self, ANSWER_TIME_MAX, AT_ONCE, Got, Line, Mouth, Person, Way, group};
 use crate::engine::{self, Writes};
 use crate::figure::{Budget, Figure, Latencies};
 
-/// Devices of the largest thread: its creator's, and those that one commit adds. There are no further commits yet.
-const MEMBERS: usize = limits::COMMIT_ADDS_MAX + 1;
 /// Who listens in R4.
 const ONLINE: usize = 10;
 /// Messages on their way at once.
@@ -37,7 +35,7 @@ const FAN_MESSAGES: usize = 2_000;
 
 /// All members are there.
 pub(crate) async fn all_there(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
-    let listeners = MEMBERS - 1;
+    let listeners = stage.members - 1;
     let (told, lost) = Group::talks(stage, listeners).await?;
     let mut figures = Vec::new();
     for (told, (id, most)) in told.into_iter().zip([("R3.one", 1.5), ("R3.sixteen", 0.5)]) {
@@ -78,6 +76,8 @@ struct Group {
     relay: Measured,
     author: Line,
     mouth: Mouth,
+    /// Places of the log that commits took.
+    before: u64,
     /// The last message.
     number: u64,
     shared: Arc<Shared>,
@@ -117,7 +117,7 @@ impl Told {
         figure
             .over(&stage.store)
             .timed(&self.latencies)
-            .with("members", MEMBERS)
+            .with("members", stage.members)
             .with("online", online)
             .with("in_flight", self.in_flight)
             .with("messages", self.messages)
@@ -142,16 +142,16 @@ impl Group {
 
     /// Everybody registers and consents; one opens a thread with all; so many others stay.
     async fn gather(stage: &Stage, online: usize) -> anyhow::Result<Self> {
-        let relay = stage.relay(MEMBERS + 64, 100_000_000)?;
+        let relay = stage.relay(stage.members + 64, 100_000_000)?;
         let way = Way::open(relay.link())?;
-        let mut people = crowd::people(MEMBERS)?;
+        let mut people = crowd::people(stage.members)?;
         let creator = people.pop().context("nobody")?;
         let mut author = way.register(&creator).await?;
         crowd::invite(&mut author, creator.account(), u32::try_from(people.len())?).await?;
         let coming = stream::iter(&people).map(|person| join(&way, person, &creator));
         let lines: Vec<Line> = coming.buffered(AT_ONCE).try_collect().await?;
         let others: Vec<&Person> = people.iter().collect();
-        let thread = crowd::open(&way, (&creator, &mut author), &others, 0).await?;
+        let founded = group::found(&way, (&creator, &mut author), &others).await?;
         let shared = Arc::new(Shared {
             room: Semaphore::new(0),
             sent: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
@@ -163,16 +163,20 @@ impl Group {
         });
         let (over, is_over) = watch::channel(false);
         let mut listeners = Vec::new();
-        for mut line in lines.into_iter().take(online) {
+        // Those who are there came with any of the commits.
+        let each = lines.len() / online;
+        for mut line in lines.into_iter().step_by(each).take(online) {
             while line.got.invitations == 0 {
                 if let Frame::Push(push) = line.next().await? {
                     line.take(&push);
                 }
             }
             line.acknowledge(true)?;
+            line.got.before = founded.before;
             listeners.push(tokio::spawn(listen(line, shared.clone(), is_over.clone())));
         }
-        Ok(Self { relay, author, mouth: Mouth::new(thread), number: 0, shared, over, listeners })
+        let mouth = Mouth::at(founded.thread, founded.epoch);
+        Ok(Self { relay, author, mouth, before: founded.before, number: 0, shared, over, listeners })
     }
 
     /// Talks for the time of the stage, with so many messages on their way.
@@ -193,7 +197,8 @@ impl Group {
             let (cpu_s, written) = (end.cpu_s - begin.cpu_s, end.written - begin.written);
             Ok(Told { in_flight, messages, appends: 0.0, cpu_s, written, took, latencies })
         };
-        let speaking = speak(&mut self.author, &mut self.mouth, &mut self.number, &self.shared, in_flight);
+        let speaking =
+            speak(&mut self.author, &mut self.mouth, (self.before, &mut self.number), &self.shared, in_flight);
         let (told, appends) = tokio::try_join!(counting, speaking)?;
         Ok(Told { appends, ..told })
     }
@@ -242,12 +247,12 @@ async fn join(way: &Way, person: &Person, creator: &Person) -> anyhow::Result<Li
 async fn speak(
     line: &mut Line,
     mouth: &mut Mouth,
-    number: &mut u64,
+    (before, number): (u64, &mut u64),
     shared: &Shared,
     in_flight: u64,
 ) -> anyhow::Result<f64> {
     let in_flight = usize::try_from(in_flight)?;
-    let (first, mut waiting, mut upto) = (*number, 0_u64, *number);
+    let (first, mut waiting, mut upto) = (*number, 0_u64, before + *number);
     shared.room.add_permits(in_flight);
     loop {
         let stop = shared.stop.load(Ordering::Relaxed);
@@ -282,7 +287,7 @@ async fn speak(
     }
     line.acknowledge(true)?;
     shared.room.forget_permits(in_flight);
-    Ok((upto - first) as f64 / (*number - first).max(1) as f64)
+    Ok((upto - before - first) as f64 / (*number - first).max(1) as f64)
 }
 
 /// Reads and acknowledges as a node does, until all is over.
