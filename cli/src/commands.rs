@@ -347,6 +347,14 @@ pub(crate) fn link_of(screen: Screen, argument: &str, what: &str) -> Result<Stri
     Ok(text.to_owned())
 }
 
+/// Recovery words from standard input. They never stand on a command line, where others could read them.
+pub(crate) fn read_words(screen: Screen) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        screen.hint("type the 24 recovery words, then Ctrl-D");
+    }
+    read_stdin(1024)
+}
+
 /// Standard input to its end; a little more than `bytes_max` is enough to know that it is too much.
 fn read_stdin(bytes_max: usize) -> Result<String, Failure> {
     let mut bytes = Vec::new();

@@ -88,6 +88,10 @@ pub(crate) enum Purpose {
     Newcomer(ThreadId, AccountId, Domain),
     /// A thread's settings, after so many changes.
     Settings(ThreadId, u64),
+    /// A change of the own account log.
+    Extend,
+    /// Somebody whose account log is longer than the one here.
+    Heralded(AccountId),
     Meet(Box<Meeting>),
     Errand(Ticket, Box<Errand>),
     /// The second, for the invitation of the first.
@@ -107,7 +111,7 @@ impl Purpose {
     /// Whether the relay may have to ask another one first.
     pub(crate) fn is_passed_on(&self) -> bool {
         match self {
-            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) => true,
+            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) | Self::Heralded(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

@@ -4,7 +4,7 @@
 use tracing::debug;
 use whimbrel_crypto::{Chance, Engine, EngineError};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{BlobId, LinkId, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, LinkId, RequestId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
@@ -82,6 +82,10 @@ impl Rooms {
         })?;
         rows::each(reads, &rows::space(Space::Change), |(key, _)| {
             rooms.threads.changing.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Herald), |(key, _)| {
+            rooms.user.heralds.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), 0)));
             Ok(())
         })?;
         rooms.resume_unparking(now, reads)?;

@@ -93,6 +93,8 @@ pub(crate) struct Threads {
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Who waits for a change of a group.
     pub(crate) changes: BTreeMap<ThreadId, Ticket>,
+    /// Threads whose leaves of this account are not the devices of its log, the newest last.
+    pub(crate) siblings: Vec<ThreadId>,
 }
 
 impl Threads {
@@ -239,14 +241,14 @@ pub(crate) fn canonical(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<(
 }
 
 /// Where the id of a thread made now comes from.
-pub(crate) fn found(creator: AccountId, hub: RelayId, chance: &mut Chance) -> Founding {
+pub(crate) fn found(creator: AccountId, hub: RelayId, fixed: bool, chance: &mut Chance) -> Founding {
     let mut nonce: [u8; 32] = chance.bytes();
     if planted::active(Bug::OwnChance) {
         let somewhere = Box::new(0_u8);
         nonce = [0; 32];
         nonce.iter_mut().zip(std::ptr::from_ref(&*somewhere).addr().to_be_bytes()).for_each(|(to, byte)| *to = byte);
     }
-    Founding { creator, hub, nonce }
+    Founding { creator, hub, nonce, fixed }
 }
 
 /// Notes a message: whoever names parents makes them no heads any more.

@@ -3,6 +3,8 @@
 //! Limits: `limits::KEY_PACKAGES_MAX`, `limits::KEY_PACKAGES_REFILL_BELOW`, `limits::LAST_RESORT_AGE_MAX`.
 //! Rules: docs/protocol/user.md.
 
+use std::collections::BTreeMap;
+
 use whimbrel_crypto::{Chance, Context, Engine, EngineError, Own};
 use whimbrel_protocol::id::{AccountId, Address, InviteToken, RequestId};
 use whimbrel_protocol::invite::{Invite, RelayLink};
@@ -11,6 +13,7 @@ use whimbrel_protocol::time::{Now, Wall};
 use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
+use crate::api::Ticket;
 use crate::rows::{self, Single};
 
 /// The room.
@@ -20,6 +23,10 @@ pub(crate) struct User {
     pub(crate) left: Option<u32>,
     /// How many the newest stocking carried.
     pub(crate) sent: usize,
+    /// Who waits for a change of the account log.
+    pub(crate) extending: Option<Ticket>,
+    /// People whose longer account log is looked for, and how often in a row it was not to be had.
+    pub(crate) heralds: BTreeMap<AccountId, u32>,
 }
 
 /// How many one-time KeyPackages to make when the relay has `left`.

@@ -14,7 +14,7 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
+    self, AccountRow, CardRow, ContactRow, ExtensionRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
     ThreadRow, ThreadState,
 };
 use crate::thread;
@@ -38,6 +38,25 @@ pub struct Account {
     pub transport: PublicKey,
     /// The public identity key.
     pub identity: PublicKey,
+    /// Whether this device can sign the account's log.
+    pub full: bool,
+    /// Whether the account's log names this device.
+    pub listed: bool,
+    /// Whether the relay has not taken this device in yet: the account is being recovered, or the device being linked.
+    pub joining: bool,
+    /// Every device of the account.
+    pub devices: Vec<OwnDevice>,
+}
+
+/// A device of the own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnDevice {
+    /// Its place in the account's log.
+    pub index: DeviceIndex,
+    /// What its owner calls it.
+    pub label: String,
+    /// Whether it is this one.
+    pub this: bool,
 }
 
 /// Somebody who can be written to.
@@ -210,6 +229,21 @@ pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
         relay: identity.relay(),
         transport: identity.transport.public(),
         identity: identity.log.identity_key(),
+        full: identity.identity_key().is_some(),
+        listed: identity.is_listed(),
+        joining: reads.get(&rows::single_key(rows::Single::Extension))?.is_some_and(|row| {
+            let row: Result<ExtensionRow, _> = rows::decode(&rows::single_key(rows::Single::Extension), &row);
+            row.is_ok_and(|row| row.first)
+        }),
+        devices: identity
+            .log
+            .devices()
+            .map(|device| OwnDevice {
+                index: device.index,
+                label: device.label.clone(),
+                this: device.index == identity.id().index,
+            })
+            .collect(),
     })
 }
 
@@ -520,7 +554,7 @@ fn joined(
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
-        admin: head.founding.map(|founding| founding.creator),
+        admin: head.founding.filter(|founding| !founding.fixed).map(|founding| founding.creator),
         epoch: head.epoch,
         title: head.title.as_ref().map(|title| title.text.clone()),
         standing,

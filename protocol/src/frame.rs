@@ -276,6 +276,9 @@ frames! {
     /// See [`direct::DirectRefused`].
     82 DirectRefused(direct::DirectRefused) CONTROL_FRAME_BYTES_MAX,
 
+    /// See [`user::ExtendLog`].
+    83 ExtendLog(user::ExtendLog) CONTROL_FRAME_BYTES_MAX,
+
     /// See [`friendship::Befriend`].
     84 Befriend(friendship::Befriend) CONTROL_FRAME_BYTES_MAX,
     /// See [`friendship::Decline`].
@@ -288,4 +291,9 @@ frames! {
     88 ListFriends(friendship::ListFriends) CONTROL_FRAME_BYTES_MAX,
     /// See [`friendship::FriendPage`].
     89 FriendPage(friendship::FriendPage) LARGE_FRAME_BYTES_MAX,
+
+    /// See [`user::OwnLog`].
+    90 OwnLog(user::OwnLog) LARGE_FRAME_BYTES_MAX,
+    /// See [`user::Recover`].
+    91 Recover(user::Recover) CONTROL_FRAME_BYTES_MAX,
 }

@@ -36,9 +36,9 @@ use whimbrel_protocol::thread::{
 };
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{
-    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow,
-    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, PeerProfile, Profile, RelayHint,
-    RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
+    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow, ExtendLog,
+    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile, Profile,
+    Recover, RelayHint, RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_protocol::{Frame, canonical, limits};
@@ -52,7 +52,8 @@ macro_rules! ids {
 }
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
-    log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature
+    log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature,
+    public_key PublicKey
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -116,7 +117,8 @@ fn opening() -> impl Strategy<Value = Opening> {
     )
 }
 fn founding() -> impl Strategy<Value = Founding> {
-    (account(), relay(), any::<[u8; 32]>()).prop_map(|(creator, hub, nonce)| Founding { creator, hub, nonce })
+    (account(), relay(), any::<[u8; 32]>(), any::<bool>())
+        .prop_map(|(creator, hub, nonce, fixed)| Founding { creator, hub, nonce, fixed })
 }
 fn newcomers() -> impl Strategy<Value = Newcomers> {
     (bytes(), bytes()).prop_map(|(welcome, tree)| Newcomers { welcome, tree })
@@ -316,6 +318,14 @@ fn user() -> BoxedStrategy<Frame> {
         }),
         (request(), token_hash(), 0..=limits::INVITE_USES_MAX, wall())
             .prop_map(|(request, token, uses, expires)| { NewInvite { request, token, uses, expires }.into() }),
+        (request(), account(), any::<u64>(), log_hash(), bytes()).prop_map(
+            |(request, account, after, hash, entries)| {
+                ExtendLog { request, account, after, hash, entries }.into()
+            }
+        ),
+        bytes().prop_map(|log| OwnLog { log }.into()),
+        (request(), name(), public_key(), signature())
+            .prop_map(|(request, name, key, proof)| Recover { request, name, key, proof }.into()),
     ]
     .boxed()
 }
@@ -431,7 +441,8 @@ fn content() -> impl Strategy<Value = Content> {
     let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
-    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave)];
+    let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
+    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave), head];
     (
         message_id(),
         any::<u64>(),

@@ -11,7 +11,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
-use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, own, submit, wake};
+use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, log, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -122,6 +122,8 @@ impl<P: Ports> Relay<P> {
             (Stage::Device(from), frame) => self.handle_device(now, link, from, frame).await,
             (Stage::Node(proved), Frame::Hello(words)) => admit::hello(rooms, now, link, proved, words).await,
             (Stage::Node(proved), Frame::Register(words)) => admit::register(rooms, now, link, proved, words).await,
+            (Stage::Node(proved), Frame::Recover(words)) => log::recover(rooms, now, link, proved, words).await,
+            (Stage::Node(proved), Frame::ExtendLog(words)) => log::extend_first(rooms, now, link, proved, words).await,
             (Stage::Stranger(stranger), Frame::PeerHello(words)) => {
                 admit::vet(rooms, now, link, stranger, words).await;
             }
@@ -163,6 +165,7 @@ impl<P: Ports> Relay<P> {
             Frame::Block(words) => befriend::block(rooms, now, link, from, words).await,
             Frame::LetSee(words) => befriend::let_see(rooms, now, link, from, words).await,
             Frame::ListFriends(words) => befriend::list(rooms, now, link, from, words).await,
+            Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
             Frame::SetProfile(words) => own::set_profile(rooms, now, link, from, words).await,
             Frame::FetchProfile(words) => own::profile(rooms, now, link, from, words).await,
             Frame::ListInvites(words) => own::invites(rooms, now, link, from, words).await,
@@ -337,6 +340,8 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::Block(words) => words.request,
         Frame::LetSee(words) => words.request,
         Frame::ListFriends(words) => words.request,
+        Frame::ExtendLog(words) => words.request,
+        Frame::Recover(words) => words.request,
         Frame::SetProfile(words) => words.request,
         Frame::FetchProfile(words) => words.request,
         Frame::ListInvites(words) => words.request,

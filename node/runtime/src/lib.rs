@@ -10,6 +10,7 @@ mod clock;
 mod direct;
 mod driver;
 mod entrance;
+mod first;
 mod handle;
 mod home;
 mod outlet;
@@ -20,10 +21,12 @@ mod store;
 mod testing;
 
 pub use direct::{DirectError, DirectOptions};
+pub use first::{FirstError, FoundAccount, find_account, fresh_recovery, is_free, recover};
 pub use handle::{
     CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
 };
 pub use home::{RelayProblem, Transport};
+pub use whimbrel_crypto::{RecoveryError, RecoveryPhrase};
 pub use store::{
     CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
     open_probe, open_store, store_folder,

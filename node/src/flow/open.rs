@@ -19,7 +19,7 @@ use whimbrel_storage::{Reads, StorageError};
 
 use super::{befriend, group, send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
-use crate::contacts::{self, Distrust};
+use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, OpeningRow, ThreadState};
@@ -109,8 +109,17 @@ pub(crate) fn begin<E: Engine>(
     t: &mut Turn<'_, E>,
     ticket: Ticket,
     aim: Aim,
-    guests: BTreeMap<AccountId, Guest>,
+    mut guests: BTreeMap<AccountId, Guest>,
 ) -> Result<(), Halt> {
+    // What is said from the first word on is for all devices of its author.
+    let own = &t.rooms.identity;
+    if !matches!(aim, Aim::Add(_))
+        && own.log.devices().count() > 1
+        && let Some(address) = own.address().cloned()
+    {
+        let (domain, log) = (address.domain.clone(), own.log.clone());
+        guests.insert(own.account(), Guest { domain, person: Some(Person { address, log }), packages: None });
+    }
     let job = Job { ticket, aim, guests };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
@@ -120,7 +129,8 @@ pub(crate) fn begin<E: Engine>(
         Aim::Invite(invite) if invite.address.domain != home => Some(invite.hint()),
         _ => None,
     };
-    let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    let unknown = job.guests.iter().filter(|(_, guest)| guest.person.is_none());
+    let who: Vec<(AccountId, Domain)> = unknown.map(|(id, guest)| (*id, guest.domain.clone())).collect();
     let id = t.rooms.threads.begin_job(job);
     for (account, domain) in who {
         let (who, hint) = (Who::Account(account, domain), hint.clone());
@@ -156,7 +166,9 @@ pub(crate) fn looked_up<E: Engine>(
         Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => None,
     };
     let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    let own = t.rooms.identity.account();
     for (account, domain) in who {
+        let token = token.filter(|_| account != own);
         t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token });
     }
     Ok(())
@@ -190,14 +202,16 @@ pub(crate) fn claimed<E: Engine>(
 /// Makes the group and keeps it with its opening.
 fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
     let Job { ticket, aim, guests } = job;
+    let creator = t.rooms.identity.account();
+    let others = || guests.keys().copied().filter(|account| *account != creator);
     // Somebody's thread with the same people may have come meanwhile.
     let aim = match aim {
         Aim::Add(thread) => return group::claimed(t, ticket, thread, guests),
-        Aim::Text(text) => match existing(t, guests.keys().copied())? {
+        Aim::Text(text) => match existing(t, others())? {
             Some(thread) => return send::text(t, thread, text).map(Some),
             None => Aim::Text(text),
         },
-        Aim::Invite(invite) => match existing(t, guests.keys().copied())? {
+        Aim::Invite(invite) => match existing(t, others())? {
             Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
             None => Aim::Invite(invite),
         },
@@ -207,13 +221,12 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         let max = limits::ACCOUNT_THREADS_MAX;
         return Err(CommandError::State(format!("an account has at most {max} threads")).into());
     }
-    let invitees = invitees(&guests)?;
+    let invitees = invitees(&guests, &creator)?;
     let own = t.rooms.identity.own();
-    let creator = t.rooms.identity.account();
     let home = t.rooms.identity.relay();
-    let founding = thread::found(creator, home.relay, t.chance);
+    let group = matches!(aim, Aim::Group(_));
+    let founding = thread::found(creator, home.relay, !group, t.chance);
     let thread = founding.thread();
-    let founding = matches!(aim, Aim::Group(_)).then_some(founding);
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     for invitee in &invitees {
         t.engine.check_key_package(&mut cx, invitee).map_err(untrusted)?;
@@ -230,9 +243,9 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     let participants = thread::participants(devices, domain_of)
         .ok_or_else(|| CommandError::State("a device of somebody else's account".to_owned()))?;
     let everybody: Vec<AccountId> = participants.iter().map(|one| one.account).collect();
-    let tag = match founding {
-        Some(_) => t.rooms.identity.participants.group_tag(&thread),
-        None => t.rooms.identity.participants.tag(&everybody),
+    let tag = match group {
+        true => t.rooms.identity.participants.group_tag(&thread),
+        false => t.rooms.identity.participants.tag(&everybody),
     };
     let opening = Opening {
         thread,
@@ -240,11 +253,11 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         participants: participants.clone(),
         welcome: created.welcome,
         tree: created.tree,
-        founding: founding.map(Box::new),
+        founding: Some(Box::new(founding)),
     };
     let mut inviter = None;
     for (account, guest) in &guests {
-        let Some(person) = &guest.person else { continue };
+        let Some(person) = guest.person.as_ref().filter(|_| *account != creator) else { continue };
         let by_invite = matches!(aim, Aim::Invite(_));
         if by_invite && !contacts::is_contact(&t.rows, account)? {
             inviter = Some(*account);
@@ -252,7 +265,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         t.keep(person, by_invite)?;
     }
     let mut row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
-    row.founding = founding;
+    row.founding = Some(founding);
     if let Aim::Group(title) = &aim {
         group::entitle(t, thread, &mut row, title.clone())?;
     }
@@ -271,7 +284,10 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
 }
 
 /// One of every device that offered a KeyPackage, each in its account's verified log.
-pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, CommandError> {
+pub(crate) fn invitees(
+    guests: &BTreeMap<AccountId, Guest>,
+    own: &AccountId,
+) -> Result<Vec<Invitee>, CommandError> {
     let mut invitees = Vec::new();
     let mut seen = BTreeSet::new();
     for (account, guest) in guests {
@@ -292,7 +308,8 @@ pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invite
             }
             invitees.push(Invitee { id, device_key: device.device_key, key_package: claimed.package.clone() });
         }
-        if invitees.len() == before {
+        // A sibling that left none comes in later.
+        if invitees.len() == before && account != own {
             return Err(CommandError::State("none of the other's devices has left a KeyPackage".to_owned()));
         }
     }
