@@ -87,12 +87,14 @@ impl Desk<'_> {
             AccountErrand::Rotate { words, next } => {
                 self.relay().await?;
                 let (words, next) = (phrase(&words)?, phrase(&next)?.recovery_hash());
-                self.done(Command::RotateIdentity { words, next }, "the account has another key; the new words hold").await
+                self.done(Command::RotateIdentity { words, next }, "the account has another key; the new words hold")
+                    .await
             }
             AccountErrand::SetRecovery { words, next } => {
                 self.relay().await?;
                 let (words, next) = (phrase(&words)?, phrase(&next)?.recovery_hash());
-                self.done(Command::SetRecovery { words, next }, "the new words hold; the old ones are worth nothing").await
+                self.done(Command::SetRecovery { words, next }, "the new words hold; the old ones are worth nothing")
+                    .await
             }
             AccountErrand::Devices => {
                 // What a sibling changed is with the relay; without it, what is known here is shown.
@@ -145,7 +147,8 @@ impl Desk<'_> {
         match (fitting.next(), fitting.next()) {
             (Some(device), None) => Ok(device),
             (Some(_), Some(_)) => {
-                Err(Failure::new(Exit::NotFound, "ambiguous", format!("several devices are called '{text}'")).hint(hint))
+                Err(Failure::new(Exit::NotFound, "ambiguous", format!("several devices are called '{text}'"))
+                    .hint(hint))
             }
             (None, _) => Err(Failure::new(Exit::NotFound, "not_found", format!("no device is '{text}'")).hint(hint)),
         }
@@ -245,8 +248,10 @@ pub(crate) async fn recover(settings: &Settings, screen: Screen, command: args::
 /// What went wrong before there was a device.
 pub(crate) fn first_failure(error: FirstError) -> Failure {
     match error {
-        FirstError::Exists(address) => Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
-            .hint("choose another --home or --profile"),
+        FirstError::Exists(address) => {
+            Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
+                .hint("choose another --home or --profile")
+        }
         FirstError::Relay(problem) if problem.is_mistrust() => Failure::new(Exit::Trust, "relay_untrusted", problem)
             .hint("nothing was sent to it; compare the link with the relay's operator before you go on"),
         FirstError::Relay(problem) => {

@@ -13,9 +13,9 @@ use whimbrel_node::identity::LoadError;
 use whimbrel_node::views;
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_node_runtime::{
-    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, FoundAccount, NodeHandle, NodeRuntime,
-    OpenStoreError, Options, ProbeCommand, RecoveryPhrase, RelayProblem, RuntimeError, StartError, StoreAt, StoreOptions, open_store,
-    store_folder,
+    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, FoundAccount, NodeHandle,
+    NodeRuntime, OpenStoreError, Options, ProbeCommand, RecoveryPhrase, RelayProblem, RuntimeError, StartError,
+    StoreAt, StoreOptions, open_store, store_folder,
 };
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, Name};

@@ -152,6 +152,16 @@ impl TransportProof {
         Self { key: transport.public(), proof }
     }
 
+    /// The word as it came from elsewhere. A log takes it in only if it holds.
+    pub const fn received(key: PublicKey, proof: Signature) -> Self {
+        Self { key, proof }
+    }
+
+    /// The word, to be sent.
+    pub const fn signature(&self) -> Signature {
+        self.proof
+    }
+
     fn verify(&self, account: &AccountId, index: DeviceIndex, device: &PublicKey, seq: u64) -> Result<(), LogError> {
         let words = entry::transport_words(account, index, device);
         keys::verify(&self.key, TRANSPORT_CONTEXT, &words, &self.proof).map_err(|_| LogError::Transport { seq })

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use whimbrel_crypto::{RecoveryHash, RecoveryPhrase};
+use whimbrel_crypto::{LinkingCode, RecoveryHash, RecoveryPhrase};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::id::{
@@ -260,6 +260,13 @@ pub enum Command {
         words: RecoveryPhrase,
         /// What the words from then on commit to; their owner has written them down.
         next: RecoveryHash,
+    },
+    /// Makes the device that shows this code one of the account's. Answered when the relay has it.
+    ApproveDevice {
+        /// What it shows.
+        code: LinkingCode,
+        /// Whether it gets no say in the account: it can neither link nor revoke.
+        limited: bool,
     },
     /// Takes a device off the account. Answered when the relay has it; from then on it is served no more.
     RevokeDevice(DeviceIndex),

@@ -90,6 +90,8 @@ pub(crate) enum Purpose {
     Settings(ThreadId, u64),
     /// A change of the own account log.
     Extend,
+    /// The relay brings us together with a device that is to come.
+    JoinLinking,
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
     Meet(Box<Meeting>),
@@ -111,7 +113,12 @@ impl Purpose {
     /// Whether the relay may have to ask another one first.
     pub(crate) fn is_passed_on(&self) -> bool {
         match self {
-            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) | Self::Heralded(_) => true,
+            Self::LookUp(..)
+            | Self::Claim(..)
+            | Self::Meet(_)
+            | Self::Change(..)
+            | Self::Newcomer(..)
+            | Self::Heralded(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

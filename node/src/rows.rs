@@ -20,7 +20,7 @@ use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
-pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_key, package_prefix};
+pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_prefix};
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
@@ -134,6 +134,8 @@ pub(crate) enum Single {
     Deleted = b'd',
     /// A change of the account log that the relay is not known to have: [`ExtensionRow`].
     Extension = b'e',
+    /// There until the relay lets a device in that was linked: empty.
+    Joining = b'j',
     /// There while a change of the account log is said in every thread: the last [`ThreadId`] done, or nothing.
     Heralding = b'h',
 }

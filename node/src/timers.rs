@@ -47,6 +47,8 @@ pub(crate) enum Timer {
     Heralding,
     /// More threads are to be changed for devices of our own.
     Siblings,
+    /// A linking took too long.
+    Linking,
     /// Somebody's longer account log may be asked for again.
     Herald(AccountId),
 }

@@ -14,6 +14,7 @@ use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::Ticket;
+use crate::linking::Approving;
 use crate::rows::{self, Single};
 
 /// The room.
@@ -25,6 +26,8 @@ pub(crate) struct User {
     pub(crate) sent: usize,
     /// Who waits for a change of the account log.
     pub(crate) extending: Option<Ticket>,
+    /// A device that is being linked.
+    pub(crate) linking: Option<Approving>,
     /// People whose longer account log is looked for, and how often in a row it was not to be had.
     pub(crate) heralds: BTreeMap<AccountId, u32>,
 }

@@ -14,8 +14,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, ExtensionRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
-    ThreadRow, ThreadState,
+    self, AccountRow, CardRow, ContactRow, ExtensionRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow,
+    SettingsRow, Space, ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -234,7 +234,7 @@ pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
         joining: reads.get(&rows::single_key(rows::Single::Extension))?.is_some_and(|row| {
             let row: Result<ExtensionRow, _> = rows::decode(&rows::single_key(rows::Single::Extension), &row);
             row.is_ok_and(|row| row.first)
-        }),
+        }) || reads.get(&rows::single_key(rows::Single::Joining))?.is_some(),
         devices: identity
             .log
             .devices()

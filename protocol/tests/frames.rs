@@ -24,6 +24,7 @@ use whimbrel_protocol::hub::{
     SubmitCommit,
 };
 use whimbrel_protocol::id::*;
+use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
 use whimbrel_protocol::message::{Body, Candidates, Content};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
@@ -53,7 +54,7 @@ macro_rules! ids {
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
     log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature,
-    public_key PublicKey
+    public_key PublicKey, meeting MeetingId
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -117,8 +118,12 @@ fn opening() -> impl Strategy<Value = Opening> {
     )
 }
 fn founding() -> impl Strategy<Value = Founding> {
-    (account(), relay(), any::<[u8; 32]>(), any::<bool>())
-        .prop_map(|(creator, hub, nonce, fixed)| Founding { creator, hub, nonce, fixed })
+    (account(), relay(), any::<[u8; 32]>(), any::<bool>()).prop_map(|(creator, hub, nonce, fixed)| Founding {
+        creator,
+        hub,
+        nonce,
+        fixed,
+    })
 }
 fn newcomers() -> impl Strategy<Value = Newcomers> {
     (bytes(), bytes()).prop_map(|(welcome, tree)| Newcomers { welcome, tree })
@@ -319,13 +324,20 @@ fn user() -> BoxedStrategy<Frame> {
         (request(), token_hash(), 0..=limits::INVITE_USES_MAX, wall())
             .prop_map(|(request, token, uses, expires)| { NewInvite { request, token, uses, expires }.into() }),
         (request(), account(), any::<u64>(), log_hash(), bytes()).prop_map(
-            |(request, account, after, hash, entries)| {
-                ExtendLog { request, account, after, hash, entries }.into()
-            }
+            |(request, account, after, hash, entries)| { ExtendLog { request, account, after, hash, entries }.into() }
         ),
         bytes().prop_map(|log| OwnLog { log }.into()),
-        (request(), name(), public_key(), signature())
-            .prop_map(|(request, name, key, proof)| Recover { request, name, key, proof }.into()),
+        (request(), name(), public_key(), signature()).prop_map(|(request, name, key, proof)| Recover {
+            request,
+            name,
+            key,
+            proof
+        }
+        .into()),
+        (request(), meeting()).prop_map(|(request, meeting)| OfferLinking { request, meeting }.into()),
+        (request(), meeting()).prop_map(|(request, meeting)| JoinLinking { request, meeting }.into()),
+        (meeting(), bytes()).prop_map(|(meeting, bytes)| LinkingWords { meeting, bytes }.into()),
+        meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
     ]
     .boxed()
 }

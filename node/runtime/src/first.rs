@@ -5,22 +5,27 @@
 
 use std::path::Path;
 
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use whimbrel_crypto::{Chance, KeyPair, LogError, RecoveryHash, RecoveryPhrase, UnverifiedLog, link};
+use whimbrel_crypto::{
+    Chance, KeyPair, LinkingCode, LogError, MlsEngine, RecoveryHash, RecoveryPhrase, UnverifiedLog, link,
+};
 use whimbrel_node::identity::{self, LoadError, Recovery};
+use whimbrel_node::linking::{Granted, Heard, Newcomer, NewcomerError};
 use whimbrel_node::views;
 use whimbrel_protocol::id::{AccountId, Address, Name, RequestId};
 use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::linking::{LinkingWords, OfferLinking};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Recover;
 use whimbrel_protocol::{Frame, limits};
-use whimbrel_storage::{Batch, OrderedKv, StorageError};
+use whimbrel_storage::{Batch, OrderedKv, Overlay, StorageError};
 use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError, Link};
 
 use crate::clock::{self, Clock};
 use crate::home::RelayProblem;
-use crate::store::{self, OpenStoreError, StoreOptions};
+use crate::store::{self, NodeStore, OpenStoreError, StoreOptions};
 
 /// Why a device did not become one of an account.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,12 @@ pub enum FirstError {
     /// It said nothing, or what makes no sense.
     #[error("the relay did not answer")]
     Silent,
+    /// The other device ended it, or does not know the code.
+    #[error("the other device ended it; nothing was changed")]
+    Declined,
+    /// The linking itself.
+    #[error(transparent)]
+    Linking(#[from] NewcomerError),
     /// What it said does not prove what it must.
     #[error("not trusted: {0}")]
     Untrusted(String),
@@ -65,6 +76,7 @@ pub enum FirstError {
 }
 
 /// A link to a relay that knows nobody on it.
+#[derive(Debug)]
 pub(crate) struct Errand {
     endpoint: Endpoint,
     link: Link,
@@ -86,7 +98,10 @@ impl Errand {
     }
 
     /// Sends a frame that asks, and waits for what answers it.
-    pub(crate) async fn ask<F: Into<Frame>>(&mut self, frame: impl FnOnce(RequestId) -> F) -> Result<Frame, FirstError> {
+    pub(crate) async fn ask<F: Into<Frame>>(
+        &mut self,
+        frame: impl FnOnce(RequestId) -> F,
+    ) -> Result<Frame, FirstError> {
         self.requests += 1;
         self.say(&frame(RequestId::new(self.requests)).into())?;
         timeout(limits::ANSWER_TIME_MAX, self.next()).await.map_err(|_| FirstError::Silent)?
@@ -108,6 +123,11 @@ impl Errand {
         }
     }
 
+    /// Waits until there is room for more.
+    pub(crate) async fn drained(&self) {
+        self.link.sender.has_room().await;
+    }
+
     pub(crate) async fn end(self) {
         self.link.sender.close(CloseCode::Done);
         self.endpoint.close(CloseCode::Done);
@@ -123,25 +143,6 @@ pub fn fresh_recovery() -> Result<RecoveryPhrase, getrandom::Error> {
     Ok(RecoveryPhrase::generate(&mut Chance::from_seed(store::seed()?)))
 }
 
-/// Whether a folder is free for an account to come; says which one is there otherwise. Waits for the disk.
-///
-/// # Errors
-/// [`FirstError::Exists`] and what else [`FirstError`] says of stores.
-pub fn is_free(home: &Path, options: StoreOptions) -> Result<(), FirstError> {
-    let store = match store::open_store(home, options) {
-        Err(OpenStoreError::Absent(_)) => return Ok(()),
-        other => other?,
-    };
-    let found = views::account(&store);
-    store.close()?;
-    match found {
-        Err(LoadError::NoAccount) => Ok(()),
-        Ok(views::Account { address: Some(address), .. }) => Err(FirstError::Exists(address)),
-        Ok(_) => Ok(()),
-        Err(error) => Err(FirstError::Unreadable(error)),
-    }
-}
-
 /// Keeps an account in a folder that is free. Waits for the disk.
 pub(crate) fn keep(home: &Path, options: StoreOptions, batch: Batch) -> Result<(), FirstError> {
     let store = store::make(home, options)?;
@@ -155,6 +156,107 @@ pub(crate) fn keep(home: &Path, options: StoreOptions, batch: Batch) -> Result<(
     store.apply(&all)?;
     store.close()?;
     Ok(())
+}
+
+/// A device that waits for another of the account to approve it.
+#[derive(Debug)]
+pub struct Waiting {
+    errand: Errand,
+    newcomer: Newcomer,
+    chance: Chance,
+    code: LinkingCode,
+}
+
+/// Begins to link this device: it waits at the relay for one that is told the code.
+///
+/// # Errors
+/// As [`FirstError`] says.
+pub async fn offer_linking(relay: &RelayLink, label: &str) -> Result<Waiting, FirstError> {
+    let mut chance = Chance::from_seed(store::seed().map_err(FirstError::Entropy)?);
+    let code = LinkingCode::generate(&mut chance);
+    let newcomer = Newcomer::new(&code, relay.clone(), label, &mut chance)?;
+    let mut errand = Errand::begin(newcomer.transport(), relay).await?;
+    let meeting = newcomer.meeting();
+    match errand.ask(|request| OfferLinking { request, meeting }).await? {
+        Frame::Done(_) => Ok(Waiting { errand, newcomer, chance, code }),
+        _ => Err(FirstError::Silent),
+    }
+}
+
+impl Waiting {
+    /// What is to be shown to its owner, and typed in at the other device.
+    pub const fn code(&self) -> &LinkingCode {
+        &self.code
+    }
+
+    /// Waits until it is approved, and keeps what it is granted in the folder `home`, which must be free. When this
+    /// returns, the relay has the device in the account's log.
+    ///
+    /// # Errors
+    /// As [`FirstError`] says. A device that was granted a place and never heard that it holds keeps what it was granted:
+    /// whether it is one of the account's shows when its node runs.
+    pub async fn linked(mut self, home: &Path, options: StoreOptions) -> Result<(Address, AccountId), FirstError> {
+        let outcome = self.link(home, options).await;
+        self.errand.end().await;
+        outcome
+    }
+
+    async fn link(&mut self, home: &Path, options: StoreOptions) -> Result<(Address, AccountId), FirstError> {
+        let clock = Clock::start();
+        let mut granted = None;
+        loop {
+            let words = match self.errand.next().await? {
+                Frame::LinkingWords(words) => words,
+                Frame::LinkingOver(_) => return Err(FirstError::Declined),
+                _ => return Err(FirstError::Silent),
+            };
+            match self.newcomer.hear(&words.bytes, clock.now())? {
+                Heard::Say(pieces) => self.say(pieces)?,
+                Heard::Granted(found) => {
+                    let Granted { batch, account, address, packages } = *found;
+                    let (home, options) = (home.to_owned(), options.clone());
+                    let store = spawn_blocking(move || {
+                        keep(&home, options.clone(), batch)
+                            .and_then(|()| store::open_store(&home, options).map_err(FirstError::from))
+                    });
+                    let store = store.await.map_err(|_| FirstError::Silent)??;
+                    self.hand_over(store, packages, clock).await?;
+                    granted = Some((address, account));
+                }
+                Heard::Added => return granted.ok_or(FirstError::Silent),
+                _ => {}
+            }
+        }
+    }
+
+    fn say(&mut self, pieces: Vec<Vec<u8>>) -> Result<(), FirstError> {
+        let meeting = self.newcomer.meeting();
+        pieces.into_iter().try_for_each(|bytes| self.errand.say(&LinkingWords { meeting, bytes }.into()))
+    }
+
+    /// Makes KeyPackages, some at a time: their secrets are durable before they are told.
+    async fn hand_over(&mut self, store: NodeStore, packages: usize, clock: Clock) -> Result<(), FirstError> {
+        let mut engine = MlsEngine::new();
+        let mut left = packages;
+        loop {
+            let (said, now_left, batch) = {
+                let mut rows = Overlay::new(&store);
+                let made = self.newcomer.packages(&mut engine, &mut rows, &mut self.chance, clock.now(), left);
+                let (said, left) = made.map_err(|error| FirstError::Untrusted(error.to_string()))?;
+                (said, left, rows.into_batch())
+            };
+            store.apply(&batch)?;
+            store.sync()?;
+            self.say(said)?;
+            self.errand.drained().await;
+            left = now_left;
+            if left == 0 {
+                break;
+            }
+        }
+        store.close()?;
+        Ok(())
+    }
 }
 
 /// An account that is found by its recovery words.

@@ -21,13 +21,13 @@ mod store;
 mod testing;
 
 pub use direct::{DirectError, DirectOptions};
-pub use first::{FirstError, FoundAccount, find_account, fresh_recovery, is_free, recover};
+pub use first::{FirstError, FoundAccount, Waiting, find_account, fresh_recovery, offer_linking, recover};
 pub use handle::{
     CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
 };
 pub use home::{RelayProblem, Transport};
-pub use whimbrel_crypto::{RecoveryError, RecoveryPhrase};
 pub use store::{
     CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
     open_probe, open_store, store_folder,
 };
+pub use whimbrel_crypto::{LinkingCode, LinkingError, RecoveryError, RecoveryPhrase};

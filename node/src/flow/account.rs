@@ -16,7 +16,7 @@ use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::ExtendLog;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{connect, group, send, siblings};
+use super::{connect, group, link, send, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -154,6 +154,7 @@ pub(crate) fn extended<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErro
     let Some(row) = extension(t)? else { return Ok(()) };
     let log = log_of(&row)?;
     settle(t, Ok(Reply::Done));
+    link::decided(t, true)?;
     let longer = log.relation(&t.rooms.identity.log);
     if matches!(longer, Relation::Longer | Relation::Same | Relation::Settled) {
         take(t, log, row.identity_key)?;
@@ -197,7 +198,7 @@ pub(crate) fn refused<E: Engine>(
         _ => error,
     };
     settle(t, Err(error));
-    Ok(())
+    link::decided(t, false)
 }
 
 /// The change is decided: its row goes, and whoever waits is answered.
@@ -240,6 +241,7 @@ pub(crate) fn shown<E: Engine>(t: &mut Turn<'_, E>, bytes: Vec<u8>) -> Result<()
     let key = ours.as_ref().and_then(|row| row.identity_key);
     if ours.is_some() {
         settle(t, Ok(Reply::Done));
+        link::decided(t, true)?;
         begin_heralding(t)?;
     }
     take(t, log, key)

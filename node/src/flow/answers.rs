@@ -14,7 +14,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{account, befriend, commit, connect, group, herald, join, open, own, receive, send, settings};
+use super::{account, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
@@ -56,6 +56,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
             Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
             Some(Purpose::Extend) => return account::extended(t),
+            Some(Purpose::JoinLinking) => return link::joined(t),
             Some(Purpose::Errand(ticket, errand)) => return done(t, ticket, *errand),
             other => return unexpected(t, other),
         },
@@ -104,6 +105,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::LinkingWords(words) => return link::heard(t, &words),
+        Frame::LinkingOver(words) => return link::left(t, &words),
         Frame::CommitTaken(words) => return decided(t, words.request),
         Frame::CommitLost(words) => return decided(t, words.request),
         Frame::Committed(words) => {
@@ -270,6 +273,7 @@ fn refused<E: Engine>(
             t.answer(meeting.ticket, Err(error));
             Ok(())
         }
+        Purpose::JoinLinking => link::end(t, error),
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Heralded(account) => herald::again(t, account),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),

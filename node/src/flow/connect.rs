@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tracing::{debug, info};
-use whimbrel_crypto::{Engine, link};
+use whimbrel_crypto::{Engine, link as proof_of};
 use whimbrel_protocol::VERSION;
 use whimbrel_protocol::id::{Address, LinkId};
 use whimbrel_protocol::invite::{RelayLink, is_endpoint};
@@ -15,7 +15,10 @@ use whimbrel_protocol::reception::{Admitted, Heartbeat, Hello, Register};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{account, answers, befriend, commands, direct, group, herald, join, open, own, receive, send, settings, siblings};
+use super::{
+    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receive, send, settings,
+    siblings,
+};
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
 use crate::outbox::Phase;
@@ -60,11 +63,7 @@ fn connect<E: Engine>(t: &mut Turn<'_, E>, relay: RelayLink) {
 }
 
 /// The link stands: the first frame says who we are.
-pub(crate) fn link_up<E: Engine>(
-    t: &mut Turn<'_, E>,
-    link: LinkId,
-    exporter: [u8; 32],
-) -> Result<(), StorageError> {
+pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u8; 32]) -> Result<(), StorageError> {
     if !matches!(t.rooms.reception.home, Home::Connecting | Home::Down) {
         t.close(link);
         return Ok(());
@@ -81,7 +80,7 @@ pub(crate) fn link_up<E: Engine>(
     t.rooms.reception.home = Home::Registering { link, exporter };
     let identity = &t.rooms.identity;
     let (name, log, device) = (identity.name().clone(), identity.log.bytes(), identity.id());
-    let proof = link::prove(&identity.device, &exporter);
+    let proof = proof_of::prove(&identity.device, &exporter);
     // Before it leaves: whoever finds the store later knows that the relay may have it.
     Identity::registering(&mut t.rows);
     let invite = t.config.registration;
@@ -93,7 +92,7 @@ pub(crate) fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8
     t.rooms.reception.home = Home::Greeting { link };
     let identity = &t.rooms.identity;
     let (log_seq, log_hash) = identity.log.head();
-    let proof = link::prove(&identity.device, exporter);
+    let proof = proof_of::prove(&identity.device, exporter);
     let device = identity.id();
     t.send(link, Hello { version: VERSION, device, log_seq, log_hash, proof });
 }
@@ -147,6 +146,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
+    t.rows.delete(rows::single_key(Single::Joining));
     info!("admitted by the home relay");
     t.event(Event::RelayUp);
     if user::last_resort_due(&t.rows, t.now)? {
@@ -253,6 +253,7 @@ pub(crate) fn down<E: Engine>(
         }
     }
     t.rooms.friendship.asked.clear();
+    link::end(t, CommandError::Unreachable(reason.clone()))?;
     // The change itself is kept, and handed in with the next link.
     if let Some(ticket) = t.rooms.user.extending.take() {
         t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));

@@ -11,6 +11,7 @@ pub(crate) mod direct;
 pub(crate) mod group;
 pub(crate) mod herald;
 pub(crate) mod join;
+pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;
 pub(crate) mod receive;

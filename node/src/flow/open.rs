@@ -284,10 +284,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
 }
 
 /// One of every device that offered a KeyPackage, each in its account's verified log.
-pub(crate) fn invitees(
-    guests: &BTreeMap<AccountId, Guest>,
-    own: &AccountId,
-) -> Result<Vec<Invitee>, CommandError> {
+pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>, own: &AccountId) -> Result<Vec<Invitee>, CommandError> {
     let mut invitees = Vec::new();
     let mut seen = BTreeSet::new();
     for (account, guest) in guests {

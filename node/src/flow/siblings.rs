@@ -95,8 +95,3 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
     }
     Ok(())
 }
-
-/// How many threads are still to be changed for devices that come or go.
-pub(crate) fn left<E: Engine>(t: &Turn<'_, E>) -> usize {
-    t.rooms.threads.siblings.len()
-}

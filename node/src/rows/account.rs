@@ -1,7 +1,7 @@
 //! Rows about the growth of account logs. Owns: their types and keys. Never: decides what to write.
 
 use minicbor::{Decode, Encode};
-use whimbrel_protocol::id::{AccountId, DeviceId, LogHash};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LogHash};
 
 use super::{Space, key};
 
@@ -42,6 +42,12 @@ pub(crate) fn package_prefix(device: &DeviceId) -> Vec<u8> {
 
 pub(crate) fn package_key(device: &DeviceId, number: u32) -> Vec<u8> {
     key(Space::Package, &[device.account.as_bytes(), &device.index.get().to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// Whose device a KeyPackage is.
+pub(crate) fn package_device(key: &[u8]) -> Option<DeviceIndex> {
+    let (_, rest) = key.get(1..)?.split_first_chunk::<{ AccountId::LEN }>()?;
+    rest.first_chunk::<4>().map(|index| DeviceIndex::new(u32::from_be_bytes(*index)))
 }
 
 pub(crate) fn herald_key(account: &AccountId) -> Vec<u8> {

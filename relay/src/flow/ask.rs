@@ -122,7 +122,8 @@ async fn hand_out<P: Ports>(
 ) {
     let PeerClaim { request, account, requester, token } = words;
     if own.is_none()
-        && let Err(refusal) = rooms.limiter.claim(now.monotonic, requester, account) {
+        && let Err(refusal) = rooms.limiter.claim(now.monotonic, requester, account)
+    {
         return rooms.refuse(now, link, request, refusal);
     }
     match rooms.user.claim(rooms.store(), now.wall, account, (requester, domain), (token, own)).await {

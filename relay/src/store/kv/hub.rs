@@ -251,12 +251,7 @@ pub(super) fn members(reads: &dyn Reads, log: LogId) -> Result<Members, StorageE
 }
 
 /// Who is in the group once the commit holds; whether it says what can be.
-fn roster(
-    reads: &dyn Reads,
-    members: &Members,
-    command: &Commit,
-    welcomes: bool,
-) -> Result<Vec<Participant>, Fault> {
+fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool) -> Result<Vec<Participant>, Fault> {
     let words = &command.commit;
     // A device that was revoked here has no row any more, and its leaf is still to go.
     for device in words.removed.iter().filter(|device| !members.contains_key(device)) {
