@@ -11,7 +11,7 @@ use whimbrel_protocol::id::{AccountId, Address, DeviceIndex};
 
 use crate::args;
 use crate::clock;
-use crate::commands::{read_words, simple};
+use crate::commands::{picture, read_stdin, read_words, simple};
 use crate::config::Settings;
 use crate::desk::{Desk, unexpected};
 use crate::failure::{Exit, Failure};
@@ -39,6 +39,8 @@ pub(crate) enum AccountErrand {
     Rename { device: String, label: String },
     /// Takes one off the account.
     Revoke { device: String },
+    /// Makes the device that shows this code one of the account's.
+    Approve { code: String, limited: bool },
 }
 
 /// A device of the owner.
@@ -50,6 +52,10 @@ pub(crate) struct DeviceShown {
     pub(crate) this: bool,
     /// Of this one: whether it can link and revoke others.
     pub(crate) full: Option<bool>,
+    /// In how many conversations it is.
+    pub(crate) chats: usize,
+    /// Of how many.
+    pub(crate) of: usize,
 }
 
 impl Show for DeviceShown {
@@ -59,7 +65,11 @@ impl Show for DeviceShown {
             (true, _) => "  (this one)",
             _ => "",
         };
-        format!("{}  {}{marks}", self.device, sanitize::line(&self.label))
+        let behind = match self.chats < self.of {
+            true => format!("  in {} of {} chats", self.chats, self.of),
+            false => String::new(),
+        };
+        format!("{}  {}{marks}{behind}", self.device, sanitize::line(&self.label))
     }
 }
 
@@ -109,6 +119,7 @@ impl Desk<'_> {
                 self.command(Command::RenameDevice { index, label }).await?;
                 self.devices().await
             }
+            AccountErrand::Approve { code, limited } => self.approve(&code, limited).await,
             AccountErrand::Revoke { device } => {
                 self.relay().await?;
                 let found = self.device(&device)?;
@@ -116,6 +127,43 @@ impl Desk<'_> {
                 self.done(Command::RevokeDevice(found.index), &done).await
             }
         }
+    }
+
+    /// Approves a device, and stays until it is in the conversations, or the time is up.
+    async fn approve(&self, code: &str, limited: bool) -> Result<(), Failure> {
+        let code = code.parse().map_err(|error| {
+            Failure::new(Exit::Usage, "bad_code", format!("{error}"))
+                .hint("the new device shows it: whimbrel device link")
+        })?;
+        self.caught_up().await?;
+        let before: Vec<DeviceIndex> = self.own_devices()?.into_iter().map(|device| device.index).collect();
+        match self.command(Command::ApproveDevice { code, limited }).await {
+            Ok(Reply::Done) => {}
+            Ok(other) => return Err(unexpected(&other)),
+            Err(failure) if failure.exit == Exit::NotFound => {
+                return Err(failure.hint("no device waits with this code; its code is good for ten minutes and once"));
+            }
+            Err(failure) => return Err(failure),
+        }
+        let is_new = |device: &OwnDevice| !before.contains(&device.index);
+        loop {
+            let behind = self.own_devices()?.into_iter().find(|device| is_new(device) && device.threads < device.of);
+            let Some(device) = behind else { break };
+            if clock::now() >= self.deadline() {
+                let done = format!(
+                    "it is in {} of {} chats; the rest follows with the next commands",
+                    device.threads, device.of
+                );
+                self.hint(&done).await?;
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        self.devices().await
+    }
+
+    fn own_devices(&self) -> Result<Vec<OwnDevice>, Failure> {
+        views::devices(self.reads()).map_err(Failure::internal)
     }
 
     async fn done(&self, command: Command, done: &str) -> Result<(), Failure> {
@@ -127,16 +175,16 @@ impl Desk<'_> {
 
     async fn devices(&self) -> Result<(), Failure> {
         let own = self.own()?;
-        for OwnDevice { index, label, this } in own.devices {
+        for OwnDevice { index, label, this, threads: chats, of } in self.own_devices()? {
             let full = this.then_some(own.full);
-            self.item(Item::Device(DeviceShown { device: index.get(), label, this, full })).await?;
+            self.item(Item::Device(DeviceShown { device: index.get(), label, this, full, chats, of })).await?;
         }
         Ok(())
     }
 
     /// The device somebody means: by its number, or by what it is called.
     fn device(&self, text: &str) -> Result<OwnDevice, Failure> {
-        let devices = self.own()?.devices;
+        let devices = self.own_devices()?;
         let number = text.parse::<u32>().ok().map(DeviceIndex::new);
         if let Some(found) = devices.iter().find(|device| Some(device.index) == number) {
             return Ok(found.clone());
@@ -245,6 +293,71 @@ pub(crate) async fn recover(settings: &Settings, screen: Screen, command: args::
     screen.show(&Recovered { kind: "recovered", address, account: own.account, device: own.device.index.get() })
 }
 
+/// What a device that waits shows.
+#[derive(Serialize)]
+struct CodeShown {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: String,
+}
+
+impl Show for CodeShown {
+    fn text(&self) -> String {
+        format!("code  {}\n\nOn a device of yours, within ten minutes: whimbrel device approve -", self.code)
+    }
+}
+
+/// Makes this empty profile a device of the account whose other device approves it.
+async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> Result<(), Failure> {
+    let relay = relay_link(relay)?;
+    if Client::connect(settings).await?.is_some() {
+        return Err(Failure::new(Exit::Locked, "exists", "a daemon runs for this profile: it has an identity already"));
+    }
+    match local::look(settings).await? {
+        Found::Nothing | Found::Unfinished { .. } => {}
+        // A run that was interrupted may have been approved all the same.
+        Found::Joining { .. } => match admitted(settings).await {
+            Ok(linked) => return screen.show(&linked),
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(_) => screen.hint("an earlier run was not approved to its end; beginning anew"),
+        },
+        Found::Registered { address } => {
+            return Err(Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
+                .hint("choose another --home or --profile"));
+        }
+    }
+    let waiting = whimbrel_node_runtime::offer_linking(&relay, label).await.map_err(first_failure)?;
+    let code = waiting.code().to_string();
+    screen.show(&CodeShown { kind: "code", code: code.clone() })?;
+    if !screen.json && !screen.quiet {
+        screen.print(&picture(&code.replace('-', ""))?)?;
+    }
+    let linked = tokio::select! {
+        linked = waiting.linked(&settings.home, local::store_options(settings.store)) => linked.map(drop).map_err(first_failure),
+        () = signal::stop() => Err(Failure::interrupted()),
+    };
+    linked?;
+    let linked =
+        admitted(settings).await.map_err(|failure| failure.hint("run the same command again: it goes on from here"))?;
+    screen.show(&linked)
+}
+
+/// Lets the relay take this device in for the first time.
+async fn admitted(settings: &Settings) -> Result<Recovered, Failure> {
+    let local = Local::open(settings, DirectOptions::Off).await?;
+    let deadline = clock::now() + settings.timeout;
+    let admitted = tokio::select! {
+        admitted = local.wait_home(deadline, |home| matches!(home, Home::CaughtUp)) => admitted,
+        () = signal::stop() => Err(Failure::interrupted()),
+    };
+    let own = views::account(local.reads());
+    local.close().await?;
+    admitted?;
+    let own = own.map_err(Failure::internal)?;
+    let address = own.address.ok_or_else(|| Failure::internal("an account without an address"))?;
+    Ok(Recovered { kind: "linked", address, account: own.account, device: own.device.index.get() })
+}
+
 /// What went wrong before there was a device.
 pub(crate) fn first_failure(error: FirstError) -> Failure {
     match error {
@@ -261,6 +374,12 @@ pub(crate) fn first_failure(error: FirstError) -> Failure {
             .hint("the words are not this account's, or nobody has that name there"),
         FirstError::Refused(code) => Failure::refused(code),
         FirstError::Silent => local::late(),
+        FirstError::Declined => {
+            Failure::new(Exit::Locked, "declined", FirstError::Declined).hint("begin anew: whimbrel device link")
+        }
+        FirstError::Linking(error) => {
+            Failure::new(Exit::Trust, "linking", error).hint("nothing was kept; begin anew: whimbrel device link")
+        }
         FirstError::Untrusted(why) => Failure::new(Exit::Trust, "untrusted", why),
         FirstError::Log(error) => Failure::new(Exit::Usage, "account_log", error)
             .hint("an account has at most 10 devices; --revoke-others makes room"),
@@ -276,6 +395,11 @@ pub(crate) async fn device(settings: &Settings, screen: Screen, command: args::D
         args::Device::List => AccountErrand::Devices,
         args::Device::Rename { device, label } => AccountErrand::Rename { device, label },
         args::Device::Revoke { device } => AccountErrand::Revoke { device },
+        args::Device::Approve { code, limited } => {
+            let code = if code == "-" { read_stdin(256)? } else { code };
+            AccountErrand::Approve { code, limited }
+        }
+        args::Device::Link { relay, label } => return link(settings, screen, &relay, &label).await,
     };
     simple(settings, screen, Request::Errand(Errand::Account(errand))).await
 }

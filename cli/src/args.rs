@@ -273,6 +273,29 @@ pub(crate) struct Recover {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Device {
+    /// Make this empty profile a device of yours, with the word of another one
+    ///
+    /// It shows a code, good for ten minutes and once: type it in at a device of yours, with `whimbrel device approve -`.
+    /// Whoever has the code and gets it approved is you, so show it to nobody else.
+    Link {
+        /// The relay you live at: its link (whimbrel-relay:…)
+        #[arg(long, value_name = "LINK")]
+        relay: String,
+        /// What this device is called; your contacts can see it
+        #[arg(long, value_name = "TEXT", default_value = "another device")]
+        label: String,
+    },
+    /// Make the device that shows this code one of yours
+    ///
+    /// It gets into your conversations, and reads what is said in them from then on.
+    Approve {
+        /// The code; '-' reads it from standard input, which keeps it out of the process list
+        #[arg(value_name = "CODE|-")]
+        code: String,
+        /// It gets no say in your account: it can neither link nor revoke devices
+        #[arg(long)]
+        limited: bool,
+    },
     /// List the devices that speak for you
     List,
     /// Call a device something else; your contacts can see it

@@ -174,6 +174,9 @@ impl<E: Engine> Turn<'_, E> {
         if self.rooms.push.caught_up && settled && self.rooms.friendship.asked.is_empty() {
             self.rooms.push.caught_up = false;
             self.event(Event::CaughtUp);
+        } else if self.rooms.push.caught_up {
+            let (joining, unparking) = (threads.joining.len(), threads.unparking.len());
+            debug!(joining, unparking, words = self.rooms.friendship.asked.len(), "not caught up yet");
         }
     }
 

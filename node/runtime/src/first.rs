@@ -148,7 +148,8 @@ pub(crate) fn keep(home: &Path, options: StoreOptions, batch: Batch) -> Result<(
     let store = store::make(home, options)?;
     let mut all = match views::account(&store) {
         Err(LoadError::NoAccount) => Batch::new(),
-        Ok(views::Account { address: Some(address), .. }) => return Err(FirstError::Exists(address)),
+        Ok(views::Account { address: Some(address), linking: false, .. }) => return Err(FirstError::Exists(address)),
+        // One whose linking never came to its end is worth nothing.
         Ok(_) => store::removal_of_everything(&store)?,
         Err(error) => return Err(FirstError::Unreadable(error)),
     };

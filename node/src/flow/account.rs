@@ -258,7 +258,12 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
     t.rooms.identity.adopt(&mut t.rows, log, key);
     if !added.is_empty() || !revoked.is_empty() || rotated {
         info!(added = added.len(), revoked = revoked.len(), rotated, "the account's log is longer");
+        // Whoever did it may share no thread with those who have to know.
+        let matters = rotated || !revoked.is_empty();
         t.event(Event::AccountChanged { added, revoked, rotated });
+        if matters && t.rooms.identity.is_listed() {
+            begin_heralding(t)?;
+        }
     }
     if !t.rooms.identity.is_listed() {
         connect::abandon(t, "this device was taken off its account")?;

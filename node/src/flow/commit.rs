@@ -50,6 +50,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
         return Ok(Course::Done);
     }
     if commit.epoch > row.epoch {
+        tracing::debug!(ours = ?row.epoch, theirs = ?commit.epoch, "a commit between is missing");
         miss(t, id, row.epoch);
         return Ok(Course::Waits);
     }
@@ -62,6 +63,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     }
     let strangers = unproved(t, commit)?;
     if !strangers.is_empty() {
+        tracing::debug!(strangers = strangers.len(), "a commit waits for account logs");
         for (account, domain) in strangers {
             look_up(t, id, account, domain);
         }
@@ -147,13 +149,14 @@ pub(crate) fn looked_up<E: Engine>(
                 retry(t, thread);
                 Ok(())
             }
-            false => receive::unpark(t, thread),
+            false => receive::unpark_all(t),
         };
     }
     match contacts::judge(&t.rows, account, &domain, address, log)? {
         Ok(person) => {
-            contacts::keep(&mut t.rows, &person, false)?;
-            receive::unpark(t, thread)
+            t.keep(&person, false)?;
+            // Another thread may wait for the same.
+            receive::unpark_all(t)
         }
         Err(Distrust(why)) => {
             tracing::warn!(why, "a relay does not prove a newcomer of a group; it is asked again");

@@ -205,7 +205,8 @@ pub(crate) fn offer_with_traffic<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadI
 
 /// The owner asks for an offer now.
 pub(crate) fn offer_now<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Halt> {
-    let (thread, row) = thread::canonical(&t.rows, &thread)?.ok_or(CommandError::Unknown)?;
+    let (thread, row) =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
     if t.config.never_direct {
         return Err(CommandError::State("direct links are switched off".to_owned()).into());
     }

@@ -6,9 +6,7 @@
 //! Limits: `limits::LINKING_TIME_MAX`, `limits::LINKING_PACKAGES_MAX`. Rules: docs/protocol/devices.md.
 
 use tracing::info;
-use whimbrel_crypto::{
-    AccountLog, Engine, LinkingChannel, LinkingCode, LinkingError, LinkingHandshake, TransportProof,
-};
+use whimbrel_crypto::{AccountLog, Engine, LinkingCode, LinkingError, LinkingHandshake, TransportProof};
 use whimbrel_protocol::frame::encode_words;
 use whimbrel_protocol::id::{DeviceId, MeetingId};
 use whimbrel_protocol::limits;

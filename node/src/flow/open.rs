@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, group, send, settings};
+use super::{befriend, direct, group, send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -42,7 +42,10 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
             waiting.push(ticket);
             return Ok(None);
         }
-        return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
+        // Whoever invites anew may have come back with none of the devices that are in it: they are looked up first.
+        if t.rooms.reception.admitted().is_none() {
+            return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
+        }
     }
     let domain = invite.address.domain.clone();
     let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
@@ -96,7 +99,7 @@ pub(crate) fn existing<E: Engine>(
     let mut everybody: Vec<AccountId> = people.into_iter().collect();
     everybody.push(t.rooms.identity.account());
     let tag = t.rooms.identity.participants.tag(&everybody);
-    Ok(thread::by_tag(&t.rows, &tag)?.first().copied())
+    thread::writable(&t.rows, &t.rooms.identity.account(), &tag)
 }
 
 fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Result<Option<Reply>, StorageError> {
@@ -161,6 +164,23 @@ pub(crate) fn looked_up<E: Engine>(
     if job.guests.values().any(|guest| guest.person.is_none()) {
         return Ok(());
     }
+    if let Aim::Invite(invite) = &job.aim {
+        let (ticket, inviter) = (job.ticket, invite.account);
+        let person = job.guests.get(&inviter).and_then(|guest| guest.person.clone());
+        if let Some(person) = person
+            && t.rows.get(&rows::contact_key(&inviter))?.is_some()
+        {
+            t.keep(&person, false)?;
+            direct::part_with_devices(t, &person.log)?;
+        }
+        if let Some(thread) = existing(t, [inviter])? {
+            t.rooms.threads.jobs.remove(&id);
+            let reply = contact_reply(&t.rows, inviter, thread)?;
+            t.answer(ticket, reply.ok_or(CommandError::Unknown));
+            return Ok(());
+        }
+    }
+    let Some(job) = t.rooms.threads.jobs.get(&id) else { return Ok(()) };
     let token = match &job.aim {
         Aim::Invite(invite) => Some(invite.token),
         Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => None,
@@ -247,6 +267,11 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         true => t.rooms.identity.participants.group_tag(&thread),
         false => t.rooms.identity.participants.tag(&everybody),
     };
+    // Where threads of these people are deserted, the relay knows one of them by the tag, and would name it.
+    let known = match thread::by_tag(&t.rows, &tag)?.is_empty() {
+        true => tag,
+        false => t.rooms.identity.participants.group_tag(&thread),
+    };
     let opening = Opening {
         thread,
         epoch: created.epoch,
@@ -271,7 +296,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     }
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_in(&mut t.rows, &tag, thread)?;
-    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter });
+    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag: known, inviter });
     t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
     let waiting = if matches!(aim, Aim::Invite(_)) { vec![ticket] } else { Vec::new() };
     t.rooms.threads.openings.insert(thread, waiting);

@@ -310,7 +310,8 @@ fn take_content<E: Engine>(
     if path == Path::Direct {
         t.rooms.reception.touch(thread);
     }
-    let shown_in = thread::canonical(&t.rows, &thread)?.map_or(thread, |(thread, _)| thread);
+    let shown_in =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
     t.event(Event::Shown(Message {
         thread: shown_in,
         message,

@@ -138,7 +138,8 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
         // What waits there was said to those who were there.
         let log: Option<LogRow> = rows::get(rows, &rows::log(account.inbox))?;
         let head = log.map_or(Sequence::ZERO, |log| log.head);
-        rows::put(rows, rows::cursor(new.mailbox, account.inbox), &CursorRow::new(head, Epochs::ALL));
+        let cursor = CursorRow { start: head, ..CursorRow::new(Sequence::ZERO, Epochs::ALL) };
+        rows::put(rows, rows::cursor(new.mailbox, account.inbox), &cursor);
     }
     account.devices = devices;
     (account.log_seq, account.log_hash) = command.head;
