@@ -124,6 +124,8 @@ pub(crate) enum Single {
     Clock = b'c',
     /// When the last-resort KeyPackage was made: [`Wall`].
     LastResort = b'r',
+    /// By the clocks of then, when the oldest and the newest of the present stock were made: [`StockedRow`].
+    Stocked = b's',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
     /// The newest [`Arrival`].
@@ -138,6 +140,16 @@ pub(crate) enum Single {
     Joining = b'j',
     /// There while a change of the account log is said in every thread: the last [`ThreadId`] done, or nothing.
     Heralding = b'h',
+}
+
+/// See [`Single::Stocked`].
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StockedRow {
+    #[n(0)]
+    pub(crate) oldest: Wall,
+    #[n(1)]
+    pub(crate) newest: Wall,
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

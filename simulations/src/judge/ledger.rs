@@ -736,11 +736,15 @@ impl Ledger {
                 }
             }
         }
-        // What one person said to the same people must stand in the order it was said.
-        let mut newest: BTreeMap<(ProcessNo, &[ProcessNo]), (Hlc, usize)> = BTreeMap::new();
+        // What one person said to the same people must stand in the order it was said: in their own thread, and in each
+        // group of theirs that changes. A thread may be opened later than a group was written in.
+        let mut newest: BTreeMap<(ProcessNo, &[ProcessNo], Option<ThreadId>), (Hlc, usize)> = BTreeMap::new();
         for (number, said) in self.said.iter().enumerate() {
-            let Some(hlc) = said.hlc else { continue };
-            let before = newest.insert((said.author, &said.to), (hlc, number));
+            // Whoever writes to people while one of them opens a thread with the same is answered once theirs is settled,
+            // and what they write into the other before that is answered at once.
+            let Some(hlc) = said.hlc.filter(|_| !self.crossed(said)) else { continue };
+            let before =
+                newest.insert((said.author, said.circle.map_or(&said.to[..], |_| &[]), said.circle), (hlc, number));
             if let Some((_, earlier)) = before.filter(|(before, _)| *before >= hlc) {
                 found.push(Violation::Order { author: said.author, earlier, later: number });
             }

@@ -388,19 +388,25 @@ fn t66_an_account_over_its_rate_is_told_when_to_come_back_and_others_are_not_slo
     let mut world = World::with(vec![config]);
     let (alice, bob) = (world.join("alice", 0), world.join("bob", 0));
     world.befriend((alice, 0), (bob, 0));
-    let say = |world: &mut World, who, n: u8| {
-        let submit = world.submit(who, &[n]);
-        let heard = world.ask(who, submit);
-        heard.into_iter().find_map(|frame| match frame {
+    let say = |world: &mut World, who, n: u8, heard| {
+        let submit = Submit { heard, ..world.submit(who, &[n]) };
+        let request = submit.request;
+        let refused = world.ask(who, submit).into_iter().find_map(|frame| match frame {
             Frame::Refused(refused) => Some((refused.code, refused.retry_after_ms)),
             _ => None,
-        })
+        });
+        refused.map(|(code, after)| (code, after, request))
     };
-    assert_eq!([say(&mut world, bob, 1), say(&mut world, bob, 2)], [None, None]);
-    assert_eq!(say(&mut world, bob, 3), Some((RefusalCode::TooFast, Some(1_000))));
-    assert_eq!(say(&mut world, alice, 4), None);
+    assert_eq!([say(&mut world, bob, 1, None), say(&mut world, bob, 2, None)], [None, None]);
+    let Some((RefusalCode::TooFast, Some(1_000), third)) = say(&mut world, bob, 3, None) else { panic!("not refused") };
+    assert_eq!(say(&mut world, alice, 4, None), None);
     world.pass(Duration::from_secs(1));
-    assert_eq!(say(&mut world, bob, 3), None);
+    // There is room now, but this was under way before they had heard that the third must wait.
+    let fourth = say(&mut world, bob, 5, None);
+    let Some((RefusalCode::TooFast, Some(1_000), fourth)) = fourth else { panic!("it overtakes: {fourth:?}") };
+    assert!(say(&mut world, bob, 3, Some(third)).is_some(), "it has heard of the first refusal only");
+    let Some((.., newest)) = say(&mut world, bob, 3, Some(fourth)) else { panic!("nor of the third") };
+    assert_eq!(say(&mut world, bob, 3, Some(newest)), None);
     let mut requests = Vec::new();
     for _ in 0..6 {
         requests.push(refusal(&world.look_up(bob, Who::Address("alice@a.example".parse().unwrap()), None)));
@@ -717,4 +723,42 @@ fn t55_a_crowd_that_returns_is_let_in_at_the_rate_and_told_of_each_other_by_hear
         let unasked = world.devices[*who].inbox.iter().filter(|frame| matches!(frame, Frame::HeartbeatAnswer(_)));
         assert_eq!(unasked.count(), 0);
     }
+}
+
+#[test]
+fn a_revoked_device_loses_its_link_in_that_step_and_is_told_why_when_it_comes_back() {
+    let mut world = World::new(1);
+    let alice = world.join("alice", 0);
+    let device = &world.devices[alice];
+    let (mut log, (after, hash), first) = (device.log.clone(), device.log.head(), DeviceIndex::FIRST);
+    let mut chance = Chance::from_seed(Seed::from_bytes([99; 32]));
+    let (key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
+    let second = DeviceIndex::new(1);
+    let proof = TransportProof::make(&transport, log.account(), second, &key.public());
+    log.add_device(&device.identity, second, key.public(), proof, "laptop", Hlc::default()).unwrap();
+    log.revoke_device(&device.identity, first, Hlc::default()).unwrap();
+    let account = log.account();
+    let request = world.request();
+    let strange = ExtendLog { request, account, after: after + 1, hash, entries: log.tail(after) };
+    let heard = world.ask(alice, strange);
+    assert!(matches!(&heard[..], [Frame::OwnLog(_), Frame::Refused(refused)] if refused.code == RefusalCode::Exists));
+    let request = world.request();
+    let forged = ExtendLog { request, account, after, hash, entries: log.tail(after)[..40].to_vec() };
+    let heard = world.ask(alice, forged);
+    assert!(matches!(&heard[..], [Frame::Refused(refused)] if refused.code == RefusalCode::Malformed), "{heard:?}");
+
+    let request = world.request();
+    let words = ExtendLog { request, account, after, hash, entries: log.tail(after) };
+    let heard = world.ask(alice, words);
+    let [Frame::Done(_), Frame::OwnLog(own), Frame::Refused(refused)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((own.log.as_slice(), refused.code), (log.bytes().as_slice(), RefusalCode::Revoked));
+    assert!(world.devices[alice].link.is_none(), "its link has ended");
+    let heard = world.come_back(alice, 0);
+    let [Frame::OwnLog(own), Frame::Refused(refused)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((own.log.as_slice(), refused.code), (log.bytes().as_slice(), RefusalCode::Revoked));
+    // Nothing was lost by a crash right after the answer.
+    world.crash(0, false);
+    world.start(0);
+    let heard = world.come_back(alice, 0);
+    assert!(matches!(&heard[..], [Frame::OwnLog(_), Frame::Refused(_)]), "{heard:?}");
 }
