@@ -1,6 +1,6 @@
 //! What a relay does for an account and the people it knows.
 
-use whimbrel_crypto::signed;
+use whimbrel_crypto::{Chance, KeyPair, Seed, TransportProof, signed};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::{
     Act, Befriend, Block, Decline, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, LetSee, ListFriends, PeerBefriend,
@@ -11,7 +11,7 @@ use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Stat
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{SetThread, ThreadSettings};
 use whimbrel_protocol::user::{
-    CARD_CONTEXT, Card, DeleteAccount, ExportOwn, FetchProfile, ListInvites, RevokeInvite, SetProfile,
+    CARD_CONTEXT, Card, DeleteAccount, ExportOwn, ExtendLog, FetchProfile, ListInvites, RevokeInvite, SetProfile,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 
