@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Your own identity
     #[command(subcommand)]
     Id(Id),
+    /// The devices that speak for you
+    #[command(subcommand)]
+    Device(Device),
     /// People you can write to
     #[command(subcommand)]
     Contact(Contact),
@@ -236,6 +239,77 @@ pub(crate) struct Log {
 pub(crate) enum Id {
     /// Print your address, account and device
     Show,
+    /// Put another identity key in the place of yours, by the recovery words
+    ///
+    /// The 24 words are read from standard input. New ones are printed first: write them down before you go on. Contacts who
+    /// compared keys with you are told that your key changed.
+    Rotate,
+    /// Get other recovery words, by the ones you have
+    ///
+    /// The 24 words are read from standard input; the new ones are printed first.
+    Recovery,
+    /// Make this empty profile a device of your account by the recovery words alone
+    ///
+    /// For when no other device is at hand; otherwise link one: whimbrel device --help. The 24 words are read from
+    /// standard input; new ones are printed first. Contacts who compared keys with you are told that your key changed.
+    Recover(Recover),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Recover {
+    /// Your name at the relay
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The relay you live at: its link (whimbrel-relay:…)
+    #[arg(long, value_name = "LINK")]
+    pub(crate) relay: String,
+    /// Take every device you had off the account: lost, or in somebody else's hands
+    #[arg(long)]
+    pub(crate) revoke_others: bool,
+    /// What this device is called
+    #[arg(long, value_name = "TEXT", default_value = "recovered device")]
+    pub(crate) label: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Device {
+    /// Make this empty profile a device of yours, with the word of another one
+    ///
+    /// It shows a code, good for ten minutes and once: type it in at a device of yours, with `whimbrel device approve -`.
+    /// Whoever has the code and gets it approved is you, so show it to nobody else.
+    Link {
+        /// The relay you live at: its link (whimbrel-relay:…)
+        #[arg(long, value_name = "LINK")]
+        relay: String,
+        /// What this device is called; your contacts can see it
+        #[arg(long, value_name = "TEXT", default_value = "another device")]
+        label: String,
+    },
+    /// Make the device that shows this code one of yours
+    ///
+    /// It gets into your conversations, and reads what is said in them from then on.
+    Approve {
+        /// The code; '-' reads it from standard input, which keeps it out of the process list
+        #[arg(value_name = "CODE|-")]
+        code: String,
+        /// It gets no say in your account: it can neither link nor revoke devices
+        #[arg(long)]
+        limited: bool,
+    },
+    /// List the devices that speak for you
+    List,
+    /// Call a device something else; your contacts can see it
+    Rename {
+        /// Its number or name
+        device: String,
+        /// The new name, at most 64 bytes
+        label: String,
+    },
+    /// Take a device off your account: it is served no more, and leaves your conversations
+    Revoke {
+        /// Its number or name
+        device: String,
+    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -124,7 +124,7 @@ pub(crate) async fn verify(settings: &Settings, screen: Screen, errand: Errand, 
 }
 
 /// A QR code (ISO/IEC 18004) for a dark terminal, two rows of it to a line.
-fn picture(text: &str) -> Result<String, Failure> {
+pub(crate) fn picture(text: &str) -> Result<String, Failure> {
     let code = QrCode::new(text).map_err(Failure::internal)?;
     Ok(code
         .render::<unicode::Dense1x2>()
@@ -347,8 +347,16 @@ pub(crate) fn link_of(screen: Screen, argument: &str, what: &str) -> Result<Stri
     Ok(text.to_owned())
 }
 
+/// Recovery words from standard input. They never stand on a command line, where others could read them.
+pub(crate) fn read_words(screen: Screen) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        screen.hint("type the 24 recovery words, then Ctrl-D");
+    }
+    read_stdin(1024)
+}
+
 /// Standard input to its end; a little more than `bytes_max` is enough to know that it is too much.
-fn read_stdin(bytes_max: usize) -> Result<String, Failure> {
+pub(crate) fn read_stdin(bytes_max: usize) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(3);
     io::stdin().lock().take(bound).read_to_end(&mut bytes).map_err(|error| {

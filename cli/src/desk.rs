@@ -366,6 +366,15 @@ impl Desk<'_> {
         view(self.local.reads()).map_err(|error| store_failure(&error))
     }
 
+    pub(crate) fn reads(&self) -> &dyn Reads {
+        self.local.reads()
+    }
+
+    /// When whoever asked wants an answer.
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     pub(crate) async fn item(&self, item: Item) -> Result<(), Failure> {
         self.lines.send(Line::Item(item)).await.map_err(|_| Failure::interrupted())
     }

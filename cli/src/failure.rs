@@ -122,6 +122,11 @@ impl Failure {
             ),
             R::NoConsent => (Exit::Locked, "no_consent", "ask them for an invite"),
             R::NotAuthenticated => (Exit::Locked, "not_authorised", "the relay does not know this device"),
+            R::Revoked => (
+                Exit::Locked,
+                "revoked",
+                "what was said is still here: whimbrel log; to come back, link it anew with another --home or --profile",
+            ),
             R::PeerUntrusted => (
                 Exit::Trust,
                 "relay_untrusted",

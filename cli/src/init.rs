@@ -47,7 +47,7 @@ impl Show for Made {
 }
 
 /// The words in four columns, numbered row by row.
-fn numbered(words: &[&str]) -> String {
+pub(crate) fn numbered(words: &[&str]) -> String {
     let mut text = String::new();
     for (number, word) in (1..).zip(words) {
         let end = if number % 4 == 0 { "\n" } else { "" };
@@ -88,7 +88,9 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
             .hint("choose another --home or --profile; to accept an invite: whimbrel join -"));
     }
     let recovery = match local::look(settings).await? {
-        Found::Registered { address } => return registered(settings, screen, &address, name, invite).await,
+        Found::Registered { address } | Found::Joining { address } => {
+            return registered(settings, screen, &address, name, invite).await;
+        }
         Found::Unfinished { name: before, relay: there, .. }
             if there == relay && name.as_ref().is_none_or(|name| *name == before) =>
         {
@@ -184,14 +186,14 @@ async fn registered(
     }
 }
 
-fn relay_link(text: &str) -> Result<RelayLink, Failure> {
+pub(crate) fn relay_link(text: &str) -> Result<RelayLink, Failure> {
     text.parse().map_err(|error| {
         Failure::new(Exit::Usage, "bad_link", format!("--relay: {error}"))
             .hint("a relay's link looks like whimbrel-relay:domain?at=host:port#…; its operator has it")
     })
 }
 
-fn name_of(text: &str) -> Result<Name, Failure> {
+pub(crate) fn name_of(text: &str) -> Result<Name, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("--name: {error}")))
 }
 

@@ -4,6 +4,7 @@
 //! done), `words` and `shown` (what comes back),
 //! `local` (the node in this process), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
 
+mod account;
 mod args;
 mod clock;
 mod commands;
@@ -86,6 +87,10 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             Command::Log(command) => commands::log(&settings, screen, command).await,
             Command::Status => commands::simple(&settings, screen, Request::Status).await,
             Command::Id(args::Id::Show) => commands::simple(&settings, screen, Request::Me).await,
+            Command::Id(args::Id::Rotate) => account::renew(&settings, screen, true).await,
+            Command::Id(args::Id::Recovery) => account::renew(&settings, screen, false).await,
+            Command::Id(args::Id::Recover(command)) => account::recover(&settings, screen, command).await,
+            Command::Device(command) => account::device(&settings, screen, command).await,
             Command::Contact(args::Contact::List { blocked: false, all: false }) => {
                 commands::simple(&settings, screen, Request::Contacts).await
             }

@@ -13,15 +13,16 @@ use whimbrel_node::identity::LoadError;
 use whimbrel_node::views;
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_node_runtime::{
-    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, NodeHandle, NodeRuntime,
-    OpenStoreError, Options, ProbeCommand, RelayProblem, RuntimeError, StartError, StoreAt, StoreOptions, open_store,
-    store_folder,
+    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, FoundAccount, NodeHandle,
+    NodeRuntime, OpenStoreError, Options, ProbeCommand, RecoveryPhrase, RelayProblem, RuntimeError, StartError,
+    StoreAt, StoreOptions, open_store, store_folder,
 };
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, Name};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
+use crate::account::first_failure;
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
 
@@ -69,6 +70,8 @@ pub(crate) enum Found {
     Nothing,
     /// One that no relay is known to have taken in; `asked`: one may have, for it was handed in and its answer is missing.
     Unfinished { name: Name, relay: RelayLink, asked: bool },
+    /// One that this device is about to become one of, as soon as the relay hears of it.
+    Joining { address: Address },
     /// One in use.
     Registered { address: Address },
 }
@@ -189,6 +192,7 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
             Ok(Event::CaughtUp) => Home::CaughtUp,
             Ok(Event::RegistrationRefused(code)) => Home::Refused(code),
             Ok(Event::AccountDeleted) => Home::Deleted,
+            Ok(Event::DeviceRevoked) => Home::Refused(RefusalCode::Revoked),
             Ok(Event::RelayDown(reason)) => {
                 let problem = node.relay_problem();
                 // A relay that refuses the account ends the link, too, and the refusal is what people need to hear: it is
@@ -199,7 +203,7 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
                     event = events.next() => Some(event),
                     () = std::future::ready(()) => None,
                 };
-                if matches!(ahead, Some(Ok(Event::RegistrationRefused(_))))
+                if matches!(ahead, Some(Ok(Event::RegistrationRefused(_) | Event::DeviceRevoked)))
                     || matches!(*home.borrow(), Home::Refused(_) | Home::Deleted)
                 {
                     continue;
@@ -232,6 +236,7 @@ pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
         let account = views::account(&store);
         store.close().map_err(|error| store_failure(&error))?;
         match account {
+            Ok(views::Account { address: Some(address), joining: true, .. }) => Ok(Found::Joining { address }),
             Ok(views::Account { address: Some(address), .. }) => Ok(Found::Registered { address }),
             Ok(views::Account { name, relay, registering, .. }) => {
                 Ok(Found::Unfinished { name, relay, asked: registering })
@@ -258,6 +263,25 @@ pub(crate) async fn create(home: &Path, engine: EngineKind, name: Name, relay: R
                 other => Failure::internal(other),
             }
         })
+    })
+    .await
+}
+
+/// Makes a folder a device of an account that was found by its recovery words.
+pub(crate) async fn recover(
+    settings: &Settings,
+    found: FoundAccount,
+    words: &RecoveryPhrase,
+    next: &RecoveryPhrase,
+    (label, revoke_others): (&str, bool),
+) -> Result<(), Failure> {
+    let (home, engine) = (settings.home.clone(), settings.store);
+    let (words, next, label) = (words.clone(), next.recovery_hash(), label.to_owned());
+    blocking(move || {
+        let options = store_options(engine);
+        whimbrel_node_runtime::recover(&home, found, &words, next, (&label, revoke_others), options)
+            .map(drop)
+            .map_err(first_failure)
     })
     .await
 }
@@ -319,7 +343,7 @@ fn start_failure(error: StartError) -> Failure {
     }
 }
 
-fn open_failure(error: OpenStoreError) -> Failure {
+pub(crate) fn open_failure(error: OpenStoreError) -> Failure {
     match error {
         OpenStoreError::Absent(_) => no_identity(),
         OpenStoreError::InUse => store_failure(&StorageError::InUse),

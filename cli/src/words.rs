@@ -9,6 +9,7 @@ use whimbrel_node::views::Trust;
 use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
 use whimbrel_protocol::time::Wall;
 
+use crate::account::{AccountErrand, DeviceShown};
 use crate::args::Wait;
 use crate::clock;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::sanitize;
 use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 4;
+pub(crate) const SOCKET_VERSION: u32 = 5;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -96,6 +97,8 @@ pub(crate) enum Errand {
     SetChat { chat: String, change: ChatChange },
     /// About groups whose members change.
     Group(GroupErrand),
+    /// About the owner's own keys and devices.
+    Account(AccountErrand),
     /// Everything the relay keeps of the owner.
     Export,
     /// Deletes the account at the relay.
@@ -196,6 +199,7 @@ pub(crate) enum Item {
     Profile(CardShown),
     Chat(ChatShown),
     Group(GroupShown),
+    Device(DeviceShown),
     Done(Done),
     Row(RowShown),
 }
@@ -431,6 +435,7 @@ impl Show for Item {
             Self::Profile(item) => item.text(),
             Self::Chat(item) => item.text(),
             Self::Group(item) => item.text(),
+            Self::Device(item) => item.text(),
             Self::Done(item) => item.text(),
             Self::Row(item) => item.text(),
         }

@@ -152,6 +152,16 @@ impl TransportProof {
         Self { key: transport.public(), proof }
     }
 
+    /// The word as it came from elsewhere. A log takes it in only if it holds.
+    pub const fn received(key: PublicKey, proof: Signature) -> Self {
+        Self { key, proof }
+    }
+
+    /// The word, to be sent.
+    pub const fn signature(&self) -> Signature {
+        self.proof
+    }
+
     fn verify(&self, account: &AccountId, index: DeviceIndex, device: &PublicKey, seq: u64) -> Result<(), LogError> {
         let words = entry::transport_words(account, index, device);
         keys::verify(&self.key, TRANSPORT_CONTEXT, &words, &self.proof).map_err(|_| LogError::Transport { seq })
@@ -269,6 +279,22 @@ impl AccountLog {
         self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
     }
 
+    /// Calls a device something else, in an entry signed by `identity`. Nothing changes on error.
+    ///
+    /// # Errors
+    /// `identity` is not this account's key, there is no such device, the label does not fit, or the log is full.
+    pub fn rename_device(
+        &mut self,
+        identity: &KeyPair,
+        index: DeviceIndex,
+        label: &str,
+        hlc: Hlc,
+    ) -> Result<(), LogError> {
+        let (head, prev) = self.head();
+        let operation = Operation::RenameDevice { index, label: label.to_owned() };
+        self.append(entry::sign(identity, &Body { seq: head + 1, prev: Some(prev), hlc, operation }))
+    }
+
     /// Puts another identity key in the place of this one, and another recovery key in the place of the one that signs
     /// for it. Nothing changes on error.
     ///
@@ -338,6 +364,40 @@ impl AccountLog {
         let seq = self.entries.len().saturating_sub(1) as u64;
         // A verified log has at least its genesis.
         (seq, self.entries.last().map_or(LogHash::from_bytes([0; 32]), |entry| entry.hash))
+    }
+
+    /// The hash of the entry at this place.
+    pub fn hash_at(&self, seq: u64) -> Option<LogHash> {
+        usize::try_from(seq).ok().and_then(|seq| self.entries.get(seq)).map(|entry| entry.hash)
+    }
+
+    /// The entries after a place, as they are sent.
+    pub fn tail(&self, after: u64) -> Vec<u8> {
+        let from = usize::try_from(after).unwrap_or(usize::MAX).saturating_add(1);
+        let tail = self.entries.get(from..).unwrap_or_default();
+        entry::join(tail.iter().map(|entry| entry.bytes.as_slice()))
+    }
+
+    /// This log with these entries after it, each verified.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them, or that there are none.
+    pub fn extended(&self, tail: &[u8]) -> Result<Self, LogError> {
+        if tail.len() > limits::ACCOUNT_LOG_BYTES_MAX {
+            return Err(LogError::TooLong);
+        }
+        let mut log = self.clone();
+        let entries = entry::split(tail)?;
+        if entries.is_empty() {
+            return Err(LogError::Malformed { seq: self.head().0 + 1 });
+        }
+        entries.into_iter().try_for_each(|entry| log.append(entry))?;
+        Ok(log)
+    }
+
+    /// Whether the log ever named this key, for whatever it was.
+    pub fn has_named(&self, key: &PublicKey) -> bool {
+        self.keys.contains(key)
     }
 
     /// The log as it is sent.
@@ -430,6 +490,10 @@ impl AccountLog {
             Operation::RevokeDevice { index } => {
                 self.devices.remove(&index).ok_or(LogError::NoDevice { seq })?;
             }
+            Operation::RenameDevice { index, label } => {
+                check_label(&label, seq)?;
+                self.devices.get_mut(&index).ok_or(LogError::NoDevice { seq })?.label = label;
+            }
             Operation::RotateIdentity { revealed, identity, proof, recovery } => {
                 self.check_fresh(&identity, seq)?;
                 let words = entry::identity_words(&self.account, &prev);
@@ -480,9 +544,7 @@ impl AccountLog {
         if self.devices.len() >= limits::ACCOUNT_DEVICES_MAX {
             return Err(LogError::Devices { seq });
         }
-        if device.label.len() > limits::DEVICE_LABEL_BYTES_MAX || device.label.chars().any(char::is_control) {
-            return Err(LogError::Label { seq });
-        }
+        check_label(&device.label, seq)?;
         if device.device_key == device.transport_key {
             return Err(LogError::Key { seq });
         }
@@ -494,6 +556,11 @@ impl AccountLog {
         self.devices.insert(device.index, device);
         Ok(())
     }
+}
+
+fn check_label(label: &str, seq: u64) -> Result<(), LogError> {
+    let fits = label.len() <= limits::DEVICE_LABEL_BYTES_MAX && !label.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(LogError::Label { seq }) }
 }
 
 #[cfg(test)]

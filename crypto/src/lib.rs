@@ -11,6 +11,7 @@ mod contract;
 pub mod engine;
 pub mod keys;
 pub mod link;
+pub mod linking;
 pub mod mls;
 pub mod padding;
 pub mod participants;
@@ -28,6 +29,7 @@ pub use engine::{
     Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, Sealed,
 };
 pub use keys::{KeyPair, SignatureError, verify};
+pub use linking::{LinkingChannel, LinkingCode, LinkingError, LinkingHandshake};
 pub use mls::MlsEngine;
 pub use participants::ParticipantsKey;
 pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};

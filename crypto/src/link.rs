@@ -13,6 +13,7 @@ use whimbrel_protocol::id::{AccountId, Domain, PublicKey, RelayId, Signature, To
 use crate::keys::{self, KeyPair, SignatureError};
 
 const CONTEXT: &str = "whimbrel link proof 1";
+const RECOVERY_CONTEXT: &str = "whimbrel recovery proof 1";
 const POLL_CONTEXT: &str = "whimbrel poll transport 1";
 
 /// Proves that `device` stands behind the connection that `exporter` was derived from.
@@ -26,6 +27,19 @@ pub fn prove(device: &KeyPair, exporter: &[u8; 32]) -> Signature {
 /// The proof is not this device's, or not for this connection.
 pub fn verify_proof(device_key: &PublicKey, exporter: &[u8; 32], proof: &Signature) -> Result<(), SignatureError> {
     keys::verify(device_key, CONTEXT, exporter, proof)
+}
+
+/// Proves that whoever opened the connection holds an account's recovery key.
+pub fn prove_recovery(recovery: &KeyPair, exporter: &[u8; 32]) -> Signature {
+    recovery.sign(RECOVERY_CONTEXT, exporter)
+}
+
+/// Checks it.
+///
+/// # Errors
+/// The proof is not this key's, or not for this connection.
+pub fn verify_recovery(key: &PublicKey, exporter: &[u8; 32], proof: &Signature) -> Result<(), SignatureError> {
+    keys::verify(key, RECOVERY_CONTEXT, exporter, proof)
 }
 
 /// Proves that whoever opens a polled link has the transport key, as a certificate does on other links.

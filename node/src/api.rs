@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use whimbrel_crypto::{LinkingCode, RecoveryHash, RecoveryPhrase};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::id::{
-    AccountId, Address, DeviceId, InviteToken, LinkId, MessageId, PublicKey, ThreadId, TokenHash,
+    AccountId, Address, DeviceId, DeviceIndex, InviteToken, LinkId, MessageId, PublicKey, ThreadId, TokenHash,
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
@@ -246,6 +247,36 @@ pub enum Command {
     },
     /// Deletes the account at its relay. What is here stays.
     DeleteAccount,
+    /// Puts another identity key in the place of this one. Answered when the relay has it.
+    RotateIdentity {
+        /// The account's recovery words.
+        words: RecoveryPhrase,
+        /// What the words from then on commit to; their owner has written them down.
+        next: RecoveryHash,
+    },
+    /// Other recovery words in the place of these. Answered when the relay has it.
+    SetRecovery {
+        /// The account's recovery words.
+        words: RecoveryPhrase,
+        /// What the words from then on commit to; their owner has written them down.
+        next: RecoveryHash,
+    },
+    /// Makes the device that shows this code one of the account's. Answered when the relay has it.
+    ApproveDevice {
+        /// What it shows.
+        code: LinkingCode,
+        /// Whether it gets no say in the account: it can neither link nor revoke.
+        limited: bool,
+    },
+    /// Takes a device off the account. Answered when the relay has it; from then on it is served no more.
+    RevokeDevice(DeviceIndex),
+    /// Calls a device something else. Answered when the relay has it.
+    RenameDevice {
+        /// Which.
+        index: DeviceIndex,
+        /// What, at most [`whimbrel_protocol::limits::DEVICE_LABEL_BYTES_MAX`].
+        label: String,
+    },
     /// Where the relay wakes this device; absent: nowhere any more.
     SetWake(Option<WakeEndpoint>),
     /// Confirms that with what came there.
@@ -469,6 +500,25 @@ pub enum Event {
         account: AccountId,
         /// Where they are found, by their relay's word.
         address: Address,
+    },
+    /// The own account log is longer: by this device's hand, or a sibling's. Whoever did none of it has a thief among
+    /// their devices.
+    AccountChanged {
+        /// Devices that came.
+        added: Vec<DeviceIndex>,
+        /// Devices that went.
+        revoked: Vec<DeviceIndex>,
+        /// Whether another identity key stands for the account.
+        rotated: bool,
+    },
+    /// The relay shows a log of the own account that contradicts the one here: two devices changed it, or a thief did.
+    AccountForked,
+    /// This device is none of its account's any more.
+    DeviceRevoked,
+    /// Somebody's relay goes on hiding what they did to their account, by their own word: a revoked device, or a key.
+    LogWithheld {
+        /// Whose.
+        account: AccountId,
     },
     /// A thread was opened with us or by us.
     ThreadOpened {

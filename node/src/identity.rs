@@ -4,14 +4,15 @@
 //! Rules: docs/protocol/identity.md.
 
 use whimbrel_crypto::{
-    AccountLog, Chance, KeyPair, LogError, Own, ParticipantsKey, RecoveryPhrase, TransportProof, UnverifiedLog,
+    AccountLog, Chance, KeyPair, LogError, Own, ParticipantsKey, RecoveryHash, RecoveryPhrase, TransportProof,
+    UnverifiedLog,
 };
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Name};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::{Hlc, Now};
 use whimbrel_storage::{Batch, Overlay, Reads, StorageError};
 
-use crate::rows::{self, AccountRow, RelayRow};
+use crate::rows::{self, AccountRow, ExtensionRow, RelayRow};
 
 /// A new account, not yet stored or known to anybody.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ pub fn create(
         name,
         relay: RelayRow { domain: relay.domain, endpoint: relay.endpoint, relay: relay.relay },
         log: log.bytes(),
-        identity_key: *identity.secret_bytes(),
+        identity_key: Some(*identity.secret_bytes()),
         device_key: *device.secret_bytes(),
         transport_key: *transport.secret_bytes(),
         participants_key: *ParticipantsKey::generate(&mut keys).secret_bytes(),
@@ -85,6 +86,71 @@ pub fn create(
     batch.put(rows::account_key(), rows::encode(&row));
     batch.put(rows::single_key(rows::Single::Clock), rows::encode(&later));
     Ok(Created { batch, recovery, account: log.account() })
+}
+
+/// What is known of an account that is to be recovered, and what is wanted.
+#[derive(Debug)]
+pub struct Recovery<'r> {
+    /// Where it is found.
+    pub address: Address,
+    /// The relay it lives at.
+    pub relay: RelayLink,
+    /// Its log, as proved.
+    pub log: AccountLog,
+    /// The words typed in.
+    pub words: &'r RecoveryPhrase,
+    /// What the words from then on commit to; their owner has written them down.
+    pub next: RecoveryHash,
+    /// What this device is called.
+    pub label: &'r str,
+    /// Whether every device the account had is taken off it.
+    pub revoke_others: bool,
+}
+
+/// Makes this device one of an account by its recovery words alone: another identity key takes the place of the one that
+/// was, the devices that are to go go, this one comes. The relay is handed it when the node first runs, before anything
+/// else, as often as it takes.
+///
+/// # Errors
+/// The words are not the account's, the label does not fit, or there are ten devices and none goes.
+pub fn recover(recovery: Recovery<'_>, chance: &mut Chance, now: Now) -> Result<(Batch, AccountId), LogError> {
+    let Recovery { address, relay, mut log, words, next, label, revoke_others } = recovery;
+    let mut keys = chance.fork("identity");
+    let identity = KeyPair::generate(&mut keys);
+    let device = KeyPair::generate(&mut keys);
+    let transport = KeyPair::generate(&mut keys);
+    let mut hlc = Hlc::default().tick(now.wall);
+    let (after, _) = log.head();
+    log.rotate_identity(&words.key_pair(), &identity, next, hlc)?;
+    if revoke_others {
+        let others: Vec<DeviceIndex> = log.devices().map(|device| device.index).collect();
+        for index in others {
+            hlc = hlc.tick(now.wall);
+            log.revoke_device(&identity, index, hlc)?;
+        }
+    }
+    hlc = hlc.tick(now.wall);
+    let index = log.next_index();
+    let proof = TransportProof::make(&transport, log.account(), index, &device.public());
+    log.add_device(&identity, index, device.public(), proof, label, hlc)?;
+    let account = log.account();
+    let row = AccountRow {
+        device: DeviceId { account, index },
+        name: address.name.clone(),
+        relay: RelayRow { domain: relay.domain, endpoint: relay.endpoint, relay: relay.relay },
+        log: log.bytes(),
+        identity_key: Some(*identity.secret_bytes()),
+        device_key: *device.secret_bytes(),
+        transport_key: *transport.secret_bytes(),
+        participants_key: *ParticipantsKey::generate(&mut keys).secret_bytes(),
+        address: Some(address),
+    };
+    let extension = ExtensionRow { log: log.bytes(), identity_key: None, first: true, after };
+    let mut batch = Batch::new();
+    batch.put(rows::account_key(), rows::encode(&row));
+    batch.put(rows::single_key(rows::Single::Extension), rows::encode(&extension));
+    batch.put(rows::single_key(rows::Single::Clock), rows::encode(&hlc));
+    Ok((batch, account))
 }
 
 /// The transport key of the account in this store: what TLS and libp2p show.
@@ -136,6 +202,27 @@ impl Identity {
     pub(crate) fn relay(&self) -> RelayLink {
         let RelayRow { domain, endpoint, relay } = self.row.relay.clone();
         RelayLink { domain, endpoint, relay }
+    }
+
+    /// What signs the account log, if this device holds it.
+    pub(crate) fn identity_key(&self) -> Option<KeyPair> {
+        let key = self.row.identity_key.map(KeyPair::from_seed_bytes)?;
+        Some(key).filter(|key| key.public() == self.log.identity_key())
+    }
+
+    /// Whether the log still names this device.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.log.device(self.row.device.index).is_some_and(|device| device.device_key == self.device.public())
+    }
+
+    /// The account's log is this one from now on.
+    pub(crate) fn adopt(&mut self, rows: &mut Overlay<'_>, log: AccountLog, identity: Option<[u8; 32]>) {
+        self.row.log = log.bytes();
+        if identity.is_some() {
+            self.row.identity_key = identity;
+        }
+        self.log = log;
+        rows::put(rows, rows::account_key(), &self.row);
     }
 
     /// As the engine wants it.

@@ -10,6 +10,7 @@ mod flow;
 mod friendship;
 mod hold;
 pub mod identity;
+pub mod linking;
 mod node;
 mod outbox;
 mod presence;

@@ -9,7 +9,10 @@ use whimbrel_protocol::time::{Monotonic, Now};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
-use crate::flow::{answers, befriend, commands, connect, direct, group, join, open, receive, send, settings};
+use crate::flow::{
+    account, answers, befriend, commands, connect, direct, group, herald, join, link, open, receive, send, settings,
+    siblings,
+};
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
 use crate::timers::Timer;
@@ -101,10 +104,7 @@ impl<E: Engine> Node<E> {
 
 fn dispatch<E: Engine>(t: &mut Turn<'_, E>, input: Input) -> Result<(), StorageError> {
     match input {
-        Input::LinkUp { link, peer: Peer::Relay { exporter } } => {
-            connect::link_up(t, link, exporter);
-            Ok(())
-        }
+        Input::LinkUp { link, peer: Peer::Relay { exporter } } => connect::link_up(t, link, exporter),
         Input::LinkUp { link, peer: Peer::Node { transport } } => direct::link_up(t, link, transport),
         Input::LinkLost { link } if t.rooms.reception.link() == Some(link) => {
             connect::down(t, "the link to the relay broke".to_owned(), None)
@@ -157,6 +157,11 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),
         Timer::Change(thread) => group::submit(t, thread),
+        Timer::Extend => account::submit(t),
+        Timer::Siblings => siblings::pump(t),
+        Timer::Linking => link::late(t),
+        Timer::Heralding => account::herald(t),
+        Timer::Herald(account) => herald::ask(t, account, None),
     }
 }
 

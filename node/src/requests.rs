@@ -90,6 +90,12 @@ pub(crate) enum Purpose {
     Settings(ThreadId, u64),
     /// What the relay keeps of the owner's threads: which page.
     Listing(usize),
+    /// A change of the own account log.
+    Extend,
+    /// The relay brings us together with a device that is to come.
+    JoinLinking,
+    /// Somebody whose account log is longer than the one here.
+    Heralded(AccountId),
     Meet(Box<Meeting>),
     Errand(Ticket, Box<Errand>),
     /// The second, for the invitation of the first.
@@ -109,7 +115,12 @@ impl Purpose {
     /// Whether the relay may have to ask another one first.
     pub(crate) fn is_passed_on(&self) -> bool {
         match self {
-            Self::LookUp(..) | Self::Claim(..) | Self::Meet(_) | Self::Change(..) | Self::Newcomer(..) => true,
+            Self::LookUp(..)
+            | Self::Claim(..)
+            | Self::Meet(_)
+            | Self::Change(..)
+            | Self::Newcomer(..)
+            | Self::Heralded(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

@@ -4,7 +4,7 @@
 use tracing::debug;
 use whimbrel_crypto::{Chance, Engine, EngineError};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{BlobId, LinkId, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, LinkId, RequestId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
@@ -82,6 +82,10 @@ impl Rooms {
         })?;
         rows::each(reads, &rows::space(Space::Change), |(key, _)| {
             rooms.threads.changing.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Herald), |(key, _)| {
+            rooms.user.heralds.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), 0)));
             Ok(())
         })?;
         rooms.resume_unparking(now, reads)?;
@@ -170,6 +174,9 @@ impl<E: Engine> Turn<'_, E> {
         if self.rooms.push.caught_up && settled && self.rooms.friendship.asked.is_empty() {
             self.rooms.push.caught_up = false;
             self.event(Event::CaughtUp);
+        } else if self.rooms.push.caught_up {
+            let (joining, unparking) = (threads.joining.len(), threads.unparking.len());
+            debug!(joining, unparking, words = self.rooms.friendship.asked.len(), "not caught up yet");
         }
     }
 

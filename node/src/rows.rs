@@ -3,6 +3,7 @@
 //! store below [`whimbrel_crypto::engine::ROWS`]; a test holds the spaces apart.
 //! Never: decides what to write. Rules: docs/protocol/storage.md.
 
+mod account;
 mod group;
 mod people;
 
@@ -19,6 +20,7 @@ use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
+pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_prefix};
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
@@ -79,10 +81,14 @@ pub(crate) enum Space {
     Settings = b'l',
     /// [`ChangeRow`] by thread: at most one of a group is under way.
     Change = b'y',
+    /// [`HeraldRow`] by account: people whose account log is longer than the one here, by their own word.
+    Herald = b'A',
+    /// A KeyPackage that a sibling handed over, by device and number; bytes.
+    Package = b'B',
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 23] = [
+pub(crate) const SPACES: [Space; 25] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -106,6 +112,8 @@ pub(crate) const SPACES: [Space; 23] = [
     Space::Card,
     Space::Settings,
     Space::Change,
+    Space::Herald,
+    Space::Package,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -126,6 +134,12 @@ pub(crate) enum Single {
     Registering = b'g',
     /// There once the relay deleted the account: empty.
     Deleted = b'd',
+    /// A change of the account log that the relay is not known to have: [`ExtensionRow`].
+    Extension = b'e',
+    /// There until the relay lets a device in that was linked: empty.
+    Joining = b'j',
+    /// There while a change of the account log is said in every thread: the last [`ThreadId`] done, or nothing.
+    Heralding = b'h',
 }
 
 /// See [`Single::Stocked`].
@@ -151,9 +165,10 @@ pub(crate) struct AccountRow {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     pub(crate) log: Vec<u8>,
+    /// Signs the account log; a limited device has none, nor one whose sibling took another since.
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
-    pub(crate) identity_key: [u8; 32],
+    pub(crate) identity_key: Option<[u8; 32]>,
     #[n(5)]
     #[cbor(with = "minicbor::bytes")]
     pub(crate) device_key: [u8; 32],
@@ -494,6 +509,13 @@ pub(crate) struct ThreadRow {
     #[n(17)]
     #[cbor(default)]
     pub(crate) leavers: Vec<AccountId>,
+}
+
+impl ThreadRow {
+    /// Whether its members may change, by its admin's hand; otherwise it is of these people and no others.
+    pub(crate) fn is_group(&self) -> bool {
+        self.founding.is_some_and(|founding| !founding.fixed)
+    }
 }
 
 /// An entry that could not be opened: kept out of sight, never content.

@@ -95,6 +95,8 @@ pub(crate) struct Threads {
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Who waits for a change of a group.
     pub(crate) changes: BTreeMap<ThreadId, Ticket>,
+    /// Threads whose leaves of this account are not the devices of its log, the newest last.
+    pub(crate) siblings: Vec<ThreadId>,
 }
 
 impl Threads {
@@ -200,6 +202,42 @@ pub(crate) fn by_tag(reads: &dyn Reads, tag: &ParticipantsTag) -> Result<Vec<Thr
     Ok(rows::get(reads, &rows::tag_key(tag))?.unwrap_or_default())
 }
 
+/// The one of them to write to: of those where everybody still has a device, the first. Somebody who came back with none of
+/// the devices they had is in none of the threads of before.
+pub(crate) fn writable(
+    reads: &dyn Reads,
+    own: &AccountId,
+    tag: &ParticipantsTag,
+) -> Result<Option<ThreadId>, StorageError> {
+    for thread in by_tag(reads, tag)? {
+        if let Some(row) = get(reads, &thread)?
+            && !is_deserted(reads, own, &row)?
+        {
+            return Ok(Some(thread));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether somebody in it has no device left that could read it, by their account's log.
+fn is_deserted(reads: &dyn Reads, own: &AccountId, row: &ThreadRow) -> Result<bool, StorageError> {
+    // A group lives by its admin's hand.
+    if row.is_group() {
+        return Ok(false);
+    }
+    for other in row.participants.iter().filter(|one| one.account != *own) {
+        let known = reads.get(&rows::contact_key(&other.account))?.is_some();
+        let mut reachable = !known;
+        for device in other.ids() {
+            reachable = reachable || reads.get(&rows::device_key(&device))?.is_some();
+        }
+        if !reachable {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Adds a thread to those of its people. Of two that crossed, the smaller id is the thread from then on; says
 /// whether that is this one. Refuses one too many.
 pub(crate) fn tag_in(
@@ -232,23 +270,27 @@ pub(crate) fn tag_out(rows: &mut Overlay<'_>, tag: &ParticipantsTag, thread: &Th
 }
 
 /// The thread that messages for `thread` go to.
-pub(crate) fn canonical(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<(ThreadId, ThreadRow)>, StorageError> {
+pub(crate) fn canonical(
+    reads: &dyn Reads,
+    own: &AccountId,
+    thread: &ThreadId,
+) -> Result<Option<(ThreadId, ThreadRow)>, StorageError> {
     let Some(row) = get(reads, thread)? else { return Ok(None) };
-    match by_tag(reads, &row.tag)?.first() {
-        Some(first) if first != thread => Ok(get(reads, first)?.map(|row| (*first, row))),
+    match writable(reads, own, &row.tag)? {
+        Some(first) if first != *thread => Ok(get(reads, &first)?.map(|row| (first, row))),
         _ => Ok(Some((*thread, row))),
     }
 }
 
 /// Where the id of a thread made now comes from.
-pub(crate) fn found(creator: AccountId, hub: RelayId, chance: &mut Chance) -> Founding {
+pub(crate) fn found(creator: AccountId, hub: RelayId, fixed: bool, chance: &mut Chance) -> Founding {
     let mut nonce: [u8; 32] = chance.bytes();
     if planted::active(Bug::OwnChance) {
         let somewhere = Box::new(0_u8);
         nonce = [0; 32];
         nonce.iter_mut().zip(std::ptr::from_ref(&*somewhere).addr().to_be_bytes()).for_each(|(to, byte)| *to = byte);
     }
-    Founding { creator, hub, nonce }
+    Founding { creator, hub, nonce, fixed }
 }
 
 /// Notes a message: whoever names parents makes them no heads any more.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel_protocol::id::{BlobId, RequestId, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, RequestId, ThreadId};
 use whimbrel_protocol::time::Monotonic;
 
 use crate::friendship::WordId;
@@ -41,6 +41,16 @@ pub(crate) enum Timer {
     Settings(ThreadId),
     /// A change that is not decided may be handed in again.
     Change(ThreadId),
+    /// A change of the account log may be handed in again.
+    Extend,
+    /// More threads are to be told of it.
+    Heralding,
+    /// More threads are to be changed for devices of our own.
+    Siblings,
+    /// A linking took too long.
+    Linking,
+    /// Somebody's longer account log may be asked for again.
+    Herald(AccountId),
 }
 
 /// The table.

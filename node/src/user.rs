@@ -4,6 +4,7 @@
 //! `limits::KEY_PACKAGE_STOCK_AGE_MAX`, `limits::KEY_PACKAGE_STOCK_AHEAD_MAX`.
 //! Rules: docs/protocol/user.md.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whimbrel_crypto::{Chance, Context, Engine, EngineError, Own};
@@ -14,6 +15,8 @@ use whimbrel_protocol::time::{Now, Wall};
 use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
+use crate::api::Ticket;
+use crate::linking::Approving;
 use crate::rows::{self, Single, StockedRow};
 
 /// The room.
@@ -23,6 +26,12 @@ pub(crate) struct User {
     pub(crate) left: Option<u32>,
     /// How many the newest stocking carried.
     pub(crate) sent: usize,
+    /// Who waits for a change of the account log.
+    pub(crate) extending: Option<Ticket>,
+    /// A device that is being linked.
+    pub(crate) linking: Option<Approving>,
+    /// People whose longer account log is looked for, and how often in a row it was not to be had.
+    pub(crate) heralds: BTreeMap<AccountId, u32>,
 }
 
 /// How many one-time KeyPackages to make when the relay has `left`.

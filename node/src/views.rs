@@ -14,8 +14,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
-    ThreadRow, ThreadState,
+    self, AccountRow, CardRow, ContactRow, ExtensionRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow,
+    SettingsRow, Space, ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -38,6 +38,29 @@ pub struct Account {
     pub transport: PublicKey,
     /// The public identity key.
     pub identity: PublicKey,
+    /// Whether this device can sign the account's log.
+    pub full: bool,
+    /// Whether the account's log names this device.
+    pub listed: bool,
+    /// Whether the relay has not taken this device in yet: the account is being recovered, or the device being linked.
+    pub joining: bool,
+    /// Whether it was linked, and what it was granted is worth nothing if the relay never hears of it.
+    pub linking: bool,
+}
+
+/// A device of the own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnDevice {
+    /// Its place in the account's log.
+    pub index: DeviceIndex,
+    /// What its owner calls it.
+    pub label: String,
+    /// Whether it is this one.
+    pub this: bool,
+    /// In how many of this device's conversations it is.
+    pub threads: usize,
+    /// Of how many that it could be in.
+    pub of: usize,
 }
 
 /// Somebody who can be written to.
@@ -210,7 +233,45 @@ pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
         relay: identity.relay(),
         transport: identity.transport.public(),
         identity: identity.log.identity_key(),
+        full: identity.identity_key().is_some(),
+        listed: identity.is_listed(),
+        joining: reads.get(&rows::single_key(rows::Single::Extension))?.is_some_and(|row| {
+            let row: Result<ExtensionRow, _> = rows::decode(&rows::single_key(rows::Single::Extension), &row);
+            row.is_ok_and(|row| row.first)
+        }) || reads.get(&rows::single_key(rows::Single::Joining))?.is_some(),
+        linking: reads.get(&rows::single_key(rows::Single::Joining))?.is_some(),
     })
+}
+
+/// Every device of the own account, and how far it has come into the conversations that this one is in.
+///
+/// # Errors
+/// There is no account, or the store could not be read.
+pub fn devices(reads: &dyn Reads) -> Result<Vec<OwnDevice>, LoadError> {
+    let identity = Identity::load(reads)?;
+    let mut devices: Vec<OwnDevice> = identity
+        .log
+        .devices()
+        .map(|device| OwnDevice {
+            index: device.index,
+            label: device.label.clone(),
+            this: device.index == identity.id().index,
+            threads: 0,
+            of: 0,
+        })
+        .collect();
+    rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        if row.state == ThreadState::Open && row.founding.is_some() {
+            for device in &mut devices {
+                let id = DeviceId { account: identity.account(), index: device.index };
+                device.of += 1;
+                device.threads += usize::from(thread::leaves(&row).any(|leaf| leaf == id));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(devices)
 }
 
 /// Everybody who can be written to, by account.
@@ -314,7 +375,8 @@ pub fn card(reads: &dyn Reads, account: &AccountId) -> Result<Option<Card>, Stor
 /// # Errors
 /// The store could not be read.
 pub fn settings(reads: &dyn Reads, thread: &ThreadId) -> Result<Settings, StorageError> {
-    let thread = thread::canonical(reads, thread)?.map_or(*thread, |(thread, _)| thread);
+    let Some(own) = own_account(reads)? else { return Ok(Settings::default()) };
+    let thread = thread::canonical(reads, &own, thread)?.map_or(*thread, |(thread, _)| thread);
     let row: Option<SettingsRow> = rows::get(reads, &rows::settings_key(&thread))?;
     let SettingsRow { label, muted_until, archived, pinned, kept, .. } = row.unwrap_or_default();
     Ok(Settings { label, muted_until, archived, pinned, kept })
@@ -520,7 +582,7 @@ fn joined(
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
-        admin: head.founding.map(|founding| founding.creator),
+        admin: head.founding.filter(|founding| !founding.fixed).map(|founding| founding.creator),
         epoch: head.epoch,
         title: head.title.as_ref().map(|title| title.text.clone()),
         standing,

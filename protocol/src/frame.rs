@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
-use crate::{direct, federation, friendship, hold, hub, presence, push, reception, thread, user, wake};
+use crate::{direct, federation, friendship, hold, hub, linking, presence, push, reception, thread, user, wake};
 
 /// A well-formed value that is over a bound of [`crate::limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -276,6 +276,9 @@ frames! {
     /// See [`direct::DirectRefused`].
     82 DirectRefused(direct::DirectRefused) CONTROL_FRAME_BYTES_MAX,
 
+    /// See [`user::ExtendLog`].
+    83 ExtendLog(user::ExtendLog) CONTROL_FRAME_BYTES_MAX,
+
     /// See [`friendship::Befriend`].
     84 Befriend(friendship::Befriend) CONTROL_FRAME_BYTES_MAX,
     /// See [`friendship::Decline`].
@@ -288,4 +291,17 @@ frames! {
     88 ListFriends(friendship::ListFriends) CONTROL_FRAME_BYTES_MAX,
     /// See [`friendship::FriendPage`].
     89 FriendPage(friendship::FriendPage) LARGE_FRAME_BYTES_MAX,
+
+    /// See [`user::OwnLog`].
+    90 OwnLog(user::OwnLog) LARGE_FRAME_BYTES_MAX,
+    /// See [`user::Recover`].
+    91 Recover(user::Recover) CONTROL_FRAME_BYTES_MAX,
+    /// See [`linking::OfferLinking`].
+    92 OfferLinking(linking::OfferLinking) CONTROL_FRAME_BYTES_MAX,
+    /// See [`linking::JoinLinking`].
+    93 JoinLinking(linking::JoinLinking) CONTROL_FRAME_BYTES_MAX,
+    /// See [`linking::LinkingWords`].
+    94 LinkingWords(linking::LinkingWords) CONTROL_FRAME_BYTES_MAX,
+    /// See [`linking::LinkingOver`].
+    95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
 }

@@ -166,6 +166,10 @@ id!(
     TokenHash, 32
 );
 id!(
+    /// Where two devices meet to be linked: follows from a code that both know.
+    MeetingId, 16
+);
+id!(
     /// An ed25519 public key (RFC 8032).
     PublicKey, 32
 );

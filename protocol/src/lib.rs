@@ -13,6 +13,7 @@ pub mod hub;
 pub mod id;
 pub mod invite;
 pub mod limits;
+pub mod linking;
 pub mod message;
 pub mod poll;
 pub mod presence;

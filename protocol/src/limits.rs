@@ -58,6 +58,32 @@ pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 pub const ACCOUNT_LOG_ENTRIES_MAX: usize = 1_024;
 /// An account log, in bytes: 1,024 entries of well under 400 bytes fit a large frame many times.
 pub const ACCOUNT_LOG_BYTES_MAX: usize = 384 * 1024;
+/// Entries added to an account log at once, in bytes: what fits a control frame, before and after a device is let in.
+pub const ACCOUNT_LOG_TAIL_BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX - 1_024;
+/// People whose longer account log is looked for at once.
+pub const HERALDS_MAX: usize = 1_024;
+/// How often somebody's longer account log is asked for before their relay is said to hold it back.
+pub const HERALD_ATTEMPTS_MAX: u32 = 8;
+/// Threads in which a change of one's own account is said in one step.
+pub const HERALDED_AT_ONCE: usize = 16;
+/// Devices that wait at a relay at once for one that speaks for their account.
+pub const LINKINGS_MAX: usize = 1_024;
+/// How long one may wait, and both may talk.
+pub const LINKING_TIME_MAX: Duration = Duration::from_secs(600);
+/// Words of one frame: they fit a control frame with its own.
+pub const LINKING_WORDS_BYTES_MAX: usize = 60 * 1024;
+/// What both may say: an account log, and a KeyPackage (2.7 kB) for each of 4,096 threads.
+pub const LINKING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// One message, whole: an account log and a little.
+pub const LINKING_MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// KeyPackages handed over: one for each thread an account may have.
+pub const LINKING_PACKAGES_MAX: usize = ACCOUNT_THREADS_MAX;
+/// Of those, in one message: 16 of at most 8 KiB.
+pub const LINKING_PACKAGES_AT_ONCE: usize = 16;
+/// KeyPackages handed over beyond one for each thread there is: for those that come meanwhile.
+pub const LINKING_PACKAGES_SPARE: usize = 16;
+/// Changes of groups under way at once, for devices of one's own that come and go.
+pub const SIBLING_CHANGES_MAX: usize = 8;
 /// Devices of an account.
 pub const ACCOUNT_DEVICES_MAX: usize = 10;
 /// Devices of an encrypted group.

@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::MessageId;
+use crate::id::{LogHash, MessageId};
 use crate::limits;
 use crate::time::{Hlc, Wall};
 
@@ -44,6 +44,9 @@ pub enum Body {
     /// The author asks the group's admin to be taken out.
     #[n(3)]
     Leave,
+    /// How far the author's account log goes: a reader who has less of it asks for it.
+    #[n(24)]
+    LogHead(#[n(0)] u64, #[n(1)] LogHash),
 }
 
 /// Direct addresses of a node, signed by its leaf like every content.
@@ -80,6 +83,7 @@ impl std::fmt::Debug for Body {
             Self::Candidates(candidates) => write!(f, "Candidates({})", candidates.addresses.len()),
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
             Self::Leave => f.write_str("Leave"),
+            Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
         }
     }
 }
@@ -90,7 +94,7 @@ impl Words for Content {
         match &self.body {
             Body::Text(text) => Bound::bytes("text", text.len(), limits::TEXT_BYTES_MAX),
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
-            Body::Leave => Ok(()),
+            Body::Leave | Body::LogHead(..) => Ok(()),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;
                 let longest = candidates.addresses.iter().map(String::len).max().unwrap_or(0);

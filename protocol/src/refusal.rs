@@ -87,6 +87,8 @@ codes! {
     19 Expired "held too long",
     /// The epoch is one the relay has not reached yet: its commit is still to come.
     20 EpochAhead "epoch not reached here yet",
+    /// The device was taken off its account. Told to whoever holds the key it had.
+    30 Revoked "this device was taken off its account",
 }
 
 impl<C> Encode<C> for RefusalCode {

@@ -105,17 +105,24 @@ pub struct Founding {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub nonce: [u8; 32],
+    /// A conversation of these people and no others: each of them may change their own devices in it, and nobody anything
+    /// else. Otherwise it is a group, and the creator is its admin.
+    #[n(3)]
+    #[cbor(default)]
+    pub fixed: bool,
 }
 
 impl Founding {
-    /// The thread's id.
+    /// The thread's id. Of two threads that differ in nothing but whether their people are fixed, the ids differ.
     pub fn thread(&self) -> ThreadId {
+        let kind: &[u8] = if self.fixed { b"fixed" } else { b"" };
         let hash = Sha256::new()
             .chain_update(b"whimbrel thread 1\0")
             .chain_update(self.creator.as_bytes())
             .chain_update(self.hub.as_bytes())
             .chain_update(SUITE.to_be_bytes())
-            .chain_update(self.nonce);
+            .chain_update(self.nonce)
+            .chain_update(kind);
         ThreadId::from_bytes(hash.finalize().into())
     }
 }

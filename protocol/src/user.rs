@@ -5,7 +5,10 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{AccountId, Address, DeviceIndex, Domain, InviteToken, RelayId, RequestId, TokenHash};
+use crate::id::{
+    AccountId, Address, DeviceIndex, Domain, InviteToken, LogHash, Name, PublicKey, RelayId, RequestId, Signature,
+    TokenHash,
+};
 use crate::limits;
 use crate::signed::Signed;
 use crate::time::Wall;
@@ -366,7 +369,71 @@ pub struct DeleteAccount {
     pub account: AccountId,
 }
 
+/// Adds entries to an account's log. The log proves itself: whoever hands them in says nothing by it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ExtendLog {
+    /// Pairs the answer: [`crate::reception::Done`].
+    #[n(0)]
+    pub request: RequestId,
+    /// Whose log.
+    #[n(1)]
+    pub account: AccountId,
+    /// The place of the entry they follow.
+    #[n(2)]
+    pub after: u64,
+    /// Its hash.
+    #[n(3)]
+    pub hash: LogHash,
+    /// The entries, as in an account log.
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub entries: Vec<u8>,
+}
+
+/// The account's own log, to a device of its that has an older one, or had it changed.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct OwnLog {
+    /// The log, as signed.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub log: Vec<u8>,
+}
+
+/// Asks for an account's log before there is a device of it here: whoever holds its recovery key may have it.
+/// Answered with [`LookedUp`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Recover {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The account's name here.
+    #[n(1)]
+    pub name: Name,
+    /// The recovery key its log commits to.
+    #[n(2)]
+    pub key: PublicKey,
+    /// That key's signature over this connection's TLS exporter.
+    #[n(3)]
+    pub proof: Signature,
+}
+
 impl Words for ListInvites {}
+impl Words for Recover {}
+
+impl Words for ExtendLog {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("account log entries", self.entries.len(), limits::ACCOUNT_LOG_TAIL_BYTES_MAX)
+    }
+}
+
+impl Words for OwnLog {
+    fn check(&self) -> Result<(), Bound> {
+        Bound::bytes("account log", self.log.len(), limits::ACCOUNT_LOG_BYTES_MAX)
+    }
+}
 impl Words for RevokeInvite {}
 impl Words for FetchProfile {}
 impl Words for PeerProfile {}

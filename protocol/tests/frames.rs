@@ -24,6 +24,7 @@ use whimbrel_protocol::hub::{
     SubmitCommit,
 };
 use whimbrel_protocol::id::*;
+use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
 use whimbrel_protocol::message::{Body, Candidates, Content};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
@@ -36,9 +37,9 @@ use whimbrel_protocol::thread::{
 };
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{
-    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow,
-    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, PeerProfile, Profile, RelayHint,
-    RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
+    ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow, ExtendLog,
+    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile, Profile,
+    Recover, RelayHint, RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_protocol::{Frame, canonical, limits};
@@ -52,7 +53,8 @@ macro_rules! ids {
 }
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
-    log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature
+    log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature,
+    public_key PublicKey, meeting MeetingId
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -116,7 +118,12 @@ fn opening() -> impl Strategy<Value = Opening> {
     )
 }
 fn founding() -> impl Strategy<Value = Founding> {
-    (account(), relay(), any::<[u8; 32]>()).prop_map(|(creator, hub, nonce)| Founding { creator, hub, nonce })
+    (account(), relay(), any::<[u8; 32]>(), any::<bool>()).prop_map(|(creator, hub, nonce, fixed)| Founding {
+        creator,
+        hub,
+        nonce,
+        fixed,
+    })
 }
 fn newcomers() -> impl Strategy<Value = Newcomers> {
     (bytes(), bytes()).prop_map(|(welcome, tree)| Newcomers { welcome, tree })
@@ -317,6 +324,21 @@ fn user() -> BoxedStrategy<Frame> {
         }),
         (request(), token_hash(), 0..=limits::INVITE_USES_MAX, wall())
             .prop_map(|(request, token, uses, expires)| { NewInvite { request, token, uses, expires }.into() }),
+        (request(), account(), any::<u64>(), log_hash(), bytes()).prop_map(
+            |(request, account, after, hash, entries)| { ExtendLog { request, account, after, hash, entries }.into() }
+        ),
+        bytes().prop_map(|log| OwnLog { log }.into()),
+        (request(), name(), public_key(), signature()).prop_map(|(request, name, key, proof)| Recover {
+            request,
+            name,
+            key,
+            proof
+        }
+        .into()),
+        (request(), meeting()).prop_map(|(request, meeting)| OfferLinking { request, meeting }.into()),
+        (request(), meeting()).prop_map(|(request, meeting)| JoinLinking { request, meeting }.into()),
+        (meeting(), bytes()).prop_map(|(meeting, bytes)| LinkingWords { meeting, bytes }.into()),
+        meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
     ]
     .boxed()
 }
@@ -437,7 +459,8 @@ fn content() -> impl Strategy<Value = Content> {
     let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
-    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave)];
+    let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
+    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave), head];
     (
         message_id(),
         any::<u64>(),

@@ -59,6 +59,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "federation",
         "direct",
         "message",
+        "devices",
         "storage",
     ] {
         let page = page(&format!("{name}.md"));

@@ -7,6 +7,8 @@ pub(crate) mod befriend;
 pub(crate) mod commit;
 pub(crate) mod deliver;
 pub(crate) mod federate;
+pub(crate) mod link;
+pub(crate) mod log;
 pub(crate) mod own;
 pub(crate) mod resume;
 pub(crate) mod submit;

@@ -200,6 +200,7 @@ enum End {
 /// A person with one device.
 pub(crate) struct Device {
     pub(crate) log: AccountLog,
+    pub(crate) identity: KeyPair,
     key: KeyPair,
     transport: KeyPair,
     pub(crate) name: String,
@@ -509,7 +510,7 @@ impl World {
         let proof = TransportProof::make(&transport, log.account(), first, &key.public());
         log.add_device(&identity, first, key.public(), proof, "phone", Hlc::default()).unwrap();
         let (name, inbox) = (name.to_owned(), Vec::new());
-        self.devices.push(Device { log, key, transport, name, link: None, slow: false, inbox });
+        self.devices.push(Device { log, identity, key, transport, name, link: None, slow: false, inbox });
         at
     }
 

@@ -12,6 +12,7 @@ mod friendship;
 #[cfg(test)]
 mod harness;
 mod hold;
+mod linking;
 pub mod ports;
 mod presence;
 mod push;

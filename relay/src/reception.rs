@@ -36,6 +36,8 @@ pub(crate) enum Stage {
     Node(Proved),
     /// A node whose first frame is being looked into: the next one comes too early.
     Proving(Proved),
+    /// A device that is to come, waiting for one that speaks for its account: served nothing else.
+    Linking,
     /// An own user's device.
     Device(Admission),
     /// A relay came in, its hello awaited.
@@ -66,6 +68,7 @@ impl Session {
             // Its first frame is here: the time is the store's, not the peer's, and a store that is slow under load must
             // not turn away those who came in time.
             Stage::Proving(_) | Stage::Vetting => limits::LINK_IDLE_MAX,
+            Stage::Linking => limits::LINKING_TIME_MAX,
             Stage::Device(_) | Stage::PeerOut(_) => limits::LINK_IDLE_MAX,
             // The side that dialled ends an idle link first, so that nothing is sent into one that is ending.
             Stage::PeerIn(_) => limits::LINK_IDLE_MAX.saturating_add(limits::LINK_IDLE_MAX),
@@ -170,6 +173,11 @@ impl Reception {
     pub(crate) fn links_of(&self, account: AccountId) -> Vec<LinkId> {
         let device = |index| DeviceId { account, index: DeviceIndex::new(index) };
         self.state().devices.range(device(0)..=device(u32::MAX)).map(|(_, link)| *link).collect()
+    }
+
+    /// Whether a link came for a linking alone.
+    pub(crate) fn is_linking(&self, link: LinkId) -> bool {
+        self.state().sessions.get(&link).is_some_and(|session| session.stage == Stage::Linking)
     }
 
     pub(crate) fn lives(&self, link: LinkId) -> bool {

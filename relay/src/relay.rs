@@ -11,7 +11,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
-use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, own, submit, wake};
+use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, link, log, own, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -137,12 +137,17 @@ impl<P: Ports> Relay<P> {
             (Stage::Device(from), frame) => self.handle_device(now, link, from, frame).await,
             (Stage::Node(proved), Frame::Hello(words)) => admit::hello(rooms, now, link, proved, words).await,
             (Stage::Node(proved), Frame::Register(words)) => admit::register(rooms, now, link, proved, words).await,
+            (Stage::Node(_), Frame::OfferLinking(words)) => link::offer(rooms, now, link, &words),
+            (Stage::Linking, Frame::LinkingWords(words)) => link::pass(rooms, now, link, words),
+            (Stage::Linking, Frame::LinkingOver(_)) => link::over(rooms, now, link),
+            (Stage::Node(proved), Frame::Recover(words)) => log::recover(rooms, now, link, proved, words).await,
+            (Stage::Node(proved), Frame::ExtendLog(words)) => log::extend_first(rooms, now, link, proved, words).await,
             (Stage::Stranger(stranger), Frame::PeerHello(words)) => {
                 admit::vet(rooms, now, link, stranger, words).await;
             }
             (Stage::PeerIn(peer), frame) => self.handle_inbound(now, link, peer, frame).await,
             (Stage::PeerOut(peer), frame) => self.handle_outbound(now, link, peer, frame).await,
-            (Stage::Node(_) | Stage::Proving(_) | Stage::Stranger(_) | Stage::Vetting, _) => {
+            (Stage::Node(_) | Stage::Proving(_) | Stage::Linking | Stage::Stranger(_) | Stage::Vetting, _) => {
                 rooms.refuse_link(now, link, Refusal::last(RefusalCode::Unexpected));
             }
         }
@@ -174,6 +179,10 @@ impl<P: Ports> Relay<P> {
             Frame::Block(words) => befriend::block(rooms, now, link, from, words).await,
             Frame::LetSee(words) => befriend::let_see(rooms, now, link, from, words).await,
             Frame::ListFriends(words) => befriend::list(rooms, now, link, from, words).await,
+            Frame::JoinLinking(words) => link::join(rooms, now, link, &words),
+            Frame::LinkingWords(words) => link::pass(rooms, now, link, words),
+            Frame::LinkingOver(_) => link::over(rooms, now, link),
+            Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
             Frame::SetProfile(words) => own::set_profile(rooms, now, link, from, words).await,
             Frame::FetchProfile(words) => own::profile(rooms, now, link, from, words).await,
             Frame::ListInvites(words) => own::invites(rooms, now, link, from, words).await,
@@ -351,6 +360,10 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::Block(words) => words.request,
         Frame::LetSee(words) => words.request,
         Frame::ListFriends(words) => words.request,
+        Frame::ExtendLog(words) => words.request,
+        Frame::Recover(words) => words.request,
+        Frame::OfferLinking(words) => words.request,
+        Frame::JoinLinking(words) => words.request,
         Frame::SetProfile(words) => words.request,
         Frame::FetchProfile(words) => words.request,
         Frame::ListInvites(words) => words.request,

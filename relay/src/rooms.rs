@@ -3,6 +3,7 @@
 
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{LinkId, RequestId};
+use whimbrel_protocol::linking::LinkingOver;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::planted::{self, Bug};
 
@@ -11,6 +12,7 @@ use crate::federation::Federation;
 use crate::figures::Figures;
 use crate::friendship::Friendship;
 use crate::hold::Hold;
+use crate::linking::Linking;
 use crate::ports::{Links, Ports};
 use crate::presence::Presence;
 use crate::push::Push;
@@ -37,6 +39,7 @@ pub(crate) struct Rooms<P> {
     pub(crate) limiter: Limiter,
     pub(crate) sweeper: Sweeper,
     pub(crate) figures: Figures,
+    pub(crate) linking: Linking,
 }
 
 impl<P: Ports> Rooms<P> {
@@ -54,6 +57,7 @@ impl<P: Ports> Rooms<P> {
             limiter: Limiter::new(config.rates),
             sweeper: Sweeper::default(),
             figures: Figures::default(),
+            linking: Linking::default(),
             ports,
             config,
         }
@@ -122,8 +126,20 @@ impl<P: Ports> Rooms<P> {
         self.gone(now, link);
     }
 
+    /// Whoever a link met for a new device is told that nothing more comes of it; one that came for that alone goes.
+    pub(crate) fn part(&self, now: Now, link: LinkId) {
+        let Some((meeting, other)) = self.linking.leave(link) else { return };
+        for one in other.into_iter().chain([link]) {
+            self.answer(now, one, LinkingOver { meeting });
+            if self.reception.is_linking(one) {
+                self.end(now, one);
+            }
+        }
+    }
+
     /// A link is gone, and its session with it; doing it twice does no harm.
     pub(crate) fn gone(&self, now: Now, link: LinkId) {
+        self.part(now, link);
         match self.reception.lost(link) {
             Some(Stage::Device(_)) => {
                 self.presence.leave(link, false);

@@ -3,26 +3,58 @@
 //! Never: asks another relay (`federation`); the conditions are in the store's commands.
 //! Rules: docs/protocol/user.md.
 
-use whimbrel_crypto::{AccountLog, signed};
+use whimbrel_crypto::account_log::UnverifiedLog;
+use whimbrel_crypto::{AccountLog, RecoveryHash, link, signed};
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, Name};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, Name, PublicKey};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
-use whimbrel_protocol::user::{CARD_CONTEXT, Card, ClaimedPackage, NewInvite, SetProfile, StockKeyPackages, Who};
+use whimbrel_protocol::user::{
+    CARD_CONTEXT, Card, ClaimedPackage, ExtendLog, NewInvite, Recover, SetProfile, StockKeyPackages, Who,
+};
 
 use crate::config::Registration;
 use crate::refusal::Refusal;
 use crate::store::command::people::Entrance;
 use crate::store::command::{self, ClaimKeyPackages, GiveConsent, Register};
-use crate::store::{Command, LogId, MailboxId, Outcome, Store};
+use crate::store::{Command, Conflict, LogId, MailboxId, Outcome, Store, StoreError};
 
 /// KeyPackages handed out.
 pub(crate) struct Claimed {
     pub(crate) packages: Vec<ClaimedPackage>,
     /// What each of the owner's devices has left.
     pub(crate) left: Vec<(DeviceIndex, u32)>,
+}
+
+/// An account log that grew.
+pub(crate) struct Extended {
+    pub(crate) log: AccountLog,
+    /// Devices that speak for the account no more.
+    pub(crate) gone: Vec<DeviceIndex>,
+    /// Whether it grew just now.
+    pub(crate) new: bool,
+}
+
+/// Why entries were not added to a log.
+pub(crate) enum ExtendError {
+    /// It goes on otherwise.
+    Moved(AccountLog),
+    /// They break a rule, or the store did not take them.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for ExtendError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for ExtendError {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 /// The accounts of one domain.
@@ -70,6 +102,78 @@ impl User {
         Ok(Address { name, domain: self.domain.clone() })
     }
 
+    /// Adds entries to an own account's log. The log says whether they may be there; whoever brings them does not matter.
+    pub(crate) async fn extend(
+        &self,
+        store: &impl Store,
+        words: &ExtendLog,
+        mut chosen: impl FnMut() -> [u8; 16],
+    ) -> Result<Extended, ExtendError> {
+        let gone = Refusal::last(RefusalCode::NotAuthenticated);
+        let before = store.account(words.account).await?.ok_or(gone)?;
+        let stored = UnverifiedLog(store.account_log(words.account).await?.ok_or(gone)?);
+        let known = stored.verify().map_err(|_| Refusal::INTERNAL)?;
+        let from = (words.after, words.hash);
+        if known.hash_at(words.after) == Some(words.hash) && known.tail(words.after) == words.entries {
+            // Said again, because the answer was lost.
+            return Ok(Extended { log: known, gone: Vec::new(), new: false });
+        }
+        if known.head() != from {
+            return Err(ExtendError::Moved(known));
+        }
+        let log = known.extended(&words.entries).map_err(|_| Refusal::last(RefusalCode::Malformed))?;
+        let devices = log.devices().map(|device| {
+            let mailbox = MailboxId::from_bytes(chosen());
+            command::account_device(device.index, device.device_key, device.transport_key, mailbox)
+        });
+        let devices = devices.collect();
+        let (account, bytes, head) = (words.account, log.bytes(), log.head());
+        let extend = command::people::ExtendLog { account, from, log: bytes, head, devices };
+        match store.commit(Command::ExtendLog(extend)).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict(Conflict::Differs)) => {
+                let stored = UnverifiedLog(store.account_log(words.account).await?.ok_or(gone)?);
+                return Err(ExtendError::Moved(stored.verify().map_err(|_| Refusal::INTERNAL)?));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let is_gone = |index: &DeviceIndex| log.device(*index).is_none();
+        let gone = before.devices.iter().map(|device| device.index).filter(is_gone).collect();
+        Ok(Extended { log, gone, new: true })
+    }
+
+    /// The log of an own account, for whoever holds its recovery key and has no device of it.
+    pub(crate) async fn recover(
+        &self,
+        store: &impl Store,
+        words: &Recover,
+        exporter: &[u8; 32],
+    ) -> Result<(Address, Vec<u8>), Refusal> {
+        // No such account, and not its key, look alike.
+        let gone = Refusal::last(RefusalCode::NotAuthenticated);
+        link::verify_recovery(&words.key, exporter, &words.proof).map_err(|_| gone)?;
+        let account = store.account_by_name(words.name.clone()).await?.ok_or(gone)?;
+        let bytes = store.account_log(account).await?.ok_or(gone)?;
+        let log = UnverifiedLog(bytes.clone()).verify().map_err(|_| Refusal::INTERNAL)?;
+        if log.recovery_hash() != RecoveryHash::of(&words.key) {
+            return Err(gone);
+        }
+        Ok((Address { name: words.name.clone(), domain: self.domain.clone() }, bytes))
+    }
+
+    /// Whether a device that is not its account's was so before: whoever shows its key is told, and is shown the log.
+    pub(crate) async fn revoked(
+        &self,
+        store: &impl Store,
+        device: DeviceId,
+        transport: &PublicKey,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(bytes) = store.account_log(device.account).await? else { return Ok(None) };
+        let log = UnverifiedLog(bytes.clone()).verify().map_err(|_| Refusal::INTERNAL)?;
+        let was = log.device(device.index).is_none() && log.has_named(transport);
+        Ok(was.then_some(bytes))
+    }
+
     /// An own account, by address or id.
     pub(crate) async fn look_up(&self, store: &impl Store, who: &Who) -> Result<(Address, Vec<u8>), Refusal> {
         let gone = Refusal::last(RefusalCode::NotFound);
@@ -102,10 +206,10 @@ impl User {
         at: Wall,
         owner: AccountId,
         (requester, requester_domain): (AccountId, Domain),
-        token: Option<InviteToken>,
+        (token, own): (Option<InviteToken>, Option<DeviceIndex>),
     ) -> Result<Claimed, Refusal> {
         let local = self.domain.clone();
-        let claim = ClaimKeyPackages { owner, requester, requester_domain, token, local, at };
+        let claim = ClaimKeyPackages { owner, requester, requester_domain, token, own, local, at };
         match store.commit(Command::ClaimKeyPackages(claim)).await? {
             Outcome::Claimed { packages, left } => Ok(Claimed { packages, left }),
             _ => Err(Refusal::INTERNAL),

@@ -110,6 +110,15 @@ pub(super) enum Operation {
         #[cbor(with = "minicbor::bytes")]
         recovery: [u8; 32],
     },
+    /// A device is called something else.
+    #[n(8)]
+    #[cbor(map)]
+    RenameDevice {
+        #[n(0)]
+        index: DeviceIndex,
+        #[n(1)]
+        label: String,
+    },
 }
 
 /// What an identity key says of itself: whose it is from now on, and after which entry.

@@ -10,6 +10,7 @@ mod clock;
 mod direct;
 mod driver;
 mod entrance;
+mod first;
 mod handle;
 mod home;
 mod outlet;
@@ -20,6 +21,7 @@ mod store;
 mod testing;
 
 pub use direct::{DirectError, DirectOptions};
+pub use first::{FirstError, FoundAccount, Waiting, find_account, fresh_recovery, offer_linking, recover};
 pub use handle::{
     CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
 };
@@ -28,3 +30,4 @@ pub use store::{
     CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
     open_probe, open_store, store_folder,
 };
+pub use whimbrel_crypto::{LinkingCode, LinkingError, RecoveryError, RecoveryPhrase};

@@ -147,6 +147,12 @@ pub fn create(
     Ok(Created { account: created.account, recovery: created.recovery })
 }
 
+/// Opens the store in a home folder, and makes it if there is none.
+pub(crate) fn make(home: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+    private_folder(home)?;
+    open_folder(&store_folder(home), options)
+}
+
 /// Chance from the operating system, for everything a process decides by chance.
 pub(crate) fn seed() -> Result<Seed, getrandom::Error> {
     let mut bytes = [0; 32];
@@ -154,7 +160,7 @@ pub(crate) fn seed() -> Result<Seed, getrandom::Error> {
     Ok(Seed::from_bytes(bytes))
 }
 
-fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageError> {
+pub(crate) fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageError> {
     let mut batch = Batch::new();
     let mut from = Vec::new();
     loop {

@@ -14,8 +14,9 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{befriend, commit, connect, group, join, open, own, receive, send, settings};
+use super::{account, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
 use crate::api::{CommandError, Reply, Ticket};
+use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
 use crate::timers::Timer;
@@ -36,6 +37,13 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::OwnLog(words) => return account::shown(t, words.log),
+        Frame::Done(words) if matches!(t.rooms.reception.home, Home::Registering { .. }) => {
+            return match take(t, words.request) {
+                Some(Purpose::Extend) => account::extended(t),
+                other => unexpected(t, other),
+            };
+        }
         _ if t.rooms.reception.admitted().is_none() => {
             debug!(frame = frame.name(), "not expected before the relay let us in");
             return Ok(());
@@ -47,6 +55,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
             Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
+            Some(Purpose::Extend) => return account::extended(t),
+            Some(Purpose::JoinLinking) => return link::joined(t),
             Some(Purpose::Errand(ticket, errand)) => return done(t, ticket, *errand),
             other => return unexpected(t, other),
         },
@@ -76,6 +86,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 }
                 Some(Purpose::LookUp(Asker::Word(id), _)) => befriend::looked_up(t, id, words.address, words.log),
                 Some(Purpose::Meet(meeting)) => befriend::met(t, *meeting, words.address, words.log),
+                Some(Purpose::Heralded(account)) => herald::looked_up(t, account, words.address, words.log),
                 Some(Purpose::Newcomer(thread, account, domain)) => {
                     commit::looked_up(t, thread, (account, domain), words.address, words.log)
                 }
@@ -100,6 +111,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::LinkingWords(words) => return link::heard(t, &words),
+        Frame::LinkingOver(words) => return link::left(t, &words),
         Frame::CommitTaken(words) => return decided(t, words.request),
         Frame::CommitLost(words) => return decided(t, words.request),
         Frame::Committed(words) => {
@@ -269,6 +282,9 @@ fn refused<E: Engine>(
             t.answer(meeting.ticket, Err(error));
             Ok(())
         }
+        Purpose::JoinLinking => link::end(t, error),
+        Purpose::Extend => account::refused(t, code, error, again),
+        Purpose::Heralded(account) => herald::again(t, account),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         Purpose::Listing(_) => settings::all_fetched(t),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),

@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, direct, group, open, own, send, settings};
+use super::{account, befriend, direct, group, link, open, own, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -62,7 +62,12 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::CreateGroup { .. }
         | Command::AddMembers { .. }
         | Command::RemoveMembers { .. }
-        | Command::RenewKeys { .. } => true,
+        | Command::RenewKeys { .. }
+        | Command::RotateIdentity { .. }
+        | Command::SetRecovery { .. }
+        | Command::ApproveDevice { .. }
+        | Command::RevokeDevice(_)
+        | Command::RenameDevice { .. } => true,
         Command::AcceptInvite(invite) => {
             invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
         }
@@ -130,6 +135,11 @@ fn asked<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::Export { after } => own::export(t, ticket, after)?,
         Command::DeleteAccount => own::delete(t, ticket),
         Command::SetWake(endpoint) => own::set_wake(t, ticket, endpoint)?,
+        Command::RotateIdentity { words, next } => account::rotate(t, ticket, &words, next)?,
+        Command::SetRecovery { words, next } => account::set_recovery(t, ticket, &words, next)?,
+        Command::ApproveDevice { code, limited } => link::approve(t, ticket, &code, limited)?,
+        Command::RevokeDevice(index) => account::revoke(t, ticket, index)?,
+        Command::RenameDevice { index, label } => account::rename(t, ticket, index, &label)?,
         Command::ConfirmWake(code) => own::confirm_wake(t, ticket, code),
         other => return alone(t, ticket, other),
     }

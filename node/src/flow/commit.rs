@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use whimbrel_crypto::{Context, Engine, EngineError};
+use whimbrel_crypto::{AccountLog, Context, Engine, EngineError};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
@@ -18,7 +18,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{group, join, receive, send};
+use super::{account, group, join, receive, send};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -51,6 +51,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
         return Ok(Course::Done);
     }
     if commit.epoch > row.epoch {
+        tracing::debug!(ours = ?row.epoch, theirs = ?commit.epoch, "a commit between is missing");
         miss(t, id, row.epoch);
         return Ok(Course::Waits);
     }
@@ -63,6 +64,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     }
     let strangers = unproved(t, commit)?;
     if !strangers.is_empty() {
+        tracing::debug!(strangers = strangers.len(), "a commit waits for account logs");
         for (account, domain) in strangers {
             look_up(t, id, account, domain);
         }
@@ -109,10 +111,13 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
 fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
     let own = t.rooms.identity.account();
     let mut unproved = Vec::new();
-    for one in commit.added.iter().filter(|one| one.account != own) {
-        let known = contacts::known(&t.rows, &one.account)?;
-        let proves = |person: contacts::Person| one.devices.iter().all(|index| person.log.device(*index).is_some());
-        if !known.is_some_and(proves) {
+    for one in &commit.added {
+        let log = match one.account == own {
+            true => Some(t.rooms.identity.log.clone()),
+            false => contacts::known(&t.rows, &one.account)?.map(|person| person.log),
+        };
+        let proves = |log: AccountLog| one.devices.iter().all(|index| log.device(*index).is_some());
+        if !log.is_some_and(proves) {
             unproved.push((one.account, one.domain.clone()));
         }
     }
@@ -136,10 +141,23 @@ pub(crate) fn looked_up<E: Engine>(
     address: Address,
     log: Vec<u8>,
 ) -> Result<(), StorageError> {
+    if account == t.rooms.identity.account() {
+        // A sibling that this device has not heard of yet.
+        let before = t.rooms.identity.log.head();
+        account::shown(t, log)?;
+        return match t.rooms.identity.log.head() == before {
+            true => {
+                retry(t, thread);
+                Ok(())
+            }
+            false => receive::unpark_all(t),
+        };
+    }
     match contacts::judge(&t.rows, account, &domain, address, log)? {
         Ok(person) => {
-            contacts::keep(&mut t.rows, &person, false)?;
-            receive::unpark(t, thread)
+            t.keep(&person, false)?;
+            // Another thread may wait for the same.
+            receive::unpark_all(t)
         }
         Err(Distrust(why)) => {
             tracing::warn!(why, "a relay does not prove a newcomer of a group; it is asked again");
@@ -214,8 +232,11 @@ fn theirs<E: Engine>(
     if change.is_some() && planted::active(Bug::MergeLost) {
         return ours(t, row, accepted);
     }
-    let admin = row.founding.is_some_and(|founding| founding.creator == applied.committer.account);
-    if !(admin || commit.added.is_empty() && commit.removed.is_empty()) {
+    let by = applied.committer.account;
+    let admin = row.is_group() && row.founding.is_some_and(|founding| founding.creator == by);
+    // Everybody sees to their own devices; in a group its admin to who is in it besides.
+    let own_devices = commit.added_devices().chain(commit.removed.iter().copied()).all(|device| device.account == by);
+    if !(admin || own_devices) {
         return pass_over(t, accepted, "a change by somebody who is not the admin");
     }
     if let Some(members) = &members

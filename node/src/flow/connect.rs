@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tracing::{debug, info};
-use whimbrel_crypto::{Engine, link};
+use whimbrel_crypto::{Engine, link as proof_of};
 use whimbrel_protocol::VERSION;
 use whimbrel_protocol::id::{Address, LinkId};
 use whimbrel_protocol::invite::{RelayLink, is_endpoint};
@@ -15,7 +15,10 @@ use whimbrel_protocol::reception::{Admitted, Heartbeat, Hello, Register};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{answers, befriend, commands, direct, group, join, open, own, receive, send, settings};
+use super::{
+    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receive, send, settings,
+    siblings,
+};
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
 use crate::outbox::Phase;
@@ -37,6 +40,11 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
         own::at_an_end(t);
         return Ok(());
     }
+    if !t.rooms.identity.is_listed() {
+        account::at_an_end(t, RefusalCode::Revoked);
+        t.event(Event::DeviceRevoked);
+        return Ok(());
+    }
     if matches!(t.rooms.reception.home, Home::Down) {
         // Every attempt may be sent on anew: where it was sent before may only have been away.
         t.rooms.reception.redirects = 0;
@@ -55,31 +63,36 @@ fn connect<E: Engine>(t: &mut Turn<'_, E>, relay: RelayLink) {
 }
 
 /// The link stands: the first frame says who we are.
-pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u8; 32]) {
+pub(crate) fn link_up<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: [u8; 32]) -> Result<(), StorageError> {
     if !matches!(t.rooms.reception.home, Home::Connecting | Home::Down) {
-        return t.close(link);
+        t.close(link);
+        return Ok(());
     }
     t.rooms.timers.clear(Timer::Connect);
     t.rooms.timers.set(Timer::Greeting, t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
     t.rooms.reception.malformed = 0;
     if t.rooms.identity.address().is_some() {
-        return hello(t, link, &exporter);
+        if !account::submit_first(t, link, exporter)? {
+            hello(t, link, &exporter);
+        }
+        return Ok(());
     }
     t.rooms.reception.home = Home::Registering { link, exporter };
     let identity = &t.rooms.identity;
     let (name, log, device) = (identity.name().clone(), identity.log.bytes(), identity.id());
-    let proof = link::prove(&identity.device, &exporter);
+    let proof = proof_of::prove(&identity.device, &exporter);
     // Before it leaves: whoever finds the store later knows that the relay may have it.
     Identity::registering(&mut t.rows);
     let invite = t.config.registration;
     t.ask_on(link, Purpose::Register, |_, request| Register { request, name, log, device, proof, invite });
+    Ok(())
 }
 
-fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8; 32]) {
+pub(crate) fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8; 32]) {
     t.rooms.reception.home = Home::Greeting { link };
     let identity = &t.rooms.identity;
     let (log_seq, log_hash) = identity.log.head();
-    let proof = link::prove(&identity.device, exporter);
+    let proof = proof_of::prove(&identity.device, exporter);
     let device = identity.id();
     t.send(link, Hello { version: VERSION, device, log_seq, log_hash, proof });
 }
@@ -133,6 +146,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
+    t.rows.delete(rows::single_key(Single::Joining));
     info!("admitted by the home relay");
     t.event(Event::RelayUp);
     stock_what_is_due(t)?;
@@ -143,6 +157,10 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     settings::hand_in_all(t)?;
     settings::fetch_all(t);
     group::submit_all(t)?;
+    account::submit(t)?;
+    account::resume_heralding(t)?;
+    herald::ask_all(t)?;
+    siblings::begin(t)?;
     receive::unpark_all(t)?;
     send::pump_all(t)?;
     for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
@@ -237,6 +255,11 @@ pub(crate) fn down<E: Engine>(
         }
     }
     t.rooms.friendship.asked.clear();
+    link::end(t, CommandError::Unreachable(reason.clone()))?;
+    // The change itself is kept, and handed in with the next link.
+    if let Some(ticket) = t.rooms.user.extending.take() {
+        t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
+    }
     for ticket in t.rooms.presence.forget() {
         t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));
     }

@@ -4,7 +4,7 @@
 //! Rules: docs/protocol/direct.md.
 
 use tracing::debug;
-use whimbrel_crypto::Engine;
+use whimbrel_crypto::{AccountLog, Engine};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::direct::{DirectRefused, DirectStored};
 use whimbrel_protocol::id::{AccountId, DeviceId, EnvelopeId, LinkId, MessageId, PublicKey, ThreadId};
@@ -73,6 +73,18 @@ pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Resul
         t.close(link);
         link_lost(t, link)?;
         debug!(index = ?device.index, "the direct link to somebody who is no contact any more was closed");
+    }
+    Ok(())
+}
+
+/// Devices that their account's log does not name any more lose their direct links.
+pub(crate) fn part_with_devices<E: Engine>(t: &mut Turn<'_, E>, log: &AccountLog) -> Result<(), StorageError> {
+    for (device, link) in t.rooms.direct.links_of(&log.account()) {
+        if log.device(device.index).is_none() {
+            t.close(link);
+            link_lost(t, link)?;
+            debug!(index = ?device.index, "the direct link to a revoked device was closed");
+        }
     }
     Ok(())
 }
@@ -193,7 +205,8 @@ pub(crate) fn offer_with_traffic<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadI
 
 /// The owner asks for an offer now.
 pub(crate) fn offer_now<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Halt> {
-    let (thread, row) = thread::canonical(&t.rows, &thread)?.ok_or(CommandError::Unknown)?;
+    let (thread, row) =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
     if t.config.never_direct {
         return Err(CommandError::State("direct links are switched off".to_owned()).into());
     }

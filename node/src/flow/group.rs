@@ -16,7 +16,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::StorageError;
 
-use super::{open, send};
+use super::{open, send, siblings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::contacts;
 use crate::requests::Purpose;
@@ -72,7 +72,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTree
 /// A group whose members this account may change, and that this device does not change already.
 fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     let row = ready(t, id)?;
-    if row.founding.is_none_or(|founding| founding.creator != t.rooms.identity.account()) {
+    if row.founding.is_none_or(|founding| founding.fixed || founding.creator != t.rooms.identity.account()) {
         return Err(CommandError::State("only the admin of a group changes who is in it".to_owned()).into());
     }
     Ok(row)
@@ -81,7 +81,7 @@ fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Hal
 /// A group in which a commit can be made.
 fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     let row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
-    if row.founding.is_none() {
+    if !row.is_group() {
         return Err(CommandError::State("this conversation is of these people and no others".to_owned()).into());
     }
     if row.state == ThreadState::Left {
@@ -107,7 +107,7 @@ pub(crate) fn claimed<E: Engine>(
     let row = changeable(t, id)?;
     let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
     let guests: BTreeMap<_, _> = guests.into_iter().filter(|(account, _)| !is_in(account)).collect();
-    let invitees = open::invitees(&guests)?;
+    let invitees = open::invitees(&guests, &t.rooms.identity.account())?;
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     for invitee in &invitees {
         t.engine.check_key_package(&mut cx, invitee).map_err(open::untrusted)?;
@@ -115,7 +115,7 @@ pub(crate) fn claimed<E: Engine>(
     for guest in guests.values().filter_map(|guest| guest.person.as_ref()) {
         contacts::keep(&mut t.rows, guest, false)?;
     }
-    stage(t, id, &row, invitees, Vec::new())?;
+    stage(t, id, &row, invitees, Leaving::default())?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
@@ -136,7 +136,7 @@ pub(crate) fn remove<E: Engine>(
     if people.is_empty() {
         return Ok(Some(Reply::Done));
     }
-    stage(t, id, &row, Vec::new(), people)?;
+    stage(t, id, &row, Vec::new(), Leaving { people, devices: Vec::new() })?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
@@ -144,7 +144,7 @@ pub(crate) fn remove<E: Engine>(
 /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. `None`: the answer comes later.
 pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId) -> Result<Option<Reply>, Halt> {
     let row = ready(t, id)?;
-    stage(t, id, &row, Vec::new(), Vec::new())?;
+    stage(t, id, &row, Vec::new(), Leaving::default())?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
@@ -152,7 +152,7 @@ pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId
 /// Asks the group's admin to be taken out. Nothing more is sent; what comes until then is shown.
 pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Reply, Halt> {
     let mut row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
-    let Some(founding) = row.founding else {
+    let Some(founding) = row.founding.filter(|founding| !founding.fixed) else {
         return Err(CommandError::State("a conversation of these people alone cannot be left".to_owned()).into());
     };
     if row.leaving || row.state == ThreadState::Left {
@@ -176,7 +176,7 @@ pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Repl
 }
 
 /// Says something to the devices of a group that is no text. The caller writes the row.
-fn say<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow, body: Body) -> Result<(), Halt> {
+pub(crate) fn say<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow, body: Body) -> Result<(), Halt> {
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
     let message = MessageId::from_bytes(t.chance.bytes());
     let content = Content { message, hlc, parents: Vec::new(), counter: None, body };
@@ -206,21 +206,32 @@ pub(crate) fn say_title<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut 
     }
 }
 
+/// Whom a change takes away: people with all their devices, and single devices of our own.
+#[derive(Default)]
+pub(crate) struct Leaving {
+    pub(crate) people: Vec<AccountId>,
+    pub(crate) devices: Vec<DeviceId>,
+}
+
 /// Stages a commit and keeps it before anybody hears of it.
-fn stage<E: Engine>(
+pub(crate) fn stage<E: Engine>(
     t: &mut Turn<'_, E>,
     id: ThreadId,
     row: &ThreadRow,
     invitees: Vec<Invitee>,
-    leaving: Vec<AccountId>,
+    leaving: Leaving,
 ) -> Result<(), Halt> {
     let own = t.rooms.identity.own();
-    let leaves = thread::leaves(row).filter(|leaf| leaving.contains(&leaf.account));
+    let goes = |leaf: &DeviceId| leaving.people.contains(&leaf.account) || leaving.devices.contains(leaf);
+    let leaves = thread::leaves(row).filter(goes);
     let removed: Vec<DeviceId> = leaves.collect::<BTreeSet<_>>().into_iter().collect();
     let mut domains = BTreeMap::new();
     for invitee in &invitees {
-        let known = contacts::known(&t.rows, &invitee.id.account)?.ok_or(CommandError::Unknown)?;
-        domains.insert(invitee.id.account, known.address.domain);
+        let domain = match invitee.id.account == own.id.account {
+            true => t.rooms.identity.relay().domain,
+            false => contacts::known(&t.rows, &invitee.id.account)?.ok_or(CommandError::Unknown)?.address.domain,
+        };
+        domains.insert(invitee.id.account, domain);
     }
     let added = thread::participants(invitees.iter().map(|one| one.id), |account| domains.get(account).cloned())
         .ok_or(CommandError::Unknown)?;
@@ -242,7 +253,9 @@ fn stage<E: Engine>(
     };
     let hash = commit.hash();
     let invitees = invitees.into_iter().map(keep).collect();
-    rows::put(&mut t.rows, rows::change_key(&id), &ChangeRow { commit, newcomers, hash, invitees, leaving });
+    let Leaving { people: leaving, devices: revoked } = leaving;
+    let row = ChangeRow { commit, newcomers, hash, invitees, leaving, revoked };
+    rows::put(&mut t.rows, rows::change_key(&id), &row);
     t.rooms.threads.changing.insert(id);
     t.rooms.timers.clear(Timer::Change(id));
     submit(t, id)?;
@@ -267,12 +280,13 @@ pub(crate) fn again<E: Engine>(
         .map(|one| Invitee { id: one.device, device_key: one.device_key, key_package: one.key_package })
         .collect();
     let is_in = |account: &AccountId| leaves.iter().any(|leaf| leaf.account == *account);
-    let leaving: Vec<AccountId> = change.leaving.into_iter().filter(is_in).collect();
-    if invitees.is_empty() && leaving.is_empty() && !renewal {
+    let people: Vec<AccountId> = change.leaving.into_iter().filter(is_in).collect();
+    let devices: Vec<DeviceId> = change.revoked.into_iter().filter(|device| leaves.contains(device)).collect();
+    if invitees.is_empty() && people.is_empty() && devices.is_empty() && !renewal {
         done(t, id, Ok(Reply::Done));
         return Ok(());
     }
-    match stage(t, id, row, invitees, leaving) {
+    match stage(t, id, row, invitees, Leaving { people, devices }) {
         Ok(()) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
         Err(Halt::Command(error)) => {
@@ -285,6 +299,9 @@ pub(crate) fn again<E: Engine>(
 /// Answers whoever waits for a change.
 pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<Reply, CommandError>) {
     t.rooms.timers.clear(Timer::Change(id));
+    if !t.rooms.threads.siblings.is_empty() {
+        t.rooms.timers.set(Timer::Siblings, t.now.monotonic);
+    }
     if let Some(ticket) = t.rooms.threads.changes.remove(&id) {
         t.answer(ticket, result);
     }
@@ -292,6 +309,7 @@ pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<
 
 /// Somebody asks to be taken out, or something of ours is settled: the admin's device does what is due.
 pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
+    siblings::tend(t, id)?;
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
     if row.leavers.is_empty() {
         return Ok(());
@@ -302,7 +320,8 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
         // Somebody else's to do, or done once what is under way is settled.
         Err(Halt::Command(_)) => return Ok(()),
     }
-    match stage(t, id, &row, Vec::new(), row.leavers.clone()) {
+    let leaving = Leaving { people: row.leavers.clone(), devices: Vec::new() };
+    match stage(t, id, &row, Vec::new(), leaving) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
     }

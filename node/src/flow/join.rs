@@ -12,7 +12,7 @@ use whimbrel_crypto::{Context, Engine, EngineError, Joined};
 use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
-use whimbrel_protocol::thread::{FetchBlob, TagThread};
+use whimbrel_protocol::thread::{FetchBlob, Participant, TagThread};
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
@@ -35,8 +35,16 @@ pub(crate) fn invited<E: Engine>(
     invitation: Invitation,
 ) -> Result<(), StorageError> {
     let (thread, welcome) = (invitation.thread, invitation.welcome);
+    let own = t.rooms.identity.id();
+    let mine = |one: &Participant| one.account == own.account && one.devices.contains(&own.index);
+    if !invitation.participants.iter().any(mine) {
+        // For a sibling: the inbox is the account's.
+        return Ok(());
+    }
     let known = thread::get(&t.rows, &thread)?.is_some_and(|row| match row.state {
         ThreadState::Refused | ThreadState::Left => false,
+        // A sibling came in; this device is there already.
+        _ if invitation.inviter.account == own.account => true,
         // Taken out and in again: the first of it is still to come with the thread's log.
         _ => row.founding.is_none() || invitation.epoch <= row.epoch,
     });
@@ -299,8 +307,8 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     let thread = invitation.thread;
     let everybody: Vec<AccountId> = invitation.participants.iter().map(|one| one.account).collect();
     let tag = match invitation.founding {
-        Some(_) => t.rooms.identity.participants.group_tag(&thread),
-        None => t.rooms.identity.participants.tag(&everybody),
+        Some(founding) if !founding.fixed => t.rooms.identity.participants.group_tag(&thread),
+        _ => t.rooms.identity.participants.tag(&everybody),
     };
     let Some(first) = thread::tag_in(&mut t.rows, &tag, thread)? else {
         return refuse(t, welcome, "too many threads of the same people");
@@ -324,7 +332,13 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     if first {
         t.rooms.threads.untagged.insert(thread);
     }
-    keep_people(t, &people, invitation.inviter.account)?;
+    // What a sibling takes this device into is between people who consented.
+    let pair = invitation.founding.is_some_and(|founding| founding.fixed) && people.len() == 1;
+    let consenting = match people.keys().next() {
+        Some(other) if pair && invitation.inviter.account == t.rooms.identity.account() => *other,
+        _ => invitation.inviter.account,
+    };
+    keep_people(t, &people, consenting)?;
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
     tag_all(t)?;
     receive::unpark(t, thread)?;
@@ -365,12 +379,14 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
     if own.is_none_or(|own| own.domain != home) || !leaves.contains(&identity.id()) {
         return Err("this device is not among the members");
     }
+    let sibling = invitation.inviter.account == identity.account();
     if let Some(founding) = invitation.founding
         && invitation.inviter.account != founding.creator
+        && !sibling
     {
         return Err("taken in by somebody who is not the admin");
     }
-    if !leaves.contains(&invitation.inviter) || invitation.inviter.account == identity.account() {
+    if !leaves.contains(&invitation.inviter) || invitation.inviter == identity.id() {
         return Err("the inviter is not among the members");
     }
     Ok(())

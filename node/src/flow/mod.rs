@@ -1,6 +1,7 @@
 //! Flows: a message's trip, in order, one file per trip.
 //! Owns: who is asked after whom. Never: a state of its own; rooms have those.
 
+pub(crate) mod account;
 pub(crate) mod answers;
 pub(crate) mod befriend;
 pub(crate) mod commands;
@@ -8,9 +9,12 @@ pub(crate) mod commit;
 pub(crate) mod connect;
 pub(crate) mod direct;
 pub(crate) mod group;
+pub(crate) mod herald;
 pub(crate) mod join;
+pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;
 pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod settings;
+pub(crate) mod siblings;

@@ -17,9 +17,9 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, group, send, settings};
+use super::{befriend, direct, group, send, settings};
 use crate::api::{CommandError, Event, Reply, Ticket};
-use crate::contacts::{self, Distrust};
+use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, OpeningRow, ThreadState};
@@ -42,7 +42,10 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
             waiting.push(ticket);
             return Ok(None);
         }
-        return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
+        // Whoever invites anew may have come back with none of the devices that are in it: they are looked up first.
+        if t.rooms.reception.admitted().is_none() {
+            return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
+        }
     }
     let domain = invite.address.domain.clone();
     let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
@@ -96,7 +99,7 @@ pub(crate) fn existing<E: Engine>(
     let mut everybody: Vec<AccountId> = people.into_iter().collect();
     everybody.push(t.rooms.identity.account());
     let tag = t.rooms.identity.participants.tag(&everybody);
-    Ok(thread::by_tag(&t.rows, &tag)?.first().copied())
+    thread::writable(&t.rows, &t.rooms.identity.account(), &tag)
 }
 
 fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Result<Option<Reply>, StorageError> {
@@ -109,8 +112,17 @@ pub(crate) fn begin<E: Engine>(
     t: &mut Turn<'_, E>,
     ticket: Ticket,
     aim: Aim,
-    guests: BTreeMap<AccountId, Guest>,
+    mut guests: BTreeMap<AccountId, Guest>,
 ) -> Result<(), Halt> {
+    // What is said from the first word on is for all devices of its author.
+    let own = &t.rooms.identity;
+    if !matches!(aim, Aim::Add(_))
+        && own.log.devices().count() > 1
+        && let Some(address) = own.address().cloned()
+    {
+        let (domain, log) = (address.domain.clone(), own.log.clone());
+        guests.insert(own.account(), Guest { domain, person: Some(Person { address, log }), packages: None });
+    }
     let job = Job { ticket, aim, guests };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
@@ -120,7 +132,8 @@ pub(crate) fn begin<E: Engine>(
         Aim::Invite(invite) if invite.address.domain != home => Some(invite.hint()),
         _ => None,
     };
-    let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    let unknown = job.guests.iter().filter(|(_, guest)| guest.person.is_none());
+    let who: Vec<(AccountId, Domain)> = unknown.map(|(id, guest)| (*id, guest.domain.clone())).collect();
     let id = t.rooms.threads.begin_job(job);
     for (account, domain) in who {
         let (who, hint) = (Who::Account(account, domain), hint.clone());
@@ -151,12 +164,31 @@ pub(crate) fn looked_up<E: Engine>(
     if job.guests.values().any(|guest| guest.person.is_none()) {
         return Ok(());
     }
+    if let Aim::Invite(invite) = &job.aim {
+        let (ticket, inviter) = (job.ticket, invite.account);
+        let person = job.guests.get(&inviter).and_then(|guest| guest.person.clone());
+        if let Some(person) = person
+            && t.rows.get(&rows::contact_key(&inviter))?.is_some()
+        {
+            t.keep(&person, false)?;
+            direct::part_with_devices(t, &person.log)?;
+        }
+        if let Some(thread) = existing(t, [inviter])? {
+            t.rooms.threads.jobs.remove(&id);
+            let reply = contact_reply(&t.rows, inviter, thread)?;
+            t.answer(ticket, reply.ok_or(CommandError::Unknown));
+            return Ok(());
+        }
+    }
+    let Some(job) = t.rooms.threads.jobs.get(&id) else { return Ok(()) };
     let token = match &job.aim {
         Aim::Invite(invite) => Some(invite.token),
         Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => None,
     };
     let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
+    let own = t.rooms.identity.account();
     for (account, domain) in who {
+        let token = token.filter(|_| account != own);
         t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token });
     }
     Ok(())
@@ -190,14 +222,16 @@ pub(crate) fn claimed<E: Engine>(
 /// Makes the group and keeps it with its opening.
 fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
     let Job { ticket, aim, guests } = job;
+    let creator = t.rooms.identity.account();
+    let others = || guests.keys().copied().filter(|account| *account != creator);
     // Somebody's thread with the same people may have come meanwhile.
     let aim = match aim {
         Aim::Add(thread) => return group::claimed(t, ticket, thread, guests),
-        Aim::Text(text) => match existing(t, guests.keys().copied())? {
+        Aim::Text(text) => match existing(t, others())? {
             Some(thread) => return send::text(t, thread, text).map(Some),
             None => Aim::Text(text),
         },
-        Aim::Invite(invite) => match existing(t, guests.keys().copied())? {
+        Aim::Invite(invite) => match existing(t, others())? {
             Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
             None => Aim::Invite(invite),
         },
@@ -207,13 +241,12 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         let max = limits::ACCOUNT_THREADS_MAX;
         return Err(CommandError::State(format!("an account has at most {max} threads")).into());
     }
-    let invitees = invitees(&guests)?;
+    let invitees = invitees(&guests, &creator)?;
     let own = t.rooms.identity.own();
-    let creator = t.rooms.identity.account();
     let home = t.rooms.identity.relay();
-    let founding = thread::found(creator, home.relay, t.chance);
+    let group = matches!(aim, Aim::Group(_));
+    let founding = thread::found(creator, home.relay, !group, t.chance);
     let thread = founding.thread();
-    let founding = matches!(aim, Aim::Group(_)).then_some(founding);
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     for invitee in &invitees {
         t.engine.check_key_package(&mut cx, invitee).map_err(untrusted)?;
@@ -230,9 +263,14 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     let participants = thread::participants(devices, domain_of)
         .ok_or_else(|| CommandError::State("a device of somebody else's account".to_owned()))?;
     let everybody: Vec<AccountId> = participants.iter().map(|one| one.account).collect();
-    let tag = match founding {
-        Some(_) => t.rooms.identity.participants.group_tag(&thread),
-        None => t.rooms.identity.participants.tag(&everybody),
+    let tag = match group {
+        true => t.rooms.identity.participants.group_tag(&thread),
+        false => t.rooms.identity.participants.tag(&everybody),
+    };
+    // Where threads of these people are deserted, the relay knows one of them by the tag, and would name it.
+    let known = match thread::by_tag(&t.rows, &tag)?.is_empty() {
+        true => tag,
+        false => t.rooms.identity.participants.group_tag(&thread),
     };
     let opening = Opening {
         thread,
@@ -240,11 +278,11 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         participants: participants.clone(),
         welcome: created.welcome,
         tree: created.tree,
-        founding: founding.map(Box::new),
+        founding: Some(Box::new(founding)),
     };
     let mut inviter = None;
     for (account, guest) in &guests {
-        let Some(person) = &guest.person else { continue };
+        let Some(person) = guest.person.as_ref().filter(|_| *account != creator) else { continue };
         let by_invite = matches!(aim, Aim::Invite(_));
         if by_invite && !contacts::is_contact(&t.rows, account)? {
             inviter = Some(*account);
@@ -252,13 +290,13 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         t.keep(person, by_invite)?;
     }
     let mut row = thread::fresh(participants, created.epoch, ThreadState::Opening, tag, t.now.wall);
-    row.founding = founding;
+    row.founding = Some(founding);
     if let Aim::Group(title) = &aim {
         group::entitle(t, thread, &mut row, title.clone())?;
     }
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_in(&mut t.rows, &tag, thread)?;
-    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter });
+    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag: known, inviter });
     t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
     let waiting = if matches!(aim, Aim::Invite(_)) { vec![ticket] } else { Vec::new() };
     t.rooms.threads.openings.insert(thread, waiting);
@@ -271,7 +309,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
 }
 
 /// One of every device that offered a KeyPackage, each in its account's verified log.
-pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invitee>, CommandError> {
+pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>, own: &AccountId) -> Result<Vec<Invitee>, CommandError> {
     let mut invitees = Vec::new();
     let mut seen = BTreeSet::new();
     for (account, guest) in guests {
@@ -292,7 +330,8 @@ pub(crate) fn invitees(guests: &BTreeMap<AccountId, Guest>) -> Result<Vec<Invite
             }
             invitees.push(Invitee { id, device_key: device.device_key, key_package: claimed.package.clone() });
         }
-        if invitees.len() == before {
+        // A sibling that left none comes in later.
+        if invitees.len() == before && account != own {
             return Err(CommandError::State("none of the other's devices has left a KeyPackage".to_owned()));
         }
     }

@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{befriend, commit, connect, direct, join, send};
+use super::{befriend, commit, connect, direct, herald, join, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -274,6 +274,9 @@ fn take_content<E: Engine>(
             return direct::candidates(t, thread, author, &candidates).map(|()| Fate::Taken);
         }
         Body::Title(text) => return commit::titled(t, thread, author.account, (text, hlc)).map(|()| Fate::Taken),
+        Body::LogHead(seq, hash) => {
+            return herald::heard(t, thread, author.account, (seq, hash)).map(|()| Fate::Taken);
+        }
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
@@ -307,7 +310,8 @@ fn take_content<E: Engine>(
     if path == Path::Direct {
         t.rooms.reception.touch(thread);
     }
-    let shown_in = thread::canonical(&t.rows, &thread)?.map_or(thread, |(thread, _)| thread);
+    let shown_in =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
     t.event(Event::Shown(Message {
         thread: shown_in,
         message,

@@ -43,7 +43,8 @@ pub(crate) fn check<E>(t: &Turn<'_, E>, text: &str) -> Result<(), CommandError> 
 /// Takes a text into its thread; durable, in order, and on its way when the step is.
 pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: String) -> Result<Reply, Halt> {
     check(t, &text)?;
-    let (thread, mut row) = thread::canonical(&t.rows, &thread)?.ok_or(CommandError::Unknown)?;
+    let (thread, mut row) =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
     match row.state {
         // Few enough to be moved in one batch, should the relay know another thread of these people.
         ThreadState::Opening if row.queued >= limits::AUTHOR_WINDOW as u64 => {
@@ -370,7 +371,7 @@ fn tell_state<E: Engine>(
 ) -> Result<(), StorageError> {
     let row = thread::get(&t.rows, &thread)?;
     let state = thread::state(line, row.as_ref(), &t.rooms.identity.account());
-    let thread = thread::canonical(&t.rows, &thread)?.map_or(thread, |(thread, _)| thread);
+    let thread = thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
     if let Some(state) = state {
         t.event(Event::State { thread, message, state });
     }

@@ -22,7 +22,7 @@ use crate::timers::Timer;
 
 /// Changes one setting of a conversation.
 pub(crate) fn change<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, change: SettingsChange) -> Result<Reply, Halt> {
-    let (thread, _) = thread::canonical(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
+    let (thread, _) = thread::canonical(&t.rows, &t.rooms.identity.account(), &id)?.ok_or(CommandError::Unknown)?;
     let key = rows::settings_key(&thread);
     let mut row: SettingsRow = rows::get(&t.rows, &key)?.unwrap_or_default();
     match change {

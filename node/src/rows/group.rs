@@ -24,12 +24,16 @@ pub(crate) struct ChangeRow {
     /// Whom it takes away.
     #[n(4)]
     pub(crate) leaving: Vec<AccountId>,
+    /// Devices of our own that it takes away.
+    #[n(5)]
+    #[cbor(default)]
+    pub(crate) revoked: Vec<DeviceId>,
 }
 
 impl ChangeRow {
     /// Whether it changes nobody but renews the keys of this device.
     pub(crate) fn is_renewal(&self) -> bool {
-        self.invitees.is_empty() && self.leaving.is_empty()
+        self.invitees.is_empty() && self.leaving.is_empty() && self.revoked.is_empty()
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) fn friends() -> (World<StandInEngine>, ThreadId) {
     (world, thread)
 }
 
-fn relay_link(domain: &str) -> RelayLink {
+pub(super) fn relay_link(domain: &str) -> RelayLink {
     RelayLink {
         domain: domain.parse().unwrap(),
         endpoint: "127.0.0.1:1".to_owned(),
@@ -282,6 +282,18 @@ impl<E: Engine> World<E> {
         if let Some((link, _)) = self.people[who].home.take() {
             self.queue.push_back(Flight::ToNode(who, Input::LinkLost { link }));
         }
+    }
+
+    /// One person is without the relay until [`World::relay_back_for`].
+    pub(super) fn relay_gone_for(&mut self, who: usize) {
+        self.people[who].online = false;
+        self.lose_home(who);
+        self.settle();
+    }
+
+    pub(super) fn relay_back_for(&mut self, who: usize) {
+        self.people[who].online = true;
+        self.advance(limits::RELAY_BACKOFF_MAX);
     }
 
     pub(super) fn relay_back(&mut self) {
@@ -508,6 +520,7 @@ impl<E: Engine> World<E> {
             Frame::TagThread(words) => Some(words.request),
             Frame::SubmitCommit(words) => Some(words.request),
             Frame::FetchCommit(words) => Some(words.request),
+            Frame::ExtendLog(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
             other => manners::request(other),
         };
@@ -621,6 +634,7 @@ impl<E: Engine> World<E> {
             Frame::TagThread(words) => self.say_to(who, Done { request: words.request }),
             Frame::SubmitCommit(words) => self.submit_commit(who, words),
             Frame::FetchCommit(words) => self.fetch_commit(who, &words),
+            Frame::ExtendLog(words) => self.extend_log(who, &words),
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),

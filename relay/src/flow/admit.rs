@@ -7,6 +7,7 @@ use whimbrel_protocol::federation::PeerHello;
 use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
+use whimbrel_protocol::user::OwnLog;
 
 use super::{appear, federate, resume};
 use crate::admission::Stranger;
@@ -84,7 +85,16 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     };
     let admission = match reception::verify_hello(&words, account.as_ref(), &proved) {
         Ok(admission) => admission,
-        Err(code) => return rooms.refuse_link(now, link, Refusal::last(code)),
+        Err(code) => return turn_back(rooms, now, link, &proved, &words, code).await,
+    };
+    // A device that has less of its account's log than the relay is given it, once it is in.
+    let behind = account.as_ref().is_some_and(|account| account.log_seq > words.log_seq);
+    let newer = match behind {
+        true => match rooms.store().account_log(words.device.account).await {
+            Ok(log) => log,
+            Err(error) => return rooms.refuse_link(now, link, error.into()),
+        },
+        false => None,
     };
     let domain = rooms.config.domain.clone();
     if let Some(push_address) = elsewhere(rooms, words.device.account) {
@@ -102,9 +112,37 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         return;
     }
     rooms.answer(now, link, Admitted { version, domain, push_address: None });
+    if let Some(log) = newer {
+        rooms.answer(now, link, OwnLog { log });
+    }
+    // It may have been revoked while this was looked into.
+    match rooms.store().account(admission.device.account).await {
+        Ok(Some(account)) if account.device(admission.device.index).is_some() => {}
+        Ok(_) => return rooms.refuse_link(now, link, Refusal::last(RefusalCode::NotAuthenticated)),
+        Err(error) => return rooms.refuse_link(now, link, error.into()),
+    }
     rooms.wakes.came(admission.device);
     resume::resume(rooms, now, link, admission).await;
     appear::appear(rooms, now, link, admission).await;
+}
+
+/// A device that is not let in. One that was its account's before, and proves that it is that one, is told so.
+async fn turn_back<P: Ports>(
+    rooms: &Rooms<P>,
+    now: Now,
+    link: LinkId,
+    proved: &Proved,
+    words: &Hello,
+    code: RefusalCode,
+) {
+    match rooms.user.revoked(rooms.store(), words.device, &proved.transport).await {
+        Ok(Some(log)) => {
+            rooms.answer(now, link, OwnLog { log });
+            rooms.refuse_link(now, link, Refusal::last(RefusalCode::Revoked));
+        }
+        Ok(None) => rooms.refuse_link(now, link, Refusal::last(code)),
+        Err(refusal) => rooms.refuse_link(now, link, refusal),
+    }
 }
 
 /// The push process that an account's devices belong to, when it is not this one.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use whimbrel_protocol::federation::PeerClaim;
-use whimbrel_protocol::id::{Domain, LinkId, RequestId};
+use whimbrel_protocol::id::{DeviceIndex, Domain, LinkId, RequestId};
 use whimbrel_protocol::reception::{Done, Heartbeat, HeartbeatAnswer, Refused};
 use whimbrel_protocol::thread::{Blob, FetchBlob, ListThreads, SetThread, TagThread, ThreadPage};
 use whimbrel_protocol::time::Now;
@@ -94,7 +94,8 @@ pub(crate) async fn claim<P: Ports>(
     let requester = from.device.account;
     if domain == rooms.config.domain {
         let words = PeerClaim { request, account, requester, token };
-        return claim_here(rooms, now, link, domain, words).await;
+        let own = Some(from.device.index).filter(|_| requester == account);
+        return hand_out(rooms, now, link, (domain, own), words).await;
     }
     let what = What::Claim { owner: account, requester, token: token.is_some() };
     let asked = Asked { link, request, what };
@@ -108,11 +109,24 @@ pub(crate) async fn claim<P: Ports>(
 
 /// Somebody of `domain` claims KeyPackages of an account that lives here.
 pub(crate) async fn claim_here<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, domain: Domain, words: PeerClaim) {
+    hand_out(rooms, now, link, (domain, None), words).await;
+}
+
+/// Hands out one of each device; to a device of the owner itself, of its siblings.
+async fn hand_out<P: Ports>(
+    rooms: &Rooms<P>,
+    now: Now,
+    link: LinkId,
+    (domain, own): (Domain, Option<DeviceIndex>),
+    words: PeerClaim,
+) {
     let PeerClaim { request, account, requester, token } = words;
-    if let Err(refusal) = rooms.limiter.claim(now.monotonic, requester, account) {
+    if own.is_none()
+        && let Err(refusal) = rooms.limiter.claim(now.monotonic, requester, account)
+    {
         return rooms.refuse(now, link, request, refusal);
     }
-    match rooms.user.claim(rooms.store(), now.wall, account, (requester, domain), token).await {
+    match rooms.user.claim(rooms.store(), now.wall, account, (requester, domain), (token, own)).await {
         Ok(Claimed { packages, left }) => {
             rooms.answer(now, link, ClaimedKeyPackages { request, packages });
             if token.is_some() {

@@ -181,11 +181,14 @@ fn strange<P: Ports>(rooms: &Rooms<P>, peer: &Domain, participants: &[Participan
     Some(Refusal::later(RefusalCode::PeerUntrusted, limits::UNKNOWN_DOMAIN_RETRY_AFTER))
 }
 
+/// What was not taken: of which thread, under which number, and why.
+type Left = (ThreadId, u64, Refusal);
+
 /// Parts what was taken from what was not. What follows an item that must wait, in its thread, waits with it.
 fn sort(
     plans: Vec<(u64, Plan)>,
     outcomes: Result<Vec<Result<Outcome, Conflict>>, StoreError>,
-) -> (Vec<(Plan, Outcome)>, Vec<(ThreadId, u64, Refusal)>) {
+) -> (Vec<(Plan, Outcome)>, Vec<Left>) {
     let (mut outcomes, failed) = match outcomes {
         Ok(outcomes) => (outcomes.into_iter(), None),
         Err(error) => (Vec::new().into_iter(), Some(Refusal::from(error))),

@@ -150,6 +150,8 @@ pub struct ClaimKeyPackages {
     pub requester_domain: Domain,
     /// The owner's invite.
     pub token: Option<InviteToken>,
+    /// The device that asks, of the owner itself: it needs none of its own, and no consent.
+    pub own: Option<DeviceIndex>,
     /// The domain served here.
     pub local: Domain,
     /// The present, for expiry.

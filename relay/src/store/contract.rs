@@ -180,6 +180,7 @@ fn claim(owner: u8, requester: u8, domain: Domain, token: Option<u8>) -> Command
         requester: account(requester),
         requester_domain: domain,
         token: token.map(|byte| InviteToken::from_bytes([byte; 16])),
+        own: None,
         local: here(),
         at: at(1_000),
     })

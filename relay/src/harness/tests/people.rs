@@ -1,6 +1,6 @@
 //! What a relay does for an account and the people it knows.
 
-use whimbrel_crypto::signed;
+use whimbrel_crypto::{Chance, KeyPair, Seed, TransportProof, signed};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::{
     Act, Befriend, Block, Decline, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, LetSee, ListFriends, PeerBefriend,
@@ -11,7 +11,7 @@ use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Stat
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{SetThread, ThreadSettings};
 use whimbrel_protocol::user::{
-    CARD_CONTEXT, Card, DeleteAccount, ExportOwn, FetchProfile, ListInvites, RevokeInvite, SetProfile,
+    CARD_CONTEXT, Card, DeleteAccount, ExportOwn, ExtendLog, FetchProfile, ListInvites, RevokeInvite, SetProfile,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 
@@ -723,4 +723,42 @@ fn t55_a_crowd_that_returns_is_let_in_at_the_rate_and_told_of_each_other_by_hear
         let unasked = world.devices[*who].inbox.iter().filter(|frame| matches!(frame, Frame::HeartbeatAnswer(_)));
         assert_eq!(unasked.count(), 0);
     }
+}
+
+#[test]
+fn a_revoked_device_loses_its_link_in_that_step_and_is_told_why_when_it_comes_back() {
+    let mut world = World::new(1);
+    let alice = world.join("alice", 0);
+    let device = &world.devices[alice];
+    let (mut log, (after, hash), first) = (device.log.clone(), device.log.head(), DeviceIndex::FIRST);
+    let mut chance = Chance::from_seed(Seed::from_bytes([99; 32]));
+    let (key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
+    let second = DeviceIndex::new(1);
+    let proof = TransportProof::make(&transport, log.account(), second, &key.public());
+    log.add_device(&device.identity, second, key.public(), proof, "laptop", Hlc::default()).unwrap();
+    log.revoke_device(&device.identity, first, Hlc::default()).unwrap();
+    let account = log.account();
+    let request = world.request();
+    let strange = ExtendLog { request, account, after: after + 1, hash, entries: log.tail(after) };
+    let heard = world.ask(alice, strange);
+    assert!(matches!(&heard[..], [Frame::OwnLog(_), Frame::Refused(refused)] if refused.code == RefusalCode::Exists));
+    let request = world.request();
+    let forged = ExtendLog { request, account, after, hash, entries: log.tail(after)[..40].to_vec() };
+    let heard = world.ask(alice, forged);
+    assert!(matches!(&heard[..], [Frame::Refused(refused)] if refused.code == RefusalCode::Malformed), "{heard:?}");
+
+    let request = world.request();
+    let words = ExtendLog { request, account, after, hash, entries: log.tail(after) };
+    let heard = world.ask(alice, words);
+    let [Frame::Done(_), Frame::OwnLog(own), Frame::Refused(refused)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((own.log.as_slice(), refused.code), (log.bytes().as_slice(), RefusalCode::Revoked));
+    assert!(world.devices[alice].link.is_none(), "its link has ended");
+    let heard = world.come_back(alice, 0);
+    let [Frame::OwnLog(own), Frame::Refused(refused)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((own.log.as_slice(), refused.code), (log.bytes().as_slice(), RefusalCode::Revoked));
+    // Nothing was lost by a crash right after the answer.
+    world.crash(0, false);
+    world.start(0);
+    let heard = world.come_back(alice, 0);
+    assert!(matches!(&heard[..], [Frame::OwnLog(_), Frame::Refused(_)]), "{heard:?}");
 }

@@ -12,7 +12,7 @@ use super::*;
 const DAVE: u8 = 4;
 
 fn founding(nonce: u8) -> Founding {
-    Founding { creator: account(ALICE), hub: RelayId::from_bytes([7; 32]), nonce: [nonce; 32] }
+    Founding { creator: account(ALICE), hub: RelayId::from_bytes([7; 32]), nonce: [nonce; 32], fixed: false }
 }
 
 fn thread(nonce: u8) -> ThreadId {

@@ -86,7 +86,8 @@ pub(super) fn stock(rows: &mut Overlay<'_>, stock: &StockKeyPackages) -> Decided
 
 pub(super) fn claim(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Decided {
     let account = known_account(rows, claim.owner)?.ok_or(Conflict::NoConsent)?;
-    if !consents(rows, claim.owner, claim.requester, &claim.requester_domain)? {
+    let own = claim.own.filter(|_| claim.owner == claim.requester && claim.requester_domain == claim.local);
+    if own.is_none() && !consents(rows, claim.owner, claim.requester, &claim.requester_domain)? {
         if friends::blocks(rows, claim.owner, claim.requester)? {
             return Err(Conflict::NoConsent.into());
         }
@@ -98,7 +99,7 @@ pub(super) fn claim(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Decided
     }
     let mut packages = Vec::with_capacity(account.devices.len());
     let mut left = Vec::with_capacity(account.devices.len());
-    for device in &account.devices {
+    for device in account.devices.iter().filter(|device| Some(device.index) != own) {
         let id = DeviceId { account: claim.owner, index: device.index };
         let (package, remaining) = take_package(rows, id)?;
         packages.extend(package.map(|package| ClaimedPackage { device: device.index, package }));

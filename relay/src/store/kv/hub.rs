@@ -82,8 +82,12 @@ fn submitted(
     if words.epoch > meta.epoch {
         return Err(Conflict::StaleEpoch.into());
     }
+    let own = |device: &DeviceId| device.account == author.account;
+    if founding.fixed && !(words.added_devices().all(|device| own(&device)) && words.removed.iter().all(own)) {
+        return Err(Conflict::Malformed.into());
+    }
     let members = members(rows, meta.log)?;
-    let after = roster(&members, command, newcomers.is_some())?;
+    let after = roster(rows, &members, command, newcomers.is_some())?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
         return Err(Conflict::TooMany("devices of a thread").into());
     }
@@ -129,7 +133,7 @@ fn welcome_all(
 ) -> Result<(), Fault> {
     let (Some(bodies), Some(founding)) = (newcomers, meta.founding) else { return Ok(()) };
     let members = members(rows, meta.log)?;
-    let Ok(after) = roster(&members, command, true) else { return Ok(()) };
+    let Ok(after) = roster(rows, &members, command, true) else { return Ok(()) };
     let words = invitation(command, &after, founding, (bodies.welcome, bodies.tree));
     for newcomer in command.commit.added.iter().filter(|newcomer| newcomer.domain == command.local) {
         if let Some(account) = welcome_account(rows, command, newcomer, &members)? {
@@ -185,7 +189,7 @@ fn told(
     };
     let after = match arrivals {
         Some((arrivals, _)) => arrivals.participants.clone(),
-        None => roster(&members, command, !words.added.is_empty())?,
+        None => roster(rows, &members, command, !words.added.is_empty())?,
     };
     let invite = arrivals
         .map(|(arrivals, bodies)| invitation(command, &after, arrivals.founding, (bodies.welcome, bodies.tree)));
@@ -247,8 +251,15 @@ pub(super) fn members(reads: &dyn Reads, log: LogId) -> Result<Members, StorageE
 }
 
 /// Who is in the group once the commit holds; whether it says what can be.
-fn roster(members: &Members, command: &Commit, welcomes: bool) -> Result<Vec<Participant>, Fault> {
+fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool) -> Result<Vec<Participant>, Fault> {
     let words = &command.commit;
+    // A device that was revoked here has no row any more, and its leaf is still to go.
+    for device in words.removed.iter().filter(|device| !members.contains_key(device)) {
+        let revoked = known_account(reads, device.account)?.is_some_and(|known| known.device(device.index).is_none());
+        if !revoked {
+            return Err(Conflict::Malformed.into());
+        }
+    }
     let home = |member: &Member| match &member.home {
         Home::Here(_) => command.local.clone(),
         Home::Peer(domain) => domain.clone(),
@@ -263,7 +274,8 @@ fn roster(members: &Members, command: &Commit, welcomes: bool) -> Result<Vec<Par
         after.entry(device.account).or_insert_with(new).devices.push(device.index);
     }
     let is_present = |device: &DeviceId| members.get(device).is_some_and(|member| member.epochs.last.is_none());
-    if !words.removed.iter().all(is_present) || words.removed.contains(&command.author) {
+    let goes = |device: &DeviceId| is_present(device) || !members.contains_key(device);
+    if !words.removed.iter().all(goes) || words.removed.contains(&command.author) {
         return Err(Conflict::Malformed.into());
     }
     if words.added_devices().any(|device| is_present(&device)) || words.added.is_empty() == welcomes {

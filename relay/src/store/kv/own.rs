@@ -136,7 +136,10 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
         let id = DeviceId { account: command.account, index: new.index };
         let member = Member { epochs: Epochs::ALL, home: Home::Here(new.mailbox) };
         rows::put(rows, rows::member(account.inbox, id), &member);
-        let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
+        // What waits there was said to those who were there.
+        let log: Option<LogRow> = rows::get(rows, &rows::log(account.inbox))?;
+        let head = log.map_or(Sequence::ZERO, |log| log.head);
+        let cursor = CursorRow { start: head, ..CursorRow::new(Sequence::ZERO, Epochs::ALL) };
         rows::put(rows, rows::cursor(new.mailbox, account.inbox), &cursor);
     }
     account.devices = devices;

@@ -51,7 +51,9 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         people: u32::try_from(opening.participants.len()).unwrap_or(u32::MAX),
         others: others.into_iter().collect(),
         gate: match opening.participants.len() {
-            2 if opening.founding.is_none() => locals.iter().map(|(local, _)| local.account).collect(),
+            2 if opening.founding.as_deref().is_none_or(|founding| founding.fixed) => {
+                locals.iter().map(|(local, _)| local.account).collect()
+            }
             _ => Vec::new(),
         },
         hub: match &open.origin {

@@ -32,7 +32,7 @@ pub(crate) async fn found(
     others: &[&Person],
 ) -> anyhow::Result<Group> {
     let mut chance = Chance::from_seed(Seed::from_bytes(*creator.account().as_bytes()));
-    let founding = Founding { creator: creator.account(), hub: way.to.relay, nonce: chance.bytes() };
+    let founding = Founding { creator: creator.account(), hub: way.to.relay, nonce: chance.bytes(), fixed: false };
     let thread = founding.thread();
     let (first, rest) = others.split_at(others.len().min(limits::COMMIT_ADDS_MAX));
     put(way, (creator, line), first, (thread, Some(Box::new(founding))), &mut chance).await?;

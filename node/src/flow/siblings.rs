@@ -1,0 +1,97 @@
+//! Siblings: the account's devices in each of its threads are the ones its log names.
+//! In order: find the threads where they are not, the newest first, and change so many of them at once; whoever was revoked
+//! goes before anybody comes. Every device of the account sees to it, and the hub takes the first.
+//! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
+//! Limits: `limits::SIBLING_CHANGES_MAX`. Rules: docs/protocol/devices.md.
+
+use std::collections::BTreeSet;
+
+use whimbrel_crypto::{Engine, Invitee};
+use whimbrel_protocol::id::{DeviceId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_storage::{Order, Reads, StorageError};
+
+use super::group::{self, Leaving};
+use crate::identity::Identity;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, ChangeRow, Space, ThreadRow, ThreadState};
+use crate::thread;
+use crate::timers::Timer;
+
+/// Who of the account's devices has a leaf and should have none, and the other way round.
+fn differ(identity: &Identity, row: &ThreadRow) -> (Vec<DeviceId>, Vec<DeviceId>) {
+    let account = identity.account();
+    let leaves: BTreeSet<DeviceId> = thread::leaves(row).filter(|leaf| leaf.account == account).collect();
+    let listed: BTreeSet<DeviceId> =
+        identity.log.devices().map(|device| DeviceId { account, index: device.index }).collect();
+    (leaves.difference(&listed).copied().collect(), listed.difference(&leaves).copied().collect())
+}
+
+/// The log changed, or the relay is there again: every thread is looked at.
+pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let mut found = Vec::new();
+    let identity = &t.rooms.identity;
+    rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        let differs = row.founding.is_some() && row.state == ThreadState::Open && {
+            let (gone, missing) = differ(identity, &row);
+            !(gone.is_empty() && missing.is_empty())
+        };
+        if differs && let Some(id) = rows::id_in_key(&key) {
+            found.push((row.updated, ThreadId::from_bytes(id)));
+        }
+        Ok(())
+    })?;
+    found.sort_unstable();
+    t.rooms.threads.siblings = found.into_iter().map(|(_, id)| id).collect();
+    pump(t)
+}
+
+/// Changes the next threads, as many at once as may be.
+pub(crate) fn pump<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    while t.rooms.threads.changing.len() < limits::SIBLING_CHANGES_MAX {
+        // The newest stands last.
+        let Some(id) = t.rooms.threads.siblings.pop() else { break };
+        tend(t, id)?;
+    }
+    if t.rooms.threads.siblings.is_empty() {
+        t.rooms.timers.clear(Timer::Siblings);
+    }
+    Ok(())
+}
+
+/// Does what is due in one thread, unless it is changed already.
+pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
+    let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    let busy = rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some();
+    if busy || row.founding.is_none() || row.state != ThreadState::Open || row.leaving {
+        return Ok(());
+    }
+    let (gone, missing) = differ(&t.rooms.identity, &row);
+    // A device that was revoked itself changes nothing any more.
+    if gone.contains(&t.rooms.identity.id()) {
+        return Ok(());
+    }
+    let mut invitees = Vec::new();
+    let mut used = Vec::new();
+    if gone.is_empty() {
+        for device in missing {
+            let Some(key) = t.rooms.identity.log.device(device.index).map(|device| device.device_key) else { continue };
+            let prefix = rows::package_prefix(&device);
+            if let Some((row, key_package)) = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop() {
+                invitees.push(Invitee { id: device, device_key: key, key_package });
+                used.push(row);
+            }
+        }
+        if invitees.is_empty() {
+            return Ok(());
+        }
+    }
+    match group::stage(t, id, &row, invitees, Leaving { people: Vec::new(), devices: gone }) {
+        // From now on they are in the change's own row.
+        Ok(()) => used.into_iter().for_each(|row| t.rows.delete(row)),
+        Err(Halt::Broken(error)) => return Err(error),
+        Err(Halt::Command(error)) => tracing::warn!(%error, "a thread's devices cannot be made the account's"),
+    }
+    Ok(())
+}

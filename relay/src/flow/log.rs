@@ -1,0 +1,105 @@
+//! Log: an account's log grows, by whoever's hand.
+//! In: the log proves the entries, the store adds them to the very log they follow, the answer once it is durable. Out:
+//! the account's devices are told, and a device that is none any more loses its link in the same breath.
+//! Rules: docs/protocol/user.md, identity.md.
+
+use whimbrel_crypto::AccountLog;
+use whimbrel_protocol::RefusalCode;
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId};
+use whimbrel_protocol::reception::Done;
+use whimbrel_protocol::time::Now;
+use whimbrel_protocol::user::{ExtendLog, LookedUp, OwnLog, Recover};
+
+use crate::admission::Admission;
+use crate::ports::Ports;
+use crate::reception::{Proved, Stage};
+use crate::refusal::Refusal;
+use crate::rooms::Rooms;
+use crate::user::{ExtendError, Extended};
+
+/// A device adds entries to its account's log.
+pub(crate) async fn extend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: ExtendLog) {
+    if words.account != from.device.account {
+        return rooms.refuse(now, link, words.request, Refusal::last(RefusalCode::Malformed));
+    }
+    match rooms.user.extend(rooms.store(), &words, || rooms.chosen()).await {
+        Ok(extended) => {
+            rooms.answer(now, link, Done { request: words.request });
+            told(rooms, now, words.account, Some(link), &extended);
+        }
+        Err(ExtendError::Moved(log)) => {
+            // First what it has to know to do better.
+            rooms.answer(now, link, OwnLog { log: log.bytes() });
+            rooms.refuse(now, link, words.request, Refusal::last(RefusalCode::Exists));
+        }
+        Err(ExtendError::Refused(refusal)) => rooms.refuse(now, link, words.request, refusal),
+    }
+}
+
+/// Whoever comes back with the recovery words adds entries before there is a device to be let in.
+pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: ExtendLog) {
+    if !rooms.reception.advance(link, Stage::Proving(proved)) {
+        return;
+    }
+    match rooms.user.extend(rooms.store(), &words, || rooms.chosen()).await {
+        Ok(extended) => {
+            if rooms.reception.registered(now.monotonic, link, proved) {
+                rooms.answer(now, link, Done { request: words.request });
+            }
+            told(rooms, now, words.account, Some(link), &extended);
+        }
+        Err(error) => {
+            let refusal = match error {
+                ExtendError::Moved(_) => Refusal::last(RefusalCode::Exists),
+                ExtendError::Refused(refusal) => refusal,
+            };
+            rooms.refuse(now, link, words.request, refusal);
+            rooms.end(now, link);
+        }
+    }
+}
+
+/// Whoever holds the recovery key is shown the log.
+pub(crate) async fn recover<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: Recover) {
+    if !rooms.reception.advance(link, Stage::Proving(proved)) {
+        return;
+    }
+    match rooms.user.recover(rooms.store(), &words, &proved.exporter).await {
+        Ok((address, log)) => {
+            if rooms.reception.registered(now.monotonic, link, proved) {
+                rooms.answer(now, link, LookedUp { request: words.request, address, log });
+            }
+        }
+        Err(refusal) => {
+            rooms.refuse(now, link, words.request, refusal);
+            rooms.end(now, link);
+        }
+    }
+}
+
+/// The account's other devices are told, and those that are none any more are served no more.
+fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<LinkId>, extended: &Extended) {
+    let Extended { log, gone, new } = extended;
+    if !new {
+        return;
+    }
+    let is_gone = |index: DeviceIndex| gone.contains(&index);
+    for index in gone {
+        if let Some(link) = rooms.reception.link_of(DeviceId { account, index: *index }) {
+            dismiss(rooms, now, link, log);
+        }
+    }
+    for device in log.devices().filter(|device| !is_gone(device.index)) {
+        let link = rooms.reception.link_of(DeviceId { account, index: device.index });
+        if let Some(link) = link.filter(|link| Some(*link) != by) {
+            rooms.answer(now, link, OwnLog { log: log.bytes() });
+        }
+    }
+    rooms.wakes.changed();
+}
+
+/// A device that is none of its account's any more is shown why, and loses its link.
+pub(crate) fn dismiss<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, log: &AccountLog) {
+    rooms.answer(now, link, OwnLog { log: log.bytes() });
+    rooms.refuse_link(now, link, Refusal::last(RefusalCode::Revoked));
+}
