@@ -199,8 +199,10 @@ pub(crate) struct Send {
 pub(crate) enum Wait {
     /// on the disk of a relay, or of every device
     Stored,
-    /// on the disk of every device, over the direct path
+    /// on the disk of every device, by their word
     Delivered,
+    /// read on some device, where that is told
+    Read,
 }
 
 /// Fetch what is new, print unread messages by chat, mark them read
@@ -420,6 +422,24 @@ pub(crate) enum Chat {
         /// As for mute
         chat: String,
     },
+    /// Tell others when you have read what they wrote in a chat
+    Receipts {
+        /// As for mute
+        chat: String,
+        /// on, off, or as your configuration says
+        #[arg(value_enum)]
+        tell: Tell,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tell {
+    /// they are told
+    On,
+    /// they are not
+    Off,
+    /// as `read_receipts` in the configuration says
+    Default,
 }
 
 #[derive(Subcommand, Debug)]

@@ -135,7 +135,7 @@ fn picture(text: &str) -> Result<String, Failure> {
 
 /// What a command about people, invites, cards, chats or the own account asks.
 pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
-    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Visibility, Wake};
+    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Tell, Visibility, Wake};
     let chat = |chat, change| Errand::SetChat { chat, change };
     Ok(match command {
         args::Command::Contact(contact) => match contact {
@@ -182,6 +182,14 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Chat::Unarchive { chat: which } => chat(which, ChatChange::Archived(false)),
             Chat::Pin { chat: which } => chat(which, ChatChange::Pinned(true)),
             Chat::Unpin { chat: which } => chat(which, ChatChange::Pinned(false)),
+            Chat::Receipts { chat: which, tell } => {
+                let tells = match tell {
+                    Tell::On => Some(true),
+                    Tell::Off => Some(false),
+                    Tell::Default => None,
+                };
+                chat(which, ChatChange::ReadReceipts(tells))
+            }
         },
         args::Command::Group(group) => Errand::Group(match group {
             Group::New { title, people } => GroupErrand::New { title, people },

@@ -20,8 +20,8 @@ use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::words::{
-    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, RelayShown, Request, Sent, Shown, StatusShown, expiry,
-    path_name, state_name, trust_name,
+    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReceiptsShown, RelayShown, Request, Sent, Shown,
+    StatusShown, expiry, path_name, state_name, trust_name,
 };
 
 /// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
@@ -106,9 +106,12 @@ impl Desk<'_> {
         let outcome = timeout_at(self.deadline.into(), async {
             loop {
                 // From the store, not from the event alone: an event can be missed, a row cannot.
+                if wait == Some(Wait::Read) && self.receipts(&message)?.is_some_and(|receipts| receipts.read > 0) {
+                    return Ok("read");
+                }
                 match self.state(&message)? {
-                    Some(State::Stored) if wait != Some(Wait::Delivered) => return Ok("stored"),
-                    Some(State::Delivered) => return Ok("delivered"),
+                    Some(State::Stored) if matches!(wait, None | Some(Wait::Stored)) => return Ok("stored"),
+                    Some(State::Delivered) if wait != Some(Wait::Read) => return Ok("delivered"),
                     Some(State::Failed(code) | State::Partial { code, .. }) => return Err(Failure::refused(code)),
                     _ => {}
                 }
@@ -132,7 +135,7 @@ impl Desk<'_> {
             }
             Err(_) => {
                 // It may have come further than before, though not as far as was asked for.
-                let state = if self.state(&message)? == Some(State::Stored) { "stored" } else { "queued" };
+                let state = self.state(&message)?.map_or("queued", |state| state_name(&state));
                 self.item(sent(state)).await?;
                 Err(match wait {
                     None => still_queued(home_failure(&self.local.home().borrow()).unwrap_or_else(late)),
@@ -140,8 +143,9 @@ impl Desk<'_> {
                         let hint = match state {
                             "stored" => {
                                 "it is at the relay, and reaches their devices when they connect; \
-                                         only the direct path says 'delivered'"
+                                         they say so a few seconds later"
                             }
+                            "delivered" => "whether it was read is told only by those who wish it",
                             _ => "it goes on its way with the next command, or with: whimbrel daemon run",
                         };
                         let message = format!("the time is up, and the message is {state}");
@@ -187,7 +191,7 @@ impl Desk<'_> {
             for line in lines {
                 printed.insert(line.message.message);
                 if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(show(&line.message, line.state.as_ref(), &book, &me))).await?;
+                    self.item(Item::Message(show_line(&line, &book, &me))).await?;
                 }
             }
         }
@@ -358,6 +362,10 @@ impl Desk<'_> {
         })
     }
 
+    fn receipts(&self, message: &MessageId) -> Result<Option<views::Receipts>, Failure> {
+        self.read(|reads| views::message_receipts(reads, message))
+    }
+
     fn state(&self, message: &MessageId) -> Result<Option<State>, Failure> {
         self.read(|reads| views::message_state(reads, message))
     }
@@ -401,6 +409,12 @@ impl Desk<'_> {
     }
 }
 
+fn show_line(line: &views::Line, book: &Book, me: &AccountId) -> Shown {
+    let views::Line { message, state, receipts } = line;
+    let receipts = receipts.map(|views::Receipts { delivered, read, of }| ReceiptsShown { delivered, read, of });
+    Shown { receipts, ..show(message, state.as_ref(), book, me) }
+}
+
 fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -> Shown {
     let own = message.author.account == *me;
     let (code, missing) = match state {
@@ -422,6 +436,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         state: state.map(|state| state_name(state).to_owned()),
         reason: code.map(ToString::to_string),
         missing: missing.iter().map(|account| book.name_of(account)).collect(),
+        receipts: None,
     }
 }
 

@@ -335,6 +335,7 @@ impl Desk<'_> {
                 archived: settings.archived,
                 muted_until: (settings.muted_until > now).then(|| clock::rfc3339(settings.muted_until)),
                 kept: settings.kept,
+                read_receipts: settings.read_receipts,
             });
         }
         // Newest first as they came; pinned ones before, archived ones after.
@@ -363,6 +364,7 @@ impl Desk<'_> {
             ChatChange::Label(label) => SettingsChange::Label(label),
             ChatChange::Archived(archived) => SettingsChange::Archived(archived),
             ChatChange::Pinned(pinned) => SettingsChange::Pinned(pinned),
+            ChatChange::ReadReceipts(tells) => SettingsChange::ReadReceipts(tells),
         };
         match self.command(Command::SetThread { thread, change }).await? {
             Reply::Done => {}
@@ -381,6 +383,7 @@ impl Desk<'_> {
             archived: settings.archived,
             muted_until: muted.then(|| clock::rfc3339(settings.muted_until)),
             kept: settings.kept,
+            read_receipts: settings.read_receipts,
         }))
         .await
     }

@@ -18,7 +18,7 @@ use crate::sanitize;
 use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 4;
+pub(crate) const SOCKET_VERSION: u32 = 5;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -139,6 +139,7 @@ pub(crate) enum ChatChange {
     Label(Option<String>),
     Archived(bool),
     Pinned(bool),
+    ReadReceipts(Option<bool>),
 }
 
 /// A thread, read up to a message.
@@ -250,6 +251,17 @@ pub(crate) struct Shown {
     pub(crate) reason: Option<String>,
     /// Who does not have it, when it is `partial`.
     pub(crate) missing: Vec<String>,
+    /// Of our own: how many devices said to have it; absent in a thread too large for that.
+    pub(crate) receipts: Option<ReceiptsShown>,
+}
+
+/// What others' devices say of a message.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ReceiptsShown {
+    pub(crate) delivered: u32,
+    pub(crate) read: u32,
+    /// For so many devices it was.
+    pub(crate) of: u32,
 }
 
 /// How things are.
@@ -316,7 +328,7 @@ pub(crate) fn path_name(path: Path) -> &'static str {
 }
 
 /// The name of a state, everywhere: `queued` here, `stored` at the relay, `delivered` to every device; `failed`, nobody
-/// else has it; `partial`, the relay of some of the others will not have it.
+/// else has it; `partial`, some of the others do not get it, or never said to have it.
 pub(crate) fn state_name(state: &State) -> &'static str {
     match state {
         State::Queued => "queued",
@@ -353,6 +365,15 @@ impl Shown {
         let reason = self.reason.as_deref().unwrap_or_default();
         let fate = match self.state.as_deref() {
             Some("queued") => ", queued".to_owned(),
+            Some(state @ ("stored" | "delivered")) => match self.receipts {
+                Some(ReceiptsShown { read, of, .. }) if read > 0 => {
+                    format!(", read{}", share(read, of).replace(" to ", " on "))
+                }
+                Some(ReceiptsShown { delivered, of, .. }) if delivered > 0 => {
+                    format!(", delivered{}", share(delivered, of))
+                }
+                _ => format!(", {state}"),
+            },
             Some("failed") => format!(", failed: {}", sanitize::line(reason)),
             Some("partial") => {
                 format!(", not delivered to {}: {}", sanitize::line(&self.missing.join(", ")), sanitize::line(reason))
@@ -361,6 +382,11 @@ impl Shown {
         };
         format!("{}  ({time}{path}{fate})", sanitize::block(&self.text, "    "))
     }
+}
+
+/// Of how many devices, where that is not all.
+fn share(have: u32, of: u32) -> String {
+    if have < of { format!(" to {have} of {of}") } else { String::new() }
 }
 
 impl Show for Shown {

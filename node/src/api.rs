@@ -26,6 +26,8 @@ pub struct Config {
     pub always_relay_copy: bool,
     /// Never offer, dial or accept direct links.
     pub never_direct: bool,
+    /// Tell the authors of what is marked as read that it was, in threads without a setting of their own.
+    pub read_receipts: bool,
     /// The relay's invitation to register, where it asks for one.
     pub registration: Option<InviteToken>,
 }
@@ -263,6 +265,8 @@ pub enum SettingsChange {
     Archived(bool),
     /// Whether it comes first.
     Pinned(bool),
+    /// Whether the authors of what is marked as read are told; absent: as everywhere.
+    ReadReceipts(Option<bool>),
 }
 
 impl std::fmt::Debug for SettingsChange {
@@ -272,6 +276,7 @@ impl std::fmt::Debug for SettingsChange {
             Self::MutedUntil(_) => "MutedUntil",
             Self::Archived(_) => "Archived",
             Self::Pinned(_) => "Pinned",
+            Self::ReadReceipts(_) => "ReadReceipts",
         })
     }
 }
@@ -425,7 +430,7 @@ pub enum State {
     Queued,
     /// On the home relay's disk.
     Stored,
-    /// On the disk of every other device of the thread, by the direct path.
+    /// On the disk of every other device of the thread, by their own word.
     Delivered,
     /// Given up, or not taken by any relay of the others: nobody else has it, and why.
     Failed(RefusalCode),
@@ -501,6 +506,19 @@ pub enum Event {
         message: MessageId,
         /// How far.
         state: State,
+    },
+    /// More devices than before said to have a message of ours, or that it was read.
+    Receipt {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// How many devices have it.
+        delivered: u32,
+        /// On how many it was read.
+        read: u32,
+        /// For how many it was.
+        of: u32,
     },
     /// A direct link to a device stands.
     DirectUp(DeviceId),

@@ -9,7 +9,9 @@ use whimbrel_protocol::time::{Monotonic, Now};
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
-use crate::flow::{answers, befriend, commands, connect, direct, group, join, open, receive, send, settings};
+use crate::flow::{
+    answers, befriend, commands, connect, direct, group, join, open, receipts, receive, resend, send, settings,
+};
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
 use crate::timers::Timer;
@@ -157,6 +159,8 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),
         Timer::Change(thread) => group::submit(t, thread),
+        Timer::Receipts(thread) => receipts::leave(t, thread),
+        Timer::Resend(thread) => resend::due(t, thread),
     }
 }
 

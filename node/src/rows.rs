@@ -5,6 +5,7 @@
 
 mod group;
 mod people;
+mod said;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
@@ -22,6 +23,10 @@ use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
+};
+pub(crate) use self::said::{
+    AwaitedRow, OwedRow, ResendRow, SaidRow, awaited_key, awaited_prefix, mark_key, owed_key, owed_message,
+    owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
 };
 use crate::api::{Path, State};
 
@@ -79,10 +84,18 @@ pub(crate) enum Space {
     Settings = b'l',
     /// [`ChangeRow`] by thread: at most one of a group is under way.
     Change = b'y',
+    /// [`OwedRow`] by thread and message id: receipts that have not left.
+    Owed = 30,
+    /// [`AwaitedRow`] by thread and counter: own contents that somebody has not said to have; and [`ResendRow`] by thread.
+    Awaited = 31,
+    /// [`SaidRow`] by thread and counter: own contents that are counted.
+    Said = 32,
+    /// By what can be told of an own envelope without opening it ([`whimbrel_crypto::SealMark`]): empty.
+    Mark = 33,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 23] = [
+pub(crate) const SPACES: [Space; 27] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -106,6 +119,10 @@ pub(crate) const SPACES: [Space; 23] = [
     Space::Card,
     Space::Settings,
     Space::Change,
+    Space::Owed,
+    Space::Awaited,
+    Space::Said,
+    Space::Mark,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -215,7 +232,7 @@ pub(crate) struct EnvelopeRow {
     pub(crate) own: bool,
     #[n(1)]
     pub(crate) at: Wall,
-    /// The message in it, when it is our own and carries one.
+    /// The message in it, when it carries one.
     #[n(2)]
     pub(crate) message: Option<MessageId>,
 }
@@ -239,6 +256,10 @@ pub(crate) struct MessageRow {
     /// The relays that will not have it, by our relay's word.
     #[n(5)]
     pub(crate) refused: Vec<RefusedRow>,
+    /// Who never said to have it within the time for that.
+    #[n(6)]
+    #[cbor(default)]
+    pub(crate) missed: Vec<AccountId>,
 }
 
 /// Nobody who lives there has it.
@@ -339,6 +360,9 @@ pub(crate) struct SeenRow {
     pub(crate) hlc: Hlc,
     #[n(2)]
     pub(crate) arrival: Arrival,
+    /// Its author's number for it.
+    #[n(3)]
+    pub(crate) counter: Option<u64>,
 }
 
 /// An entry whose time has not come: an envelope, or a change of the thread.
@@ -482,6 +506,10 @@ pub(crate) struct ThreadRow {
     #[n(17)]
     #[cbor(default)]
     pub(crate) leavers: Vec<AccountId>,
+    /// The epoch that the last newcomers came with: what was said before is not for them.
+    #[n(18)]
+    #[cbor(default)]
+    pub(crate) grown: u64,
 }
 
 /// An entry that could not be opened: kept out of sight, never content.

@@ -41,6 +41,10 @@ pub(crate) enum Timer {
     Settings(ThreadId),
     /// A change that is not decided may be handed in again.
     Change(ThreadId),
+    /// The receipts owed in a thread may leave.
+    Receipts(ThreadId),
+    /// What was said in a thread and not everybody has said to have may be sealed again.
+    Resend(ThreadId),
 }
 
 /// The table.

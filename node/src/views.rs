@@ -14,8 +14,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow, SettingsRow, Space,
-    ThreadRow, ThreadState,
+    self, AccountRow, CardRow, ContactRow, FriendRow, MessageRow, PlaceRow, Relationship, SaidRow, SeenRow,
+    SettingsRow, Space, ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -158,6 +158,19 @@ pub struct Line {
     pub message: Message,
     /// How far it has come; absent for others'.
     pub state: Option<State>,
+    /// What others' devices say of it; absent for others', and in a thread too large for that.
+    pub receipts: Option<Receipts>,
+}
+
+/// How many devices said to have a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipts {
+    /// Have it.
+    pub delivered: u32,
+    /// Their owner read it.
+    pub read: u32,
+    /// For so many it was.
+    pub of: u32,
 }
 
 /// A place in a history: the order people see.
@@ -274,6 +287,8 @@ pub struct Settings {
     pub pinned: bool,
     /// Whether the relay has them.
     pub kept: bool,
+    /// Whether authors are told what was read here; absent: as everywhere.
+    pub read_receipts: Option<bool>,
 }
 
 /// Everybody a word about friendship passed with, by account.
@@ -316,8 +331,8 @@ pub fn card(reads: &dyn Reads, account: &AccountId) -> Result<Option<Card>, Stor
 pub fn settings(reads: &dyn Reads, thread: &ThreadId) -> Result<Settings, StorageError> {
     let thread = thread::canonical(reads, thread)?.map_or(*thread, |(thread, _)| thread);
     let row: Option<SettingsRow> = rows::get(reads, &rows::settings_key(&thread))?;
-    let SettingsRow { label, muted_until, archived, pinned, kept, .. } = row.unwrap_or_default();
-    Ok(Settings { label, muted_until, archived, pinned, kept })
+    let SettingsRow { label, muted_until, archived, pinned, kept, read_receipts, .. } = row.unwrap_or_default();
+    Ok(Settings { label, muted_until, archived, pinned, kept, read_receipts })
 }
 
 /// Where an account is found, contact or fellow member.
@@ -402,7 +417,12 @@ pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) 
         }
         let thread: Option<ThreadRow> = rows::get(reads, &rows::thread_key(&id))?;
         for row in reads.scan(&from, &to, order, limit)? {
-            lines.push(line(shown, row, own.map(|own| (own, thread.as_ref())))?);
+            let counter = rows::decode::<MessageRow>(&row.0, &row.1)?.counter;
+            let mut line = line(shown, row, own.map(|own| (own, thread.as_ref())))?;
+            if let (Some(counter), Some(_)) = (counter, &line.state) {
+                line.receipts = receipts(reads, &id, counter)?;
+            }
+            lines.push(line);
         }
     }
     lines.sort_by_key(|line| Place::of(&line.message));
@@ -549,5 +569,25 @@ fn line(
         path: row.path.map(Into::into),
         text: row.text,
     };
-    Ok(Line { message, state })
+    Ok(Line { message, state, receipts: None })
+}
+
+fn receipts(reads: &dyn Reads, thread: &ThreadId, counter: u64) -> Result<Option<Receipts>, StorageError> {
+    let said: Option<SaidRow> = rows::get(reads, &rows::said_key(thread, counter))?;
+    let said = said.filter(|said| !said.to.is_empty());
+    Ok(said.map(|said| Receipts {
+        delivered: said.delivered.count_ones(),
+        read: said.read.count_ones(),
+        of: said.to.len() as u32,
+    }))
+}
+
+/// What others' devices say of a message of ours; absent when it is not known, not our own, or of a thread too large.
+///
+/// # Errors
+/// The store could not be read.
+pub fn message_receipts(reads: &dyn Reads, message: &MessageId) -> Result<Option<Receipts>, StorageError> {
+    let Some(own) = own_device(reads)? else { return Ok(None) };
+    let Some(seen) = rows::get::<SeenRow>(reads, &rows::message_key(message, &own))? else { return Ok(None) };
+    seen.counter.map_or(Ok(None), |counter| receipts(reads, &seen.thread, counter))
 }

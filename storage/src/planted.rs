@@ -106,6 +106,10 @@ bugs! {
     ForgetCommit = "forget-commit",
     /// A relay lets a device that has no leaf any more read on.
     ReadOn = "read-on",
+    /// A node never says again what somebody has not said to have.
+    NeverResend = "never-resend",
+    /// A node says to have a message whose text it did not keep.
+    ReceiptEarly = "receipt-early",
 }
 
 #[cfg(feature = "planted")]

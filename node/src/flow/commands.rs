@@ -10,13 +10,13 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, direct, group, open, own, send, settings};
+use super::{befriend, direct, group, open, own, receipts, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, SeenRow};
+use crate::rows::{self, PlaceRow, SeenRow};
 use crate::thread;
 use crate::{user, views};
 
@@ -194,6 +194,7 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         }
     }
     let mark = mark.ok_or(CommandError::Unknown)?;
+    let shown = same.first().copied().unwrap_or(thread);
     for thread in same {
         let Some(mut row) = thread::get(&t.rows, &thread)? else { continue };
         if row.read >= mark {
@@ -202,7 +203,14 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         row.read = mark;
         let (prefix, after) = (rows::unread_prefix(&thread), rows::unread_key(&thread, mark.next()));
         let read = t.rows.scan(&prefix, &after, Order::Ascending, limits::UNREAD_DROPPED_MAX)?;
-        read.into_iter().for_each(|(key, _)| t.rows.delete(key));
+        let told = receipts::tells_read(t, &shown)?;
+        for (key, value) in read {
+            if told {
+                let place: PlaceRow = rows::decode(&key, &value)?;
+                receipts::owe(t, thread, &row, place.author, place.message, true)?;
+            }
+            t.rows.delete(key);
+        }
         let mut unread = 0u64;
         rows::each_between(&t.rows, &after, &rows::after(&prefix), |_| {
             unread = unread.saturating_add(1);

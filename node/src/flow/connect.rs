@@ -15,7 +15,7 @@ use whimbrel_protocol::reception::{Admitted, Heartbeat, Hello, Register};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{answers, befriend, commands, direct, group, join, open, own, receive, send, settings};
+use super::{answers, befriend, commands, direct, group, join, open, own, receipts, receive, send, settings};
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
 use crate::outbox::Phase;
@@ -147,6 +147,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     settings::hand_in_all(t)?;
     group::submit_all(t)?;
     receive::unpark_all(t)?;
+    receipts::resume(t);
     send::pump_all(t)?;
     for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
         commands::run(t, ticket, command)?;

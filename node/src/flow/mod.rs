@@ -11,6 +11,8 @@ pub(crate) mod group;
 pub(crate) mod join;
 pub(crate) mod open;
 pub(crate) mod own;
+pub(crate) mod receipts;
 pub(crate) mod receive;
+pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod settings;

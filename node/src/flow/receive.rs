@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{befriend, commit, connect, direct, join, send};
+use super::{befriend, commit, connect, direct, join, receipts, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -157,6 +157,7 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
             if let Some(order) = order {
                 send::finish(t, thread, order, StateRow::Stored)?;
             }
+            owe_again(t, thread, submitter, &id)?;
         }
         Fate::Stranger => return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None }),
         Fate::Ahead => {
@@ -168,6 +169,19 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
         Fate::UnknownOwn => halt(t, thread, id)?,
     }
     Ok(true)
+}
+
+/// What was here already came once more: its author may not have heard that it is.
+fn owe_again<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    submitter: DeviceId,
+    envelope: &EnvelopeId,
+) -> Result<(), StorageError> {
+    let seen = rows::get::<EnvelopeRow>(&t.rows, &rows::envelope_key(envelope))?.filter(|row| !row.own);
+    let Some(message) = seen.and_then(|row| row.message) else { return Ok(()) };
+    let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    receipts::owe(t, thread, &row, submitter, message, false)
 }
 
 /// What comes in a thread waits behind what waits in it already.
@@ -214,7 +228,7 @@ pub(crate) fn open<E: Engine>(
     let opened = match t.engine.open(&mut cx, &own, envelope.thread, &envelope.body) {
         Ok(opened) => opened,
         Err(EngineError::Rows(error)) => return Err(error),
-        Err(error) => return Ok(unopened(t, submitter, &error)),
+        Err(error) => return unopened(t, submitter, &error, &envelope.body),
     };
     if opened.author == t.rooms.identity.id() {
         return Ok(Fate::UnknownOwn);
@@ -231,11 +245,22 @@ pub(crate) fn open<E: Engine>(
     take_content(t, envelope.thread, id, row, opened, path)
 }
 
-fn unopened<E: Engine>(t: &Turn<'_, E>, submitter: Option<DeviceId>, error: &EngineError) -> Fate {
-    match error {
+fn unopened<E: Engine>(
+    t: &Turn<'_, E>,
+    submitter: Option<DeviceId>,
+    error: &EngineError,
+    body: &[u8],
+) -> Result<Fate, StorageError> {
+    Ok(match error {
         // The engine says so of what this device sealed itself, too. We know every envelope we sealed, unless the
-        // store is a copy from before.
-        EngineError::AlreadyOpened if submitter == Some(t.rooms.identity.id()) => Fate::UnknownOwn,
+        // store is a copy from before: a damaged copy of one still has its mark.
+        EngineError::AlreadyOpened if submitter == Some(t.rooms.identity.id()) => {
+            let mark = t.engine.mark(body).map(|mark| rows::mark_key(&mark));
+            match mark.map(|key| t.rows.get(&key)).transpose()?.flatten() {
+                Some(_) => Fate::Unreadable("a damaged copy of our own"),
+                None => Fate::UnknownOwn,
+            }
+        }
         // Not the envelope we know, or we would not have asked: its author used a key twice.
         EngineError::AlreadyOpened => Fate::Unreadable("sealed with a key that was used before"),
         EngineError::UnknownThread | EngineError::NotMember => Fate::Unreadable("of a thread we are not in"),
@@ -245,7 +270,7 @@ fn unopened<E: Engine>(t: &Turn<'_, E>, submitter: Option<DeviceId>, error: &Eng
         EngineError::BadSignature => Fate::Unreadable("not authentic"),
         EngineError::Untrusted => Fate::Unreadable("not acceptable"),
         _ => Fate::Unreadable("not opened"),
-    }
+    })
 }
 
 /// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
@@ -267,7 +292,7 @@ fn take_content<E: Engine>(
         return Ok(Fate::Taken);
     }
     thread::witness(&mut t.rows, content.hlc, t.now.wall)?;
-    let Content { message, hlc, parents, counter, body } = content;
+    let Content { message, hlc, parents, counter, body, .. } = content;
     let author = opened.author;
     let text = match body {
         Body::Candidates(candidates) => {
@@ -275,14 +300,31 @@ fn take_content<E: Engine>(
         }
         Body::Title(text) => return commit::titled(t, thread, author.account, (text, hlc)).map(|()| Fate::Taken),
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
+        Body::Receipt(receipt) => return receipts::heard(t, thread, author, &receipt).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
         }
         Body::Text(text) => text,
+        _ => return unreadable(t, thread, id, "authentic, but of a kind not served").map(|()| Fate::Taken),
     };
     let key = rows::message_key(&message, &author);
+    if !planted::active(Bug::ForgetDedup) {
+        // With the message in it: should the same bytes come again, their author may not have heard that they are here.
+        let seen = EnvelopeRow { own: false, at: t.now.wall, message: Some(message) };
+        rows::put(&mut t.rows, rows::envelope_key(&id), &seen);
+    }
+    // On a direct link the answer says as much, and sooner.
+    if path != Path::Direct {
+        receipts::owe(t, thread, &row, author, message, false)?;
+    }
     if t.rows.get(&key)?.is_some() {
         // Sealed again by its author, or replayed by a member: shown once.
+        return Ok(Fate::Taken);
+    }
+    if planted::active(Bug::ReceiptEarly)
+        && path != Path::Direct
+        && message.as_bytes().first().is_some_and(|one| *one < 8)
+    {
         return Ok(Fate::Taken);
     }
     let hlc = match planted::active(Bug::OrderByArrival) {
@@ -290,10 +332,11 @@ fn take_content<E: Engine>(
         false => hlc,
     };
     let place = PlaceRow { hlc, message, author };
+    let (refused, missed) = (Vec::new(), Vec::new());
     let line =
-        MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused: Vec::new() };
+        MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused, missed };
     let arrival = thread::arrive(&mut t.rows)?;
-    rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival });
+    rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     thread::note_head(&mut row.heads, message, &parents);
     row.last = row.last.max(Some(place));
@@ -419,7 +462,8 @@ fn take_parked<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ParkedRow
     let Some(envelope) = &row.envelope else { return Ok(true) };
     let id = envelope.id();
     match open(t, envelope, Some(row.submitter), None)? {
-        Fate::Taken | Fate::Seen => {}
+        Fate::Taken => {}
+        Fate::Seen => owe_again(t, thread, row.submitter, &id)?,
         Fate::Ahead => {
             wait_for_change(t, thread)?;
             return Ok(false);

@@ -19,7 +19,7 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{direct, open};
+use super::{direct, open, receipts, resend};
 use crate::api::{CommandError, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -85,8 +85,9 @@ fn compose<E: Engine>(
 ) -> Result<(), Halt> {
     let counter = Some(row.counter.saturating_add(1));
     let parents: Vec<_> = row.heads.iter().filter(|head| **head != message).copied().collect();
-    let content = Content { message, hlc, parents, counter, body: Body::Text(text) };
+    let content = Content { parents, counter, ..Content::new(message, hlc, Body::Text(text)) };
     seal(t, thread, row, &content, Class::Message, Some(message), None)?;
+    resend::said(t, thread, row, &content)?;
     row.counter = row.counter.saturating_add(1);
     row.queued = row.queued.saturating_add(1);
     row.updated = t.now.wall;
@@ -96,10 +97,11 @@ fn compose<E: Engine>(
     row.last = row.last.max(Some(place));
     let Body::Text(text) = content.body else { return Ok(()) };
     let state = Some(StateRow::Queued);
-    let line = MessageRow { received: t.now.wall, path: None, text, counter, state, refused: Vec::new() };
+    let (refused, missed) = (Vec::new(), Vec::new());
+    let line = MessageRow { received: t.now.wall, path: None, text, counter, state, refused, missed };
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     let arrival = thread::arrive(&mut t.rows)?;
-    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival });
+    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival, counter });
     Ok(())
 }
 
@@ -119,6 +121,9 @@ pub(crate) fn seal<E: Engine>(
     let envelope = Envelope { thread, epoch: sealed.epoch, class, body: sealed.body };
     let seen = EnvelopeRow { own: true, at: t.now.wall, message };
     rows::put(&mut t.rows, rows::envelope_key(&envelope.id()), &seen);
+    if let Some(mark) = t.engine.mark(&envelope.body) {
+        t.rows.put(rows::mark_key(&mark), Vec::new());
+    }
     if !(planted::active(Bug::ReuseOrder) && row.queued > 0) {
         row.sealed = row.sealed.saturating_add(1);
     }
@@ -276,12 +281,7 @@ fn seal_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> R
     let Some(old) = outbox::row(&t.rows, &thread, order)? else { return Ok(false) };
     let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(false) };
     let Some(message) = old.message.filter(|_| row.epoch > old.envelope.epoch) else { return Ok(false) };
-    let author = t.rooms.identity.id();
-    let Some(seen) = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))? else { return Ok(false) };
-    let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message, author });
-    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(false) };
-    let MessageRow { text, counter, .. } = line;
-    let content = Content { message, hlc: seen.hlc, parents: Vec::new(), counter, body: Body::Text(text) };
+    let Some(content) = resend::content(t, &thread, message)? else { return Ok(false) };
     match seal(t, thread, &mut row, &content, old.envelope.class, Some(message), old.until) {
         Ok(()) => {}
         Err(Halt::Command(_)) => return Ok(false),
@@ -351,6 +351,11 @@ pub(crate) fn set_state<E: Engine>(
     let author = t.rooms.identity.id();
     let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
     let Some(seen) = seen else { return Ok(()) };
+    match (state, seen.counter) {
+        (StateRow::Delivered, Some(counter)) => receipts::everybody(t, seen.thread, counter)?,
+        (StateRow::Failed(_), Some(counter)) => t.rows.delete(rows::awaited_key(&seen.thread, counter)),
+        _ => {}
+    }
     let key = rows::history_key(&seen.thread, &PlaceRow { hlc: seen.hlc, message, author });
     let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
     if line.state.is_some_and(|before| rank(before) >= rank(state)) {
@@ -361,7 +366,7 @@ pub(crate) fn set_state<E: Engine>(
     tell_state(t, seen.thread, message, &line)
 }
 
-fn tell_state<E: Engine>(
+pub(crate) fn tell_state<E: Engine>(
     t: &mut Turn<'_, E>,
     thread: ThreadId,
     message: MessageId,
@@ -450,6 +455,10 @@ fn move_message<E: Engine>(
     match compose(t, to, &mut row, message, seen.hlc, line.text) {
         Ok(()) => {
             t.rows.delete(key);
+            if let Some(counter) = seen.counter {
+                t.rows.delete(rows::said_key(&from, counter));
+                t.rows.delete(rows::awaited_key(&from, counter));
+            }
             thread::put(&mut t.rows, &to, &row);
             Ok(())
         }

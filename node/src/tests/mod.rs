@@ -10,4 +10,5 @@ mod keys;
 mod manners;
 mod messages;
 mod people;
+mod receipts;
 mod world;
