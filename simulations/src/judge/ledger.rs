@@ -330,6 +330,7 @@ impl Ledger {
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });
             }
+            Event::Receipt { message, delivered, .. } => self.receipted(on, message, *delivered),
             Event::Unreadable { thread, reason } => {
                 self.unreadable += 1;
                 if !self.excused(on, thread) {
@@ -368,6 +369,20 @@ impl Ledger {
             }
             [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
         })
+    }
+
+    /// An author is told how many devices have a message: so many have shown it, for it stood there before they said so.
+    fn receipted(&mut self, on: ProcessNo, message: &MessageId, delivered: u32) {
+        let Some((number, said)) =
+            self.by_message.get(message).and_then(|number| Some((*number, self.said.get(*number)?)))
+        else {
+            return;
+        };
+        let have = said.shown.keys().filter(|by| **by != said.author).count();
+        let people = said.to.iter().copied().chain([on]);
+        if (delivered as usize > have || said.author != on) && !self.excuses.among(people, Conduct::Hostile) {
+            self.violate(Violation::FalseReceipt { message: number, author: on });
+        }
     }
 
     fn met(&mut self, on: ProcessNo, account: &AccountId) {
