@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout_at};
-use whimbrel_node::api::{Message, State};
+use whimbrel_node::api::{Draft, Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, MessageId};
@@ -20,8 +20,8 @@ use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::words::{
-    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReceiptsShown, RelayShown, Request, Sent, Shown,
-    StatusShown, expiry, path_name, state_name, trust_name,
+    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReactionShown, ReceiptsShown, RelayShown, Request, Sent,
+    Shown, StatusShown, expiry, path_name, state_name, trust_name,
 };
 
 /// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
@@ -43,10 +43,10 @@ pub(crate) async fn carry_out(local: &Local, daemon: bool, ask: Ask, lines: &Lin
 
 /// An open node, and who asks.
 pub(crate) struct Desk<'d> {
-    local: &'d Local,
+    pub(crate) local: &'d Local,
     daemon: bool,
     lines: &'d Lines,
-    deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 impl Desk<'_> {
@@ -54,7 +54,7 @@ impl Desk<'_> {
         match request {
             Request::NewInvite { uses, expires_ms } => self.new_invite(uses, expires_ms).await,
             Request::Accept { link } => self.accept(&link).await,
-            Request::Send { to, text, wait } => self.send(&to, text, wait).await,
+            Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
             Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
@@ -89,12 +89,27 @@ impl Desk<'_> {
         }
     }
 
-    async fn send(&self, to: &str, text: String, wait: Option<Wait>) -> Result<(), Failure> {
+    async fn send(
+        &self,
+        to: &str,
+        text: String,
+        (reply, mentions): (Option<String>, Vec<String>),
+        wait: Option<Wait>,
+    ) -> Result<(), Failure> {
         let target = self.resolve(to).await?;
         self.stop_at_changed_keys(&target)?;
         let mut events = self.local.events();
         let mut home = self.local.home();
         let command = match target {
+            target if reply.is_some() || !mentions.is_empty() => {
+                let threads = self.book()?.threads_of(&target);
+                let reply = reply.map(|id| self.message_of(&threads, &id)).transpose()?;
+                let thread = *threads.first().ok_or_else(|| {
+                    Failure::new(Exit::NotFound, "not_found", "there is no chat with exactly these people yet")
+                })?;
+                let mentions = self.accounts_of(&mentions).await?;
+                Command::Say { thread, draft: Draft { text, reply, mentions } }
+            }
             Target::Thread(thread) => Command::Send { thread, text },
             Target::People(people) => Command::SendTo { people: people.into_iter().collect(), text },
         };
@@ -172,7 +187,7 @@ impl Desk<'_> {
         synced
     }
 
-    async fn mark_read(&self, marks: Vec<Mark>) -> Result<(), Failure> {
+    pub(crate) async fn mark_read(&self, marks: Vec<Mark>) -> Result<(), Failure> {
         for Mark { thread, upto } in marks {
             self.command(Command::MarkRead { thread, upto }).await?;
         }
@@ -410,9 +425,20 @@ impl Desk<'_> {
 }
 
 fn show_line(line: &views::Line, book: &Book, me: &AccountId) -> Shown {
-    let views::Line { message, state, receipts } = line;
-    let receipts = receipts.map(|views::Receipts { delivered, read, of }| ReceiptsShown { delivered, read, of });
-    Shown { receipts, ..show(message, state.as_ref(), book, me) }
+    let receipts = line.receipts.map(|views::Receipts { delivered, read, of }| ReceiptsShown { delivered, read, of });
+    let sign = |(by, sign): &(AccountId, String)| ReactionShown { by: name(by, book, me), sign: sign.clone() };
+    Shown {
+        receipts,
+        edited: line.edited,
+        reactions: line.reactions.iter().map(sign).collect(),
+        lasts_ms: line.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX)),
+        missing_before: line.missing_before,
+        ..show(&line.message, line.state.as_ref(), book, me)
+    }
+}
+
+fn name(account: &AccountId, book: &Book, me: &AccountId) -> String {
+    if account == me { "me".to_owned() } else { book.name_of(account) }
 }
 
 fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -> Shown {
@@ -437,6 +463,13 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         reason: code.map(ToString::to_string),
         missing: missing.iter().map(|account| book.name_of(account)).collect(),
         receipts: None,
+        reply: message.reply.map(|of| of.message),
+        mentions: message.mentions.iter().map(|account| name(account, book, me)).collect(),
+        edited: false,
+        unsent: message.unsent,
+        reactions: Vec::new(),
+        lasts_ms: None,
+        missing_before: 0,
     }
 }
 

@@ -101,6 +101,7 @@ impl Desk<'_> {
             Errand::Chats => self.chats().await,
             Errand::SetChat { chat, change } => self.set_chat(&chat, change).await,
             Errand::Group(errand) => self.group(errand).await,
+            Errand::About(errand) => self.about(errand).await,
             Errand::Export => self.export().await,
             Errand::DeleteAccount { name } => self.delete(&name).await,
             Errand::SetWake { url, key, auth } => {

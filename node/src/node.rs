@@ -10,7 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    answers, befriend, commands, connect, direct, group, join, open, receipts, receive, resend, send, settings,
+    about, answers, befriend, commands, connect, direct, group, join, open, receipts, receive, repair, resend, send,
+    settings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -161,6 +162,8 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Change(thread) => group::submit(t, thread),
         Timer::Receipts(thread) => receipts::leave(t, thread),
         Timer::Resend(thread) => resend::due(t, thread),
+        Timer::Repair(thread) => repair::due(t, thread),
+        Timer::Vanish => about::vanish(t),
     }
 }
 

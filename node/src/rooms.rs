@@ -95,6 +95,13 @@ impl Rooms {
             rooms.timers.set(Timer::Resend(thread), now.monotonic.plus(left));
             Ok(())
         })?;
+        rows::each(reads, &rows::gap_prefix(None), |(key, _)| {
+            if let Some((thread, _)) = rows::gap_device(&key) {
+                rooms.timers.set(Timer::Repair(thread), now.monotonic.plus(limits::REPAIR_AFTER));
+            }
+            Ok(())
+        })?;
+        rooms.timers.set(Timer::Vanish, now.monotonic);
         rooms.resume_sending(reads)?;
         rooms.resume_unparking(now, reads)?;
         rooms.timers.set(Timer::Connect, now.monotonic);

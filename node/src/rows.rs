@@ -6,6 +6,7 @@
 mod group;
 mod people;
 mod said;
+mod told;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
@@ -14,6 +15,7 @@ use whimbrel_protocol::id::{
     AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag,
     PublicKey, RelayId, Sequence, ThreadId,
 };
+use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
@@ -27,6 +29,10 @@ pub(crate) use self::people::{
 pub(crate) use self::said::{
     AwaitedRow, OwedRow, ResendRow, SaidRow, awaited_key, awaited_prefix, mark_key, owed_key, owed_message,
     owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
+};
+pub(crate) use self::told::{
+    CountRow, EditRow, GapRow, ReactionRow, VanishRow, count, count_key, count_prefix, edit_key, gap_device, gap_key,
+    gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, unsent_key, vanish_due, vanish_key, vanish_prefix,
 };
 use crate::api::{Path, State};
 
@@ -92,10 +98,14 @@ pub(crate) enum Space {
     Said = 32,
     /// By what can be told of an own envelope without opening it ([`whimbrel_crypto::SealMark`]): empty.
     Mark = 33,
+    /// What was said about messages, by thread and message: [`EditRow`], that it was taken back, [`ReactionRow`].
+    Told = 34,
+    /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`].
+    Count = 35,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 27] = [
+pub(crate) const SPACES: [Space; 29] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -123,6 +133,8 @@ pub(crate) const SPACES: [Space; 27] = [
     Space::Awaited,
     Space::Said,
     Space::Mark,
+    Space::Told,
+    Space::Count,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -260,6 +272,16 @@ pub(crate) struct MessageRow {
     #[n(6)]
     #[cbor(default)]
     pub(crate) missed: Vec<AccountId>,
+    /// What it replies to.
+    #[n(7)]
+    pub(crate) reply: Option<Target>,
+    /// Who is named in it.
+    #[n(8)]
+    #[cbor(default)]
+    pub(crate) mentions: Vec<AccountId>,
+    /// How long it is there to be read, by its author's word.
+    #[n(9)]
+    pub(crate) lasts_ms: Option<u64>,
 }
 
 /// Nobody who lives there has it.
@@ -510,6 +532,20 @@ pub(crate) struct ThreadRow {
     #[n(18)]
     #[cbor(default)]
     pub(crate) grown: u64,
+    /// How long texts are there to be read.
+    #[n(19)]
+    pub(crate) timer: Option<TimerRow>,
+}
+
+/// How long texts of a thread are there to be read, and whose word that is: the latest holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TimerRow {
+    /// Zero: for ever.
+    #[n(0)]
+    pub(crate) lasts_ms: u64,
+    #[n(1)]
+    pub(crate) at: PlaceRow,
 }
 
 /// An entry that could not be opened: kept out of sight, never content.
@@ -685,7 +721,7 @@ pub(crate) fn message_key(message: &MessageId, author: &DeviceId) -> Vec<u8> {
     key(Space::Message, &[message.as_bytes(), &device_bytes(author)])
 }
 
-fn device_of(bytes: &[u8]) -> Option<DeviceId> {
+pub(crate) fn device_of(bytes: &[u8]) -> Option<DeviceId> {
     let (account, index) = bytes.split_first_chunk::<32>()?;
     let index = u32::from_be_bytes(index.try_into().ok()?);
     Some(DeviceId { account: AccountId::from_bytes(*account), index: DeviceIndex::new(index) })

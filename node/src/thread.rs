@@ -15,7 +15,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Founding, Participant};
-use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::time::{Hlc, Monotonic, Wall};
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
@@ -94,6 +94,8 @@ pub(crate) struct Threads {
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Threads in which receipts are owed that have not left.
     pub(crate) owing: BTreeSet<ThreadId>,
+    /// When members were last given what they missed.
+    pub(crate) answered: BTreeMap<(ThreadId, DeviceId), Monotonic>,
     /// Who waits for a change of a group.
     pub(crate) changes: BTreeMap<ThreadId, Ticket>,
 }
@@ -151,6 +153,7 @@ pub(crate) fn fresh(
         leaving: false,
         leavers: Vec::new(),
         grown: 0,
+        timer: None,
     }
 }
 

@@ -45,6 +45,10 @@ pub(crate) enum Timer {
     Receipts(ThreadId),
     /// What was said in a thread and not everybody has said to have may be sealed again.
     Resend(ThreadId),
+    /// What is missing in a thread may be asked for.
+    Repair(ThreadId),
+    /// The time of the first text that goes by itself is over.
+    Vanish,
 }
 
 /// The table.

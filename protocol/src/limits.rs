@@ -449,5 +449,7 @@ pub const REACTIONS_SHOWN_MAX: usize = 8;
 pub const LASTS_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Texts whose time is over that are removed in one step.
 pub const VANISH_STEP_MAX: usize = 256;
-/// A word that somebody is writing holds for so long, and is said again at most so often.
-pub const TYPING_HOLDS: Duration = Duration::from_secs(10);
+/// A member is answered what it misses at most so often.
+pub const REPAIR_ANSWER_EVERY: Duration = Duration::from_secs(5);
+/// Members remembered to have been answered lately.
+pub const REPAIR_ANSWERED_MAX: usize = 4_096;

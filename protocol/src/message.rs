@@ -85,9 +85,6 @@ pub enum Body {
     /// How long texts are there to be read from now on, in milliseconds; zero: for ever.
     #[n(8)]
     Timer(#[n(0)] u64),
-    /// Whether the author is writing. May be dropped.
-    #[n(9)]
-    Typing(#[n(0)] bool),
     /// The author's device misses contents of another.
     #[n(10)]
     Repair(#[n(0)] Repair),
@@ -152,12 +149,7 @@ impl Body {
     pub const fn is_counted(&self) -> bool {
         match self {
             Self::Text(_) | Self::Edit(..) | Self::Unsend(_) | Self::React(_) | Self::Timer(_) | Self::Gone => true,
-            Self::Candidates(_)
-            | Self::Title(_)
-            | Self::Leave
-            | Self::Receipt(_)
-            | Self::Typing(_)
-            | Self::Repair(_) => false,
+            Self::Candidates(_) | Self::Title(_) | Self::Leave | Self::Receipt(_) | Self::Repair(_) => false,
         }
     }
 }
@@ -213,7 +205,6 @@ impl std::fmt::Debug for Body {
             Self::Unsend(_) => f.write_str("Unsend"),
             Self::React(reaction) => write!(f, "React({} bytes)", reaction.sign.len()),
             Self::Timer(lasts_ms) => write!(f, "Timer({lasts_ms} ms)"),
-            Self::Typing(writes) => write!(f, "Typing({writes})"),
             Self::Repair(repair) => write!(f, "Repair({})", repair.counters.len()),
             Self::Gone => f.write_str("Gone"),
         }
@@ -230,7 +221,7 @@ impl Words for Content {
             Body::Receipt(receipt) => Bound::items("receipt", receipt.messages.len(), limits::RECEIPT_MESSAGES_MAX),
             Body::Repair(repair) => Bound::items("repair", repair.counters.len(), limits::REPAIR_COUNTERS_MAX),
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
-            Body::Leave | Body::Unsend(_) | Body::Timer(_) | Body::Typing(_) | Body::Gone => Ok(()),
+            Body::Leave | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;
                 let longest = candidates.addresses.iter().map(String::len).max().unwrap_or(0);

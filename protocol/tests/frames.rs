@@ -451,7 +451,6 @@ fn content() -> impl Strategy<Value = Content> {
         target().prop_map(Body::Unsend),
         reaction,
         any::<u64>().prop_map(Body::Timer),
-        any::<bool>().prop_map(Body::Typing),
         repair,
         Just(Body::Gone),
     ];

@@ -110,6 +110,12 @@ bugs! {
     NeverResend = "never-resend",
     /// A node says to have a message whose text it did not keep.
     ReceiptEarly = "receipt-early",
+    /// A node lets a member edit what another said.
+    EditOfAnother = "edit-of-another",
+    /// A node lets a member take back what another said.
+    UnsendOfAnother = "unsend-of-another",
+    /// A node does not notice that contents are missing.
+    GapNotSeen = "gap-not-seen",
 }
 
 #[cfg(feature = "planted")]

@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{befriend, direct, group, open, own, receipts, send, settings};
+use super::{about, befriend, direct, group, open, own, receipts, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -68,6 +68,11 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
         Command::Send { .. }
+        | Command::Say { .. }
+        | Command::Edit { .. }
+        | Command::Unsend { .. }
+        | Command::React { .. }
+        | Command::SetTimer { .. }
         | Command::MarkRead { .. }
         | Command::OfferDirect { .. }
         | Command::Status
@@ -139,6 +144,11 @@ fn asked<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
 fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
     match command {
         Command::Send { thread, text } => send::text(t, thread, text).map(Some),
+        Command::Say { thread, draft } => send::draft(t, thread, draft).map(Some),
+        Command::Edit { of, text } => about::edit(t, of, text).map(Some),
+        Command::Unsend { of } => about::unsend(t, of).map(Some),
+        Command::React { to, sign, stands } => about::react(t, to, sign, stands).map(Some),
+        Command::SetTimer { thread, lasts } => about::set_timer(t, thread, lasts).map(Some),
         Command::MarkRead { thread, upto } => mark_read(t, thread, upto).map(|()| Some(Reply::Done)),
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),

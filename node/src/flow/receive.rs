@@ -6,7 +6,7 @@ use whimbrel_crypto::{Context, Engine, EngineError, Opened};
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::id::{DeviceId, EnvelopeId, Sequence, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 use whimbrel_protocol::time::Hlc;
@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{befriend, commit, connect, direct, join, receipts, send};
+use super::{about, befriend, commit, connect, direct, join, receipts, repair, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -292,34 +292,52 @@ fn take_content<E: Engine>(
         return Ok(Fate::Taken);
     }
     thread::witness(&mut t.rows, content.hlc, t.now.wall)?;
-    let Content { message, hlc, parents, counter, body, .. } = content;
     let author = opened.author;
-    let text = match body {
+    match &content.body {
         Body::Candidates(candidates) => {
-            return direct::candidates(t, thread, author, &candidates).map(|()| Fate::Taken);
+            return direct::candidates(t, thread, author, candidates).map(|()| Fate::Taken);
         }
-        Body::Title(text) => return commit::titled(t, thread, author.account, (text, hlc)).map(|()| Fate::Taken),
+        Body::Title(text) => {
+            return commit::titled(t, thread, author.account, (text.clone(), content.hlc)).map(|()| Fate::Taken);
+        }
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
-        Body::Receipt(receipt) => return receipts::heard(t, thread, author, &receipt).map(|()| Fate::Taken),
+        Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
+        Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
         }
-        Body::Text(text) => text,
-        _ => return unreadable(t, thread, id, "authentic, but of a kind not served").map(|()| Fate::Taken),
-    };
+        Body::Text(_) | Body::Edit(..) | Body::Unsend(_) | Body::React(_) | Body::Timer(_) | Body::Gone => {}
+    }
+    let Content { message, hlc, parents, counter, body, reply, mentions, lasts_ms } = content;
     let key = rows::message_key(&message, &author);
     if !planted::active(Bug::ForgetDedup) {
         // With the message in it: should the same bytes come again, their author may not have heard that they are here.
         let seen = EnvelopeRow { own: false, at: t.now.wall, message: Some(message) };
         rows::put(&mut t.rows, rows::envelope_key(&id), &seen);
     }
-    // On a direct link the answer says as much, and sooner.
-    if path != Path::Direct {
+    // On a direct link the answer says as much, and sooner. What is no more owes nothing.
+    if path != Path::Direct && body != Body::Gone {
         receipts::owe(t, thread, &row, author, message, false)?;
+    }
+    if let Some(counter) = counter {
+        repair::note(t, thread, &row, author, counter)?;
     }
     if t.rows.get(&key)?.is_some() {
         // Sealed again by its author, or replayed by a member: shown once.
         return Ok(Fate::Taken);
+    }
+    let mut text = match body {
+        Body::Text(text) => text,
+        body => {
+            let arrival = thread::arrive(&mut t.rows)?;
+            rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
+            return about::apply(t, thread, PlaceRow { hlc, message, author }, body).map(|()| Fate::Taken);
+        }
+    };
+    // Taken back before it came: its place is all that is shown.
+    let unsent = t.rows.get(&rows::unsent_key(&thread, &Target { message, author }))?.is_some();
+    if unsent {
+        text.clear();
     }
     if planted::active(Bug::ReceiptEarly)
         && path != Path::Direct
@@ -332,15 +350,27 @@ fn take_content<E: Engine>(
         false => hlc,
     };
     let place = PlaceRow { hlc, message, author };
-    let (refused, missed) = (Vec::new(), Vec::new());
-    let line =
-        MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused, missed };
+    let line = MessageRow {
+        received: t.now.wall,
+        path: Some(path.into()),
+        text,
+        counter,
+        state: None,
+        refused: Vec::new(),
+        missed: Vec::new(),
+        reply: reply.filter(|_| !unsent),
+        mentions: if unsent { Vec::new() } else { mentions },
+        lasts_ms: lasts_ms.filter(|lasts_ms| u128::from(*lasts_ms) <= limits::LASTS_MAX.as_millis()),
+    };
     let arrival = thread::arrive(&mut t.rows)?;
     rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     thread::note_head(&mut row.heads, message, &parents);
     row.last = row.last.max(Some(place));
     row.updated = t.now.wall;
+    if let Some(lasts_ms) = line.lasts_ms {
+        about::lasts(t, thread, place, lasts_ms);
+    }
     // A sibling device's message is not news to its owner.
     if author.account != t.rooms.identity.account() {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
@@ -359,6 +389,9 @@ fn take_content<E: Engine>(
         received: t.now.wall,
         path: Some(path),
         text: line.text,
+        reply: line.reply,
+        mentions: line.mentions,
+        unsent,
     }));
     Ok(Fate::Taken)
 }

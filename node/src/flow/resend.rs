@@ -11,7 +11,7 @@ use whimbrel_crypto::Engine;
 use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
@@ -86,8 +86,10 @@ pub(crate) fn content<E: Engine>(
     }
     let key = rows::history_key(thread, &PlaceRow { hlc: seen.hlc, message, author });
     let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(None) };
-    let MessageRow { text, counter, .. } = line;
-    Ok(Some(Content { counter, ..Content::new(message, seen.hlc, Body::Text(text)) }))
+    let MessageRow { text, counter, reply, mentions, lasts_ms, .. } = line;
+    let gone = t.rows.get(&rows::unsent_key(thread, &Target { message, author }))?.is_some();
+    let body = if gone { Body::Gone } else { Body::Text(text) };
+    Ok(Some(Content { counter, reply, mentions, lasts_ms, ..Content::new(message, seen.hlc, body) }))
 }
 
 /// Somebody said to have more than before: they are there, and what else they miss need not wait for long.
