@@ -106,16 +106,14 @@ bugs! {
     ForgetCommit = "forget-commit",
     /// A relay lets a device that has no leaf any more read on.
     ReadOn = "read-on",
-    /// A node never says again what somebody has not said to have.
-    NeverResend = "never-resend",
     /// A node says to have a message whose text it did not keep.
     ReceiptEarly = "receipt-early",
     /// A node lets a member edit what another said.
     EditOfAnother = "edit-of-another",
     /// A node lets a member take back what another said.
     UnsendOfAnother = "unsend-of-another",
-    /// A node does not notice that contents are missing.
-    GapNotSeen = "gap-not-seen",
+    /// A node takes the edit that came last for the last.
+    EditByArrival = "edit-by-arrival",
 }
 
 #[cfg(feature = "planted")]

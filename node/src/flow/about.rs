@@ -71,7 +71,8 @@ fn text<E: Engine>(t: &Turn<'_, E>, of: &Target) -> Result<(ThreadId, ThreadRow)
 }
 
 fn own_text<E: Engine>(t: &Turn<'_, E>, of: &Target) -> Result<(ThreadId, ThreadRow), Halt> {
-    if of.author.account != t.rooms.identity.account() {
+    let planted = planted::active(Bug::EditOfAnother) || planted::active(Bug::UnsendOfAnother);
+    if of.author.account != t.rooms.identity.account() && !planted {
         return Err(CommandError::State("it is not your message".to_owned()).into());
     }
     text(t, of)
@@ -115,7 +116,8 @@ pub(crate) fn apply<E: Engine>(
             let key = rows::edit_key(&thread, &of);
             let before: Option<EditRow> = rows::get(&t.rows, &key)?;
             let gone = t.rows.get(&rows::unsent_key(&thread, &of))?.is_some();
-            if !own || gone || text.is_empty() || before.is_some_and(|before| before.at >= at) {
+            let late = before.is_some_and(|before| before.at >= at) && !planted::active(Bug::EditByArrival);
+            if !own || gone || text.is_empty() || late {
                 debug!(own, gone, "an edit changes nothing");
                 return Ok(());
             }

@@ -10,7 +10,6 @@ use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Repair};
 use whimbrel_protocol::thread::Class;
-use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::resend::{self, Again};
@@ -37,7 +36,7 @@ pub(crate) fn note<E: Engine>(
     let begins = if row.grown == 0 { 0 } else { counter.saturating_sub(1) };
     let mut count = known.unwrap_or(CountRow { upto: begins, ..CountRow::default() });
     let far = counter.saturating_sub(count.upto) > u64::from(limits::RATCHET_FORWARD);
-    if far || planted::active(Bug::GapNotSeen) || !count.note(counter) {
+    if far || !count.note(counter) {
         return Ok(());
     }
     if count.beyond.len() > limits::COUNTER_STRETCHES_MAX {

@@ -13,7 +13,6 @@ use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::thread::Class;
-use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{receipts, send};
@@ -139,7 +138,7 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
             over = true;
             t.rows.delete(key);
             expire(t, thread, &row, waiting.message)?;
-        } else if may && again < limits::RESEND_MESSAGES_MAX && !planted::active(Bug::NeverResend) {
+        } else if may && again < limits::RESEND_MESSAGES_MAX {
             match say_again(t, thread, &mut row, waiting.message)? {
                 Again::Said => again += 1,
                 Again::NotNow => {}

@@ -66,6 +66,20 @@ struct Said {
     given_up: BTreeSet<ProcessNo>,
     /// In a group that changes.
     circle: Option<ThreadId>,
+    /// What its author put in its place.
+    edits: BTreeSet<String>,
+    /// Its author took it back.
+    taken_back: bool,
+}
+
+impl Said {
+    /// Whether a screen may show it so: as it was said, or as its author changed it.
+    fn may_read(&self, message: &Message) -> bool {
+        match message.unsent {
+            true => self.taken_back && message.text.is_empty(),
+            false => self.text == message.text || self.edits.contains(&message.text),
+        }
+    }
 }
 
 /// The account of a run.
@@ -371,6 +385,33 @@ impl Ledger {
         })
     }
 
+    /// Whether it is known which of all that was said has this id.
+    pub fn is_named(&self, message: &MessageId) -> bool {
+        self.by_message.contains_key(message)
+    }
+
+    /// An author is about to put another text in place of a message.
+    pub fn edits(&mut self, message: &MessageId, text: String) {
+        if let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) {
+            said.edits.insert(text);
+        }
+    }
+
+    /// An author is about to take a message back.
+    pub fn takes_back(&mut self, message: &MessageId) {
+        if let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) {
+            said.taken_back = true;
+        }
+    }
+
+    /// When all was whole again, a message looks different on two screens.
+    pub fn diverged(&mut self, message: &MessageId, of: ProcessNo) {
+        let Some(number) = self.by_message.get(message).copied() else { return };
+        if !self.hindered(number) {
+            self.violate(Violation::Diverged { message: number, of });
+        }
+    }
+
     /// An author is told how many devices have a message: so many have shown it, for it stood there before they said so.
     fn receipted(&mut self, on: ProcessNo, message: &MessageId, delivered: u32) {
         let Some((number, said)) =
@@ -420,7 +461,8 @@ impl Ledger {
         self.unnamed.entry((author, text.clone())).or_default().insert(number);
         let (word, message, hlc) = (Word::Asked, None, None);
         let (shown, given_up) = (BTreeMap::new(), BTreeSet::new());
-        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up, circle: None });
+        let (circle, edits, taken_back) = (None, BTreeSet::new(), false);
+        self.said.push(Said { author, to, text, at, word, message, hlc, shown, given_up, circle, edits, taken_back });
         SaidNo(number)
     }
 
@@ -669,7 +711,7 @@ impl Ledger {
         }
         let wrong = if said.author != author {
             Some("somebody else said")
-        } else if said.text != message.text {
+        } else if !said.may_read(message) {
             Some("was said differently")
         } else if !people.contains(&on) {
             Some("was not meant for it")

@@ -31,6 +31,14 @@ pub enum Violation {
         /// Who was told so.
         author: ProcessNo,
     },
+    /// P2, when all was whole again.
+    #[error("P2: message {message} looks different to process {of} than to others")]
+    Diverged {
+        /// Its number among everything said.
+        message: usize,
+        /// Whose screen differs.
+        of: ProcessNo,
+    },
     /// P2.
     #[error("P2: message {message} was shown twice to process {to}")]
     Duplicate {

@@ -30,6 +30,8 @@ const INVITE_HOLDS: Duration = Duration::from_secs(24 * 3_600);
 pub(super) struct Person {
     /// When they write, to whom, how much.
     pub(super) habit: Stream,
+    /// What they do about what was said.
+    pub(super) afterthoughts: Stream,
     /// When they come and go.
     pub(super) comings: Stream,
     pub(super) churn: Option<Churn>,
@@ -64,6 +66,8 @@ pub(super) enum Asked {
     Form(usize),
     /// To change one.
     Change(usize),
+    /// To say something about a message.
+    About,
 }
 
 /// Two people on their way to each other.
@@ -278,7 +282,7 @@ impl World {
             (Asked::Hide(number), result) => self.hid(number, result.is_ok()),
             (Asked::Form(number), Ok(Reply::Group { thread })) => self.formed(number, who, thread),
             // What did not come about is tried again when it is time.
-            (Asked::Form(_) | Asked::Change(_), _) => {}
+            (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
         }
     }
 
@@ -315,7 +319,8 @@ impl World {
             | Asked::Part(_)
             | Asked::Hide(_)
             | Asked::Form(_)
-            | Asked::Change(_) => None,
+            | Asked::Change(_)
+            | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -330,7 +335,7 @@ impl World {
                 Asked::Accept(number) => self.hand_again(number, AGAIN),
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
-                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}
+                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) | Asked::About => {}
             }
         }
     }
@@ -411,6 +416,7 @@ impl World {
                 let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
                 self.write(who, to.clone(), thread, text);
             }
+            self.reconsider(who, thread);
         }
     }
 
