@@ -112,8 +112,6 @@ bugs! {
     EditOfAnother = "edit-of-another",
     /// A node lets a member take back what another said.
     UnsendOfAnother = "unsend-of-another",
-    /// A node takes the edit that came last for the last.
-    EditByArrival = "edit-by-arrival",
 }
 
 #[cfg(feature = "planted")]
