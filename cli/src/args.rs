@@ -73,6 +73,44 @@ pub(crate) enum Command {
     Send(Send),
     Inbox(Inbox),
     Log(Log),
+    /// Put another text in place of one of yours
+    Edit {
+        /// Contact, several contacts with commas between, or thread
+        chat: String,
+        /// The message: a beginning of its id, as `log --ids` shows it
+        #[arg(value_name = "ID")]
+        message: String,
+        /// The new text; '-' or nothing reads standard input
+        #[arg(value_name = "TEXT|-")]
+        text: Option<String>,
+    },
+    /// Take a text of yours back, from every device that hears of it
+    Unsend {
+        /// As for edit
+        chat: String,
+        /// As for edit
+        #[arg(value_name = "ID")]
+        message: String,
+    },
+    /// Put a sign beside a message
+    React {
+        /// As for edit
+        chat: String,
+        /// As for edit
+        #[arg(value_name = "ID")]
+        message: String,
+        /// The sign, such as an emoji
+        sign: String,
+        /// Take it away again
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Mark everything in a chat as read
+    #[command(visible_alias = "read")]
+    MarkRead {
+        /// As for edit
+        chat: String,
+    },
     /// How things are: daemon, relay, path to each contact, queue, unread
     Status,
     /// Your own identity
@@ -192,6 +230,12 @@ pub(crate) struct Send {
     /// The text; '-' or nothing reads standard input
     #[arg(value_name = "TEXT|-")]
     pub(crate) text: Option<String>,
+    /// Reply to a message of that chat: a beginning of its id, as `log --ids` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) reply: Option<String>,
+    /// Name a contact in it, who ought to notice; can be given several times
+    #[arg(long, value_name = "CONTACT")]
+    pub(crate) mention: Vec<String>,
     /// Do not end before the message is there: at the relay, or at every device
     #[arg(long, value_enum, value_name = "STATE")]
     pub(crate) wait: Option<Wait>,
@@ -202,8 +246,10 @@ pub(crate) struct Send {
 pub(crate) enum Wait {
     /// on the disk of a relay, or of every device
     Stored,
-    /// on the disk of every device, over the direct path
+    /// on the disk of every device, by their word
     Delivered,
+    /// read on some device, where that is told
+    Read,
 }
 
 /// Fetch what is new, print unread messages by chat, mark them read
@@ -233,6 +279,9 @@ pub(crate) struct Log {
     /// Go on printing messages as they come
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// Print the beginning of each message's id first
+    #[arg(long)]
+    pub(crate) ids: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -494,6 +543,35 @@ pub(crate) enum Chat {
         /// As for mute
         chat: String,
     },
+    /// Let texts in a chat go by themselves after a time, on every device; none: they stay
+    ///
+    /// It holds for texts written from then on, by everybody; in a group its admin decides. Each device counts from when a
+    /// text came to it.
+    Timer {
+        /// As for mute
+        chat: String,
+        /// For how long, such as 1h or 7days
+        #[arg(value_name = "DURATION", value_parser = humantime::parse_duration)]
+        lasts: Option<Duration>,
+    },
+    /// Tell others when you have read what they wrote in a chat
+    Receipts {
+        /// As for mute
+        chat: String,
+        /// on, off, or as your configuration says
+        #[arg(value_enum)]
+        tell: Tell,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tell {
+    /// they are told
+    On,
+    /// they are not
+    Off,
+    /// as `read_receipts` in the configuration says
+    Default,
 }
 
 #[derive(Subcommand, Debug)]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use whimbrel_protocol::id::{InviteToken, ThreadId};
 use whimbrel_protocol::limits;
 
+use crate::about::AboutErrand;
 use crate::args;
 use crate::clock;
 use crate::config::Settings;
@@ -25,6 +26,8 @@ use crate::words::{ChatChange, Errand, Item, Mark, Request, Verdict, Which};
 
 /// What `log` prints when nobody says how much: about a screen.
 const LOG_MESSAGES_DEFAULT: usize = 50;
+/// Characters of a message's id that are printed: one in four billion pairs looks the same.
+const IDS_SHOWN: usize = 8;
 
 /// Asks one thing and prints what comes.
 pub(crate) async fn simple(settings: &Settings, screen: Screen, request: Request) -> Result<(), Failure> {
@@ -50,7 +53,8 @@ pub(crate) async fn invite_new(
 
 pub(crate) async fn send(settings: &Settings, screen: Screen, command: args::Send) -> Result<(), Failure> {
     let text = text_of(command.text)?;
-    simple(settings, screen, Request::Send { to: command.to, text, wait: command.wait }).await
+    let args::Send { to, reply, mention, wait, .. } = command;
+    simple(settings, screen, Request::Send { to, text, reply, mentions: mention, wait }).await
 }
 
 pub(crate) async fn join(settings: &Settings, screen: Screen, link: &str) -> Result<(), Failure> {
@@ -66,9 +70,20 @@ pub(crate) async fn log(settings: &Settings, screen: Screen, command: args::Log)
                 .hint("write 2026-07-31, 2026-07-31T12:00:00Z or 2h")
         })?),
     };
-    let args::Log { chat, number, follow, .. } = command;
+    let args::Log { chat, number, follow, ids, .. } = command;
     let number = number.unwrap_or(if since.is_some() { LOG_MESSAGES_MAX } else { LOG_MESSAGES_DEFAULT });
-    simple(settings, screen, Request::Log { chat, number, since, follow }).await
+    let request = Request::Log { chat, number, since, follow };
+    seated(settings, async |seat| {
+        seat.ask(settings, request.clone(), |item| match &item {
+            Item::Message(message) if ids && !screen.json => {
+                let id: String = message.message.to_string().chars().take(IDS_SHOWN).collect();
+                screen.print(&format!("{id}  {}", message.text()))
+            }
+            _ => screen.show(&item),
+        })
+        .await
+    })
+    .await
 }
 
 /// Prints unread messages under a heading per chat, then marks them: what could not be printed stays unread.
@@ -135,7 +150,7 @@ pub(crate) fn picture(text: &str) -> Result<String, Failure> {
 
 /// What a command about people, invites, cards, chats or the own account asks.
 pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
-    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Visibility, Wake};
+    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Tell, Visibility, Wake};
     let chat = |chat, change| Errand::SetChat { chat, change };
     Ok(match command {
         args::Command::Contact(contact) => match contact {
@@ -182,7 +197,27 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Chat::Unarchive { chat: which } => chat(which, ChatChange::Archived(false)),
             Chat::Pin { chat: which } => chat(which, ChatChange::Pinned(true)),
             Chat::Unpin { chat: which } => chat(which, ChatChange::Pinned(false)),
+            Chat::Timer { chat, lasts } => {
+                let lasts_ms = u64::try_from(lasts.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+                Errand::About(AboutErrand::Timer { chat, lasts_ms })
+            }
+            Chat::Receipts { chat: which, tell } => {
+                let tells = match tell {
+                    Tell::On => Some(true),
+                    Tell::Off => Some(false),
+                    Tell::Default => None,
+                };
+                chat(which, ChatChange::ReadReceipts(tells))
+            }
         },
+        args::Command::Edit { chat, message, text } => {
+            Errand::About(AboutErrand::Edit { chat, message, text: text_of(text)? })
+        }
+        args::Command::Unsend { chat, message } => Errand::About(AboutErrand::Unsend { chat, message }),
+        args::Command::React { chat, message, sign, remove } => {
+            Errand::About(AboutErrand::React { chat, message, sign, stands: !remove })
+        }
+        args::Command::MarkRead { chat } => Errand::About(AboutErrand::Read { chat }),
         args::Command::Group(group) => Errand::Group(match group {
             Group::New { title, people } => GroupErrand::New { title, people },
             Group::List => GroupErrand::List,

@@ -38,6 +38,8 @@ struct File {
     always_relay_copy: Option<bool>,
     /// No direct links at all.
     never_direct: Option<bool>,
+    /// Tell others when you have read what they wrote, in chats that say nothing else.
+    read_receipts: Option<bool>,
     /// UDP sockets the daemon listens on for direct links, such as "192.0.2.7:4433"; port 0 is any.
     direct_listen: Option<Vec<SocketAddr>>,
     /// What carries the link to the relay: "auto" (QUIC, and HTTPS where no UDP gets through), "quic" or "https".
@@ -107,6 +109,7 @@ impl Settings {
             node: whimbrel_node::Config {
                 always_relay_copy: file.always_relay_copy.unwrap_or(false),
                 never_direct: file.never_direct.unwrap_or(false),
+                read_receipts: file.read_receipts.unwrap_or(false),
                 registration: None,
             },
             direct: DirectOptions::Listen {
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let text = "home = \"/d\"\nprofile = \"w\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\ndirect_listen = [\"127.0.0.1:0\"]\nstore = \"fjall:\"\n";
+        let text = "home = \"/d\"\nprofile = \"w\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\nread_receipts = true\ndirect_listen = [\"127.0.0.1:0\"]\nstore = \"fjall:\"\n";
         assert_eq!(parse(text).unwrap().timeout, Some(Duration::from_secs(3)));
     }
 

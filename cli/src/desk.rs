@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout_at};
-use whimbrel_node::api::{Message, State};
+use whimbrel_node::api::{Draft, Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, MessageId};
@@ -20,8 +20,8 @@ use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::words::{
-    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, RelayShown, Request, Sent, Shown, StatusShown, expiry,
-    path_name, state_name, trust_name,
+    Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReactionShown, ReceiptsShown, RelayShown, Request, Sent,
+    Shown, StatusShown, expiry, path_name, state_name, trust_name,
 };
 
 /// Messages of one chat an answer holds at most: what a person can look at, and a bound for what is kept in memory.
@@ -43,10 +43,10 @@ pub(crate) async fn carry_out(local: &Local, daemon: bool, ask: Ask, lines: &Lin
 
 /// An open node, and who asks.
 pub(crate) struct Desk<'d> {
-    local: &'d Local,
+    pub(crate) local: &'d Local,
     daemon: bool,
     lines: &'d Lines,
-    deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 impl Desk<'_> {
@@ -54,7 +54,7 @@ impl Desk<'_> {
         match request {
             Request::NewInvite { uses, expires_ms } => self.new_invite(uses, expires_ms).await,
             Request::Accept { link } => self.accept(&link).await,
-            Request::Send { to, text, wait } => self.send(&to, text, wait).await,
+            Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
             Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
@@ -89,12 +89,27 @@ impl Desk<'_> {
         }
     }
 
-    async fn send(&self, to: &str, text: String, wait: Option<Wait>) -> Result<(), Failure> {
+    async fn send(
+        &self,
+        to: &str,
+        text: String,
+        (reply, mentions): (Option<String>, Vec<String>),
+        wait: Option<Wait>,
+    ) -> Result<(), Failure> {
         let target = self.resolve(to).await?;
         self.stop_at_changed_keys(&target)?;
         let mut events = self.local.events();
         let mut home = self.local.home();
         let command = match target {
+            target if reply.is_some() || !mentions.is_empty() => {
+                let threads = self.book()?.threads_of(&target);
+                let reply = reply.map(|id| self.message_of(&threads, &id)).transpose()?;
+                let thread = *threads.first().ok_or_else(|| {
+                    Failure::new(Exit::NotFound, "not_found", "there is no chat with exactly these people yet")
+                })?;
+                let mentions = self.accounts_of(&mentions).await?;
+                Command::Say { thread, draft: Draft { text, reply, mentions } }
+            }
             Target::Thread(thread) => Command::Send { thread, text },
             Target::People(people) => Command::SendTo { people: people.into_iter().collect(), text },
         };
@@ -106,9 +121,12 @@ impl Desk<'_> {
         let outcome = timeout_at(self.deadline.into(), async {
             loop {
                 // From the store, not from the event alone: an event can be missed, a row cannot.
+                if wait == Some(Wait::Read) && self.receipts(&message)?.is_some_and(|receipts| receipts.read > 0) {
+                    return Ok("read");
+                }
                 match self.state(&message)? {
-                    Some(State::Stored) if wait != Some(Wait::Delivered) => return Ok("stored"),
-                    Some(State::Delivered) => return Ok("delivered"),
+                    Some(State::Stored) if matches!(wait, None | Some(Wait::Stored)) => return Ok("stored"),
+                    Some(State::Delivered) if wait != Some(Wait::Read) => return Ok("delivered"),
                     Some(State::Failed(code) | State::Partial { code, .. }) => return Err(Failure::refused(code)),
                     _ => {}
                 }
@@ -132,7 +150,7 @@ impl Desk<'_> {
             }
             Err(_) => {
                 // It may have come further than before, though not as far as was asked for.
-                let state = if self.state(&message)? == Some(State::Stored) { "stored" } else { "queued" };
+                let state = self.state(&message)?.map_or("queued", |state| state_name(&state));
                 self.item(sent(state)).await?;
                 Err(match wait {
                     None => still_queued(home_failure(&self.local.home().borrow()).unwrap_or_else(late)),
@@ -140,8 +158,9 @@ impl Desk<'_> {
                         let hint = match state {
                             "stored" => {
                                 "it is at the relay, and reaches their devices when they connect; \
-                                         only the direct path says 'delivered'"
+                                         they say so a few seconds later"
                             }
+                            "delivered" => "whether it was read is told only by those who wish it",
                             _ => "it goes on its way with the next command, or with: whimbrel daemon run",
                         };
                         let message = format!("the time is up, and the message is {state}");
@@ -168,7 +187,7 @@ impl Desk<'_> {
         synced
     }
 
-    async fn mark_read(&self, marks: Vec<Mark>) -> Result<(), Failure> {
+    pub(crate) async fn mark_read(&self, marks: Vec<Mark>) -> Result<(), Failure> {
         for Mark { thread, upto } in marks {
             self.command(Command::MarkRead { thread, upto }).await?;
         }
@@ -187,7 +206,7 @@ impl Desk<'_> {
             for line in lines {
                 printed.insert(line.message.message);
                 if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(show(&line.message, line.state.as_ref(), &book, &me))).await?;
+                    self.item(Item::Message(show_line(&line, &book, &me))).await?;
                 }
             }
         }
@@ -358,6 +377,10 @@ impl Desk<'_> {
         })
     }
 
+    fn receipts(&self, message: &MessageId) -> Result<Option<views::Receipts>, Failure> {
+        self.read(|reads| views::message_receipts(reads, message))
+    }
+
     fn state(&self, message: &MessageId) -> Result<Option<State>, Failure> {
         self.read(|reads| views::message_state(reads, message))
     }
@@ -410,6 +433,23 @@ impl Desk<'_> {
     }
 }
 
+fn show_line(line: &views::Line, book: &Book, me: &AccountId) -> Shown {
+    let receipts = line.receipts.map(|views::Receipts { delivered, read, of }| ReceiptsShown { delivered, read, of });
+    let sign = |(by, sign): &(AccountId, String)| ReactionShown { by: name(by, book, me), sign: sign.clone() };
+    Shown {
+        receipts,
+        edited: line.edited,
+        reactions: line.reactions.iter().map(sign).collect(),
+        lasts_ms: line.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX)),
+        missing_before: line.missing_before,
+        ..show(&line.message, line.state.as_ref(), book, me)
+    }
+}
+
+fn name(account: &AccountId, book: &Book, me: &AccountId) -> String {
+    if account == me { "me".to_owned() } else { book.name_of(account) }
+}
+
 fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -> Shown {
     let own = message.author.account == *me;
     let (code, missing) = match state {
@@ -431,6 +471,14 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         state: state.map(|state| state_name(state).to_owned()),
         reason: code.map(ToString::to_string),
         missing: missing.iter().map(|account| book.name_of(account)).collect(),
+        receipts: None,
+        reply: message.reply.map(|of| of.message),
+        mentions: message.mentions.iter().map(|account| name(account, book, me)).collect(),
+        edited: false,
+        unsent: message.unsent,
+        reactions: Vec::new(),
+        lasts_ms: None,
+        missing_before: 0,
     }
 }
 

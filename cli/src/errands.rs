@@ -102,6 +102,7 @@ impl Desk<'_> {
             Errand::SetChat { chat, change } => self.set_chat(&chat, change).await,
             Errand::Group(errand) => self.group(errand).await,
             Errand::Account(errand) => self.account_errand(errand).await,
+            Errand::About(errand) => self.about(errand).await,
             Errand::Export => self.export().await,
             Errand::DeleteAccount { name } => self.delete(&name).await,
             Errand::SetWake { url, key, auth } => {
@@ -336,6 +337,7 @@ impl Desk<'_> {
                 archived: settings.archived,
                 muted_until: (settings.muted_until > now).then(|| clock::rfc3339(settings.muted_until)),
                 kept: settings.kept,
+                read_receipts: settings.read_receipts,
             });
         }
         // Newest first as they came; pinned ones before, archived ones after.
@@ -364,6 +366,7 @@ impl Desk<'_> {
             ChatChange::Label(label) => SettingsChange::Label(label),
             ChatChange::Archived(archived) => SettingsChange::Archived(archived),
             ChatChange::Pinned(pinned) => SettingsChange::Pinned(pinned),
+            ChatChange::ReadReceipts(tells) => SettingsChange::ReadReceipts(tells),
         };
         match self.command(Command::SetThread { thread, change }).await? {
             Reply::Done => {}
@@ -382,6 +385,7 @@ impl Desk<'_> {
             archived: settings.archived,
             muted_until: muted.then(|| clock::rfc3339(settings.muted_until)),
             kept: settings.kept,
+            read_receipts: settings.read_receipts,
         }))
         .await
     }

@@ -4,6 +4,7 @@
 //! done), `words` and `shown` (what comes back),
 //! `local` (the node in this process), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
 
+mod about;
 mod account;
 mod args;
 mod clock;
@@ -104,6 +105,10 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             | Command::Presence { .. }
             | Command::Profile(_)
             | Command::Chat(_)
+            | Command::Edit { .. }
+            | Command::Unsend { .. }
+            | Command::React { .. }
+            | Command::MarkRead { .. }
             | Command::Group(_)
             | Command::Account(_)
             | Command::Wake(_)

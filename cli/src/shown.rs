@@ -146,6 +146,8 @@ pub(crate) struct ChatShown {
     pub(crate) muted_until: Option<String>,
     /// Whether the relay keeps these for the owner's devices.
     pub(crate) kept: bool,
+    /// Whether others are told what was read in it; absent: as the configuration says.
+    pub(crate) read_receipts: Option<bool>,
 }
 
 impl Show for ChatShown {
@@ -164,6 +166,11 @@ impl Show for ChatShown {
         }
         if let Some(until) = &self.muted_until {
             marks.push(format!("muted until {until}"));
+        }
+        match self.read_receipts {
+            Some(true) => marks.push("tells when it is read".to_owned()),
+            Some(false) => marks.push("does not tell when it is read".to_owned()),
+            None => {}
         }
         let marks = if marks.is_empty() { String::new() } else { format!("  ({})", marks.join(", ")) };
         format!("{}{marks}", sanitize::line(&self.chat))

@@ -2,6 +2,8 @@
 //! Owns: the requests and results, as they cross the daemon's socket (one JSON object per line) and as they are printed.
 //! Never: knows whether the node is in this process or in the daemon: that is why both behave alike.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use whimbrel_node::Path;
 use whimbrel_node::api::State;
@@ -9,6 +11,7 @@ use whimbrel_node::views::Trust;
 use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
 use whimbrel_protocol::time::Wall;
 
+use crate::about::AboutErrand;
 use crate::account::{AccountErrand, DeviceShown};
 use crate::args::Wait;
 use crate::clock;
@@ -40,7 +43,7 @@ pub(crate) enum Request {
     /// Takes one up.
     Accept { link: String },
     /// Sends a text.
-    Send { to: String, text: String, wait: Option<Wait> },
+    Send { to: String, text: String, reply: Option<String>, mentions: Vec<String>, wait: Option<Wait> },
     /// Syncs, then lists unread messages.
     Inbox,
     /// What was listed has been seen.
@@ -99,6 +102,8 @@ pub(crate) enum Errand {
     Group(GroupErrand),
     /// About the owner's own keys and devices.
     Account(AccountErrand),
+    /// About messages.
+    About(AboutErrand),
     /// Everything the relay keeps of the owner.
     Export,
     /// Deletes the account at the relay.
@@ -142,6 +147,7 @@ pub(crate) enum ChatChange {
     Label(Option<String>),
     Archived(bool),
     Pinned(bool),
+    ReadReceipts(Option<bool>),
 }
 
 /// A thread, read up to a message.
@@ -254,6 +260,39 @@ pub(crate) struct Shown {
     pub(crate) reason: Option<String>,
     /// Who does not have it, when it is `partial`.
     pub(crate) missing: Vec<String>,
+    /// Of our own: how many devices said to have it; absent in a thread too large for that.
+    pub(crate) receipts: Option<ReceiptsShown>,
+    /// What it replies to.
+    pub(crate) reply: Option<MessageId>,
+    /// Who is named in it.
+    pub(crate) mentions: Vec<String>,
+    /// Whether its author changed the text.
+    pub(crate) edited: bool,
+    /// Whether its author took it back: then there is no text.
+    pub(crate) unsent: bool,
+    /// The signs beside it.
+    pub(crate) reactions: Vec<ReactionShown>,
+    /// How long it is there to be read, in milliseconds; absent: for ever.
+    pub(crate) lasts_ms: Option<u64>,
+    /// How many contents of its author are missing just before it.
+    pub(crate) missing_before: u64,
+}
+
+/// A sign beside a message.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ReactionShown {
+    /// Whose.
+    pub(crate) by: String,
+    pub(crate) sign: String,
+}
+
+/// What others' devices say of a message.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ReceiptsShown {
+    pub(crate) delivered: u32,
+    pub(crate) read: u32,
+    /// For so many devices it was.
+    pub(crate) of: u32,
 }
 
 /// How things are.
@@ -320,7 +359,7 @@ pub(crate) fn path_name(path: Path) -> &'static str {
 }
 
 /// The name of a state, everywhere: `queued` here, `stored` at the relay, `delivered` to every device; `failed`, nobody
-/// else has it; `partial`, the relay of some of the others will not have it.
+/// else has it; `partial`, some of the others do not get it, or never said to have it.
 pub(crate) fn state_name(state: &State) -> &'static str {
     match state {
         State::Queued => "queued",
@@ -357,14 +396,45 @@ impl Shown {
         let reason = self.reason.as_deref().unwrap_or_default();
         let fate = match self.state.as_deref() {
             Some("queued") => ", queued".to_owned(),
+            Some(state @ ("stored" | "delivered")) => match self.receipts {
+                Some(ReceiptsShown { read, of, .. }) if read > 0 => {
+                    format!(", read{}", share(read, of).replace(" to ", " on "))
+                }
+                Some(ReceiptsShown { delivered, of, .. }) if delivered > 0 => {
+                    format!(", delivered{}", share(delivered, of))
+                }
+                _ => format!(", {state}"),
+            },
             Some("failed") => format!(", failed: {}", sanitize::line(reason)),
             Some("partial") => {
                 format!(", not delivered to {}: {}", sanitize::line(&self.missing.join(", ")), sanitize::line(reason))
             }
             _ => String::new(),
         };
-        format!("{}  ({time}{path}{fate})", sanitize::block(&self.text, "    "))
+        let edited = if self.edited { ", edited" } else { "" };
+        let reply =
+            self.reply.map(|of| format!(", to {}", of.to_string().get(..8).unwrap_or_default())).unwrap_or_default();
+        let lasts =
+            self.lasts_ms.map(|ms| format!(", lasts {}", humantime::format_duration(Duration::from_millis(ms))));
+        let named = match self.mentions.is_empty() {
+            true => String::new(),
+            false => format!(", names {}", sanitize::line(&self.mentions.join(", "))),
+        };
+        let signs: Vec<_> = self.reactions.iter().map(|one| format!("{} {}", one.sign, one.by)).collect();
+        let signs = if signs.is_empty() { String::new() } else { format!("  [{}]", sanitize::line(&signs.join(", "))) };
+        let text = if self.unsent { "(taken back)".to_owned() } else { sanitize::block(&self.text, "    ") };
+        let missing = match self.missing_before {
+            0 => String::new(),
+            count => format!("({count} missing before) "),
+        };
+        let lasts = lasts.unwrap_or_default();
+        format!("{missing}{text}  ({time}{path}{reply}{named}{edited}{lasts}{fate}){signs}")
     }
+}
+
+/// Of how many devices, where that is not all.
+fn share(have: u32, of: u32) -> String {
+    if have < of { format!(" to {have} of {of}") } else { String::new() }
 }
 
 impl Show for Shown {

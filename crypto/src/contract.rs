@@ -262,6 +262,28 @@ fn a_damaged_copy_does_not_stop_the_genuine_one(make: fn() -> Box<dyn Engine>) {
     assert_eq!(bob.reads(&sealed.body), "genuine");
 }
 
+/// Whatever is damaged of an own content: if it is still taken for our own, its mark is that of the genuine one.
+fn a_damaged_copy_of_ones_own_has_the_mark_of_the_genuine_one(make: fn() -> Box<dyn Engine>) {
+    let (mut alice, mut bob) = two(make);
+    let (sealed, another) = (alice.seal("mine"), alice.seal("mine"));
+    let mark = alice.engine.mark(&sealed.body);
+    assert!(mark.is_none() || mark != alice.engine.mark(&another.body));
+    let mut taken_for_own = 0;
+    for at in 0..sealed.body.len() {
+        let mut damaged = sealed.body.clone();
+        damaged[at] ^= 1 << (at % 8);
+        if matches!(alice.open(&damaged), Err(EngineError::AlreadyOpened)) {
+            taken_for_own += 1;
+            assert!(mark.is_some() && alice.engine.mark(&damaged) == mark, "byte {at}");
+        }
+    }
+    assert_eq!(taken_for_own > 0, mark.is_some(), "damage behind the sample shows only to who opens it");
+    for len in 0..sealed.body.len() {
+        assert!(len > 64 || alice.engine.mark(&sealed.body[..len]).is_none());
+    }
+    assert_eq!(bob.reads(&sealed.body), "mine");
+}
+
 fn a_dropped_overlay_undoes_the_call(make: fn() -> Box<dyn Engine>) {
     let (mut alice, mut bob) = two(make);
     let sealed = alice.seal("again");
@@ -654,6 +676,7 @@ macro_rules! contract {
                 a_message_far_behind_is_too_distant,
                 a_message_opens_once,
                 a_damaged_copy_does_not_stop_the_genuine_one,
+                a_damaged_copy_of_ones_own_has_the_mark_of_the_genuine_one,
                 a_dropped_overlay_undoes_the_call,
                 the_other_epoch_is_named,
                 late_messages_of_past_epochs_open_once,

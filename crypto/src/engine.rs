@@ -81,6 +81,9 @@ pub struct Sealed {
     pub body: Vec<u8>,
 }
 
+/// What can be told of a sealed body without opening it, and only of that one: see [`Engine::mark`].
+pub type SealMark = [u8; 32];
+
 /// A body was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -266,6 +269,11 @@ pub trait Engine: Send {
         thread: ThreadId,
         body: &[u8],
     ) -> Result<Opened, EngineError>;
+
+    /// By what the library knows a body as its own sealer's, whatever became of the rest on the way: a damaged copy that
+    /// still passes for our own has the mark of the genuine one. Absent: not a sealed content, or of an engine that opens
+    /// its own.
+    fn mark(&self, body: &[u8]) -> Option<SealMark>;
 
     /// The members of the present epoch, by leaf.
     ///

@@ -15,6 +15,7 @@ mod chance;
 mod codec;
 mod errors;
 mod leaf;
+mod mark;
 mod parts;
 mod past;
 mod rows;
@@ -46,7 +47,8 @@ use self::errors::{library, malformed};
 use self::rows::Piece;
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{
-    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, Sealed,
+    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, SealMark,
+    Sealed,
 };
 use crate::padding;
 
@@ -415,6 +417,10 @@ impl Engine for MlsEngine {
             }
             open(&call.provider, group, message)
         })
+    }
+
+    fn mark(&self, body: &[u8]) -> Option<SealMark> {
+        mark::of(body)
     }
 
     fn members(

@@ -14,6 +14,7 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
+use whimbrel_protocol::message::Target;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{Card, ExportedRow, OpenInvite, Who};
@@ -27,6 +28,8 @@ pub struct Config {
     pub always_relay_copy: bool,
     /// Never offer, dial or accept direct links.
     pub never_direct: bool,
+    /// Tell the authors of what is marked as read that it was, in threads without a setting of their own.
+    pub read_receipts: bool,
     /// The relay's invitation to register, where it asks for one.
     pub registration: Option<InviteToken>,
 }
@@ -125,6 +128,41 @@ pub enum Command {
         thread: ThreadId,
         /// The text, at most [`whimbrel_protocol::limits::TEXT_BYTES_MAX`].
         text: String,
+    },
+    /// The same, with what it replies to and whom it names.
+    Say {
+        /// The thread.
+        thread: ThreadId,
+        /// What is said.
+        draft: Draft,
+    },
+    /// Puts another text in place of one of the owner's. Answered with [`Reply::Queued`], as are the next three.
+    Edit {
+        /// Which.
+        of: Target,
+        /// The new text.
+        text: String,
+    },
+    /// Takes a text of the owner's back: its place stays, its text goes from every device that hears of it.
+    Unsend {
+        /// Which.
+        of: Target,
+    },
+    /// Puts a sign beside a message, or takes it away.
+    React {
+        /// Which.
+        to: Target,
+        /// The sign, at most [`whimbrel_protocol::limits::REACTION_BYTES_MAX`].
+        sign: String,
+        /// Whether it stands from now on.
+        stands: bool,
+    },
+    /// Says how long texts of a thread last from now on; in a group, its admin does.
+    SetTimer {
+        /// The thread.
+        thread: ThreadId,
+        /// How long, at most [`whimbrel_protocol::limits::LASTS_MAX`]; zero: for ever.
+        lasts: Duration,
     },
     /// Sends a text to exactly these people: in the thread that exists, or in a new one (row 6, first message).
     SendTo {
@@ -294,6 +332,8 @@ pub enum SettingsChange {
     Archived(bool),
     /// Whether it comes first.
     Pinned(bool),
+    /// Whether the authors of what is marked as read are told; absent: as everywhere.
+    ReadReceipts(Option<bool>),
 }
 
 impl std::fmt::Debug for SettingsChange {
@@ -303,6 +343,7 @@ impl std::fmt::Debug for SettingsChange {
             Self::MutedUntil(_) => "MutedUntil",
             Self::Archived(_) => "Archived",
             Self::Pinned(_) => "Pinned",
+            Self::ReadReceipts(_) => "ReadReceipts",
         })
     }
 }
@@ -456,7 +497,7 @@ pub enum State {
     Queued,
     /// On the home relay's disk.
     Stored,
-    /// On the disk of every other device of the thread, by the direct path.
+    /// On the disk of every other device of the thread, by their own word.
     Delivered,
     /// Given up, or not taken by any relay of the others: nobody else has it, and why.
     Failed(RefusalCode),
@@ -552,6 +593,44 @@ pub enum Event {
         /// How far.
         state: State,
     },
+    /// More devices than before said to have a message of ours, or that it was read.
+    Receipt {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// How many devices have it.
+        delivered: u32,
+        /// On how many it was read.
+        read: u32,
+        /// For how many it was.
+        of: u32,
+    },
+    /// A message that is here looks different now: edited, taken back, another sign beside it, or gone.
+    Changed {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// Who wrote it.
+        author: DeviceId,
+    },
+    /// Contents of somebody's device are missing, and were asked for.
+    Missing {
+        /// The thread.
+        thread: ThreadId,
+        /// Whose.
+        author: DeviceId,
+        /// How many.
+        count: u64,
+    },
+    /// Texts of a thread last so long from now on; zero: for ever.
+    TimerChanged {
+        /// The thread.
+        thread: ThreadId,
+        /// How long.
+        lasts: Duration,
+    },
     /// A direct link to a device stands.
     DirectUp(DeviceId),
     /// The direct link to a device is gone.
@@ -639,8 +718,31 @@ pub struct Message {
     pub received: Wall,
     /// Which way it came; absent for our own.
     pub path: Option<Path>,
-    /// The text.
+    /// The text, as last edited; empty when it was taken back.
     pub text: String,
+    /// What it replies to; that need not be here.
+    pub reply: Option<Target>,
+    /// Who is named in it.
+    pub mentions: Vec<AccountId>,
+    /// Whether its author took it back.
+    pub unsent: bool,
+}
+
+/// A text to be said.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// The text, at most [`whimbrel_protocol::limits::TEXT_BYTES_MAX`].
+    pub text: String,
+    /// What it replies to.
+    pub reply: Option<Target>,
+    /// Who is named in it, and ought to notice.
+    pub mentions: Vec<AccountId>,
+}
+
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Draft").field("bytes", &self.text.len()).finish_non_exhaustive()
+    }
 }
 
 impl Message {

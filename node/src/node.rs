@@ -10,8 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    account, answers, befriend, commands, connect, direct, group, herald, join, link, open, receive, send, settings,
-    siblings,
+    about, account, answers, befriend, commands, connect, direct, group, herald, join, link, open, receipts, receive,
+    repair, resend, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -162,6 +162,10 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Linking => link::late(t),
         Timer::Heralding => account::herald(t),
         Timer::Herald(account) => herald::ask(t, account, None),
+        Timer::Receipts(thread) => receipts::leave(t, thread),
+        Timer::Resend(thread) => resend::due(t, thread),
+        Timer::Repair(thread) => repair::due(t, thread),
+        Timer::Vanish => about::vanish(t),
     }
 }
 

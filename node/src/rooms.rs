@@ -19,7 +19,7 @@ use crate::presence::Presence;
 use crate::push::Push;
 use crate::reception::Reception;
 use crate::requests::{Purpose, Requests};
-use crate::rows::{self, InvitationRow, SettingsRow, Space, ThreadRow, ThreadState};
+use crate::rows::{self, InvitationRow, ResendRow, SettingsRow, Space, ThreadRow, ThreadState};
 use crate::thread::Threads;
 use crate::timers::{Timer, Timers};
 use crate::user::User;
@@ -88,6 +88,25 @@ impl Rooms {
             rooms.user.heralds.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), 0)));
             Ok(())
         })?;
+        rows::each(reads, &rows::space(Space::Owed), |(key, _)| {
+            rooms.threads.owing.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::resend_prefix(), |(key, value)| {
+            let Some(thread) = rows::thread_of_resend(&key) else { return Ok(()) };
+            let row: ResendRow = rows::decode(&key, &value)?;
+            let left = row.interval().saturating_sub(row.elapsed(now.wall));
+            rooms.timers.set(Timer::Resend(thread), now.monotonic.plus(left));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::gap_prefix(None), |(key, _)| {
+            if let Some((thread, _)) = rows::gap_device(&key) {
+                rooms.timers.set(Timer::Repair(thread), now.monotonic.plus(limits::REPAIR_AFTER));
+            }
+            Ok(())
+        })?;
+        rooms.timers.set(Timer::Vanish, now.monotonic);
+        rooms.resume_sending(reads)?;
         rooms.resume_unparking(now, reads)?;
         rooms.timers.set(Timer::Connect, now.monotonic);
         Ok(rooms)
@@ -116,10 +135,19 @@ impl Rooms {
             ThreadState::Open if !row.tagged => drop(self.threads.untagged.insert(thread)),
             _ => {}
         }
-        // What is no message is not counted.
-        if row.queued > 0 || row.founding.is_some() {
+    }
+
+    /// Threads with something in the outbox; what is no message is not counted in their rows.
+    fn resume_sending(&mut self, reads: &dyn Reads) -> Result<(), StorageError> {
+        let space = rows::space(Space::Outbox);
+        let (mut from, end) = (space.clone(), rows::after(&space));
+        while let Some((key, _)) = reads.scan(&from, &end, Order::Ascending, 1)?.pop() {
+            let thread = rows::id_in_key(&key).map(ThreadId::from_bytes).ok_or_else(|| rows::damaged(&key, "key"))?;
+            from = rows::outbox_key(&thread, u64::MAX);
+            from.push(0);
             self.outbox.lanes.insert(thread, Lane::default());
         }
+        Ok(())
     }
 }
 

@@ -6,6 +6,8 @@
 mod account;
 mod group;
 mod people;
+mod said;
+mod told;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
@@ -14,6 +16,7 @@ use whimbrel_protocol::id::{
     AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, MessageId, Name, ParticipantsTag,
     PublicKey, RelayId, Sequence, ThreadId,
 };
+use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
@@ -24,6 +27,14 @@ pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_devi
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
+};
+pub(crate) use self::said::{
+    AwaitedRow, OwedRow, ResendRow, SaidRow, awaited_key, awaited_prefix, mark_key, owed_key, owed_message,
+    owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
+};
+pub(crate) use self::told::{
+    CountRow, EditRow, GapRow, ReactionRow, VanishRow, count, count_key, count_prefix, edit_key, gap_device, gap_key,
+    gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, unsent_key, vanish_due, vanish_key, vanish_prefix,
 };
 use crate::api::{Path, State};
 
@@ -85,10 +96,22 @@ pub(crate) enum Space {
     Herald = b'A',
     /// A KeyPackage that a sibling handed over, by device and number; bytes.
     Package = b'B',
+    /// [`OwedRow`] by thread and message id: receipts that have not left.
+    Owed = 30,
+    /// [`AwaitedRow`] by thread and counter: own contents that somebody has not said to have; and [`ResendRow`] by thread.
+    Awaited = 31,
+    /// [`SaidRow`] by thread and counter: own contents that are counted.
+    Said = 32,
+    /// By what can be told of an own envelope without opening it ([`whimbrel_crypto::SealMark`]): empty.
+    Mark = 33,
+    /// What was said about messages, by thread and message: [`EditRow`], that it was taken back, [`ReactionRow`].
+    Told = 34,
+    /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`].
+    Count = 35,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 25] = [
+pub(crate) const SPACES: [Space; 31] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -114,6 +137,12 @@ pub(crate) const SPACES: [Space; 25] = [
     Space::Change,
     Space::Herald,
     Space::Package,
+    Space::Owed,
+    Space::Awaited,
+    Space::Said,
+    Space::Mark,
+    Space::Told,
+    Space::Count,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -242,7 +271,7 @@ pub(crate) struct EnvelopeRow {
     pub(crate) own: bool,
     #[n(1)]
     pub(crate) at: Wall,
-    /// The message in it, when it is our own and carries one.
+    /// The message in it, when it carries one.
     #[n(2)]
     pub(crate) message: Option<MessageId>,
 }
@@ -266,6 +295,20 @@ pub(crate) struct MessageRow {
     /// The relays that will not have it, by our relay's word.
     #[n(5)]
     pub(crate) refused: Vec<RefusedRow>,
+    /// Who never said to have it within the time for that.
+    #[n(6)]
+    #[cbor(default)]
+    pub(crate) missed: Vec<AccountId>,
+    /// What it replies to.
+    #[n(7)]
+    pub(crate) reply: Option<Target>,
+    /// Who is named in it.
+    #[n(8)]
+    #[cbor(default)]
+    pub(crate) mentions: Vec<AccountId>,
+    /// How long it is there to be read, by its author's word.
+    #[n(9)]
+    pub(crate) lasts_ms: Option<u64>,
 }
 
 /// Nobody who lives there has it.
@@ -366,6 +409,9 @@ pub(crate) struct SeenRow {
     pub(crate) hlc: Hlc,
     #[n(2)]
     pub(crate) arrival: Arrival,
+    /// Its author's number for it.
+    #[n(3)]
+    pub(crate) counter: Option<u64>,
 }
 
 /// An entry whose time has not come: an envelope, or a change of the thread.
@@ -509,6 +555,24 @@ pub(crate) struct ThreadRow {
     #[n(17)]
     #[cbor(default)]
     pub(crate) leavers: Vec<AccountId>,
+    /// The epoch that the last newcomers came with: what was said before is not for them.
+    #[n(18)]
+    #[cbor(default)]
+    pub(crate) grown: u64,
+    /// How long texts are there to be read.
+    #[n(19)]
+    pub(crate) timer: Option<TimerRow>,
+}
+
+/// How long texts of a thread are there to be read, and whose word that is: the latest holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TimerRow {
+    /// Zero: for ever.
+    #[n(0)]
+    pub(crate) lasts_ms: u64,
+    #[n(1)]
+    pub(crate) at: PlaceRow,
 }
 
 impl ThreadRow {
@@ -691,7 +755,7 @@ pub(crate) fn message_key(message: &MessageId, author: &DeviceId) -> Vec<u8> {
     key(Space::Message, &[message.as_bytes(), &device_bytes(author)])
 }
 
-fn device_of(bytes: &[u8]) -> Option<DeviceId> {
+pub(crate) fn device_of(bytes: &[u8]) -> Option<DeviceId> {
     let (account, index) = bytes.split_first_chunk::<32>()?;
     let index = u32::from_be_bytes(index.try_into().ok()?);
     Some(DeviceId { account: AccountId::from_bytes(*account), index: DeviceIndex::new(index) })

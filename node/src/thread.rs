@@ -13,8 +13,9 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
+use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Founding, Participant};
-use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::time::{Hlc, Monotonic, Wall};
 use whimbrel_protocol::user::ClaimedPackage;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, Reads, StorageError};
@@ -93,6 +94,10 @@ pub(crate) struct Threads {
     pub(crate) listed: bool,
     /// Groups with a change of ours that is not decided.
     pub(crate) changing: BTreeSet<ThreadId>,
+    /// Threads in which receipts are owed that have not left.
+    pub(crate) owing: BTreeSet<ThreadId>,
+    /// When members were last given what they missed.
+    pub(crate) answered: BTreeMap<(ThreadId, DeviceId), Monotonic>,
     /// Who waits for a change of a group.
     pub(crate) changes: BTreeMap<ThreadId, Ticket>,
     /// Threads whose leaves of this account are not the devices of its log, the newest last.
@@ -151,6 +156,8 @@ pub(crate) fn fresh(
         title: None,
         leaving: false,
         leavers: Vec::new(),
+        grown: 0,
+        timer: None,
     }
 }
 
@@ -165,6 +172,13 @@ pub(crate) fn leaves(row: &ThreadRow) -> impl Iterator<Item = DeviceId> + '_ {
 /// delivered, whatever a relay says.
 pub(crate) fn state(line: &MessageRow, thread: Option<&ThreadRow>, own: &AccountId) -> Option<State> {
     let state = line.state?;
+    if !line.missed.is_empty() && matches!(state, StateRow::Queued | StateRow::Stored) {
+        let others = thread.iter().flat_map(|row| &row.participants).filter(|one| one.account != *own);
+        return Some(match others.into_iter().all(|one| line.missed.contains(&one.account)) {
+            true => State::Failed(RefusalCode::Expired),
+            false => State::Partial { code: RefusalCode::Expired, missing: line.missed.clone() },
+        });
+    }
     let Some(first) = line.refused.first().filter(|_| state != StateRow::Delivered) else { return Some(state.into()) };
     let others = thread.iter().flat_map(|row| &row.participants).filter(|one| one.account != *own);
     let refused = |one: &&Participant| line.refused.iter().any(|refused| refused.domain == one.domain);

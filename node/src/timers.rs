@@ -51,6 +51,14 @@ pub(crate) enum Timer {
     Linking,
     /// Somebody's longer account log may be asked for again.
     Herald(AccountId),
+    /// The receipts owed in a thread may leave.
+    Receipts(ThreadId),
+    /// What was said in a thread and not everybody has said to have may be sealed again.
+    Resend(ThreadId),
+    /// What is missing in a thread may be asked for.
+    Repair(ThreadId),
+    /// The time of the first text that goes by itself is over.
+    Vanish,
 }
 
 /// The table.

@@ -3,10 +3,13 @@
 //! Never: writes; shows a key.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::Target;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
@@ -14,8 +17,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, ExtensionRow, FriendRow, MessageRow, PlaceRow, Relationship, SeenRow,
-    SettingsRow, Space, ThreadRow, ThreadState,
+    self, AccountRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, MessageRow, OutboxRow, PlaceRow,
+    ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -172,6 +175,10 @@ pub struct Thread {
     pub updated: Wall,
     /// Entries that could not be opened.
     pub unreadable: u64,
+    /// Contents that others said and that are not here.
+    pub missing: u64,
+    /// How long texts last that are written now; absent: for ever.
+    pub lasts: Option<Duration>,
 }
 
 /// A message of the history.
@@ -181,6 +188,27 @@ pub struct Line {
     pub message: Message,
     /// How far it has come; absent for others'.
     pub state: Option<State>,
+    /// What others' devices say of it; absent for others', and in a thread too large for that.
+    pub receipts: Option<Receipts>,
+    /// Whether its author put another text in its place.
+    pub edited: bool,
+    /// Whose signs stand beside it, by account: of each the first few by their clocks.
+    pub reactions: Vec<(AccountId, String)>,
+    /// How long it is there to be read, by its author's word.
+    pub lasts: Option<Duration>,
+    /// How many contents of its author's device are missing just before it.
+    pub missing_before: u64,
+}
+
+/// How many devices said to have a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipts {
+    /// Have it.
+    pub delivered: u32,
+    /// Their owner read it.
+    pub read: u32,
+    /// For so many it was.
+    pub of: u32,
 }
 
 /// A place in a history: the order people see.
@@ -335,6 +363,8 @@ pub struct Settings {
     pub pinned: bool,
     /// Whether the relay has them.
     pub kept: bool,
+    /// Whether authors are told what was read here; absent: as everywhere.
+    pub read_receipts: Option<bool>,
 }
 
 /// Everybody a word about friendship passed with, by account.
@@ -378,8 +408,8 @@ pub fn settings(reads: &dyn Reads, thread: &ThreadId) -> Result<Settings, Storag
     let Some(own) = own_account(reads)? else { return Ok(Settings::default()) };
     let thread = thread::canonical(reads, &own, thread)?.map_or(*thread, |(thread, _)| thread);
     let row: Option<SettingsRow> = rows::get(reads, &rows::settings_key(&thread))?;
-    let SettingsRow { label, muted_until, archived, pinned, kept, .. } = row.unwrap_or_default();
-    Ok(Settings { label, muted_until, archived, pinned, kept })
+    let SettingsRow { label, muted_until, archived, pinned, kept, read_receipts, .. } = row.unwrap_or_default();
+    Ok(Settings { label, muted_until, archived, pinned, kept, read_receipts })
 }
 
 /// Where an account is found, contact or fellow member.
@@ -464,7 +494,14 @@ pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) 
         }
         let thread: Option<ThreadRow> = rows::get(reads, &rows::thread_key(&id))?;
         for row in reads.scan(&from, &to, order, limit)? {
-            lines.push(line(shown, row, own.map(|own| (own, thread.as_ref())))?);
+            let counter = rows::decode::<MessageRow>(&row.0, &row.1)?.counter;
+            let mut line = line(shown, row, own.map(|own| (own, thread.as_ref())))?;
+            look(reads, &id, &mut line.message)?;
+            if let (Some(counter), Some(_)) = (counter, &line.state) {
+                line.receipts = receipts(reads, &id, counter)?;
+            }
+            adorn(reads, &id, counter, &mut line)?;
+            lines.push(line);
         }
     }
     lines.sort_by_key(|line| Place::of(&line.message));
@@ -510,7 +547,9 @@ pub fn unread_messages(reads: &dyn Reads, id: &ThreadId, limit: usize) -> Result
     let message = |(_, thread, place)| {
         let key = rows::history_key(&thread, &place);
         let value = reads.get(&key)?.ok_or_else(|| rows::damaged(&key, "an unread message is missing"))?;
-        line(shown, (key, value), None).map(|line| line.message)
+        let mut message = line(shown, (key, value), None)?.message;
+        look(reads, &thread, &mut message)?;
+        Ok(message)
     };
     places.into_iter().map(message).collect()
 }
@@ -521,6 +560,23 @@ pub fn unread_messages(reads: &dyn Reads, id: &ThreadId, limit: usize) -> Result
 /// The store could not be read.
 pub fn unread(reads: &dyn Reads, id: &ThreadId) -> Result<u64, StorageError> {
     Ok(thread(reads, id)?.map_or(0, |thread| thread.unread))
+}
+
+/// Whether something said here waits in the outbox; what is not known does not.
+///
+/// # Errors
+/// The store could not be read.
+pub fn is_queued(reads: &dyn Reads, message: &MessageId) -> Result<bool, StorageError> {
+    let Some(own) = own_device(reads)? else { return Ok(false) };
+    let Some(seen) = rows::get::<SeenRow>(reads, &rows::message_key(message, &own))? else { return Ok(false) };
+    let (from, mut to) = (rows::outbox_key(&seen.thread, 0), rows::outbox_key(&seen.thread, u64::MAX));
+    to.push(0);
+    let mut queued = false;
+    rows::each_between(reads, &from, &to, |(key, value)| {
+        queued |= rows::decode::<OutboxRow>(&key, &value)?.message == Some(*message);
+        Ok(())
+    })?;
+    Ok(queued)
 }
 
 /// Own messages that are neither stored at the relay nor at all other devices.
@@ -575,10 +631,22 @@ fn joined(
     let last = match last {
         Some((place, thread)) => {
             let key = rows::history_key(&thread, &place);
-            reads.get(&key)?.map(|value| line(*id, (key, value), None)).transpose()?.map(|line| line.message)
+            let found = reads.get(&key)?.map(|value| line(*id, (key, value), None)).transpose()?;
+            let mut message = found.map(|line| line.message);
+            if let Some(message) = &mut message {
+                look(reads, &thread, message)?;
+            }
+            message
         }
         None => None,
     };
+    let mut missing = 0u64;
+    for (thread, _) in &same {
+        rows::each(reads, &rows::count_prefix(thread), |(key, value)| {
+            missing = missing.saturating_add(rows::decode::<CountRow>(&key, &value)?.missing());
+            Ok(())
+        })?;
+    }
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
@@ -590,6 +658,8 @@ fn joined(
         unread: same.iter().map(|(_, row)| row.unread).sum(),
         updated: same.iter().map(|(_, row)| row.updated).max().unwrap_or_default(),
         unreadable: same.iter().map(|(_, row)| row.unreadable).sum(),
+        missing,
+        lasts: head.timer.map(|timer| Duration::from_millis(timer.lasts_ms)).filter(|lasts| !lasts.is_zero()),
     }))
 }
 
@@ -609,7 +679,68 @@ fn line(
         hlc: place.hlc,
         received: row.received,
         path: row.path.map(Into::into),
+        unsent: row.text.is_empty(),
         text: row.text,
+        reply: row.reply,
+        mentions: row.mentions,
     };
-    Ok(Line { message, state })
+    let lasts = row.lasts_ms.map(Duration::from_millis);
+    Ok(Line { message, state, receipts: None, edited: false, reactions: Vec::new(), lasts, missing_before: 0 })
+}
+
+/// The text as it stands now. Says whether that is another than was said.
+fn look(reads: &dyn Reads, thread: &ThreadId, message: &mut Message) -> Result<bool, StorageError> {
+    let of = Target { message: message.message, author: message.author };
+    let edit: Option<EditRow> = rows::get(reads, &rows::edit_key(thread, &of))?;
+    let edit = edit.filter(|_| !message.unsent);
+    let edited = edit.is_some();
+    if let Some(edit) = edit {
+        message.text = edit.text;
+    }
+    Ok(edited)
+}
+
+/// What stands beside a message, and what is missing before it.
+fn adorn(reads: &dyn Reads, thread: &ThreadId, counter: Option<u64>, line: &mut Line) -> Result<(), StorageError> {
+    let of = Target { message: line.message.message, author: line.message.author };
+    line.edited = !line.message.unsent && reads.get(&rows::edit_key(thread, &of))?.is_some();
+    let mut signs: BTreeMap<AccountId, Vec<(PlaceRow, String)>> = BTreeMap::new();
+    rows::each(reads, &rows::reaction_prefix(thread, &of), |(key, value)| {
+        let row: ReactionRow = rows::decode(&key, &value)?;
+        let (by, sign) = rows::reaction_of(&key).ok_or_else(|| rows::damaged(&key, "key"))?;
+        if row.stands {
+            signs.entry(by).or_default().push((row.at, sign));
+        }
+        Ok(())
+    })?;
+    for (by, mut of) in signs {
+        of.sort();
+        line.reactions.extend(of.into_iter().take(limits::REACTIONS_SHOWN_MAX).map(|(_, sign)| (by, sign)));
+    }
+    if let (Some(counter), None) = (counter, &line.state) {
+        let count = rows::count(reads, thread, &line.message.author)?.unwrap_or_default();
+        let before = rows::gaps(&count).find(|(_, last)| last.saturating_add(1) == counter);
+        line.missing_before = before.map_or(0, |(first, last)| last - first + 1);
+    }
+    Ok(())
+}
+
+fn receipts(reads: &dyn Reads, thread: &ThreadId, counter: u64) -> Result<Option<Receipts>, StorageError> {
+    let said: Option<SaidRow> = rows::get(reads, &rows::said_key(thread, counter))?;
+    let said = said.filter(|said| !said.to.is_empty());
+    Ok(said.map(|said| Receipts {
+        delivered: said.delivered.count_ones(),
+        read: said.read.count_ones(),
+        of: said.to.len() as u32,
+    }))
+}
+
+/// What others' devices say of a message of ours; absent when it is not known, not our own, or of a thread too large.
+///
+/// # Errors
+/// The store could not be read.
+pub fn message_receipts(reads: &dyn Reads, message: &MessageId) -> Result<Option<Receipts>, StorageError> {
+    let Some(own) = own_device(reads)? else { return Ok(None) };
+    let Some(seen) = rows::get::<SeenRow>(reads, &rows::message_key(message, &own))? else { return Ok(None) };
+    seen.counter.map_or(Ok(None), |counter| receipts(reads, &seen.thread, counter))
 }

@@ -447,3 +447,45 @@ pub const UNKNOWN_THREAD_RETRY_AFTER: Duration = Duration::from_secs(30);
 pub const UNKNOWN_THREAD_WAIT_MAX: Duration = Duration::from_secs(4 * 24 * 3_600);
 /// Threads a relay remembers a peer not to know. Beyond, one begins to wait anew.
 pub const UNKNOWN_THREADS_MAX: usize = 16_384;
+
+/// Leaves of the largest thread in which receipts are given: each goes to every leaf, so they cost the square.
+pub const RECEIPT_LEAVES_MAX: usize = 32;
+/// A receipt leaves after a time drawn between these two, together with what else is owed in the thread by then: when it
+/// leaves tells a relay little about which message it is for.
+pub const RECEIPT_DELAY_MIN: Duration = Duration::from_secs(1);
+/// See [`RECEIPT_DELAY_MIN`].
+pub const RECEIPT_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Contents named by one receipt: a kilobyte of ids.
+pub const RECEIPT_MESSAGES_MAX: usize = 64;
+/// What is stored and that somebody has not said to have is sealed again after this, and each time after four times as
+/// long: about ten times before [`MESSAGE_AGE_MAX`].
+pub const RESEND_AFTER_MIN: Duration = Duration::from_secs(120);
+/// See [`RESEND_AFTER_MIN`].
+pub const RESEND_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Contents of a thread sealed again at one time, the oldest first: whoever is away for long gets a log no fuller by more.
+pub const RESEND_MESSAGES_MAX: usize = 8;
+/// An author is told that a message was not delivered after this.
+pub const MESSAGE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Contents of one device that a reader asks for at one time.
+pub const REPAIR_COUNTERS_MAX: usize = 64;
+/// What is missing may still be on another way for so long before it is asked for; then it is asked for after twice as
+/// long each time.
+pub const REPAIR_AFTER: Duration = Duration::from_secs(10);
+/// So often: for about a day.
+pub const REPAIR_ATTEMPTS_MAX: u32 = 13;
+/// Stretches of a device's counters that a reader knows apart. Beyond, the oldest gap counts as never to be filled.
+pub const COUNTER_STRETCHES_MAX: usize = 64;
+/// Accounts named in one text.
+pub const MENTIONS_MAX: usize = 64;
+/// A sign beside a message, in bytes: an emoji of many joined code points.
+pub const REACTION_BYTES_MAX: usize = 64;
+/// Signs of one account beside one message that are shown; which ones is a matter of their clocks.
+pub const REACTIONS_SHOWN_MAX: usize = 8;
+/// The longest time a text can be set to last.
+pub const LASTS_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// Texts whose time is over that are removed in one step.
+pub const VANISH_STEP_MAX: usize = 256;
+/// A member is answered what it misses at most so often.
+pub const REPAIR_ANSWER_EVERY: Duration = Duration::from_secs(5);
+/// Members remembered to have been answered lately.
+pub const REPAIR_ANSWERED_MAX: usize = 4_096;

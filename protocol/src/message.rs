@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{LogHash, MessageId};
+use crate::id::{AccountId, DeviceId, LogHash, MessageId};
 use crate::limits;
 use crate::time::{Hlc, Wall};
 
@@ -27,6 +27,32 @@ pub struct Content {
     /// What is said.
     #[n(4)]
     pub body: Body,
+    /// What a text replies to.
+    #[n(5)]
+    pub reply: Option<Target>,
+    /// Who is named in a text, and ought to notice.
+    #[n(6)]
+    #[cbor(default)]
+    pub mentions: Vec<AccountId>,
+    /// How long a text is there to be read, in milliseconds; absent: for ever.
+    #[n(7)]
+    pub lasts_ms: Option<u64>,
+}
+
+impl Content {
+    /// A content that is not counted, and about nothing but itself.
+    pub const fn new(message: MessageId, hlc: Hlc, body: Body) -> Self {
+        Self {
+            message,
+            hlc,
+            parents: Vec::new(),
+            counter: None,
+            body,
+            reply: None,
+            mentions: Vec::new(),
+            lasts_ms: None,
+        }
+    }
 }
 
 /// What a content says.
@@ -44,9 +70,96 @@ pub enum Body {
     /// The author asks the group's admin to be taken out.
     #[n(3)]
     Leave,
+    /// What the author's device has of others' contents; of no weight itself.
+    #[n(4)]
+    Receipt(#[n(0)] DeviceReceipt),
+    /// Another text in place of one of the author's account.
+    #[n(5)]
+    Edit(#[n(0)] Target, #[n(1)] String),
+    /// A text of the author's account is taken back.
+    #[n(6)]
+    Unsend(#[n(0)] Target),
+    /// What the author's account says to a message with a sign.
+    #[n(7)]
+    React(#[n(0)] Reaction),
+    /// How long texts are there to be read from now on, in milliseconds; zero: for ever.
+    #[n(8)]
+    Timer(#[n(0)] u64),
+    /// The author's device misses contents of another.
+    #[n(10)]
+    Repair(#[n(0)] Repair),
+    /// Stands for a content of the author's that does not come any more.
+    #[n(11)]
+    Gone,
     /// How far the author's account log goes: a reader who has less of it asks for it.
     #[n(24)]
     LogHead(#[n(0)] u64, #[n(1)] LogHash),
+}
+
+/// A message, by its id and its author: another member could give the same id to words of their own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Target {
+    /// Its id.
+    #[n(0)]
+    pub message: MessageId,
+    /// Who wrote it.
+    #[n(1)]
+    pub author: DeviceId,
+}
+
+/// What a device has.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeviceReceipt {
+    /// Whether its owner read them, too.
+    #[n(0)]
+    pub read: bool,
+    /// Contents that are durable there; each is of interest to its author alone.
+    #[n(1)]
+    pub messages: Vec<MessageId>,
+}
+
+/// A sign beside a message.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Reaction {
+    /// Which message.
+    #[n(0)]
+    pub to: Target,
+    /// The sign.
+    #[n(1)]
+    pub sign: String,
+    /// Whether it stands from now on, or is taken back.
+    #[n(2)]
+    pub stands: bool,
+}
+
+/// Contents that a device misses, by their counters.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Repair {
+    /// Whose contents.
+    #[n(0)]
+    pub author: DeviceId,
+    /// Which, ascending.
+    #[n(1)]
+    pub counters: Vec<u64>,
+}
+
+impl Body {
+    /// Whether its author counts it, so that others see when it is missing.
+    pub const fn is_counted(&self) -> bool {
+        match self {
+            Self::Text(_) | Self::Edit(..) | Self::Unsend(_) | Self::React(_) | Self::Timer(_) | Self::Gone => true,
+            Self::Candidates(_)
+            | Self::Title(_)
+            | Self::Leave
+            | Self::LogHead(..)
+            | Self::Receipt(_)
+            | Self::Repair(_) => false,
+        }
+    }
 }
 
 /// Direct addresses of a node, signed by its leaf like every content.
@@ -70,6 +183,18 @@ impl std::fmt::Debug for Candidates {
     }
 }
 
+impl std::fmt::Debug for DeviceReceipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipt").field("messages", &self.messages.len()).field("read", &self.read).finish()
+    }
+}
+
+impl std::fmt::Debug for Reaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reaction").field("to", &self.to).field("stands", &self.stands).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Content").field("message", &self.message).finish_non_exhaustive()
@@ -84,6 +209,13 @@ impl std::fmt::Debug for Body {
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
             Self::Leave => f.write_str("Leave"),
             Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
+            Self::Receipt(receipt) => write!(f, "Receipt({}, read {})", receipt.messages.len(), receipt.read),
+            Self::Edit(_, text) => write!(f, "Edit({} bytes)", text.len()),
+            Self::Unsend(_) => f.write_str("Unsend"),
+            Self::React(reaction) => write!(f, "React({} bytes)", reaction.sign.len()),
+            Self::Timer(lasts_ms) => write!(f, "Timer({lasts_ms} ms)"),
+            Self::Repair(repair) => write!(f, "Repair({})", repair.counters.len()),
+            Self::Gone => f.write_str("Gone"),
         }
     }
 }
@@ -91,10 +223,14 @@ impl std::fmt::Debug for Body {
 impl Words for Content {
     fn check(&self) -> Result<(), Bound> {
         Bound::items("parents", self.parents.len(), limits::PARENTS_MAX)?;
+        Bound::items("mentions", self.mentions.len(), limits::MENTIONS_MAX)?;
         match &self.body {
-            Body::Text(text) => Bound::bytes("text", text.len(), limits::TEXT_BYTES_MAX),
+            Body::Text(text) | Body::Edit(_, text) => Bound::bytes("text", text.len(), limits::TEXT_BYTES_MAX),
+            Body::React(reaction) => Bound::bytes("sign", reaction.sign.len(), limits::REACTION_BYTES_MAX),
+            Body::Receipt(receipt) => Bound::items("receipt", receipt.messages.len(), limits::RECEIPT_MESSAGES_MAX),
+            Body::Repair(repair) => Bound::items("repair", repair.counters.len(), limits::REPAIR_COUNTERS_MAX),
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
-            Body::Leave | Body::LogHead(..) => Ok(()),
+            Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;
                 let longest = candidates.addresses.iter().map(String::len).max().unwrap_or(0);

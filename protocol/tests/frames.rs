@@ -25,7 +25,7 @@ use whimbrel_protocol::hub::{
 };
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
-use whimbrel_protocol::message::{Body, Candidates, Content};
+use whimbrel_protocol::message::{Body, Candidates, Content, DeviceReceipt, Reaction, Repair, Target};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
@@ -455,12 +455,36 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![reception(), user(), own(), threads(), delivery(), federation(), friendship(), hub()]
 }
 
+fn target() -> impl Strategy<Value = Target> {
+    (message_id(), device()).prop_map(|(message, author)| Target { message, author })
+}
+
 fn content() -> impl Strategy<Value = Content> {
     let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
     let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
-    let body = prop_oneof![".{0,80}".prop_map(Body::Text), candidates, title, Just(Body::Leave), head];
+    let receipt = (any::<bool>(), vec(message_id(), 0..4))
+        .prop_map(|(read, messages)| Body::Receipt(DeviceReceipt { read, messages }));
+    let reaction =
+        (target(), ".{0,4}", any::<bool>()).prop_map(|(to, sign, stands)| Body::React(Reaction { to, sign, stands }));
+    let repair =
+        (device(), vec(any::<u64>(), 0..4)).prop_map(|(author, counters)| Body::Repair(Repair { author, counters }));
+    let body = prop_oneof![
+        ".{0,80}".prop_map(Body::Text),
+        candidates,
+        title,
+        Just(Body::Leave),
+        receipt,
+        (target(), ".{0,80}").prop_map(|(of, text)| Body::Edit(of, text)),
+        target().prop_map(Body::Unsend),
+        reaction,
+        any::<u64>().prop_map(Body::Timer),
+        repair,
+        Just(Body::Gone),
+        head,
+    ];
+    let about = (option::of(target()), vec(account(), 0..3), option::of(any::<u64>()));
     (
         message_id(),
         any::<u64>(),
@@ -468,13 +492,17 @@ fn content() -> impl Strategy<Value = Content> {
         vec(message_id(), 0..=limits::PARENTS_MAX),
         option::of(any::<u64>()),
         body,
+        about,
     )
-        .prop_map(|(message, millis, count, parents, counter, body)| Content {
+        .prop_map(|(message, millis, count, parents, counter, body, (reply, mentions, lasts_ms))| Content {
             message,
             hlc: Hlc { millis, count },
             parents,
             counter,
             body,
+            reply,
+            mentions,
+            lasts_ms,
         })
 }
 

@@ -112,6 +112,12 @@ bugs! {
     ExpiryEarly = "expiry-early",
     /// A relay lets go of what waited too long and tells nobody.
     ExpirySilent = "expiry-silent",
+    /// A node says to have a message whose text it did not keep.
+    ReceiptEarly = "receipt-early",
+    /// A node lets a member edit what another said.
+    EditOfAnother = "edit-of-another",
+    /// A node lets a member take back what another said.
+    UnsendOfAnother = "unsend-of-another",
 }
 
 #[cfg(feature = "planted")]

@@ -1,5 +1,10 @@
 //! Two people talk: every command, as text and as JSON, each in a process of its own.
 
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use super::daemon::Daemon;
 use super::stage::{Pair, Person, Relay};
 
 #[test]
@@ -266,4 +271,68 @@ fn an_invite_can_be_accepted_by_who_has_an_identity() {
     again.init("dave", &pair.relay);
     let join = again.run_with(&["init", "--name", "dave", "--invite", "-"], invite.out.as_bytes());
     assert_eq!(join.code, 0, "{join:?}");
+}
+
+#[test]
+fn what_was_said_is_answered_changed_signed_and_taken_back() {
+    let pair = Pair::new();
+    let sent = pair.bob.json(&["send", "alice", "helo"]);
+    let id = sent[0]["message"].as_str().unwrap().get(..8).unwrap().to_owned();
+    assert_eq!(pair.alice.json(&["inbox"])[0]["text"], "helo");
+    let shown = pair.alice.run(&["log", "bob", "--ids"]);
+    assert!(shown.out.starts_with(&format!("{id}  bob")), "{shown:?}");
+
+    for args in [
+        &["edit", "alice", &id, "hello"][..],
+        &["send", "alice", "tea?", "--mention", "alice"],
+        &["chat", "timer", "alice", "1h"],
+    ] {
+        assert_eq!(pair.bob.run(args).code, 0, "{args:?}");
+    }
+    for args in [&["react", "bob", &id, "\u{1f44d}"][..], &["send", "bob", "yes", "--reply", &id]] {
+        assert_eq!(pair.alice.run(args).code, 0, "{args:?}");
+    }
+    pair.bob.json(&["inbox"]);
+    for (person, other) in [(&pair.alice, "bob"), (&pair.bob, "alice")] {
+        let lines = person.json(&["log", other]);
+        let texts: Vec<_> = lines.iter().map(|line| line["text"].clone()).collect();
+        assert_eq!(texts, ["hello", "tea?", "yes"], "{other}");
+        assert_eq!((&lines[0]["edited"], &lines[0]["reactions"][0]["sign"]), (&true.into(), &"\u{1f44d}".into()));
+        assert_eq!(lines[1]["mentions"].as_array().map(Vec::len), Some(1));
+        assert_eq!(lines[2]["reply"], sent[0]["message"]);
+        assert_eq!(lines[2]["lasts_ms"], 3_600_000);
+    }
+
+    // What is another's is not changed, and what is taken back is gone from both.
+    let refused = pair.alice.run(&["edit", "bob", &id, "mine"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert_eq!(pair.bob.run(&["unsend", "alice", &id]).code, 0);
+    pair.alice.json(&["inbox"]);
+    for (person, other) in [(&pair.alice, "bob"), (&pair.bob, "alice")] {
+        let line = person.json(&["log", other]).remove(0);
+        assert_eq!((&line["text"], &line["unsent"]), (&"".into(), &true.into()), "{other}");
+    }
+    let unknown = pair.bob.run(&["react", "alice", "00000000", "+"]);
+    assert_eq!(unknown.code, 3, "{unknown:?}");
+}
+
+#[test]
+fn the_other_device_says_that_a_message_is_there_and_that_it_was_read() {
+    let pair = Pair::new();
+    assert_eq!(pair.alice.run(&["chat", "receipts", "bob", "on"]).code, 0);
+    let daemon = Daemon::run(&pair.alice);
+    let sent = pair.bob.run(&["--json", "--timeout", "60s", "send", "alice", "hello", "--wait", "delivered"]);
+    assert_eq!((sent.code, &sent.values()[0]["state"]), (0, &"delivered".into()), "{sent:?}");
+    let args = ["--json", "--timeout", "60s", "send", "alice", "well?", "--wait", "read"];
+    let waits = pair.bob.command(&args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut read = 0;
+    while read < 2 {
+        read += pair.alice.json(&["inbox"]).len();
+    }
+    let ended = waits.wait_with_output().unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((ended.status.code(), &sent["state"]), (Some(0), &"read".into()), "{sent}");
+    let line = pair.bob.json(&["log", "alice"]).remove(1);
+    assert_eq!(line["receipts"], serde_json::json!({ "delivered": 1, "read": 1, "of": 1 }), "{line}");
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
 }

@@ -10,13 +10,13 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{account, befriend, direct, group, link, open, own, send, settings};
+use super::{about, account, befriend, direct, group, link, open, own, receipts, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, SeenRow};
+use crate::rows::{self, PlaceRow, SeenRow};
 use crate::thread;
 use crate::{user, views};
 
@@ -73,6 +73,11 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
         Command::Send { .. }
+        | Command::Say { .. }
+        | Command::Edit { .. }
+        | Command::Unsend { .. }
+        | Command::React { .. }
+        | Command::SetTimer { .. }
         | Command::MarkRead { .. }
         | Command::OfferDirect { .. }
         | Command::Status
@@ -149,6 +154,11 @@ fn asked<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
 fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
     match command {
         Command::Send { thread, text } => send::text(t, thread, text).map(Some),
+        Command::Say { thread, draft } => send::draft(t, thread, draft).map(Some),
+        Command::Edit { of, text } => about::edit(t, of, text).map(Some),
+        Command::Unsend { of } => about::unsend(t, of).map(Some),
+        Command::React { to, sign, stands } => about::react(t, to, sign, stands).map(Some),
+        Command::SetTimer { thread, lasts } => about::set_timer(t, thread, lasts).map(Some),
         Command::MarkRead { thread, upto } => mark_read(t, thread, upto).map(|()| Some(Reply::Done)),
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
@@ -204,6 +214,7 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         }
     }
     let mark = mark.ok_or(CommandError::Unknown)?;
+    let shown = same.first().copied().unwrap_or(thread);
     for thread in same {
         let Some(mut row) = thread::get(&t.rows, &thread)? else { continue };
         if row.read >= mark {
@@ -212,7 +223,14 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         row.read = mark;
         let (prefix, after) = (rows::unread_prefix(&thread), rows::unread_key(&thread, mark.next()));
         let read = t.rows.scan(&prefix, &after, Order::Ascending, limits::UNREAD_DROPPED_MAX)?;
-        read.into_iter().for_each(|(key, _)| t.rows.delete(key));
+        let told = receipts::tells_read(t, &shown)?;
+        for (key, value) in read {
+            if told {
+                let place: PlaceRow = rows::decode(&key, &value)?;
+                receipts::owe(t, thread, &row, place.author, place.message, true)?;
+            }
+            t.rows.delete(key);
+        }
         let mut unread = 0u64;
         rows::each_between(&t.rows, &after, &rows::after(&prefix), |_| {
             unread = unread.saturating_add(1);

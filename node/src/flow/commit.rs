@@ -189,6 +189,7 @@ fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
     t.rooms.threads.changing.remove(&id);
     row.participants = after(&row.participants, &accepted.commit);
     row.epoch = epoch;
+    grow(&mut row, &accepted.commit);
     let added = !accepted.commit.added.is_empty();
     settle(t, &mut row, accepted)?;
     if added {
@@ -252,6 +253,7 @@ fn theirs<E: Engine>(
         return left(t, row, accepted);
     }
     (row.participants, row.epoch) = (participants, applied.epoch);
+    grow(&mut row, commit);
     settle(t, &mut row, accepted)?;
     thread::put(&mut t.rows, &id, &row);
     match change {
@@ -259,6 +261,13 @@ fn theirs<E: Engine>(
         None => group::tend(t, id)?,
     }
     send::pump(t, id)
+}
+
+/// What was said before newcomers came is not for them.
+const fn grow(row: &mut ThreadRow, commit: &Commit) {
+    if !commit.added.is_empty() {
+        row.grown = row.epoch.get();
+    }
 }
 
 /// Who is in the group once a commit counts, as announced.

@@ -16,8 +16,8 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
-    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receive, send, settings,
-    siblings,
+    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receipts, receive, send,
+    settings, siblings,
 };
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
@@ -162,6 +162,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     herald::ask_all(t)?;
     siblings::begin(t)?;
     receive::unpark_all(t)?;
+    receipts::resume(t);
     send::pump_all(t)?;
     for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
         commands::run(t, ticket, command)?;

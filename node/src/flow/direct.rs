@@ -244,7 +244,7 @@ fn offer<E: Engine>(
     let body = Body::Candidates(candidates);
     let message = MessageId::from_bytes(t.chance.bytes());
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
-    let content = Content { message, hlc, parents: Vec::new(), counter: None, body };
+    let content = Content::new(message, hlc, body);
     let age_max = limits::CANDIDATE_AGE_MAX.as_millis() as u64;
     let until = Some(Wall::from_millis(t.now.wall.as_millis().saturating_add(age_max)));
     match send::seal(t, thread, &mut row, &content, Class::Control, None, until) {

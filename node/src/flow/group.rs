@@ -179,7 +179,7 @@ pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Repl
 pub(crate) fn say<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow, body: Body) -> Result<(), Halt> {
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
     let message = MessageId::from_bytes(t.chance.bytes());
-    let content = Content { message, hlc, parents: Vec::new(), counter: None, body };
+    let content = Content::new(message, hlc, body);
     send::seal(t, id, row, &content, Class::Control, None, None)
 }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tracing::debug;
 use whimbrel_crypto::{Context, Engine, EngineError, Joined};
-use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Sequence, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::{FetchBlob, Participant, TagThread};
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Overlay, Reads, StorageError};
+use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::{befriend, receive};
 use crate::api::Event;
@@ -326,6 +326,14 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         }
         Some(_) => {}
         None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),
+    }
+    if row.epoch > Epoch::new(1) {
+        // A newcomer misses nothing of what was said before, whatever it knew once.
+        row.grown = row.epoch.get();
+        for prefix in [rows::count_prefix(&thread), rows::gap_prefix(Some(&thread))] {
+            let known = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::THREAD_DEVICES_MAX)?;
+            known.into_iter().for_each(|(key, _)| t.rows.delete(key));
+        }
     }
     thread::put(&mut t.rows, &thread, &row);
     forget(t, &welcome)?;

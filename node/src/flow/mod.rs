@@ -1,6 +1,7 @@
 //! Flows: a message's trip, in order, one file per trip.
 //! Owns: who is asked after whom. Never: a state of its own; rooms have those.
 
+pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod answers;
 pub(crate) mod befriend;
@@ -14,7 +15,10 @@ pub(crate) mod join;
 pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;
+pub(crate) mod receipts;
 pub(crate) mod receive;
+pub(crate) mod repair;
+pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod siblings;

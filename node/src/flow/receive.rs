@@ -6,7 +6,7 @@ use whimbrel_crypto::{Context, Engine, EngineError, Opened};
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::id::{DeviceId, EnvelopeId, Sequence, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 use whimbrel_protocol::time::Hlc;
@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{befriend, commit, connect, direct, herald, join, send};
+use super::{about, befriend, commit, connect, direct, herald, join, receipts, repair, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -157,6 +157,7 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
             if let Some(order) = order {
                 send::finish(t, thread, order, StateRow::Stored)?;
             }
+            owe_again(t, thread, submitter, &id)?;
         }
         Fate::Stranger => return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None }),
         Fate::Ahead => {
@@ -168,6 +169,19 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
         Fate::UnknownOwn => halt(t, thread, id)?,
     }
     Ok(true)
+}
+
+/// What was here already came once more: its author may not have heard that it is.
+fn owe_again<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    submitter: DeviceId,
+    envelope: &EnvelopeId,
+) -> Result<(), StorageError> {
+    let seen = rows::get::<EnvelopeRow>(&t.rows, &rows::envelope_key(envelope))?.filter(|row| !row.own);
+    let Some(message) = seen.and_then(|row| row.message) else { return Ok(()) };
+    let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    receipts::owe(t, thread, &row, submitter, message, false)
 }
 
 /// What comes in a thread waits behind what waits in it already.
@@ -214,7 +228,7 @@ pub(crate) fn open<E: Engine>(
     let opened = match t.engine.open(&mut cx, &own, envelope.thread, &envelope.body) {
         Ok(opened) => opened,
         Err(EngineError::Rows(error)) => return Err(error),
-        Err(error) => return Ok(unopened(t, submitter, &error)),
+        Err(error) => return unopened(t, submitter, &error, &envelope.body),
     };
     if opened.author == t.rooms.identity.id() {
         return Ok(Fate::UnknownOwn);
@@ -231,11 +245,22 @@ pub(crate) fn open<E: Engine>(
     take_content(t, envelope.thread, id, row, opened, path)
 }
 
-fn unopened<E: Engine>(t: &Turn<'_, E>, submitter: Option<DeviceId>, error: &EngineError) -> Fate {
-    match error {
+fn unopened<E: Engine>(
+    t: &Turn<'_, E>,
+    submitter: Option<DeviceId>,
+    error: &EngineError,
+    body: &[u8],
+) -> Result<Fate, StorageError> {
+    Ok(match error {
         // The engine says so of what this device sealed itself, too. We know every envelope we sealed, unless the
-        // store is a copy from before.
-        EngineError::AlreadyOpened if submitter == Some(t.rooms.identity.id()) => Fate::UnknownOwn,
+        // store is a copy from before: a damaged copy of one still has its mark.
+        EngineError::AlreadyOpened if submitter == Some(t.rooms.identity.id()) => {
+            let mark = t.engine.mark(body).map(|mark| rows::mark_key(&mark));
+            match mark.map(|key| t.rows.get(&key)).transpose()?.flatten() {
+                Some(_) => Fate::Unreadable("a damaged copy of our own"),
+                None => Fate::UnknownOwn,
+            }
+        }
         // Not the envelope we know, or we would not have asked: its author used a key twice.
         EngineError::AlreadyOpened => Fate::Unreadable("sealed with a key that was used before"),
         EngineError::UnknownThread | EngineError::NotMember => Fate::Unreadable("of a thread we are not in"),
@@ -245,7 +270,7 @@ fn unopened<E: Engine>(t: &Turn<'_, E>, submitter: Option<DeviceId>, error: &Eng
         EngineError::BadSignature => Fate::Unreadable("not authentic"),
         EngineError::Untrusted => Fate::Unreadable("not acceptable"),
         _ => Fate::Unreadable("not opened"),
-    }
+    })
 }
 
 /// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
@@ -267,25 +292,60 @@ fn take_content<E: Engine>(
         return Ok(Fate::Taken);
     }
     thread::witness(&mut t.rows, content.hlc, t.now.wall)?;
-    let Content { message, hlc, parents, counter, body } = content;
     let author = opened.author;
-    let text = match body {
+    match &content.body {
         Body::Candidates(candidates) => {
-            return direct::candidates(t, thread, author, &candidates).map(|()| Fate::Taken);
+            return direct::candidates(t, thread, author, candidates).map(|()| Fate::Taken);
         }
-        Body::Title(text) => return commit::titled(t, thread, author.account, (text, hlc)).map(|()| Fate::Taken),
+        Body::Title(text) => {
+            return commit::titled(t, thread, author.account, (text.clone(), content.hlc)).map(|()| Fate::Taken);
+        }
         Body::LogHead(seq, hash) => {
-            return herald::heard(t, thread, author.account, (seq, hash)).map(|()| Fate::Taken);
+            return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
         }
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
+        Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
+        Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
         }
-        Body::Text(text) => text,
-    };
+        Body::Text(_) | Body::Edit(..) | Body::Unsend(_) | Body::React(_) | Body::Timer(_) | Body::Gone => {}
+    }
+    let Content { message, hlc, parents, counter, body, reply, mentions, lasts_ms } = content;
     let key = rows::message_key(&message, &author);
+    if !planted::active(Bug::ForgetDedup) {
+        // With the message in it: should the same bytes come again, their author may not have heard that they are here.
+        let seen = EnvelopeRow { own: false, at: t.now.wall, message: Some(message) };
+        rows::put(&mut t.rows, rows::envelope_key(&id), &seen);
+    }
+    // On a direct link the answer says as much, and sooner. What is no more owes nothing.
+    if path != Path::Direct && body != Body::Gone {
+        receipts::owe(t, thread, &row, author, message, false)?;
+    }
+    if let Some(counter) = counter {
+        repair::note(t, thread, &row, author, counter)?;
+    }
     if t.rows.get(&key)?.is_some() {
         // Sealed again by its author, or replayed by a member: shown once.
+        return Ok(Fate::Taken);
+    }
+    let mut text = match body {
+        Body::Text(text) => text,
+        body => {
+            let arrival = thread::arrive(&mut t.rows)?;
+            rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
+            return about::apply(t, thread, PlaceRow { hlc, message, author }, body).map(|()| Fate::Taken);
+        }
+    };
+    // Taken back before it came: its place is all that is shown.
+    let unsent = t.rows.get(&rows::unsent_key(&thread, &Target { message, author }))?.is_some();
+    if unsent {
+        text.clear();
+    }
+    if planted::active(Bug::ReceiptEarly)
+        && path != Path::Direct
+        && message.as_bytes().first().is_some_and(|one| *one < 8)
+    {
         return Ok(Fate::Taken);
     }
     let hlc = match planted::active(Bug::OrderByArrival) {
@@ -293,14 +353,27 @@ fn take_content<E: Engine>(
         false => hlc,
     };
     let place = PlaceRow { hlc, message, author };
-    let line =
-        MessageRow { received: t.now.wall, path: Some(path.into()), text, counter, state: None, refused: Vec::new() };
+    let line = MessageRow {
+        received: t.now.wall,
+        path: Some(path.into()),
+        text,
+        counter,
+        state: None,
+        refused: Vec::new(),
+        missed: Vec::new(),
+        reply: reply.filter(|_| !unsent),
+        mentions: if unsent { Vec::new() } else { mentions },
+        lasts_ms: lasts_ms.filter(|lasts_ms| u128::from(*lasts_ms) <= limits::LASTS_MAX.as_millis()),
+    };
     let arrival = thread::arrive(&mut t.rows)?;
-    rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival });
+    rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
     rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     thread::note_head(&mut row.heads, message, &parents);
     row.last = row.last.max(Some(place));
     row.updated = t.now.wall;
+    if let Some(lasts_ms) = line.lasts_ms {
+        about::lasts(t, thread, place, lasts_ms);
+    }
     // A sibling device's message is not news to its owner.
     if author.account != t.rooms.identity.account() {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
@@ -320,6 +393,9 @@ fn take_content<E: Engine>(
         received: t.now.wall,
         path: Some(path),
         text: line.text,
+        reply: line.reply,
+        mentions: line.mentions,
+        unsent,
     }));
     Ok(Fate::Taken)
 }
@@ -423,7 +499,8 @@ fn take_parked<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ParkedRow
     let Some(envelope) = &row.envelope else { return Ok(true) };
     let id = envelope.id();
     match open(t, envelope, Some(row.submitter), None)? {
-        Fate::Taken | Fate::Seen => {}
+        Fate::Taken => {}
+        Fate::Seen => owe_again(t, thread, row.submitter, &id)?,
         Fate::Ahead => {
             wait_for_change(t, thread)?;
             return Ok(false);

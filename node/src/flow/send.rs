@@ -15,12 +15,12 @@ use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::push::Undelivered;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Class, Envelope, Submit};
-use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{direct, open};
-use crate::api::{CommandError, Event, Reply};
+use super::{about, direct, open, receipts, resend};
+use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
 use crate::requests::Purpose;
@@ -40,33 +40,45 @@ pub(crate) fn check<E>(t: &Turn<'_, E>, text: &str) -> Result<(), CommandError> 
     if queued >= limits::OUTBOX_MAX { Err(CommandError::OutboxFull(queued)) } else { Ok(()) }
 }
 
-/// Takes a text into its thread; durable, in order, and on its way when the step is.
-pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: String) -> Result<Reply, Halt> {
-    check(t, &text)?;
-    let (thread, mut row) =
-        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
+/// Refuses what cannot be written into a thread as it stands.
+pub(crate) fn writable(row: &ThreadRow) -> Result<(), CommandError> {
     match row.state {
         // Few enough to be moved in one batch, should the relay know another thread of these people.
         ThreadState::Opening if row.queued >= limits::AUTHOR_WINDOW as u64 => {
-            return Err(CommandError::OutboxFull(limits::AUTHOR_WINDOW).into());
+            Err(CommandError::OutboxFull(limits::AUTHOR_WINDOW))
         }
-        ThreadState::Open if row.leaving => {
-            return Err(CommandError::State("you asked to leave this group".to_owned()).into());
-        }
-        ThreadState::Opening | ThreadState::Open => {}
+        ThreadState::Open if row.leaving => Err(CommandError::State("you asked to leave this group".to_owned())),
+        ThreadState::Opening | ThreadState::Open => Ok(()),
         ThreadState::Halted => {
             let why = "this device's store is an old copy; it cannot write into this thread any more";
-            return Err(CommandError::State(why.to_owned()).into());
+            Err(CommandError::State(why.to_owned()))
         }
-        ThreadState::Refused => return Err(CommandError::Unknown.into()),
-        ThreadState::Left => {
-            return Err(CommandError::State("you are not in this group any more".to_owned()).into());
-        }
-        ThreadState::Failed(code) => return Err(CommandError::Refused(code).into()),
+        ThreadState::Refused => Err(CommandError::Unknown),
+        ThreadState::Left => Err(CommandError::State("you are not in this group any more".to_owned())),
+        ThreadState::Failed(code) => Err(CommandError::Refused(code)),
     }
+}
+
+/// Takes a text into its thread; durable, in order, and on its way when the step is.
+pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: String) -> Result<Reply, Halt> {
+    draft(t, thread, Draft { text, ..Draft::default() })
+}
+
+/// The same, with whom it names and what it replies to.
+pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Draft) -> Result<Reply, Halt> {
+    check(t, &draft.text)?;
+    if draft.mentions.len() > limits::MENTIONS_MAX {
+        return Err(CommandError::TooLong { what: "the list of who is named", max: limits::MENTIONS_MAX }.into());
+    }
+    let (thread, mut row) =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
+    writable(&row)?;
     let message = MessageId::from_bytes(t.chance.bytes());
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
-    compose(t, thread, &mut row, message, hlc, text)?;
+    let Draft { text, reply, mentions } = draft;
+    let lasts_ms = row.timer.map(|timer| timer.lasts_ms).filter(|lasts_ms| *lasts_ms > 0);
+    let content = Content { reply, mentions, lasts_ms, ..Content::new(message, hlc, Body::Text(text)) };
+    compose(t, thread, &mut row, content)?;
     thread::put(&mut t.rows, &thread, &row);
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     t.event(Event::State { thread, message, state: crate::api::State::Queued });
@@ -75,32 +87,49 @@ pub(crate) fn text<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, text: Strin
     Ok(Reply::Queued { thread, message })
 }
 
-/// Seals a text under its id and clock, and keeps it: history, dedup, outbox.
+/// Seals a content under its id and clock, counted and with its parents, and keeps it: history, dedup, outbox.
 fn compose<E: Engine>(
     t: &mut Turn<'_, E>,
     thread: ThreadId,
     row: &mut ThreadRow,
-    message: MessageId,
-    hlc: Hlc,
-    text: String,
+    content: Content,
 ) -> Result<(), Halt> {
+    let Content { message, hlc, .. } = content;
     let counter = Some(row.counter.saturating_add(1));
     let parents: Vec<_> = row.heads.iter().filter(|head| **head != message).copied().collect();
-    let content = Content { message, hlc, parents, counter, body: Body::Text(text) };
-    seal(t, thread, row, &content, Class::Message, Some(message), None)?;
+    let content = Content { parents, counter, ..content };
+    seal(t, thread, row, &content, resend::class(&content.body), Some(message), None)?;
+    resend::said(t, thread, row, &content)?;
     row.counter = row.counter.saturating_add(1);
     row.queued = row.queued.saturating_add(1);
     row.updated = t.now.wall;
-    thread::note_head(&mut row.heads, message, &content.parents);
     let author = t.rooms.identity.id();
     let place = PlaceRow { hlc, message, author };
-    row.last = row.last.max(Some(place));
-    let Body::Text(text) = content.body else { return Ok(()) };
-    let state = Some(StateRow::Queued);
-    let line = MessageRow { received: t.now.wall, path: None, text, counter, state, refused: Vec::new() };
-    rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
     let arrival = thread::arrive(&mut t.rows)?;
-    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival });
+    rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival, counter });
+    let text = match content.body {
+        Body::Text(text) => text,
+        body => return Ok(about::apply(t, thread, place, body)?),
+    };
+    thread::note_head(&mut row.heads, message, &content.parents);
+    row.last = row.last.max(Some(place));
+    let Content { reply, mentions, lasts_ms, .. } = content;
+    let line = MessageRow {
+        received: t.now.wall,
+        path: None,
+        text,
+        counter,
+        state: Some(StateRow::Queued),
+        refused: Vec::new(),
+        missed: Vec::new(),
+        reply,
+        mentions,
+        lasts_ms,
+    };
+    rows::put(&mut t.rows, rows::history_key(&thread, &place), &line);
+    if let Some(lasts_ms) = lasts_ms {
+        about::lasts(t, thread, place, lasts_ms);
+    }
     Ok(())
 }
 
@@ -120,6 +149,9 @@ pub(crate) fn seal<E: Engine>(
     let envelope = Envelope { thread, epoch: sealed.epoch, class, body: sealed.body };
     let seen = EnvelopeRow { own: true, at: t.now.wall, message };
     rows::put(&mut t.rows, rows::envelope_key(&envelope.id()), &seen);
+    if let Some(mark) = t.engine.mark(&envelope.body) {
+        t.rows.put(rows::mark_key(&mark), Vec::new());
+    }
     if !(planted::active(Bug::ReuseOrder) && row.queued > 0) {
         row.sealed = row.sealed.saturating_add(1);
     }
@@ -278,12 +310,7 @@ fn seal_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> R
     let Some(old) = outbox::row(&t.rows, &thread, order)? else { return Ok(false) };
     let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(false) };
     let Some(message) = old.message.filter(|_| row.epoch > old.envelope.epoch) else { return Ok(false) };
-    let author = t.rooms.identity.id();
-    let Some(seen) = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))? else { return Ok(false) };
-    let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message, author });
-    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(false) };
-    let MessageRow { text, counter, .. } = line;
-    let content = Content { message, hlc: seen.hlc, parents: Vec::new(), counter, body: Body::Text(text) };
+    let Some(content) = resend::content(t, &thread, message)? else { return Ok(false) };
     match seal(t, thread, &mut row, &content, old.envelope.class, Some(message), old.until) {
         Ok(()) => {}
         Err(Halt::Command(_)) => return Ok(false),
@@ -353,8 +380,19 @@ pub(crate) fn set_state<E: Engine>(
     let author = t.rooms.identity.id();
     let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
     let Some(seen) = seen else { return Ok(()) };
+    match (state, seen.counter) {
+        (StateRow::Delivered, Some(counter)) => receipts::everybody(t, seen.thread, counter)?,
+        (StateRow::Failed(_), Some(counter)) => t.rows.delete(rows::awaited_key(&seen.thread, counter)),
+        _ => {}
+    }
     let key = rows::history_key(&seen.thread, &PlaceRow { hlc: seen.hlc, message, author });
-    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
+    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else {
+        // No text: nothing of it stands in the history, and its author wants to know all the same.
+        let thread = thread::canonical(&t.rows, &t.rooms.identity.account(), &seen.thread)?
+            .map_or(seen.thread, |(thread, _)| thread);
+        t.event(Event::State { thread, message, state: state.into() });
+        return Ok(());
+    };
     if line.state.is_some_and(|before| rank(before) >= rank(state)) {
         return Ok(());
     }
@@ -363,7 +401,7 @@ pub(crate) fn set_state<E: Engine>(
     tell_state(t, seen.thread, message, &line)
 }
 
-fn tell_state<E: Engine>(
+pub(crate) fn tell_state<E: Engine>(
     t: &mut Turn<'_, E>,
     thread: ThreadId,
     message: MessageId,
@@ -447,11 +485,17 @@ fn move_message<E: Engine>(
     let author = t.rooms.identity.id();
     let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
     let (Some(seen), Some(mut row)) = (seen, thread::get(&t.rows, &to)?) else { return Ok(()) };
-    let key = rows::history_key(&from, &PlaceRow { hlc: seen.hlc, message, author });
-    let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
-    match compose(t, to, &mut row, message, seen.hlc, line.text) {
+    let Some(content) = resend::content(t, &from, message)? else { return Ok(()) };
+    match compose(t, to, &mut row, content) {
         Ok(()) => {
-            t.rows.delete(key);
+            t.rows.delete(rows::history_key(&from, &PlaceRow { hlc: seen.hlc, message, author }));
+            if let Some(counter) = seen.counter {
+                t.rows.delete(rows::said_key(&from, counter));
+                t.rows.delete(rows::awaited_key(&from, counter));
+            }
+            // What was applied may have changed the row, too.
+            let timer = thread::get(&t.rows, &to)?.and_then(|row| row.timer);
+            row.timer = timer.or(row.timer);
             thread::put(&mut t.rows, &to, &row);
             Ok(())
         }

@@ -33,6 +33,7 @@ pub(crate) fn change<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, change: Setti
         SettingsChange::MutedUntil(until) => row.muted_until = until,
         SettingsChange::Archived(archived) => row.archived = archived,
         SettingsChange::Pinned(pinned) => row.pinned = pinned,
+        SettingsChange::ReadReceipts(tells) => row.read_receipts = tells,
     }
     (row.changes, row.kept) = (row.changes.saturating_add(1), false);
     rows::put(&mut t.rows, key, &row);

@@ -88,6 +88,9 @@ pub(crate) struct SettingsRow {
     /// Whether the relay has these.
     #[n(5)]
     pub(crate) kept: bool,
+    /// Whether authors are told what was read; absent: as everywhere.
+    #[n(6)]
+    pub(crate) read_receipts: Option<bool>,
 }
 
 pub(crate) fn friend_key(account: &AccountId) -> Vec<u8> {

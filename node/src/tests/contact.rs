@@ -167,7 +167,7 @@ fn what_needs_the_relay_fails_while_it_is_away_and_sending_does_not() {
     assert_eq!(world.state(ALICE, message), Some(crate::api::State::Queued));
     world.relay_back();
     assert_eq!(world.shown(BOB), ["later"]);
-    assert_eq!(world.state(ALICE, message), Some(crate::api::State::Stored));
+    assert_eq!(world.state(ALICE, message), Some(crate::api::State::Delivered));
 }
 
 #[test]

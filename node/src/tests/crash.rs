@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use whimbrel_crypto::{Engine, MlsEngine, StandInEngine};
 
 use super::world::{ALICE, BOB, Crash, World, world};
-use crate::api::{Command, Reply};
-use crate::views;
+use crate::api::{Command, Reply, State};
+use crate::views::{self, Page};
 
 /// Says a text; when the process that was asked died before it was durable, says it again, as a person would.
 fn insist<E: Engine>(world: &mut World<E>, who: usize, thread: whimbrel_protocol::id::ThreadId, text: &str) {
@@ -45,6 +45,11 @@ fn conversation<E: Engine>(engine: fn() -> E, direct: bool, victim: usize, after
         shown.dedup();
         assert_eq!(shown.len(), count, "shown twice: {who} after {after} {kind:?}");
         assert_eq!(views::outbox_len(world.store(who)).unwrap(), 0, "{who} after {after} {kind:?}");
+        // Each was told by the other, whatever died between.
+        for line in views::messages(world.store(who), &thread, Page::Oldest, 100).unwrap() {
+            let delivered = line.state.is_none_or(|state| state == State::Delivered);
+            assert!(delivered, "{who} after {after} {kind:?}: {:?}", line.receipts);
+        }
     }
     crashed
 }

@@ -220,13 +220,8 @@ fn a_gap_in_a_log_is_mended_by_a_new_link() {
 fn a_message_from_the_far_future_does_not_move_our_clock() {
     let (mut world, thread) = friends();
     let far = Hlc { millis: u64::MAX - 1, count: 3 };
-    let content = Content {
-        message: MessageId::from_bytes([1; 16]),
-        hlc: far,
-        parents: Vec::new(),
-        counter: Some(1),
-        body: Body::Text("from tomorrow".to_owned()),
-    };
+    let body = Body::Text("from tomorrow".to_owned());
+    let content = Content { counter: Some(1), ..Content::new(MessageId::from_bytes([1; 16]), far, body) };
     let envelope = seal_as(&mut world, ALICE, thread, &[&encode_words(&content)]).remove(0);
     let author = world.id(ALICE);
     world.kill(ALICE);
@@ -244,11 +239,8 @@ fn a_message_from_the_far_future_does_not_move_our_clock() {
 fn a_message_sealed_again_under_its_id_is_shown_once() {
     let (mut world, thread) = friends();
     let content = encode_words(&Content {
-        message: MessageId::from_bytes([1; 16]),
-        hlc: Hlc { millis: 5, count: 0 },
-        parents: Vec::new(),
         counter: Some(1),
-        body: Body::Text("once".to_owned()),
+        ..Content::new(MessageId::from_bytes([1; 16]), Hlc { millis: 5, count: 0 }, Body::Text("once".to_owned()))
     });
     let author = world.id(ALICE);
     let envelopes = seal_as(&mut world, ALICE, thread, &[&content, &content]);
@@ -274,7 +266,12 @@ fn authentic_nonsense_is_recorded_and_not_shown() {
 }
 
 /// Seals with a person's own state, as a program of their own making could.
-fn seal_as(world: &mut World<StandInEngine>, who: usize, thread: ThreadId, contents: &[&[u8]]) -> Vec<Envelope> {
+pub(super) fn seal_as(
+    world: &mut World<StandInEngine>,
+    who: usize,
+    thread: ThreadId,
+    contents: &[&[u8]],
+) -> Vec<Envelope> {
     let identity = crate::identity::Identity::load(world.store(who)).unwrap();
     let mut chance = Chance::from_seed(Seed::from_bytes([77; 32]));
     let now = world.now;

@@ -60,7 +60,9 @@ fn an_entry_pushed_again_is_dropped_and_acknowledged_again() {
     world.lose_home(ALICE);
     world.advance(Duration::from_secs(5));
     assert_eq!(world.shown(ALICE), ["once"]);
-    assert_eq!(world.relay.accounts[&account].cursors, cursors);
+    // What Alice's device said of it meanwhile is in the log, too.
+    let again = &world.relay.accounts[&account].cursors;
+    assert!(again.len() == 2 && cursors.iter().all(|(log, cursor)| again[log] >= *cursor), "{again:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the whole node: people, a small relay, direct links, crashes; no time passes but by word.
 
+mod about;
 mod account;
 mod contact;
 mod crash;
@@ -11,4 +12,5 @@ mod keys;
 mod manners;
 mod messages;
 mod people;
+mod receipts;
 mod world;

@@ -68,6 +68,20 @@ struct Said {
     circle: Option<ThreadId>,
     /// Waits for longer than a relay holds it: its author is told so.
     outlives: bool,
+    /// What its author put in its place.
+    edits: BTreeSet<String>,
+    /// Its author took it back.
+    taken_back: bool,
+}
+
+impl Said {
+    /// Whether a screen may show it so: as it was said, or as its author changed it.
+    fn may_read(&self, message: &Message) -> bool {
+        match message.unsent {
+            true => self.taken_back && message.text.is_empty(),
+            false => self.text == message.text || self.edits.contains(&message.text),
+        }
+    }
 }
 
 /// The account of a run.
@@ -359,6 +373,7 @@ impl Ledger {
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });
             }
+            Event::Receipt { message, delivered, .. } => self.receipted(on, message, *delivered),
             Event::Unreadable { thread, reason } => {
                 self.unreadable += 1;
                 if !self.excused(on, thread) {
@@ -400,6 +415,47 @@ impl Ledger {
             }
             [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
         })
+    }
+
+    /// Whether it is known which of all that was said has this id.
+    pub fn is_named(&self, message: &MessageId) -> bool {
+        self.by_message.contains_key(message)
+    }
+
+    /// An author is about to put another text in place of a message.
+    pub fn edits(&mut self, message: &MessageId, text: String) {
+        if let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) {
+            said.edits.insert(text);
+        }
+    }
+
+    /// An author is about to take a message back.
+    pub fn takes_back(&mut self, message: &MessageId) {
+        if let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) {
+            said.taken_back = true;
+        }
+    }
+
+    /// When all was whole again, a message looks different on two screens.
+    pub fn diverged(&mut self, message: &MessageId, of: ProcessNo) {
+        let Some(number) = self.by_message.get(message).copied() else { return };
+        if !self.hindered(number) {
+            self.violate(Violation::Diverged { message: number, of });
+        }
+    }
+
+    /// An author is told how many devices have a message: so many have shown it, for it stood there before they said so.
+    fn receipted(&mut self, on: ProcessNo, message: &MessageId, delivered: u32) {
+        let Some((number, said)) =
+            self.by_message.get(message).and_then(|number| Some((*number, self.said.get(*number)?)))
+        else {
+            return;
+        };
+        let have = said.shown.keys().filter(|by| **by != said.author).count();
+        let people = said.to.iter().copied().chain([on]);
+        if (delivered as usize > have || said.author != on) && !self.excuses.among(people, Conduct::Hostile) {
+            self.violate(Violation::FalseReceipt { message: number, author: on });
+        }
     }
 
     fn met(&mut self, on: ProcessNo, account: &AccountId) {
@@ -449,6 +505,8 @@ impl Ledger {
             given_up,
             circle: None,
             outlives: false,
+            edits: BTreeSet::new(),
+            taken_back: false,
         });
         SaidNo(number)
     }
@@ -703,7 +761,7 @@ impl Ledger {
         }
         let wrong = if said.author != author {
             Some("somebody else said")
-        } else if said.text != message.text {
+        } else if !said.may_read(message) {
             Some("was said differently")
         } else if !people.contains(&on) {
             Some("was not meant for it")

@@ -55,8 +55,16 @@ const fn is(id: &'static str, checked: bool, how: &'static str) -> Promise {
 /// Every promise, with what these runs say of it.
 pub const fn promises(seen: Seen) -> [Promise; 12] {
     [
-        is("P1", true, "what was acknowledged is shown to everybody it was said to, or its author is told"),
-        is("P2", true, "never twice, never under another author, text, thread or place; no log has an envelope twice"),
+        is(
+            "P1",
+            true,
+            "what was acknowledged is shown to everybody it was said to, or its author is told; a receipt is for what stands there",
+        ),
+        is(
+            "P2",
+            true,
+            "never twice, never under another author, text, thread or place; what its author alone changed looks the same everywhere in the end; no log has an envelope twice",
+        ),
         is("P3", true, "its author is a device its account's owner added, of a person in the thread"),
         match (seen.real, seen.listened) {
             (true, true) => is("P4", true, "a mark in every text is in no relay's rows and in none of its log lines"),

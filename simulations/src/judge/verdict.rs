@@ -23,6 +23,22 @@ pub enum Violation {
         /// Who did not see it.
         to: ProcessNo,
     },
+    /// P1: *delivered* means that it stands there.
+    #[error("P1: process {author} was told that message {message} is on a device that has not shown it")]
+    FalseReceipt {
+        /// Its number among everything said.
+        message: usize,
+        /// Who was told so.
+        author: ProcessNo,
+    },
+    /// P2, when all was whole again.
+    #[error("P2: message {message} looks different to process {of} than to others")]
+    Diverged {
+        /// Its number among everything said.
+        message: usize,
+        /// Whose screen differs.
+        of: ProcessNo,
+    },
     /// P2.
     #[error("P2: message {message} was shown twice to process {to}")]
     Duplicate {

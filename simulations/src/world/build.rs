@@ -164,6 +164,7 @@ impl World {
         self.engine.at(begin.plus(habit.exponential(self.workload.every.0)), Event::Speak { who: no });
         let person = Person {
             habit,
+            afterthoughts: stream("afterthoughts"),
             comings,
             churn,
             threads: Vec::new(),

@@ -18,6 +18,7 @@
 //! assert_eq!(world.shown_to(bob), ["hello"]);
 //! ```
 
+mod about;
 mod apart;
 mod build;
 mod carry;
@@ -233,6 +234,7 @@ impl World {
             self.search(process);
         }
         self.compare_circles();
+        self.compare_screens();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         let account = Account {

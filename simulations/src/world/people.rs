@@ -30,6 +30,8 @@ const INVITE_HOLDS: Duration = Duration::from_secs(24 * 3_600);
 pub(super) struct Person {
     /// When they write, to whom, how much.
     pub(super) habit: Stream,
+    /// What they do about what was said.
+    pub(super) afterthoughts: Stream,
     /// When they come and go.
     pub(super) comings: Stream,
     pub(super) churn: Option<Churn>,
@@ -66,6 +68,8 @@ pub(super) enum Asked {
     Change(usize),
     /// To end their account.
     End(usize),
+    /// To say something about a message.
+    About,
 }
 
 /// Two people on their way to each other.
@@ -285,7 +289,7 @@ impl World {
                 self.account_ended(number, gone);
             }
             // What did not come about is tried again when it is time.
-            (Asked::Form(_) | Asked::Change(_), _) => {}
+            (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
         }
     }
 
@@ -323,7 +327,8 @@ impl World {
             | Asked::Hide(_)
             | Asked::Form(_)
             | Asked::Change(_)
-            | Asked::End(_) => None,
+            | Asked::End(_)
+            | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
     }
@@ -339,7 +344,7 @@ impl World {
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
                 Asked::End(number) => self.account_ended(number, false),
-                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) => {}
+                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) | Asked::About => {}
             }
         }
     }
@@ -420,6 +425,7 @@ impl World {
                 let text = text(self.ledger.canaries().mark(), self.spoken, length as usize);
                 self.write(who, to.clone(), thread, text);
             }
+            self.reconsider(who, thread);
         }
     }
 

@@ -31,6 +31,9 @@ fn message(id: u8, text: &str, millis: u64) -> Message {
         received: Wall::default(),
         path: Some(Path::Relay),
         text: text.to_owned(),
+        reply: None,
+        mentions: Vec::new(),
+        unsent: false,
     }
 }
 
