@@ -20,6 +20,8 @@ mod past;
 mod rows;
 mod store;
 
+pub use rows::KEY_SHAPES;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use openmls::group::StagedCommit;

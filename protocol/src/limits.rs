@@ -411,3 +411,15 @@ pub const UNKNOWN_THREAD_RETRY_AFTER: Duration = Duration::from_secs(30);
 pub const UNKNOWN_THREAD_WAIT_MAX: Duration = Duration::from_secs(4 * 24 * 3_600);
 /// Threads a relay remembers a peer not to know. Beyond, one begins to wait anew.
 pub const UNKNOWN_THREADS_MAX: usize = 16_384;
+
+/// The longest passphrase, in bytes: longer than anybody types, and a file somebody named by mistake is told from one.
+pub const PASSPHRASE_BYTES_MAX: usize = 1024;
+
+/// The most memory that opening a key file may take, in KiB: sixteen times what ours asks for.
+pub const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+
+/// The most passes over that memory.
+pub const KDF_PASSES_MAX: u32 = 16;
+
+/// The most lanes.
+pub const KDF_LANES_MAX: u32 = 16;
