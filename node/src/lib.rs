@@ -28,4 +28,4 @@ pub mod views;
 
 pub use api::{Command, CommandError, Config, Event, Input, Output, Path, Peer, Reply, Step, Ticket};
 pub use node::{Node, OpenError};
-pub use rows::SCHEMA;
+pub use rows::{KEY_SHAPES, SCHEMA};

@@ -1,5 +1,6 @@
 //! The node runtime: drives the node core with real sockets, a real disk and the real time.
-//! Owns: the core's thread (`driver`), the home link (`home`; over HTTPS `poll`), direct links (`direct`), the store's folder (`store`).
+//! Owns: the core's thread (`driver`), the home link (`home`; over HTTPS `poll`), direct links (`direct`), the store's folder (`store`),
+//! its seal (`seal`).
 //! Never: decides anything about a message; the core does.
 //! Map: `entrance` is the one way in to the core, `outlet` the way out; `handle` is what an owner holds.
 //!
@@ -14,6 +15,7 @@ mod handle;
 mod home;
 mod outlet;
 mod poll;
+mod seal;
 mod store;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -24,7 +26,8 @@ pub use handle::{
     CommandFailure, Events, EventsError, NodeHandle, NodeRuntime, Options, RuntimeError, StartError, StoreAt,
 };
 pub use home::{RelayProblem, Transport};
+pub use seal::{SealError, change_passphrase, forget, is_sealed, key_id, prepare, seal_home, unlock};
 pub use store::{
-    CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
+    Access, CreateError, Created, EngineKind, NodeStore, OpenStoreError, ProbeCommand, Reserve, StoreOptions, create,
     open_probe, open_store, store_folder,
 };
