@@ -56,6 +56,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "wake",
         "hold",
         "hub",
+        "at-rest",
         "federation",
         "direct",
         "message",
