@@ -114,6 +114,9 @@ pub(crate) enum Command {
     /// Where this device is told that something waits
     #[command(subcommand)]
     Wake(Wake),
+    /// A sealed file of account, people, settings and text: made, checked, put back
+    #[command(subcommand)]
+    Backup(Backup),
     /// Open the sealed store for the commands to come: the kernel keeps its key until `lock`, the time-out, or a restart
     Unlock {
         /// For how long, such as 8h [default: until lock or restart]
@@ -525,6 +528,35 @@ pub(crate) enum Wake {
     },
     /// Be woken no more
     Off,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Backup {
+    /// Write a backup to a new file and read it back; it holds the key that signs for the account, and nothing of groups
+    Create {
+        /// The file; it must not exist
+        file: PathBuf,
+        /// File with the backup's own passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+    /// Read a backup to its end and say what is in it
+    #[command(visible_alias = "verify")]
+    Check {
+        /// The file
+        file: PathBuf,
+        /// File with its passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+    /// Put a backup back into the profile of the same account; what is there stays
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// File with its passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -5,6 +5,7 @@
 //! `local` (the node in this process), `vault` (the key of its store), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
 
 mod args;
+mod backup;
 mod clock;
 mod commands;
 mod config;
@@ -108,6 +109,7 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
                 let errand = commands::errand(screen, command)?;
                 commands::simple(&settings, screen, Request::Errand(errand)).await
             }
+            Command::Backup(command) => backup::backup(&settings, screen, command).await,
             Command::Unlock { duration } => vault::unlock(&settings, screen, duration).await,
             Command::Lock => vault::lock(&settings, screen).await,
             Command::Passphrase(command) => vault::passphrase(&settings, screen, command).await,

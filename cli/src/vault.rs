@@ -196,6 +196,11 @@ pub(crate) fn failure(error: SealError) -> Failure {
     }
 }
 
+/// The passphrase of something else than the store.
+pub(crate) fn passphrase_of(file: Option<&Path>, new: bool) -> Result<Passphrase, Failure> {
+    if new { new_passphrase(file) } else { old_passphrase(file) }
+}
+
 /// Opens the key file with what a file holds or somebody types.
 async fn opened(settings: &Settings) -> Result<SealKey, Failure> {
     let (home, file) = (settings.home.clone(), settings.passphrase_file.clone());

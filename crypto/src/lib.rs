@@ -4,6 +4,7 @@
 //! Rules: docs/protocol/identity.md, links.md, thread.md.
 
 pub mod account_log;
+pub mod backup;
 pub mod certificate;
 pub mod chance;
 #[cfg(test)]

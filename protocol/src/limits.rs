@@ -423,3 +423,12 @@ pub const KDF_PASSES_MAX: u32 = 16;
 
 /// The most lanes.
 pub const KDF_LANES_MAX: u32 = 16;
+
+/// The most work a backup may ask for, as a power of two of scrypt's rounds: 1 GiB of memory.
+pub const BACKUP_WORK_MAX: u8 = 20;
+
+/// The records of a backup, in bytes: some two million messages. It is made and read in memory.
+pub const BACKUP_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// The file they are sealed in: sixteen bytes more for every 64 KiB, and what stands before them.
+pub const BACKUP_FILE_BYTES_MAX: usize = BACKUP_BYTES_MAX + BACKUP_BYTES_MAX / 4096 + 1024;

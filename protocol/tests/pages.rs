@@ -57,6 +57,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "hold",
         "hub",
         "at-rest",
+        "backup",
         "federation",
         "direct",
         "message",

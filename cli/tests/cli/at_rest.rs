@@ -2,11 +2,11 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use super::secrets::in_files;
-use super::stage::{Ended, Person, Relay, first_line};
+use super::stage::{Ended, Person, Relay, copy_folder, first_line};
 
 const PASSPHRASE: &str = "seven herons at the weir";
 
@@ -212,17 +212,4 @@ fn a_key_file_that_was_cut_or_changed_is_told_of_and_opens_nothing() {
     }
     fs::write(&key, &whole).unwrap();
     assert_eq!(scene.alice(&["id", "show"]).code, 0);
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }

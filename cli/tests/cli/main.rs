@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod at_rest;
+mod backup;
 mod bad_input;
 mod daemon;
 mod groups;

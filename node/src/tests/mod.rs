@@ -1,5 +1,6 @@
 //! Tests of the whole node: people, a small relay, direct links, crashes; no time passes but by word.
 
+mod backup;
 mod contact;
 mod crash;
 mod direct;
