@@ -120,6 +120,8 @@ pub(crate) struct Requests {
     last: u64,
     open: BTreeMap<RequestId, Purpose>,
     submits: usize,
+    /// The newest envelope whose refusal for now was heard.
+    heard: Option<RequestId>,
 }
 
 impl Requests {
@@ -137,8 +139,19 @@ impl Requests {
         Some(purpose)
     }
 
+    /// The relay says that this envelope must wait: what is handed in from now on was so with that in mind.
+    pub(crate) fn must_wait(&mut self, submit: RequestId) {
+        self.heard = Some(submit);
+    }
+
+    pub(crate) const fn heard(&self) -> Option<RequestId> {
+        self.heard
+    }
+
+    /// The link is over.
     pub(crate) fn take_all(&mut self) -> BTreeMap<RequestId, Purpose> {
         self.submits = 0;
+        self.heard = None;
         std::mem::take(&mut self.open)
     }
 

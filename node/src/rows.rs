@@ -137,6 +137,8 @@ pub(crate) enum Single {
     Clock = b'c',
     /// When the last-resort KeyPackage was made: [`Wall`].
     LastResort = b'r',
+    /// By the clocks of then, when the oldest and the newest of the present stock were made: [`StockedRow`].
+    Stocked = b's',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
     /// The newest [`Arrival`].
@@ -145,6 +147,16 @@ pub(crate) enum Single {
     Registering = b'g',
     /// There once the relay deleted the account: empty.
     Deleted = b'd',
+}
+
+/// See [`Single::Stocked`].
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StockedRow {
+    #[n(0)]
+    pub(crate) oldest: Wall,
+    #[n(1)]
+    pub(crate) newest: Wall,
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

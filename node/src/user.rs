@@ -1,7 +1,10 @@
 //! User: this device's KeyPackages at its relay, and invites.
 //! Owns: how many KeyPackages to make and when. Never: keeps an invite's token; the link carries it.
-//! Limits: `limits::KEY_PACKAGES_MAX`, `limits::KEY_PACKAGES_REFILL_BELOW`, `limits::LAST_RESORT_AGE_MAX`.
+//! Limits: `limits::KEY_PACKAGES_MAX`, `limits::KEY_PACKAGES_REFILL_BELOW`, `limits::LAST_RESORT_AGE_MAX`,
+//! `limits::KEY_PACKAGE_STOCK_AGE_MAX`, `limits::KEY_PACKAGE_STOCK_AHEAD_MAX`.
 //! Rules: docs/protocol/user.md.
+
+use std::time::Duration;
 
 use whimbrel_crypto::{Chance, Context, Engine, EngineError, Own};
 use whimbrel_protocol::id::{AccountId, Address, InviteToken, RequestId};
@@ -11,7 +14,7 @@ use whimbrel_protocol::time::{Now, Wall};
 use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::rows::{self, Single};
+use crate::rows::{self, Single, StockedRow};
 
 /// The room.
 #[derive(Debug, Default)]
@@ -28,17 +31,33 @@ pub(crate) const fn missing(left: u32) -> usize {
     if left < limits::KEY_PACKAGES_REFILL_BELOW { limits::KEY_PACKAGES_MAX - left } else { 0 }
 }
 
-/// Whether the last-resort KeyPackage is missing or too old.
-pub(crate) fn last_resort_due(reads: &dyn Reads, now: Now) -> Result<bool, StorageError> {
-    let made: Option<Wall> = rows::get(reads, &rows::single_key(Single::LastResort))?;
-    let age_max = limits::LAST_RESORT_AGE_MAX.as_millis() as u64;
-    // A clock that was set back makes the age look negative: then it is due as well.
-    Ok(made.is_none_or(|made| now.wall.as_millis().abs_diff(made.as_millis()) >= age_max))
+/// What of the stock is to be made anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Due {
+    Nothing,
+    /// The last-resort KeyPackage has had its time.
+    LastResort,
+    /// There is no stock, or it is too old, or a clock that was ahead made it: nobody takes what is not valid yet.
+    All,
 }
 
-/// Whether this device never stocked any.
-pub(crate) fn never_stocked(reads: &dyn Reads) -> Result<bool, StorageError> {
-    Ok(reads.get(&rows::single_key(Single::LastResort))?.is_none())
+/// What is due of the stock.
+pub(crate) fn due(reads: &dyn Reads, now: Now) -> Result<Due, StorageError> {
+    let made: Option<Wall> = rows::get(reads, &rows::single_key(Single::LastResort))?;
+    let Some(made) = made else { return Ok(Due::All) };
+    let stocked = rows::get(reads, &rows::single_key(Single::Stocked))?;
+    let StockedRow { oldest, newest } = stocked.unwrap_or(StockedRow { oldest: made, newest: made });
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let (wall, made) = (now.wall.as_millis(), made.as_millis());
+    let old = wall.saturating_sub(oldest.as_millis()) >= millis(limits::KEY_PACKAGE_STOCK_AGE_MAX);
+    let ahead = newest.as_millis().saturating_sub(wall) >= millis(limits::KEY_PACKAGE_STOCK_AHEAD_MAX);
+    Ok(if old || ahead {
+        Due::All
+    } else if wall.abs_diff(made) >= millis(limits::LAST_RESORT_AGE_MAX) {
+        Due::LastResort
+    } else {
+        Due::Nothing
+    })
 }
 
 /// Makes KeyPackages, and another last resort if it is time; their secrets are in the rows. The one before is of use to
@@ -50,7 +69,7 @@ pub(crate) fn stock<E: Engine>(
     now: Now,
     own: &Own<'_>,
     request: RequestId,
-    (one_time, last_resort): (usize, bool),
+    (one_time, last_resort, replaces): (usize, bool, bool),
 ) -> Result<StockKeyPackages, EngineError> {
     let mut cx = Context { rows: &mut *rows, chance, now };
     let mut packages = Vec::with_capacity(one_time);
@@ -61,7 +80,17 @@ pub(crate) fn stock<E: Engine>(
     if last.is_some() {
         rows::put(rows, rows::single_key(Single::LastResort), &now.wall);
     }
-    Ok(StockKeyPackages { request, one_time: packages, last_resort: last.map(Into::into) })
+    if one_time > 0 {
+        let key = rows::single_key(Single::Stocked);
+        let before = rows::get::<StockedRow>(rows, &key)?.filter(|_| !replaces);
+        let present = StockedRow { oldest: now.wall, newest: now.wall };
+        let stocked = before.map_or(present, |before| StockedRow {
+            oldest: before.oldest.min(now.wall),
+            newest: before.newest.max(now.wall),
+        });
+        rows::put(rows, key, &stocked);
+    }
+    Ok(StockKeyPackages { request, one_time: packages, last_resort: last.map(Into::into), replaces })
 }
 
 /// A fresh invite of ours.

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
 use crate::hub::{Accepted, Arrivals};
-use crate::id::{AccountId, DeviceId, Domain, InviteToken, RequestId};
+use crate::id::{AccountId, DeviceId, Domain, InviteToken, RequestId, ThreadId};
 use crate::limits;
 use crate::refusal::RefusalCode;
 use crate::thread::{Envelope, Opening};
@@ -60,6 +60,17 @@ pub enum ForwardBody {
     Commit(#[n(0)] Accepted, #[n(1)] Option<Box<Arrivals>>),
 }
 
+impl ForwardBody {
+    /// The thread it is of.
+    pub fn thread(&self) -> ThreadId {
+        match self {
+            Self::Opening(_, opening) => opening.thread,
+            Self::Envelope(_, envelope) => envelope.thread,
+            Self::Commit(accepted, _) => accepted.commit.thread,
+        }
+    }
+}
+
 /// One item on its way.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -79,6 +90,10 @@ pub struct Forward {
     /// The items, ascending without gaps.
     #[n(0)]
     pub items: Vec<ForwardItem>,
+    /// The newest *Forwarded* its sender has taken in on this link, 0 before the first: a thread of which an item behind
+    /// it was refused for now is not sent on with this frame unless from that item.
+    #[n(1)]
+    pub answered: u64,
 }
 
 /// One item the other relay will not take.
@@ -140,7 +155,7 @@ impl Words for Forward {
         Bound::items("items", self.items.len(), limits::FORWARD_ITEMS_MAX)?;
         let numbers = self.items.iter().map(|item| item.number);
         let gapless = numbers.clone().zip(numbers.skip(1)).all(|(a, b)| a.checked_add(1) == Some(b));
-        if !gapless {
+        if !gapless || self.items.first().is_some_and(|first| first.number <= self.answered) {
             return Err(Bound::order("items"));
         }
         self.items.iter().try_for_each(|item| match &item.body {

@@ -398,6 +398,10 @@ pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
 pub const CERTIFICATE_BYTES_MAX: usize = 2_048;
 /// How long a relay's online certificate holds.
 pub const CERTIFICATE_ONLINE_AGE: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// A stock of KeyPackages is replaced when the oldest is as old as this: who is handed one has weeks left to use it.
+pub const KEY_PACKAGE_STOCK_AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3_600);
+/// A stock made by a clock that was ahead of the present one by more than this is replaced: half of what verifiers allow.
+pub const KEY_PACKAGE_STOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long a KeyPackage holds: the library's default leaf lifetime, 12 weeks.
 pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 /// Epochs of a thread set aside for late messages.

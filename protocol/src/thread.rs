@@ -183,6 +183,10 @@ pub struct Submit {
     /// The envelope.
     #[n(1)]
     pub envelope: Envelope,
+    /// The newest *Submit* of this link whose refusal for now its sender has heard. Of a thread with one that it has not
+    /// heard nothing is taken: what was under way behind it would overtake.
+    #[n(2)]
+    pub heard: Option<RequestId>,
 }
 
 /// The relay has it on disk.

@@ -93,6 +93,9 @@ pub struct StockKeyPackages {
     /// Handed out when no other is left; replaces the former one.
     #[n(2)]
     pub last_resort: Option<ByteVec>,
+    /// The one-time KeyPackages that are there go: they are too old, or a clock that was wrong made them.
+    #[n(3)]
+    pub replaces: bool,
 }
 
 /// How many one-time KeyPackages of the device the relay has now.

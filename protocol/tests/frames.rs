@@ -304,7 +304,8 @@ fn user() -> BoxedStrategy<Frame> {
         (request(), who, option::of(hint)).prop_map(|(request, who, hint)| LookUp { request, who, hint }.into()),
         (request(), address(), bytes()).prop_map(|(request, address, log)| LookedUp { request, address, log }.into()),
         (request(), vec(package(), 0..4), option::of(package())).prop_map(|(request, one_time, last_resort)| {
-            StockKeyPackages { request, one_time, last_resort }.into()
+            let replaces = one_time.len() == 1;
+            StockKeyPackages { request, one_time, last_resort, replaces }.into()
         }),
         (option::of(request()), any::<u32>()).prop_map(|(request, left)| Stocked { request, left }.into()),
         (request(), account(), domain(), option::of(token())).prop_map(|(request, account, domain, token)| {
@@ -326,7 +327,12 @@ fn threads() -> BoxedStrategy<Frame> {
         .prop_map(|(place, head, unread, tag, settings)| ThreadRow { place, head, unread, tag, settings });
     prop_oneof![
         (request(), opening(), tag()).prop_map(|(request, opening, tag)| OpenThread { request, opening, tag }.into()),
-        (request(), envelope()).prop_map(|(request, envelope)| Submit { request, envelope }.into()),
+        (request(), envelope(), option::of(request())).prop_map(|(request, envelope, heard)| Submit {
+            request,
+            envelope,
+            heard
+        }
+        .into()),
         (request(), sequence()).prop_map(|(request, sequence)| Stored { request, sequence }.into()),
         (request(), thread()).prop_map(|(request, thread)| ThreadExists { request, thread }.into()),
         (request(), thread(), tag()).prop_map(|(request, thread, tag)| TagThread { request, thread, tag }.into()),
@@ -384,9 +390,9 @@ fn federation() -> BoxedStrategy<Frame> {
         (accepted(), option::of(arrivals().prop_map(Box::new)))
             .prop_map(|(accepted, arrivals)| ForwardBody::Commit(accepted, arrivals)),
     ];
-    let forward = (0..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
+    let forward = (1..u64::MAX / 2, vec(body, 0..4)).prop_map(|(first, bodies)| {
         let items = bodies.into_iter().zip(first..).map(|(body, number)| ForwardItem { number, body }).collect();
-        Forward { items }.into()
+        Forward { items, answered: first - 1 }.into()
     });
     let refusal = (any::<u64>(), code(), option::of(any::<u32>()))
         .prop_map(|(number, code, retry_after_ms)| ForwardRefusal { number, code, retry_after_ms });

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_crypto::link::{self, Introducing};
 use whimbrel_protocol::federation::{Forward, ForwardItem, ForwardRefusal, Forwarded, Introduction, PeerHello};
-use whimbrel_protocol::id::{AccountId, Domain, LinkId, RelayId, RequestId};
+use whimbrel_protocol::id::{AccountId, Domain, LinkId, RelayId, RequestId, ThreadId};
 use whimbrel_protocol::invite::is_endpoint;
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
 use whimbrel_protocol::user::RelayHint;
@@ -494,7 +494,8 @@ impl Federation {
             }
         }
         if !items.is_empty() {
-            if links.send(link, Arc::new(Forward { items }.into())).is_err() {
+            let answered = peer.heard();
+            if links.send(link, Arc::new(Forward { items, answered }.into())).is_err() {
                 // Until the queue has room, or another link stands.
                 peer.unsent(first);
                 peer.stalled = true;
@@ -612,6 +613,18 @@ impl Federation {
     /// Takes the numbers of a frame of items: they follow those before without a gap, or the link is out of step.
     pub(crate) fn accept(&self, link: LinkId, words: &Forward) -> Option<(u64, u64)> {
         self.state().inbound.entry(link).or_default().accept(words)
+    }
+
+    /// Whether a thread waits on a link, and why.
+    pub(crate) fn waits(&self, link: LinkId, thread: ThreadId) -> Option<Refusal> {
+        self.state().inbound.get(&link)?.waits(thread)
+    }
+
+    /// An item of a thread is refused for now: what follows in it waits until the peer has heard.
+    pub(crate) fn wait(&self, link: LinkId, thread: ThreadId, number: u64, refusal: Refusal) {
+        if let Some(inbound) = self.state().inbound.get_mut(&link) {
+            inbound.wait(thread, number, refusal);
+        }
     }
 
     /// Notes the answer to accepted items and sends what can be answered, in order: while this room is locked, so that

@@ -1,8 +1,9 @@
 //! Reception: the front door. One session per link, from its first frame to its end.
 //! Owns: sessions and their stages, who is admitted on which link, the time a link may stay silent, answers that wait
-//! for room in a link's queue.
+//! for room in a link's queue, and the envelopes of a link that were refused for now.
 //! Never: reads an account (the flow does), pushes an entry (`push`), dials (`federation`).
-//! Limits: `limits::AUTHENTICATION_TIME_MAX`, `limits::LINK_IDLE_MAX`, `limits::LINK_REQUESTS_MAX`.
+//! Limits: `limits::AUTHENTICATION_TIME_MAX`, `limits::LINK_IDLE_MAX`, `limits::LINK_REQUESTS_MAX`,
+//! `limits::SUBMITS_MAX`.
 //! Rules: docs/protocol/reception.md.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 use whimbrel_crypto::account_log::UnverifiedLog;
 use whimbrel_crypto::{AccountLog, link};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, PublicKey};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, PublicKey, RequestId, ThreadId};
 use whimbrel_protocol::reception::{Hello, Register};
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::{Admission, Stranger};
 use crate::ports::{Links, SendError};
+use crate::refusal::Refusal;
 use crate::store::Account;
 
 /// What TLS proved about a node.
@@ -52,6 +54,8 @@ struct Session {
     heard: Monotonic,
     /// Answers its queue had no room for; they go before anything else.
     overflow: VecDeque<Arc<Frame>>,
+    /// Envelopes refused for now, in the order their refusals were sent, as far as the device has not said it heard.
+    unheard: VecDeque<(RequestId, ThreadId, Refusal)>,
 }
 
 impl Session {
@@ -87,7 +91,7 @@ impl Reception {
     }
 
     pub(crate) fn link_up(&self, now: Monotonic, link: LinkId, stage: Stage) {
-        let session = Session { stage, heard: now, overflow: VecDeque::new() };
+        let session = Session { stage, heard: now, overflow: VecDeque::new(), unheard: VecDeque::new() };
         let mut state = self.state();
         state.wakes.insert((session.deadline(), link));
         state.sessions.insert(link, session);
@@ -102,6 +106,27 @@ impl Reception {
             session.heard = session.heard.max(now);
         }
         Some(session.stage.clone())
+    }
+
+    /// Why nothing may be taken of a thread on a link: an envelope of it was refused for now, and whoever handed in the
+    /// next had not heard. `heard`: the newest refusal they had.
+    pub(crate) fn waits(&self, link: LinkId, thread: ThreadId, heard: Option<RequestId>) -> Option<Refusal> {
+        let mut state = self.state();
+        let unheard = &mut state.sessions.get_mut(&link)?.unheard;
+        if let Some(place) = unheard.iter().position(|(request, ..)| heard == Some(*request)) {
+            unheard.drain(..=place);
+        }
+        unheard.iter().find(|(_, waiting, _)| *waiting == thread).map(|(.., refusal)| *refusal)
+    }
+
+    /// An envelope is refused for now.
+    pub(crate) fn wait(&self, link: LinkId, thread: ThreadId, request: RequestId, refusal: Refusal) {
+        if let Some(session) = self.state().sessions.get_mut(&link) {
+            // More than a device hands in at once: it does not listen, and the order is that of its own words.
+            let over = (session.unheard.len() + 1).saturating_sub(limits::SUBMITS_MAX);
+            session.unheard.drain(..over);
+            session.unheard.push_back((request, thread, refusal));
+        }
     }
 
     /// Puts the link in its next stage, if it still lives.

@@ -88,8 +88,8 @@ impl User {
         device: DeviceId,
         words: StockKeyPackages,
     ) -> Result<u32, Refusal> {
-        let StockKeyPackages { one_time, last_resort, .. } = words;
-        let stock = command::StockKeyPackages { device, one_time, last_resort };
+        let StockKeyPackages { one_time, last_resort, replaces, .. } = words;
+        let stock = command::StockKeyPackages { device, one_time, last_resort, replaces };
         match store.commit(Command::StockKeyPackages(stock)).await? {
             Outcome::Stocked { left } => Ok(left),
             _ => Err(Refusal::INTERNAL),

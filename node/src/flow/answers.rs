@@ -19,7 +19,7 @@ use crate::api::{CommandError, Reply, Ticket};
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
 use crate::timers::Timer;
-use crate::user;
+use crate::user::{self, Due};
 
 /// The longest and shortest delay a relay's refusal is followed for.
 const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3_600));
@@ -193,6 +193,9 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
     match words.request {
         Some(request) => match take(t, request) {
             Some(purpose) => {
+                if matches!(purpose, Purpose::Submit(..)) && words.retry_after_ms.is_some() {
+                    t.rooms.requests.must_wait(request);
+                }
                 let error = match (words.code, delay.filter(|_| words.retry_after_ms.is_some())) {
                     (RefusalCode::TooFast, Some(after)) => CommandError::TooFast { after },
                     (code, _) => CommandError::Refused(code),
@@ -336,8 +339,12 @@ pub(crate) fn stock<E: Engine>(t: &mut Turn<'_, E>, one_time: usize) -> Result<(
     let request = t.rooms.requests.begin(Purpose::Stock);
     let own = t.rooms.identity.own();
     // With none left the last resort may have been handed out, to any number of people: it has had its time.
-    let last_resort = t.rooms.user.left == Some(0) || user::last_resort_due(&t.rows, t.now)?;
-    let made = user::stock(t.engine, &mut t.rows, t.chance, t.now, &own, request, (one_time, last_resort));
+    let due = user::due(&t.rows, t.now)?;
+    let replaces = due == Due::All;
+    let one_time = if replaces { limits::KEY_PACKAGES_MAX } else { one_time };
+    let last_resort = t.rooms.user.left == Some(0) || due != Due::Nothing;
+    let what = (one_time, last_resort, replaces);
+    let made = user::stock(t.engine, &mut t.rows, t.chance, t.now, &own, request, what);
     match made {
         Ok(frame) => {
             t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));

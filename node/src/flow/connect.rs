@@ -24,7 +24,7 @@ use crate::requests::Purpose;
 use crate::rooms::Turn;
 use crate::rows::{self, Single};
 use crate::timers::Timer;
-use crate::user;
+use crate::user::{self, Due};
 
 /// How many heartbeats lie between two rounds of forgetting what is too old: an hour.
 const BEATS_PER_ROUND: u64 = 360;
@@ -135,11 +135,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     info!("admitted by the home relay");
     t.event(Event::RelayUp);
-    if user::last_resort_due(&t.rows, t.now)? {
-        // The very first time there are none; later the relay says how many it has.
-        let one_time = if user::never_stocked(&t.rows)? { limits::KEY_PACKAGES_MAX } else { 0 };
-        answers::stock(t, one_time)?;
-    }
+    stock_what_is_due(t)?;
     open::submit_all(t)?;
     join::begin_all(t)?;
     join::tag_all(t)?;
@@ -168,7 +164,12 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
         receive::forget_old(t)?;
     }
-    Ok(())
+    stock_what_is_due(t)
+}
+
+/// How many one-time KeyPackages are missing the relay says by itself.
+fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if user::due(&t.rows, t.now)? == Due::Nothing { Ok(()) } else { answers::stock(t, 0) }
 }
 
 /// The process ends in order: the relay need not wait for a silence to know.

@@ -233,7 +233,8 @@ fn submit<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Resul
         return Ok(false);
     }
     let Some(row) = outbox::row(&t.rows, &thread, order)? else { return Ok(false) };
-    Ok(t.ask(Purpose::Submit(thread, order), |request| Submit { request, envelope: row.envelope }))
+    let heard = t.rooms.requests.heard();
+    Ok(t.ask(Purpose::Submit(thread, order), |request| Submit { request, envelope: row.envelope, heard }))
 }
 
 /// The relay has it on its disk.

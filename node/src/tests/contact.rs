@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use whimbrel_crypto::{MlsEngine, StandInEngine};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{Frame, limits};
 
 use super::world::{ALICE, BOB, CAROL, Relay, World, friends, world};
@@ -62,6 +63,30 @@ fn t13_when_none_was_left_the_last_resort_is_made_anew_and_whoever_was_handed_th
     let thread = world.befriend(ALICE, BOB);
     world.say(ALICE, thread, "by the last resort");
     assert_eq!(world.shown(BOB), ["by the last resort"]);
+}
+
+#[test]
+fn a_stock_made_by_a_clock_that_was_wrong_is_replaced_once_the_clock_is_right() {
+    let day = 24 * 3_600_000;
+    // Ahead by a year, or behind by one; and by half a day, which everybody who is handed one allows for.
+    for (wrong, replaced) in [(365 * day, true), (-365 * day, true), (day / 2, false)] {
+        let mut world = world(&["a.example", "a.example"]);
+        let account = world.people[BOB].account;
+        let packages = |world: &World<_>| world.relay.accounts[&account].packages.clone();
+        let right = world.now.wall.as_millis();
+        world.now.wall = Wall::from_millis(right.saturating_add_signed(wrong));
+        world.relay.accounts.get_mut(&account).unwrap().packages.clear();
+        world.say_to(BOB, whimbrel_protocol::user::Stocked { request: None, left: 0 });
+        world.settle();
+        let made = packages(&world);
+        world.now.wall = Wall::from_millis(right);
+        world.advance(2 * limits::HEARTBEAT_EVERY);
+        let kept = packages(&world).iter().filter(|package| made.contains(package)).count();
+        assert_eq!((packages(&world).len(), kept), (32, if replaced { 0 } else { 32 }), "wrong by {wrong} ms");
+        let thread = world.befriend(ALICE, BOB);
+        world.say(ALICE, thread, "by a package that holds");
+        assert_eq!(world.shown(BOB), ["by a package that holds"]);
+    }
 }
 
 #[test]

@@ -570,6 +570,9 @@ impl<E: Engine> World<E> {
             }
             Frame::StockKeyPackages(words) => {
                 let row = self.relay.accounts.get_mut(&account).unwrap();
+                if words.replaces {
+                    row.packages.clear();
+                }
                 row.packages.extend(words.one_time.into_iter().map(Vec::from));
                 row.last_resort = words.last_resort.map(Vec::from).or(row.last_resort.take());
                 let left = row.packages.len() as u32;

@@ -97,6 +97,8 @@ pub(super) struct Peer {
     /// Rows sent and not answered, or answered and not yet gone from the store, by the link's number.
     in_flight: BTreeMap<u64, OutboundKey>,
     next_number: u64,
+    /// Numbers up to here were answered on this link.
+    answered: u64,
     /// Rows up to here were sent on this link.
     pub(super) position: Option<OutboundKey>,
     /// A row at or before the position was added, or is to be sent again.
@@ -144,6 +146,7 @@ impl Peer {
             at_end: true,
             in_flight: BTreeMap::new(),
             next_number: 1,
+            answered: 0,
             position: None,
             restart: false,
             blocked: BTreeMap::new(),
@@ -189,6 +192,7 @@ impl Peer {
         self.attempts = 0;
         self.failed = None;
         self.next_number = 1;
+        self.answered = 0;
         self.in_flight.clear();
         self.position = None;
         self.restart = false;
@@ -302,6 +306,11 @@ impl Peer {
         self.next_number
     }
 
+    /// Up to which number it has answered on this link.
+    pub(super) const fn heard(&self) -> u64 {
+        self.answered
+    }
+
     /// Gives a row its number on this link.
     pub(super) fn number(&mut self, key: OutboundKey) -> u64 {
         let number = self.next_number;
@@ -364,6 +373,8 @@ impl Peer {
     /// The peer answered for items. Those refused for now stay, and hold back what follows in their thread.
     pub(super) fn settle(&mut self, now: Monotonic, words: &Forwarded) -> Settled {
         let mut settled = Settled::default();
+        // It cannot answer what was not sent, whatever it says.
+        self.answered = self.answered.max(words.upto.min(self.next_number - 1));
         let unanswered = words.upto.saturating_add(1) < self.next_number;
         self.awaiting = unanswered.then(|| now.plus(limits::ANSWER_TIME_MAX));
         let refused: BTreeMap<u64, _> = words.refused.iter().map(|refusal| (refusal.number, refusal)).collect();

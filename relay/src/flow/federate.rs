@@ -66,8 +66,10 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
     };
     if let Err(refusal) = rooms.limiter.peer_items(now.monotonic, &peer, words.items.len()) {
         // All of it stays with the peer, and what follows in its threads with it.
-        let (code, retry_after_ms) = (refusal.code, refusal.retry_after_ms());
-        let refused = |item: &ForwardItem| ForwardRefusal { number: item.number, code, retry_after_ms };
+        let refused = |item: &ForwardItem| {
+            rooms.federation.wait(link, item.body.thread(), item.number, refusal);
+            refused(item.number, refusal)
+        };
         let refused = words.items.iter().map(refused).collect();
         return rooms.federation.settle(link, numbers, refused, |answer| {
             rooms.reception.send(rooms.links(), link, answer);
@@ -78,14 +80,25 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
         .items
         .into_iter()
         .map(|item| {
-            let (plan, command) = plan(rooms, now, &peer, item.body);
+            let thread = item.body.thread();
+            let (plan, command) = match rooms.federation.waits(link, thread) {
+                Some(refusal) => (Plan::Refused(thread, refusal), None),
+                None => plan(rooms, now, &peer, item.body),
+            };
             commands.extend(command);
             (item.number, plan)
         })
         .collect();
     let outcomes = rooms.store().commit_all(commands).await;
-    let (taken, refused) = sort(plans, outcomes);
-    refused.iter().for_each(|refusal| rooms.figures.refused(refusal.code));
+    let (taken, left) = sort(plans, outcomes);
+    let refused = left.into_iter().map(|(thread, number, refusal)| {
+        rooms.figures.refused(refusal.code);
+        if refusal.retry_after.is_some() {
+            rooms.federation.wait(link, thread, number, refusal);
+        }
+        refused(number, refusal)
+    });
+    let refused = refused.collect();
     rooms.federation.settle(link, numbers, refused, |answer| {
         // A peer whose queue is full has stopped reading its answers; its link is on its way out.
         rooms.reception.send(rooms.links(), link, answer);
@@ -109,6 +122,10 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
             _ => {}
         }
     }
+}
+
+fn refused(number: u64, refusal: Refusal) -> ForwardRefusal {
+    ForwardRefusal { number, code: refusal.code, retry_after_ms: refusal.retry_after_ms() }
 }
 
 /// The command of an item, if it is worth one. Whether the peer may speak for its author is the command's condition.
@@ -168,7 +185,7 @@ fn strange<P: Ports>(rooms: &Rooms<P>, peer: &Domain, participants: &[Participan
 fn sort(
     plans: Vec<(u64, Plan)>,
     outcomes: Result<Vec<Result<Outcome, Conflict>>, StoreError>,
-) -> (Vec<(Plan, Outcome)>, Vec<ForwardRefusal>) {
+) -> (Vec<(Plan, Outcome)>, Vec<(ThreadId, u64, Refusal)>) {
     let (mut outcomes, failed) = match outcomes {
         Ok(outcomes) => (outcomes.into_iter(), None),
         Err(error) => (Vec::new().into_iter(), Some(Refusal::from(error))),
@@ -201,7 +218,7 @@ fn sort(
         } else if let Some(earlier) = waiting.get(&thread) {
             refusal = *earlier;
         }
-        refused.push(ForwardRefusal { number, code: refusal.code, retry_after_ms: refusal.retry_after_ms() });
+        refused.push((thread, number, refusal));
     }
     (taken, refused)
 }

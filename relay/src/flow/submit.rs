@@ -22,8 +22,18 @@ use crate::thread::Opens;
 /// Takes one envelope into its thread. The first await is the store's: first polls in the order of arrival give
 /// appends in that order.
 pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Submit) {
+    let thread = words.envelope.thread;
+    let refuse = |refusal: Refusal| {
+        if refusal.retry_after.is_some() {
+            rooms.reception.wait(link, thread, words.request, refusal);
+        }
+        rooms.refuse(now, link, words.request, refusal);
+    };
+    if let Some(refusal) = rooms.reception.waits(link, thread, words.heard) {
+        return refuse(refusal);
+    }
     if let Err(refusal) = rooms.limiter.message(now.monotonic, from.device.account) {
-        return rooms.refuse(now, link, words.request, refusal);
+        return refuse(refusal);
     }
     let envelope = Arc::new(words.envelope);
     match rooms.thread.append(rooms.store(), now.wall, from.device, &envelope).await {
@@ -38,7 +48,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
                 federate::forward(rooms, now, &appended.peers, key).await;
             }
         }
-        Err(refusal) => rooms.refuse(now, link, words.request, refusal),
+        Err(refusal) => refuse(refusal),
     }
 }
 

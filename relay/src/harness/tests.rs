@@ -45,7 +45,7 @@ fn envelope(body: &[u8]) -> Envelope {
 impl World {
     fn submit(&mut self, who: usize, body: &[u8]) -> Submit {
         let _ = who;
-        Submit { request: self.request(), envelope: envelope(body) }
+        Submit { request: self.request(), envelope: envelope(body), heard: None }
     }
 
     fn look_up(&mut self, who: usize, whom: Who, hint: Option<RelayHint>) -> Vec<Frame> {
@@ -59,8 +59,10 @@ impl World {
         let heard = self.ask(who, NewInvite { request, token: TOKEN.hash(), uses: 2, expires });
         assert!(matches!(heard[..], [Frame::Done(_)]), "{heard:?}");
         let request = self.request();
-        let heard =
-            self.ask(who, StockKeyPackages { request, one_time: vec![vec![1; 2_700].into()], last_resort: None });
+        let heard = self.ask(
+            who,
+            StockKeyPackages { request, one_time: vec![vec![1; 2_700].into()], last_resort: None, replaces: false },
+        );
         assert!(matches!(&heard[..], [Frame::Stocked(stocked)] if stocked.left == 1), "{heard:?}");
     }
 
@@ -380,7 +382,7 @@ fn a_peer_speaks_for_its_own_users_only() {
             number += 1;
             ForwardItem { number, body }
         });
-        let frame = Forward { items: items.collect() };
+        let frame = Forward { items: items.collect(), answered: 0 };
         world.heard.clear();
         world.hand(0, link, &frame.into());
         world.run();
@@ -413,7 +415,7 @@ fn a_peer_speaks_for_its_own_users_only() {
     assert_eq!(forward(&mut world, bodies), [RefusalCode::NoConsent, RefusalCode::NoConsent]);
     // Numbers out of step end the link.
     let items = vec![ForwardItem { number: 50, body: ForwardBody::Envelope(carol_id, envelope(b"x")) }];
-    world.hand(0, link, &Forward { items }.into());
+    world.hand(0, link, &Forward { items, answered: 0 }.into());
     world.run();
     assert!(!world.lives(0, link));
 }

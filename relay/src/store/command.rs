@@ -135,6 +135,8 @@ pub struct StockKeyPackages {
     pub one_time: Vec<ByteVec>,
     /// Handed out when no other is left.
     pub last_resort: Option<ByteVec>,
+    /// The one-time KeyPackages that are there go.
+    pub replaces: bool,
 }
 
 /// See [`Command::ClaimKeyPackages`].

@@ -170,6 +170,7 @@ fn stock(person: u8, packages: &[u8], last_resort: Option<u8>) -> Command {
         device: device(person),
         one_time: packages.iter().map(package).collect(),
         last_resort: last_resort.as_ref().map(package),
+        replaces: false,
     })
 }
 
@@ -387,6 +388,19 @@ fn a_stock_is_bounded_and_takes_nothing_twice(fixture: &mut impl Fixture) {
     assert_eq!(run(&store, stock(ALICE, &[200], None)), Err(Conflict::TooMany("key packages")));
     assert_eq!(run(&store, stock(CAROL, &[1], None)), Err(Conflict::NotFound));
     assert_eq!(wait(store.package_count(device(ALICE))).unwrap(), left);
+    // A stock that replaces takes the place of all of it, and changes nothing when it comes twice.
+    let anew: Vec<u8> = (101..=100 + limits::KEY_PACKAGES_MAX as u8).collect();
+    for _ in 0..2 {
+        let Command::StockKeyPackages(stock) = stock(ALICE, &anew, None) else { unreachable!() };
+        let replaces = Command::StockKeyPackages(StockKeyPackages { replaces: true, ..stock });
+        assert_eq!(run(&store, replaces), Ok(Outcome::Stocked { left }));
+    }
+    match run(&store, claim(ALICE, BOB, here(), None)) {
+        Ok(Outcome::Claimed { packages, left }) => {
+            assert_eq!((packages[0].package[0], left[0].1), (101, limits::KEY_PACKAGES_MAX as u32 - 1));
+        }
+        other => panic!("no claim: {other:?}"),
+    }
 }
 
 fn opening_twice_is_once(fixture: &mut impl Fixture) {

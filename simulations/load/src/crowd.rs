@@ -392,7 +392,7 @@ impl Mouth {
         self.chance.fill(&mut body);
         body.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, mark)| *byte = mark);
         let envelope = Envelope { thread: self.thread, epoch: Epoch::new(1), class: Class::Message, body };
-        Submit { request, envelope }.into()
+        Submit { request, envelope, heard: None }.into()
     }
 }
 

@@ -160,6 +160,7 @@ impl World {
                 let Some(process) = self.process(&Target::Node(*node)) else { return };
                 self.bear(process);
                 if *trick == MemberTrick::Clocks {
+                    self.struck.clock_faults += 1;
                     self.bear_clock(process);
                 }
             }

@@ -52,6 +52,8 @@ pub(super) struct Forwards {
     complete: u64,
     /// Up to here it was.
     told: u64,
+    /// Up to here, by the other relay's numbers, it has answered.
+    heard: u64,
     held: Vec<ForwardItem>,
     bodies: VecDeque<ForwardBody>,
 }
@@ -61,12 +63,14 @@ impl Forwards {
     pub(super) fn new(first: u64) -> Self {
         let base = first.saturating_sub(1);
         let (on_the_way, answered, told) = (BTreeMap::new(), BTreeMap::new(), 0);
-        let (held, bodies) = (Vec::new(), VecDeque::new());
-        Self { base, newest: base, on_the_way, answered, complete: base, told, held, bodies }
+        let (heard, held, bodies) = (0, Vec::new(), VecDeque::new());
+        Self { base, newest: base, on_the_way, answered, complete: base, told, heard, held, bodies }
     }
 
     /// What leaves instead of a frame; nothing when all of it was left out or kept back.
     pub(super) fn outgoing(&mut self, words: Forward, tricks: &mut Tricks<'_>) -> Option<Forward> {
+        // What its core has not heard it has.
+        let answered = self.heard.max(words.answered.min(self.base));
         let mut genuine = words.items;
         if !self.held.is_empty() {
             genuine.splice(0..0, std::mem::take(&mut self.held));
@@ -81,10 +85,11 @@ impl Forwards {
             self.newest += 1;
         }
         let mut items = Vec::new();
-        let mut left = genuine.len();
+        let (mut left, unanswered) = (genuine.len(), self.on_the_way.len());
         for ForwardItem { number, body } in genuine {
             left -= 1;
-            let has_room = |items: &Vec<_>, more: usize| items.len() + left + more < limits::FORWARD_ITEMS_MAX;
+            let has_room =
+                |items: &Vec<_>, more: usize| items.len() + left + more + unanswered < limits::FORWARD_ITEMS_MAX;
             if let ForwardBody::Envelope(author, envelope) = &body
                 && let Some(others) = tricks.speakers.get(&envelope.thread)
                 && let Some(victim) = others.iter().copied().find(|other| other != author)
@@ -105,7 +110,7 @@ impl Forwards {
             }
             items.extend(again.filter(|_| has_room(&items, 0)).map(|body| self.item(None, body)));
         }
-        (!items.is_empty()).then_some(Forward { items })
+        (!items.is_empty()).then_some(Forward { items, answered })
     }
 
     fn item(&mut self, genuine: Option<u64>, body: ForwardBody) -> ForwardItem {
@@ -117,6 +122,7 @@ impl Forwards {
     /// What the core hears of an answer: nothing of what was put in, and nothing behind what was left out. None when
     /// that is nothing new.
     pub(super) fn incoming(&mut self, words: &Forwarded) -> Option<Forwarded> {
+        self.heard = self.heard.max(words.upto);
         let later = self.on_the_way.split_off(&words.upto.saturating_add(1));
         let mut refusals: BTreeMap<u64, _> = words.refused.iter().map(|refusal| (refusal.number, *refusal)).collect();
         for (number, genuine) in std::mem::replace(&mut self.on_the_way, later) {
@@ -154,7 +160,7 @@ mod tests {
         let thread = ThreadId::from_bytes([2; 32]);
         let envelope = |n| Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: vec![n as u8, 0] };
         let item = |number| ForwardItem { number, body: ForwardBody::Envelope(author, envelope(number)) };
-        Forward { items: numbers.map(item).collect() }
+        Forward { items: numbers.map(item).collect(), answered: 0 }
     }
 
     /// A link on which these tricks are played on everything.

@@ -357,7 +357,7 @@ impl Member {
             if direct {
                 Frame::DirectEnvelope(DirectEnvelope { envelope })
             } else {
-                Frame::Submit(Submit { request: RequestId::new(self.requests), envelope })
+                Frame::Submit(Submit { request: RequestId::new(self.requests), envelope, heard: None })
             }
         };
         let mut frames: Vec<_> = before.into_iter().map(&mut make).collect();

@@ -160,7 +160,7 @@ impl Client {
     pub(super) async fn say(&mut self, body: &[u8]) -> Frame {
         let request = self.request();
         let envelope = Envelope { thread: THREAD, epoch: Epoch::new(1), class: Class::Message, body: body.to_vec() };
-        self.ask(Submit { request, envelope }).await
+        self.ask(Submit { request, envelope, heard: None }).await
     }
 
     pub(super) fn acknowledge(&self, log: LogRef, upto: u64) {
@@ -501,7 +501,7 @@ async fn t31_an_id_alone_is_worth_as_much_as_a_wrong_one() {
     let mut answers = Vec::new();
     for thread in [THREAD, ThreadId::from_bytes([78; 32])] {
         let request = eve.request();
-        answers.push(refused(&eve.ask(Submit { request, envelope: envelope(thread) }).await));
+        answers.push(refused(&eve.ask(Submit { request, envelope: envelope(thread), heard: None }).await));
         let request = eve.request();
         let settings = ThreadSettings { sealed: Vec::new(), quiet_until: Wall::default() };
         answers.push(refused(&eve.ask(SetThread { request, thread, settings }).await));

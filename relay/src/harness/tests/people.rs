@@ -388,19 +388,25 @@ fn t66_an_account_over_its_rate_is_told_when_to_come_back_and_others_are_not_slo
     let mut world = World::with(vec![config]);
     let (alice, bob) = (world.join("alice", 0), world.join("bob", 0));
     world.befriend((alice, 0), (bob, 0));
-    let say = |world: &mut World, who, n: u8| {
-        let submit = world.submit(who, &[n]);
-        let heard = world.ask(who, submit);
-        heard.into_iter().find_map(|frame| match frame {
+    let say = |world: &mut World, who, n: u8, heard| {
+        let submit = Submit { heard, ..world.submit(who, &[n]) };
+        let request = submit.request;
+        let refused = world.ask(who, submit).into_iter().find_map(|frame| match frame {
             Frame::Refused(refused) => Some((refused.code, refused.retry_after_ms)),
             _ => None,
-        })
+        });
+        refused.map(|(code, after)| (code, after, request))
     };
-    assert_eq!([say(&mut world, bob, 1), say(&mut world, bob, 2)], [None, None]);
-    assert_eq!(say(&mut world, bob, 3), Some((RefusalCode::TooFast, Some(1_000))));
-    assert_eq!(say(&mut world, alice, 4), None);
+    assert_eq!([say(&mut world, bob, 1, None), say(&mut world, bob, 2, None)], [None, None]);
+    let Some((RefusalCode::TooFast, Some(1_000), third)) = say(&mut world, bob, 3, None) else { panic!("not refused") };
+    assert_eq!(say(&mut world, alice, 4, None), None);
     world.pass(Duration::from_secs(1));
-    assert_eq!(say(&mut world, bob, 3), None);
+    // There is room now, but this was under way before they had heard that the third must wait.
+    let fourth = say(&mut world, bob, 5, None);
+    let Some((RefusalCode::TooFast, Some(1_000), fourth)) = fourth else { panic!("it overtakes: {fourth:?}") };
+    assert!(say(&mut world, bob, 3, Some(third)).is_some(), "it has heard of the first refusal only");
+    let Some((.., newest)) = say(&mut world, bob, 3, Some(fourth)) else { panic!("nor of the third") };
+    assert_eq!(say(&mut world, bob, 3, Some(newest)), None);
     let mut requests = Vec::new();
     for _ in 0..6 {
         requests.push(refusal(&world.look_up(bob, Who::Address("alice@a.example".parse().unwrap()), None)));

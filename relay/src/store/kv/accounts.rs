@@ -62,7 +62,11 @@ pub(super) fn stock(rows: &mut Overlay<'_>, stock: &StockKeyPackages) -> Decided
     let mut row: StockRow = rows::get(rows, &stock_key)?.unwrap_or_default();
     // A request sent again after a lost answer must not make one KeyPackage go out twice.
     let prefix = rows::of_device(space::PACKAGE, device);
-    let there = rows::scan(rows, &prefix, limits::KEY_PACKAGES_MAX)?;
+    let mut there = rows::scan(rows, &prefix, limits::KEY_PACKAGES_MAX)?;
+    if stock.replaces && there.iter().any(|(_, known)| stock.one_time.iter().all(|one| one.as_slice() != known)) {
+        there.drain(..).for_each(|(key, _)| rows.delete(key));
+        row.first = row.next;
+    }
     for package in &stock.one_time {
         if there.iter().any(|(_, known)| known == package.as_slice()) {
             continue;
