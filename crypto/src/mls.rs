@@ -19,6 +19,9 @@ mod parts;
 mod past;
 mod rows;
 mod store;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod vectors;
 
 pub use rows::KEY_SHAPES;
 

@@ -5,6 +5,7 @@
 //! gathered and sorted. Heads lie in the order of their pseudonyms, so a scan over several of them needs to know which
 //! there are: they are gathered once for each first byte that is scanned so, and kept up with every batch.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
@@ -106,11 +107,10 @@ impl<K: OrderedKv> Range<'_, K> {
     /// The heads in the range whose keys begin with this byte.
     fn heads_of(&self, space: Option<u8>, heads: &Mutex<Heads>) -> Result<Vec<Vec<u8>>, StorageError> {
         let mut heads = heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if !heads.0.contains_key(&space) {
-            let gathered = self.gather(space)?;
-            heads.0.insert(space, gathered);
-        }
-        let Some(known) = heads.0.get(&space) else { return Ok(Vec::new()) };
+        let known = match heads.0.entry(space) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.gather(space)?),
+        };
         // The range may begin within a head.
         let first = self.keys.parts(self.from).head.to_vec();
         let first = if first.first().copied() == space { first } else { Vec::new() };
