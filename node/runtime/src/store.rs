@@ -125,14 +125,14 @@ pub struct NodeStore(RwLock<Option<Rows>>);
 /// Rows on a disk, sealed or not.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    Plain(DiskKv),
+    Plain(Box<DiskKv>),
     Sealed(Box<SealedKv<DiskKv>>),
 }
 
 impl Rows {
     fn kv(&self) -> &dyn OrderedKv {
         match self {
-            Self::Plain(store) => store,
+            Self::Plain(store) => &**store,
             Self::Sealed(store) => &**store,
         }
     }
@@ -258,7 +258,7 @@ pub(crate) fn open_any(folder: &Path, access: &Access) -> Result<Rows, OpenStore
     let schema = if key.is_some() { &SEALED_SCHEMA } else { &whimbrel_node::SCHEMA };
     let store = DiskKv::open(folder, StoreOptions { schema: Some(schema), ..options.clone() })?;
     private_files(folder)?;
-    let Some(key) = key else { return Ok(Rows::Plain(store)) };
+    let Some(key) = key else { return Ok(Rows::Plain(Box::new(store))) };
     // A store that was not closed is read whole anyway.
     let check = if store.was_left_clean() { Check::Guarded } else { Check::Everything };
     let chance = Chance::from_seed(seed().map_err(OpenStoreError::Entropy)?);
