@@ -127,6 +127,7 @@ impl Client {
             request,
             one_time: vec![vec![7; 2_700].into()],
             last_resort: Some(vec![8; 2_700].into()),
+            replaces: false,
         };
         self.link.sender.send(&stock.into()).unwrap();
         self.hear(|frame| matches!(frame, Frame::Stocked(stocked) if stocked.request == Some(request))).await;
