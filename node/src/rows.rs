@@ -5,9 +5,9 @@
 
 mod group;
 mod people;
+mod shapes;
 
 use minicbor::{Decode, Encode};
-use whimbrel_crypto::KeyShape;
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
@@ -24,30 +24,11 @@ pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
 };
+pub use self::shapes::KEY_SHAPES;
 use crate::api::{Path, State};
 
 /// Which version of the rows this program reads and writes. A change of a row's meaning raises it and adds its step.
 pub const SCHEMA: Schema = Schema { name: "node", version: 1, steps: &[] };
-
-/// How the keys of a node's store are built, for a store that hides what is in them ([`whimbrel_crypto::seal`]).
-///
-/// Accounts, threads, envelopes and authors are hidden; that a thread's rows belong together, the clocks and ids of its
-/// messages and the numbers in its queues are not, for their order is what they are kept for. Keys of other spaces are
-/// hidden whole. Another shape is another way to lie in the store: it takes a new seal.
-pub const KEY_SHAPES: whimbrel_crypto::Shapes = &[OWN_KEY_SHAPES, whimbrel_crypto::mls::KEY_SHAPES];
-
-const OWN_KEY_SHAPES: &[KeyShape] = &[
-    KeyShape { prefix: &[Space::Device as u8], head: AccountId::LEN, seen: 4, grows: false },
-    KeyShape { prefix: &[Space::Fetched as u8], head: 32, seen: 1, grows: false },
-    KeyShape { prefix: &[Space::Outbox as u8], head: ThreadId::LEN, seen: 8, grows: false },
-    KeyShape { prefix: &[Space::Parked as u8], head: ThreadId::LEN, seen: 8, grows: false },
-    // Clock and message id; the author's device behind them is hidden.
-    KeyShape { prefix: &[Space::History as u8], head: ThreadId::LEN, seen: 12 + 16, grows: true },
-    KeyShape { prefix: &[Space::Message as u8], head: 16, seen: 0, grows: true },
-    KeyShape { prefix: &[Space::Envelope as u8], head: 32, seen: 0, grows: true },
-    KeyShape { prefix: &[Space::Unread as u8], head: ThreadId::LEN, seen: 8, grows: true },
-    KeyShape { prefix: &[Space::Unreadable as u8], head: ThreadId::LEN, seen: 8, grows: true },
-];
 
 /// First byte of a key; zero is the store's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
