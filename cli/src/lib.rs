@@ -49,9 +49,9 @@ pub fn main() -> ExitCode {
         Command::StoreProbe { dir } => return ExitCode::from(whimbrel_storage_runtime::open_probe(&dir)),
         _ => {}
     }
-    vault::no_core_files();
     let mut screen = Screen { json: cli.global.json, quiet: cli.global.quiet };
     log_to_stderr(cli.global.verbose, &cli.command);
+    vault::no_core_files();
     match run(cli, &mut screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
