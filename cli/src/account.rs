@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use whimbrel_node::views::{self, OwnDevice};
 use whimbrel_node::{Command, Reply};
-use whimbrel_node_runtime::{DirectOptions, FirstError, RecoveryPhrase, fresh_recovery};
+use whimbrel_node_runtime::{Access, DirectOptions, FirstError, RecoveryPhrase, fresh_recovery};
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, DeviceIndex};
 
@@ -23,6 +23,7 @@ use crate::seat::seated;
 use crate::shown::Done;
 use crate::signal;
 use crate::socket::Client;
+use crate::vault;
 use crate::words::{Errand, Item, Request};
 
 /// What is asked about the owner's own account.
@@ -326,6 +327,7 @@ async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> 
                 .hint("choose another --home or --profile"));
         }
     }
+    let access = Access { options: local::store_options(settings.store), key: vault::new_key(settings).await? };
     let waiting = whimbrel_node_runtime::offer_linking(&relay, label).await.map_err(first_failure)?;
     let code = waiting.code().to_string();
     screen.show(&CodeShown { kind: "code", code: code.clone() })?;
@@ -333,7 +335,7 @@ async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> 
         screen.print(&picture(&code.replace('-', ""))?)?;
     }
     let linked = tokio::select! {
-        linked = waiting.linked(&settings.home, local::store_options(settings.store)) => linked.map(drop).map_err(first_failure),
+        linked = waiting.linked(&settings.home, access) => linked.map(drop).map_err(first_failure),
         () = signal::stop() => Err(Failure::interrupted()),
     };
     linked?;

@@ -44,6 +44,16 @@ pub(crate) struct Global {
         hide_env = true
     )]
     pub(crate) profile: Option<String>,
+    /// File with the passphrase of the sealed store, on its first line
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "WHIMBREL_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_env = true
+    )]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Print JSON: one object, or one per line; errors as JSON on standard error
     #[arg(long, global = true, help_heading = "Global options", env = "WHIMBREL_JSON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) json: bool,
@@ -145,6 +155,20 @@ pub(crate) enum Command {
     /// Where this device is told that something waits
     #[command(subcommand)]
     Wake(Wake),
+    /// A sealed file of account, people, settings and text: made, checked, put back
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Open the sealed store for the commands to come: the kernel keeps its key until `lock`, the time-out, or a restart
+    Unlock {
+        /// For how long, such as 8h [default: until lock or restart]
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Close it again: end the daemon and have the kernel forget the key
+    Lock,
+    /// The passphrase that seals the store on this machine
+    #[command(subcommand)]
+    Passphrase(Passphrase),
     /// Keep connected in the background; other commands then go through it
     #[command(subcommand)]
     Daemon(Daemon),
@@ -656,6 +680,52 @@ pub(crate) enum Wake {
     },
     /// Be woken no more
     Off,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Backup {
+    /// Write a backup to a new file and read it back; it holds the key that signs for the account, and nothing of groups
+    Create {
+        /// The file; it must not exist
+        file: PathBuf,
+        /// File with the backup's own passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+    /// Read a backup to its end and say what is in it
+    #[command(visible_alias = "verify")]
+    Check {
+        /// The file
+        file: PathBuf,
+        /// File with its passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+    /// Put a backup back into the profile of the same account; what is there stays
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// File with its passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Passphrase {
+    /// Seal a store that is not: it is copied, read back and put in the old one's place
+    ///
+    /// What the disk keeps of deleted files is not overwritten. A new identity is sealed from the beginning when `init` is
+    /// given --passphrase-file.
+    Set,
+    /// Change the passphrase
+    Change {
+        /// File with the new passphrase, on its first line [default: asked for]
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Read every row of the sealed store and say whether one was changed, taken away or put back
+    Check,
 }
 
 #[derive(Subcommand, Debug)]

@@ -29,6 +29,8 @@ struct File {
     home: Option<PathBuf>,
     /// Which identity.
     profile: Option<String>,
+    /// File with the passphrase of the sealed store.
+    passphrase_file: Option<PathBuf>,
     /// JSON instead of text.
     json: Option<bool>,
     /// How long to wait, such as "15s".
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) home: PathBuf,
     /// The engine of its store.
     pub(crate) store: EngineKind,
+    /// File with its passphrase.
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// The daemon's socket.
     pub(crate) socket: PathBuf,
     /// Whether output is JSON.
@@ -102,6 +106,7 @@ impl Settings {
         Ok(Self {
             home,
             store: file.store.unwrap_or_default(),
+            passphrase_file: global.passphrase_file.clone().or(file.passphrase_file),
             socket,
             json: global.json || file.json.unwrap_or(false),
             timeout: global.timeout.or(file.timeout).unwrap_or(TIMEOUT_DEFAULT),
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let text = "home = \"/d\"\nprofile = \"w\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\nread_receipts = true\ndirect_listen = [\"127.0.0.1:0\"]\nstore = \"fjall:\"\n";
+        let text = "home = \"/d\"\nprofile = \"w\"\npassphrase_file = \"/p\"\njson = true\ntimeout = \"3s\"\nalways_relay_copy = true\nnever_direct = true\nread_receipts = true\ndirect_listen = [\"127.0.0.1:0\"]\nstore = \"fjall:\"\n";
         assert_eq!(parse(text).unwrap().timeout, Some(Duration::from_secs(3)));
     }
 

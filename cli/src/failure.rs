@@ -42,8 +42,8 @@ Exit codes
     1  internal error, or a store that cannot be read
     2  wrong usage, or a mistake in the configuration
     3  not found, or ambiguous
-    4  locked by another process, or not authorised
-    5  trust: a relay or a person is not who they must be
+    4  locked: sealed, or used by another process; or not authorised
+    5  trust: a relay or a person is not who they must be, or the store is not as it was left
     6  unreachable: relay, peer or daemon; what was to be sent stays queued
     7  over a limit or quota
     8  --wait timed out; the message is still queued

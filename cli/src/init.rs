@@ -20,6 +20,7 @@ use crate::output::{Screen, Show};
 use crate::seat::Seat;
 use crate::signal;
 use crate::socket::Client;
+use crate::vault;
 use crate::words::{Item, Met, Request};
 
 /// What `init` prints.
@@ -99,7 +100,8 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
         }
         Found::Unfinished { .. } | Found::Nothing => {
             let name = name.map_or_else(user_name, Ok)?;
-            Some(local::create(&settings.home, settings.store, name, relay).await?.recovery)
+            let key = vault::new_key(settings).await?;
+            Some(local::create(&settings.home, settings.store, key, name, relay).await?.recovery)
         }
     };
     let words = recovery.as_ref().map(|phrase| phrase.words().collect::<Vec<_>>());

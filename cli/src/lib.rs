@@ -2,11 +2,12 @@
 //! Owns: what people type and see. Never: a rule of the protocol; those are in the cores.
 //! Map: `args` (grammar), `config`, `commands` and `init` (what is asked), `seat` (of whom), `desk` and `errands` (what is
 //! done), `words` and `shown` (what comes back),
-//! `local` (the node in this process), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
+//! `local` (the node in this process), `vault` (the key of its store), `daemon` and `socket`, `sanitize` and `output` (the screen), `demo`.
 
 mod about;
 mod account;
 mod args;
+mod backup;
 mod clock;
 mod commands;
 mod config;
@@ -25,6 +26,7 @@ mod seat;
 mod shown;
 mod signal;
 mod socket;
+mod vault;
 mod words;
 
 use std::ffi::OsString;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
     }
     let mut screen = Screen { json: cli.global.json, quiet: cli.global.quiet };
     log_to_stderr(cli.global.verbose, &cli.command);
+    vault::no_core_files();
     match run(cli, &mut screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -116,6 +119,10 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
                 let errand = commands::errand(screen, command)?;
                 commands::simple(&settings, screen, Request::Errand(errand)).await
             }
+            Command::Backup(command) => backup::backup(&settings, screen, command).await,
+            Command::Unlock { duration } => vault::unlock(&settings, screen, duration).await,
+            Command::Lock => vault::lock(&settings, screen).await,
+            Command::Passphrase(command) => vault::passphrase(&settings, screen, command).await,
             Command::Daemon(args::Daemon::Run) => daemon::run(&settings, screen).await,
             Command::Demo(_)
             | Command::Help { .. }

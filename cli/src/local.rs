@@ -9,13 +9,14 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout_at;
+use whimbrel_crypto::SealKey;
 use whimbrel_node::identity::LoadError;
 use whimbrel_node::views;
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_node_runtime::{
-    CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, FoundAccount, NodeHandle,
-    NodeRuntime, OpenStoreError, Options, ProbeCommand, RecoveryPhrase, RelayProblem, RuntimeError, StartError,
-    StoreAt, StoreOptions, open_store, store_folder,
+    Access, CommandFailure, CreateError, Created, DirectOptions, EngineKind, Events, EventsError, FoundAccount,
+    NodeHandle, NodeRuntime, OpenStoreError, Options, ProbeCommand, RecoveryPhrase, RelayProblem, RuntimeError,
+    StartError, StoreAt, StoreOptions, open_store, store_folder,
 };
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, Name};
@@ -25,6 +26,7 @@ use whimbrel_storage::{OrderedKv, Reads, StorageError};
 use crate::account::first_failure;
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
+use crate::vault;
 
 /// Page cache of a person's store: the newest messages of every chat fit many times.
 const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -79,7 +81,8 @@ pub(crate) enum Found {
 impl Local {
     /// Opens the profile's store and starts the node.
     pub(crate) async fn open(settings: &Settings, direct: DirectOptions) -> Result<Self, Failure> {
-        let store = StoreAt::Home(settings.home.clone(), store_options(settings.store));
+        let key = vault::key(settings).await?;
+        let store = StoreAt::Home(settings.home.clone(), Access { options: store_options(settings.store), key });
         Self::start(Options { store, config: settings.node.clone(), direct, transport: settings.transport }).await
     }
 
@@ -226,9 +229,9 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
 
 /// Looks what is in the profile's folder.
 pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
-    let (home, engine) = (settings.home.clone(), settings.store);
+    let (home, access) = (settings.home.clone(), access(settings).await?);
     blocking(move || {
-        let store = match open_store(&home, store_options(engine)) {
+        let store = match open_store(&home, access) {
             Ok(store) => store,
             Err(OpenStoreError::Absent(_)) => return Ok(Found::Nothing),
             Err(error) => return Err(open_failure(error)),
@@ -249,19 +252,28 @@ pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
     .await
 }
 
+/// How the profile's store is opened.
+pub(crate) async fn access(settings: &Settings) -> Result<Access, Failure> {
+    Ok(Access { options: store_options(settings.store), key: vault::key(settings).await? })
+}
+
 /// Makes an identity in a folder.
-pub(crate) async fn create(home: &Path, engine: EngineKind, name: Name, relay: RelayLink) -> Result<Created, Failure> {
-    let home = home.to_owned();
+pub(crate) async fn create(
+    home: &Path,
+    engine: EngineKind,
+    key: Option<SealKey>,
+    name: Name,
+    relay: RelayLink,
+) -> Result<Created, Failure> {
+    let (home, access) = (home.to_owned(), Access { options: store_options(engine), key });
     blocking(move || {
-        whimbrel_node_runtime::create(&home, name, relay, "first device", store_options(engine)).map_err(|error| {
-            match error {
-                CreateError::Exists(address) => {
-                    Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
-                }
-                CreateError::Open(error) => open_failure(error),
-                CreateError::Write(error) => store_failure(&error),
-                other => Failure::internal(other),
+        whimbrel_node_runtime::create(&home, name, relay, "first device", access).map_err(|error| match error {
+            CreateError::Exists(address) => {
+                Failure::new(Exit::Locked, "exists", format!("this profile is {address} already"))
             }
+            CreateError::Open(error) => open_failure(error),
+            CreateError::Write(error) => store_failure(&error),
+            other => Failure::internal(other),
         })
     })
     .await
@@ -275,11 +287,11 @@ pub(crate) async fn recover(
     next: &RecoveryPhrase,
     (label, revoke_others): (&str, bool),
 ) -> Result<(), Failure> {
-    let (home, engine) = (settings.home.clone(), settings.store);
+    let access = Access { options: store_options(settings.store), key: vault::new_key(settings).await? };
+    let home = settings.home.clone();
     let (words, next, label) = (words.clone(), next.recovery_hash(), label.to_owned());
     blocking(move || {
-        let options = store_options(engine);
-        whimbrel_node_runtime::recover(&home, found, &words, next, (&label, revoke_others), options)
+        whimbrel_node_runtime::recover(&home, found, &words, next, (&label, revoke_others), &access)
             .map(drop)
             .map_err(first_failure)
     })
@@ -291,11 +303,13 @@ pub(crate) fn clear(home: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::internal(format!("{}: {error}", home.display()));
     match std::fs::remove_dir_all(store_folder(home)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
+        _ => whimbrel_node_runtime::forget(home).map_err(vault::failure),
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::internal(error)))
 }
 
@@ -346,6 +360,7 @@ fn start_failure(error: StartError) -> Failure {
 pub(crate) fn open_failure(error: OpenStoreError) -> Failure {
     match error {
         OpenStoreError::Absent(_) => no_identity(),
+        OpenStoreError::Locked => vault::locked(),
         OpenStoreError::InUse => store_failure(&StorageError::InUse),
         OpenStoreError::Damaged(error) | OpenStoreError::Other(error) => store_failure(&error),
         other => Failure::internal(other),
@@ -362,6 +377,8 @@ pub(crate) fn store_failure(error: &StorageError) -> Failure {
     match error {
         StorageError::InUse => Failure::new(Exit::Locked, "in_use", "the store is in use by another process")
             .hint("wait until it ends; to run several commands at once, keep one: whimbrel daemon run"),
+        StorageError::Altered { .. } => Failure::new(Exit::Trust, "store_altered", error)
+            .hint("somebody changed the store's files; put back a copy of the profile's folder that you trust"),
         StorageError::Damaged { .. } | StorageError::LostTail { .. } | StorageError::DoesNotOpen { .. } => {
             Failure::new(Exit::Internal, "store_damaged", error)
                 .hint("nothing was changed; put back a copy of the profile's folder, or start anew with another --home")

@@ -59,6 +59,16 @@ impl Client {
         }
     }
 
+    /// The daemon's process, as the system knows it.
+    pub(crate) fn process(&self) -> Option<i32> {
+        self.reader.get_ref().as_ref().peer_cred().ok()?.pid()
+    }
+
+    /// Waits until the daemon has closed its end.
+    pub(crate) async fn gone(&mut self) {
+        while let Ok(Some(_)) = read_line::<serde_json::Value>(&mut self.reader).await {}
+    }
+
     pub(crate) async fn ask(&mut self, ask: &Ask) -> Result<(), Failure> {
         write_line(&mut self.writer, ask).await.map_err(|error| lost(&error))
     }

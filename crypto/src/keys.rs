@@ -172,6 +172,103 @@ mod tests {
     }
 
     #[test]
+    fn edge_cases_on_which_implementations_differ_are_decided_strictly() {
+        // Facts of "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko, 2020, eprint 2020/1244), from the vectors that
+        // go with it (novifinancial/ed25519-speccheck, cases.json): message, key, signature; what we say of it.
+        const SMALL: &str = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa";
+        const MIXED: &str = "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43";
+        const MIXED_BOTH: &str = "cdb267ce40c5cd45306fa5d2f29731459387dbf9eb933b7bd5aed9a765b88d4d";
+        const LARGE_S: &str = "442aad9f089ad9e14647b1ef9099a1ff4798d78589e66f28eca69c11f582a623";
+        let vectors: [(&str, &str, &str, &str, bool); 10] = [
+            (
+                "s is zero, key and nonce are of small order",
+                "8c93255d71dcab10e8f379c26200f3c7bd5f09d9bc3068d3ef4edeb4853022b6",
+                SMALL,
+                "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a\
+                 0000000000000000000000000000000000000000000000000000000000000000",
+                false,
+            ),
+            (
+                "the key is of small order",
+                "9bd9f44f4dcc75bd531b56b2cd280b0bb38fc1cd6d1230e14861d861de092e79",
+                SMALL,
+                "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43\
+                 a5bb704786be79fc476f91d3f3f89b03984d8068dcf1bb7dfc6637b45450ac04",
+                false,
+            ),
+            (
+                "the nonce is of small order",
+                "aebf3f2601a0c8c5d39cc7d8911642f740b78168218da8471772b35f9d35b9ab",
+                MIXED,
+                "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa\
+                 8c4bd45aecaca5b24fb97bc10ac27ac8751a7dfe1baff8b953ec9f5833ca260e",
+                false,
+            ),
+            (
+                "key and nonce are of mixed order, and the equation holds without the cofactor: the one that passes",
+                "9bd9f44f4dcc75bd531b56b2cd280b0bb38fc1cd6d1230e14861d861de092e79",
+                MIXED_BOTH,
+                "9046a64750444938de19f227bb80485e92b83fdb4b6506c160484c016cc1852f\
+                 87909e14428a7a1d62e9f22f3d3ad7802db02eb2e688b6c52fcd6648a98bd009",
+                true,
+            ),
+            (
+                "it holds with the cofactor alone",
+                "e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c",
+                MIXED_BOTH,
+                "160a1cb0dc9c0258cd0a7d23e94d8fa878bcb1925f2c64246b2dee1796bed512\
+                 5ec6bc982a269b723e0668e540911a9a6a58921d6925e434ab10aa7940551a09",
+                false,
+            ),
+            (
+                "with the cofactor alone, and only when the scalar is not reduced before",
+                "e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c",
+                MIXED_BOTH,
+                "21122a84e0b5fca4052f5b1235c80a537878b38f3142356b2c2384ebad4668b7\
+                 e40bc836dac0f71076f9abe3a53f9c03c1ceeeddb658d0030494ace586687405",
+                false,
+            ),
+            (
+                "s is over the group order",
+                "85e241a07d148b41e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec40",
+                LARGE_S,
+                "e96f66be976d82e60150baecff9906684aebb1ef181f67a7189ac78ea23b6c0e\
+                 547f7690a0e2ddcd04d87dbc3490dc19b3b3052f7ff0538cb68afb369ba3a514",
+                false,
+            ),
+            (
+                "s is far over it: its highest bits are set",
+                "85e241a07d148b41e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec40",
+                LARGE_S,
+                "8ce5b96c8f26d0ab6c47958c9e68b937104cd36e13c33566acd2fe8d38aa1942\
+                 7e71f98a473474f2f13f06f97c20d58cc3f54b8bd0d272f42b695dd7e89a8c22",
+                false,
+            ),
+            (
+                "the nonce is of small order in a second form, hashed as it is",
+                "fdaebc429f4a735932a160da1301080c13280eea8bc280d1b392c6b9e6ba3a5a",
+                MIXED,
+                "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f\
+                 454d370c8d9fc323a41450f8d513eafeb5b0697390c1e505a0d4ddc71f566607",
+                false,
+            ),
+            (
+                "the nonce is of small order in a second form, hashed in the first",
+                "84b698d39be126ff55fe45079e6c8bf64a0d7db6994560b4e96b7021eb39c1a1",
+                MIXED,
+                "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f\
+                 084d5b99c2a9463d9c8bd5026916996984eeec87ddf1d3be329006ace1b37b09",
+                false,
+            ),
+        ];
+        for (what, message, key, signature, passes) in vectors {
+            let (key, message) = (PublicKey::from_bytes(unhex(key)), unhex::<32>(message));
+            let verified = verify_bare(&key, &message, &Signature::from_bytes(unhex(signature)));
+            assert_eq!(verified.is_ok(), passes, "{what}");
+        }
+    }
+
+    #[test]
     fn the_second_form_of_a_signature_is_refused() {
         let pair = KeyPair::from_seed_bytes([1; 32]);
         let mut bytes = *pair.sign_bare(b"x").as_bytes();

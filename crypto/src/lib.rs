@@ -4,6 +4,7 @@
 //! Rules: docs/protocol/identity.md, links.md, thread.md.
 
 pub mod account_log;
+pub mod backup;
 pub mod certificate;
 pub mod chance;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub mod padding;
 pub mod participants;
 pub mod recovery;
 pub mod safety;
+pub mod seal;
 pub mod settings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
@@ -35,6 +37,7 @@ pub use mls::MlsEngine;
 pub use participants::ParticipantsKey;
 pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
 pub use safety::SafetyNumber;
+pub use seal::{Check, KeyId, KeyShape, SealKey, SealedKv, Shapes};
 pub use settings::SettingsKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;

@@ -20,6 +20,11 @@ mod parts;
 mod past;
 mod rows;
 mod store;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod vectors;
+
+pub use rows::KEY_SHAPES;
 
 use std::collections::{BTreeMap, BTreeSet};
 

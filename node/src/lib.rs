@@ -4,6 +4,7 @@
 //! Map: `api` (inputs, outputs), `node` (dispatch), `flow/` (a message's trip), one file per service.
 
 pub mod api;
+pub mod backup;
 mod contacts;
 mod direct;
 mod flow;
@@ -29,4 +30,4 @@ pub mod views;
 
 pub use api::{Command, CommandError, Config, Event, Input, Output, Path, Peer, Reply, Step, Ticket};
 pub use node::{Node, OpenError};
-pub use rows::SCHEMA;
+pub use rows::{KEY_SHAPES, SCHEMA};

@@ -7,6 +7,7 @@ mod account;
 mod group;
 mod people;
 mod said;
+mod shapes;
 mod told;
 
 use minicbor::{Decode, Encode};
@@ -32,9 +33,11 @@ pub(crate) use self::said::{
     AwaitedRow, OwedRow, ResendRow, SaidRow, awaited_key, awaited_prefix, mark_key, owed_key, owed_message,
     owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
 };
+pub use self::shapes::KEY_SHAPES;
 pub(crate) use self::told::{
-    CountRow, EditRow, GapRow, ReactionRow, VanishRow, count, count_key, count_prefix, edit_key, gap_device, gap_key,
-    gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, unsent_key, vanish_due, vanish_key, vanish_prefix,
+    CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, count, count_key, count_prefix, edit_key, gap_device,
+    gap_key, gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, told_of, unsent_key, vanish_due, vanish_key,
+    vanish_prefix,
 };
 use crate::api::{Path, State};
 

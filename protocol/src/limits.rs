@@ -489,3 +489,23 @@ pub const VANISH_STEP_MAX: usize = 256;
 pub const REPAIR_ANSWER_EVERY: Duration = Duration::from_secs(5);
 /// Members remembered to have been answered lately.
 pub const REPAIR_ANSWERED_MAX: usize = 4_096;
+/// The longest passphrase, in bytes: longer than anybody types, and a file somebody named by mistake is told from one.
+pub const PASSPHRASE_BYTES_MAX: usize = 1024;
+
+/// The most memory that opening a key file may take, in KiB: sixteen times what ours asks for.
+pub const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+
+/// The most passes over that memory.
+pub const KDF_PASSES_MAX: u32 = 16;
+
+/// The most lanes.
+pub const KDF_LANES_MAX: u32 = 16;
+
+/// The most work a backup may ask for, as a power of two of scrypt's rounds: 1 GiB of memory.
+pub const BACKUP_WORK_MAX: u8 = 20;
+
+/// The records of a backup, in bytes: some two million messages. It is made and read in memory.
+pub const BACKUP_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// The file they are sealed in: sixteen bytes more for every 64 KiB, and what stands before them.
+pub const BACKUP_FILE_BYTES_MAX: usize = BACKUP_BYTES_MAX + BACKUP_BYTES_MAX / 4096 + 1024;

@@ -56,6 +56,8 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "wake",
         "hold",
         "hub",
+        "at-rest",
+        "backup",
         "federation",
         "direct",
         "message",

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use whimbrel_crypto::{Chance, Check, SealKey, SealedKv};
 use whimbrel_relay::store::command::{Command, Conflict, Outcome};
 use whimbrel_relay::store::kv::{Committer, Unsynced};
 use whimbrel_relay::store::{Disk, StoreError};
@@ -193,21 +194,55 @@ impl Platter {
 /// The store of one life of a node.
 #[derive(Debug)]
 pub struct NodeStore {
-    kv: SimKv,
+    kv: NodeKv,
+}
+
+/// Sealed as a device's store is on a disk, or not.
+#[derive(Debug)]
+enum NodeKv {
+    Plain(SimKv),
+    Sealed(Box<SealedKv<SimKv>>),
+}
+
+/// What a node's store is sealed with, and the chance of one life for it.
+#[derive(Debug)]
+pub struct Seal {
+    /// The same in every life.
+    pub key: SealKey,
+    /// Another in each.
+    pub chance: Chance,
 }
 
 impl NodeStore {
-    /// Opens what the disk holds.
+    /// Opens what the disk holds. A sealed store is read whole: whatever a crash left, its sums are right.
     ///
     /// # Errors
     /// See [`Platter::open`].
-    pub fn open(platter: &Platter) -> Result<Self, StorageError> {
-        Ok(Self { kv: platter.open()? })
+    pub fn open(platter: &Platter, seal: Option<Seal>) -> Result<Self, StorageError> {
+        let kv = platter.open()?;
+        let kv = match seal {
+            None => NodeKv::Plain(kv),
+            Some(Seal { key, chance }) => {
+                let shapes = whimbrel_node::KEY_SHAPES;
+                NodeKv::Sealed(Box::new(SealedKv::open(kv, &key, shapes, chance, Check::Everything)?))
+            }
+        };
+        Ok(Self { kv })
+    }
+
+    fn kv(&self) -> &dyn OrderedKv {
+        match &self.kv {
+            NodeKv::Plain(kv) => kv,
+            NodeKv::Sealed(kv) => &**kv,
+        }
     }
 
     /// The rows, synced or not.
-    pub const fn reads(&self) -> &dyn Reads {
-        &self.kv
+    pub fn reads(&self) -> &dyn Reads {
+        match &self.kv {
+            NodeKv::Plain(kv) => kv,
+            NodeKv::Sealed(kv) => &**kv,
+        }
     }
 
     /// Applies a batch. Reads see it; a crash may take it back.
@@ -215,7 +250,7 @@ impl NodeStore {
     /// # Errors
     /// The store failed.
     pub fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
-        self.kv.apply(batch)
+        self.kv().apply(batch)
     }
 
     /// How long the sync of what was applied will take.
@@ -228,8 +263,11 @@ impl NodeStore {
     /// # Errors
     /// The store failed.
     pub fn sync(&self, platter: &mut Platter) -> Result<(), StorageError> {
-        self.kv.sync()?;
-        platter.synced(&self.kv)
+        self.kv().sync()?;
+        platter.synced(match &self.kv {
+            NodeKv::Plain(kv) => kv,
+            NodeKv::Sealed(kv) => kv.below(),
+        })
     }
 }
 
@@ -470,7 +508,7 @@ mod tests {
         let mut outcomes = [0; 4];
         for seed in 0..40 {
             let mut platter = platter(seed);
-            let store = NodeStore::open(&platter).unwrap();
+            let store = NodeStore::open(&platter, None).unwrap();
             for n in 0..5_u8 {
                 let mut batch = Batch::new();
                 batch.put(vec![n], vec![n]);
@@ -483,7 +521,7 @@ mod tests {
             let torn = platter.crash(Keep::Drawn);
             assert_eq!(torn.lost + torn.kept, 3);
             *outcomes.get_mut(torn.lost as usize).unwrap() += 1;
-            let store = NodeStore::open(&platter).unwrap();
+            let store = NodeStore::open(&platter, None).unwrap();
             let there: Vec<_> = (0..5_u8).map(|n| store.reads().get(&[n]).unwrap().is_some()).collect();
             assert!(there.iter().zip(0..).all(|(there, n)| *there == (n < 2 + torn.kept)), "{there:?} with {torn:?}");
         }
@@ -526,7 +564,7 @@ mod tests {
         let canaries = Canaries::of(Seed::from(1));
         let mut platter = platter(1);
         platter.watch(canaries.clone());
-        let store = NodeStore::open(&platter).unwrap();
+        let store = NodeStore::open(&platter, None).unwrap();
         let write = |value: Option<String>| {
             let mut batch = Batch::new();
             match value {

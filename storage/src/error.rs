@@ -12,6 +12,15 @@ pub enum StorageError {
         /// What does not fit.
         what: String,
     },
+    /// A sealed row is not as its key's holder left it: somebody changed it, took it away, or put back an old one; or the
+    /// key is another.
+    #[error("altered row in space {space}: {what}; restore from a backup")]
+    Altered {
+        /// The row space, the first byte of the key.
+        space: u8,
+        /// What does not fit.
+        what: String,
+    },
     /// The newest batches are missing or torn: the file lost its tail. Restore from a backup.
     #[error("the store lost its newest writes: {what}; restore the store from a backup")]
     LostTail {
@@ -73,7 +82,7 @@ impl StorageError {
     /// The others name one row or one batch: nothing was written, and other rows can still be read and exported.
     pub fn is_sticky(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::TooLarge { .. } | Self::Full => false,
+            Self::Damaged { .. } | Self::Altered { .. } | Self::TooLarge { .. } | Self::Full => false,
             Self::LostTail { .. }
             | Self::InUse
             | Self::DoesNotOpen { .. }

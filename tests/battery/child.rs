@@ -75,6 +75,7 @@ fn target_of(word: &str) -> Target {
     match word {
         "Relay" => Target::Relay,
         "Person" => Target::Person,
+        "SealedNode" => Target::SealedNode,
         _ => Target::Node,
     }
 }
@@ -91,7 +92,7 @@ pub(crate) fn main(args: Vec<String>) {
             let load = Load::parse(&args[1..]);
             match load.target {
                 Target::Relay => relay::load(&load),
-                Target::Node => node::load(&load),
+                Target::Node | Target::SealedNode => node::load(&load),
                 Target::Person => person::load(&load),
             }
         }
@@ -100,7 +101,9 @@ pub(crate) fn main(args: Vec<String>) {
             let ledger = fs::read_to_string(&args[4]).unwrap();
             let found = match target_of(&args[1]) {
                 Target::Relay => relay::verify(engine, &dir, &ledger, args[5] == "close"),
-                Target::Node => node::verify(engine, &dir, &ledger, args[5] == "close"),
+                target @ (Target::Node | Target::SealedNode) => {
+                    node::verify(target, engine, &dir, &ledger, args[5] == "close")
+                }
                 Target::Person => person::verify(engine, &dir, &ledger),
             };
             say(&serde_json::json!({

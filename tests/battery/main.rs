@@ -3,7 +3,7 @@
 //! Modes: `kill` (SIGKILL under load), `power` (what was not synced is lost: power.c), `damage` (synced data cut or
 //! flipped), `full` (a small file system), `stall` and `read-only` (a disk that does not take writes for ten seconds, or at
 //! all: disk.c). Targets: `relay` (its store behind the writer's thread), `node` (its store,
-//! many batches a sync, outputs after it), `person` (a whole node on a whole relay, which loses its power or is killed while it
+//! many batches a sync, outputs after it), `sealed-node` (the same, sealed), `person` (a whole node on a whole relay, which loses its power or is killed while it
 //! converses).
 #![allow(
     clippy::unwrap_used,
@@ -73,6 +73,8 @@ struct Cli {
 enum Target {
     Relay,
     Node,
+    /// A node whose store is sealed.
+    SealedNode,
     Person,
 }
 
@@ -144,9 +146,8 @@ fn main() -> ExitCode {
 }
 
 fn report(mode: Mode, plan: Plan, verdict: &Verdict, json: bool) {
-    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
     let mode = mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let target = word(&plan.target);
+    let target = plan.target.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     if json {
         let mut object = json!({
             "v": 1, "target": target, "store": plan.engine.name(), "mode": mode, "seed": plan.seed, "kept": verdict.kept,

@@ -7,12 +7,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use whimbrel_node_runtime::{CreateError, NodeStore, OpenStoreError, create, open_store};
+use whimbrel_crypto::SealKey;
+use whimbrel_node_runtime::{Access, CreateError, NodeStore, OpenStoreError, create, open_store};
 use whimbrel_protocol::id::RelayId;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, StorageError};
 use whimbrel_storage_runtime::{EngineKind, Options};
 
+use crate::Target;
 use crate::chance::Chance;
 use crate::child::{Found, Load, probe, say};
 
@@ -72,8 +74,14 @@ fn newest(store: &NodeStore) -> Result<u64, StorageError> {
     Ok(store.get(&key(b'p', 0))?.map_or(0, |bytes| number(&bytes)))
 }
 
-fn opened(dir: &Path, options: &Options) -> Result<NodeStore, String> {
-    match open_store(dir, options.clone()) {
+/// How this target's store is opened.
+fn access(target: Target, options: Options) -> Access {
+    let key = (target == Target::SealedNode).then(|| SealKey::from_bytes([0x5e; 32]));
+    Access { options, key }
+}
+
+fn opened(dir: &Path, access: &Access) -> Result<NodeStore, String> {
+    match open_store(dir, access.clone()) {
         Err(OpenStoreError::Absent(_)) => {}
         other => return other.map_err(|error| error.to_string()),
     }
@@ -82,16 +90,16 @@ fn opened(dir: &Path, options: &Options) -> Result<NodeStore, String> {
         endpoint: "127.0.0.1:1".to_owned(),
         relay: RelayId::from_bytes([1; 32]),
     };
-    match create(dir, "alice".parse().unwrap(), relay, "laptop", options.clone()) {
+    match create(dir, "alice".parse().unwrap(), relay, "laptop", access.clone()) {
         Ok(_) | Err(CreateError::Exists(_)) => {}
         Err(error) => return Err(error.to_string()),
     }
-    open_store(dir, options.clone()).map_err(|error| error.to_string())
+    open_store(dir, access.clone()).map_err(|error| error.to_string())
 }
 
 /// The child's load.
 pub(crate) fn load(load: &Load) {
-    let store = match opened(&load.dir, &load.options()) {
+    let store = match opened(&load.dir, &access(load.target, load.options())) {
         Ok(store) => store,
         Err(error) => return say(&format!("error {error}")),
     };
@@ -135,12 +143,12 @@ pub(crate) fn load(load: &Load) {
 }
 
 /// The child's reading of what is left.
-pub(crate) fn verify(engine: EngineKind, dir: &Path, lines: &str, close: bool) -> Found {
+pub(crate) fn verify(target: Target, engine: EngineKind, dir: &Path, lines: &str, close: bool) -> Found {
     let mut found = Found::default();
     let acknowledged =
         lines.lines().filter_map(|line| line.strip_prefix("a ")).map(|n| n.parse::<u64>().unwrap()).max();
     let options = Options { engine, probe: Some(probe()), ..Options::default() };
-    let store = match open_store(dir, options) {
+    let store = match open_store(dir, access(target, options)) {
         Ok(store) => store,
         // It ended before its account was made, and nothing was said.
         Err(OpenStoreError::Absent(_)) if acknowledged.is_none() => return found,

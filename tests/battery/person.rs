@@ -49,7 +49,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn start(home: &Path, options: StoreOptions) -> Result<NodeHandle, String> {
-    let (store, config) = (StoreAt::Home(home.to_owned(), options), Config { never_direct: true, ..Config::default() });
+    let (store, config) =
+        (StoreAt::Home(home.to_owned(), options.into()), Config { never_direct: true, ..Config::default() });
     let started =
         NodeRuntime::start(Options { store, config, direct: DirectOptions::Off, transport: Transport::default() })
             .await;

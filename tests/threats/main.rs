@@ -10,6 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 
 const TARGETS: [&str; 2] = ["relay", "node"];
+/// A sealed store stands above a node's: what breaks the one must break neither.
+const SEALED: &str = "sealed-node";
 const STORES: [&str; 2] = ["sled", "fjall"];
 
 /// Runs the battery and gives its counts.
@@ -46,6 +48,7 @@ fn on_every_store(targets: &[&str], mode: &str, rounds: u64, none: &[&str]) {
 #[test]
 fn t56_a_killed_relay_or_node_opens_without_help_and_has_all_it_acknowledged_whole() {
     on_every_store(&TARGETS, "kill", 6, &["lost", "torn", "unopened"]);
+    on_every_store(&[SEALED], "kill", 4, &["lost", "torn", "unopened"]);
     on_every_store(&["person"], "kill", 5, &["lost", "torn", "unopened"]);
 }
 
@@ -53,12 +56,13 @@ fn t56_a_killed_relay_or_node_opens_without_help_and_has_all_it_acknowledged_who
 fn t57_power_loss_and_failed_syncs_take_nothing_acknowledged() {
     // Most of the first power cuts come while files are being made, before anything was acknowledged.
     on_every_store(&TARGETS, "power", 20, &["lost", "torn", "unopened"]);
+    on_every_store(&[SEALED], "power", 8, &["lost", "torn", "unopened"]);
     on_every_store(&["person"], "power", 5, &["lost", "torn", "unopened"]);
 }
 
 #[test]
 fn t58_cut_and_flipped_bytes_are_found_and_named_and_the_backup_restores() {
-    for target in TARGETS {
+    for target in TARGETS.into_iter().chain([SEALED]) {
         for store in STORES {
             let counts = battery(target, store, "damage", 6);
             zero(&counts, &["silent"]);

@@ -44,7 +44,7 @@ impl Person {
         cast: &Cast,
     ) -> Result<Self, Failure> {
         let lower = name.to_lowercase().parse().map_err(Failure::internal)?;
-        let account = local::create(&home, EngineKind::default(), lower, relay).await?.account;
+        let account = local::create(&home, EngineKind::default(), None, lower, relay).await?.account;
         cast.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(account, name);
         Ok(Self { name, account, home, ledger, here: None })
     }
@@ -57,7 +57,7 @@ impl Person {
         } else {
             DirectOptions::Off
         };
-        let store = StoreAt::Home(self.home.clone(), local::store_options(EngineKind::default()));
+        let store = StoreAt::Home(self.home.clone(), local::store_options(EngineKind::default()).into());
         let local =
             Local::start(Options { store, config: Config::default(), direct, transport: Transport::Quic }).await?;
         // Before anything can be shown: the node has had no turn yet to reach its relay.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod account;
+mod at_rest;
+mod backup;
 mod bad_input;
 mod daemon;
 mod groups;

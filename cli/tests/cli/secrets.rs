@@ -45,7 +45,7 @@ fn in_memory(process: u32, what: &[u8]) -> bool {
 }
 
 /// The files below a folder that have these bytes.
-fn in_files(folder: &Path, what: &[u8]) -> Vec<String> {
+pub(crate) fn in_files(folder: &Path, what: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

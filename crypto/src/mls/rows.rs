@@ -8,6 +8,16 @@
 use whimbrel_protocol::id::ThreadId;
 
 use crate::engine::ROWS;
+use crate::seal::KeyShape;
+
+/// How these keys are built, for a store that hides what is in them: threads, hashes and public keys are hidden; which
+/// piece, which epoch and when a key package runs out are not.
+pub const KEY_SHAPES: &[KeyShape] = &[
+    KeyShape { prefix: &[ROWS, b't'], head: ThreadId::LEN, seen: 1, grows: false },
+    KeyShape { prefix: &[ROWS, b'p'], head: ThreadId::LEN, seen: 9, grows: false },
+    KeyShape { prefix: &[ROWS, b'q'], head: ThreadId::LEN, seen: 0, grows: false },
+    KeyShape { prefix: &[ROWS, b'x'], head: 0, seen: 8, grows: false },
+];
 
 /// A piece of a live thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

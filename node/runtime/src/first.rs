@@ -25,7 +25,7 @@ use whimbrel_transport::{BindError, CloseCode, Endpoint, Identity, IdentityError
 
 use crate::clock::{self, Clock};
 use crate::home::RelayProblem;
-use crate::store::{self, NodeStore, OpenStoreError, StoreOptions};
+use crate::store::{self, Access, NodeStore, OpenStoreError};
 
 /// Why a device did not become one of an account.
 #[derive(Debug, thiserror::Error)]
@@ -144,8 +144,8 @@ pub fn fresh_recovery() -> Result<RecoveryPhrase, getrandom::Error> {
 }
 
 /// Keeps an account in a folder that is free. Waits for the disk.
-pub(crate) fn keep(home: &Path, options: StoreOptions, batch: Batch) -> Result<(), FirstError> {
-    let store = store::make(home, options)?;
+pub(crate) fn keep(home: &Path, access: &Access, batch: Batch) -> Result<(), FirstError> {
+    let store = store::make(home, access)?;
     let mut all = match views::account(&store) {
         Err(LoadError::NoAccount) => Batch::new(),
         Ok(views::Account { address: Some(address), linking: false, .. }) => return Err(FirstError::Exists(address)),
@@ -196,13 +196,13 @@ impl Waiting {
     /// # Errors
     /// As [`FirstError`] says. A device that was granted a place and never heard that it holds keeps what it was granted:
     /// whether it is one of the account's shows when its node runs.
-    pub async fn linked(mut self, home: &Path, options: StoreOptions) -> Result<(Address, AccountId), FirstError> {
-        let outcome = self.link(home, options).await;
+    pub async fn linked(mut self, home: &Path, access: Access) -> Result<(Address, AccountId), FirstError> {
+        let outcome = self.link(home, access).await;
         self.errand.end().await;
         outcome
     }
 
-    async fn link(&mut self, home: &Path, options: StoreOptions) -> Result<(Address, AccountId), FirstError> {
+    async fn link(&mut self, home: &Path, access: Access) -> Result<(Address, AccountId), FirstError> {
         let clock = Clock::start();
         let mut granted = None;
         loop {
@@ -215,10 +215,10 @@ impl Waiting {
                 Heard::Say(pieces) => self.say(pieces)?,
                 Heard::Granted(found) => {
                     let Granted { batch, account, address, packages } = *found;
-                    let (home, options) = (home.to_owned(), options.clone());
+                    let (home, access) = (home.to_owned(), access.clone());
                     let store = spawn_blocking(move || {
-                        keep(&home, options.clone(), batch)
-                            .and_then(|()| store::open_store(&home, options).map_err(FirstError::from))
+                        keep(&home, &access, batch)
+                            .and_then(|()| store::open_store(&home, access).map_err(FirstError::from))
                     });
                     let store = store.await.map_err(|_| FirstError::Silent)??;
                     self.hand_over(store, packages, clock).await?;
@@ -303,12 +303,12 @@ pub fn recover(
     words: &RecoveryPhrase,
     next: RecoveryHash,
     (label, revoke_others): (&str, bool),
-    options: StoreOptions,
+    access: &Access,
 ) -> Result<(Address, AccountId), FirstError> {
     let mut chance = Chance::from_seed(store::seed().map_err(FirstError::Entropy)?);
     let FoundAccount { address, relay, log } = found;
     let recovery = Recovery { address: address.clone(), relay, log, words, next, label, revoke_others };
     let (batch, account) = identity::recover(recovery, &mut chance, Clock::start().now())?;
-    keep(home, options, batch)?;
+    keep(home, access, batch)?;
     Ok((address, account))
 }

@@ -27,13 +27,13 @@ use crate::driver::{self, Core, Exits, Life};
 use crate::entrance::{Entrance, entrance};
 use crate::home::{self, RelayProblem, Transport, Ways};
 use crate::outlet::outlet;
-use crate::store::{NodeStore, OpenStoreError, StoreOptions, open_store, seed};
+use crate::store::{Access, NodeStore, OpenStoreError, open_store, seed};
 
 /// Where a node's rows are.
 #[derive(Clone)]
 pub enum StoreAt {
     /// In the store of this home folder; closed when the node shuts down.
-    Home(PathBuf, StoreOptions),
+    Home(PathBuf, Access),
     /// Open already; closed when the node shuts down.
     Open(Arc<NodeStore>),
     /// Somebody else's, who closes it.
@@ -176,7 +176,7 @@ type Opened = (Arc<dyn OrderedKv>, Option<Arc<NodeStore>>, KeyPair, Node<MlsEngi
 
 fn open(store: StoreAt, config: Config, clock: Clock) -> Result<Opened, StartError> {
     let own = match &store {
-        StoreAt::Home(home, options) => Some(Arc::new(open_store(home, options.clone())?)),
+        StoreAt::Home(home, access) => Some(Arc::new(open_store(home, access.clone())?)),
         StoreAt::Open(store) => Some(Arc::clone(store)),
         StoreAt::Lent(_) => None,
     };

@@ -8,15 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use whimbrel_crypto::{Chance, RecoveryPhrase, Seed};
+use whimbrel_crypto::seal::SEALED_SCHEMA;
+use whimbrel_crypto::{Chance, Check, RecoveryPhrase, SealKey, SealedKv, Seed};
 use whimbrel_node::identity::{self, LoadError};
 use whimbrel_node::views;
 use whimbrel_protocol::id::{AccountId, Address, Name};
 use whimbrel_protocol::invite::RelayLink;
-use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, Row, SCHEMA_KEY, StorageError};
+use whimbrel_storage::{Batch, KEY_END, Order, OrderedKv, Reads, Row, SCHEMA_KEY, StorageError, bring_up};
 use whimbrel_storage_runtime::DiskKv;
 
 use crate::clock::Clock;
+use crate::seal::{self, SealError};
 
 pub use whimbrel_storage_runtime::{EngineKind, Options as StoreOptions, ProbeCommand, Reserve, open_probe};
 
@@ -33,6 +35,9 @@ pub enum OpenStoreError {
     /// Another process has it open.
     #[error("the store is in use by another process")]
     InUse,
+    /// It is sealed, and no key was given.
+    #[error("the store is sealed")]
+    Locked,
     /// It lost its newest writes, is damaged, or does not open. Restore from an export.
     #[error(transparent)]
     Damaged(StorageError),
@@ -44,6 +49,9 @@ pub enum OpenStoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system gave no chance.
+    #[error("no entropy: {0}")]
+    Entropy(getrandom::Error),
     /// Anything else; try again.
     #[error(transparent)]
     Other(StorageError),
@@ -53,9 +61,10 @@ impl From<StorageError> for OpenStoreError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::InUse => Self::InUse,
-            StorageError::Damaged { .. } | StorageError::LostTail { .. } | StorageError::DoesNotOpen { .. } => {
-                Self::Damaged(error)
-            }
+            StorageError::Damaged { .. }
+            | StorageError::Altered { .. }
+            | StorageError::LostTail { .. }
+            | StorageError::DoesNotOpen { .. } => Self::Damaged(error),
             error => Self::Other(error),
         }
     }
@@ -94,9 +103,60 @@ pub struct Created {
     pub recovery: RecoveryPhrase,
 }
 
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// On which engine, with which bounds.
+    pub options: StoreOptions,
+    /// What a sealed one is sealed with.
+    pub key: Option<SealKey>,
+}
+
+impl From<StoreOptions> for Access {
+    fn from(options: StoreOptions) -> Self {
+        Self { options, key: None }
+    }
+}
+
 /// The open store of a node. Once closed, every call answers an error, whoever still holds it.
 #[derive(Debug)]
-pub struct NodeStore(RwLock<Option<DiskKv>>);
+pub struct NodeStore(RwLock<Option<Rows>>);
+
+/// Rows on a disk, sealed or not.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    Plain(Box<DiskKv>),
+    Sealed(Box<SealedKv<DiskKv>>),
+}
+
+impl Rows {
+    fn kv(&self) -> &dyn OrderedKv {
+        match self {
+            Self::Plain(store) => &**store,
+            Self::Sealed(store) => &**store,
+        }
+    }
+}
+
+impl Reads for Rows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.kv().get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], order: Order, limit: usize) -> Result<Vec<Row>, StorageError> {
+        self.kv().scan(from, to, order, limit)
+    }
+}
+
+impl OrderedKv for Rows {
+    fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
+        self.kv().apply(batch)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.kv().sync()
+    }
+}
 
 /// Where the store of a node's home folder lies.
 pub fn store_folder(home: &Path) -> PathBuf {
@@ -107,10 +167,11 @@ pub fn store_folder(home: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`OpenStoreError`] says; nothing is made when there is none.
-pub fn open_store(home: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+pub fn open_store(home: &Path, access: impl Into<Access>) -> Result<NodeStore, OpenStoreError> {
     let folder = store_folder(home);
+    seal::recover(home).map_err(OpenStoreError::from)?;
     match folder.try_exists() {
-        Ok(true) => open_folder(&folder, options),
+        Ok(true) => open_folder(home, &access.into()),
         Ok(false) => Err(OpenStoreError::Absent(home.to_owned())),
         Err(source) => Err(OpenStoreError::Folder { path: folder, source }),
     }
@@ -129,12 +190,12 @@ pub fn create(
     name: Name,
     relay: RelayLink,
     label: &str,
-    options: StoreOptions,
+    access: impl Into<Access>,
 ) -> Result<Created, CreateError> {
     let mut chance = Chance::from_seed(seed().map_err(CreateError::Entropy)?);
     let created = identity::create(name, relay, label, &mut chance, Clock::start().now())?;
     private_folder(home)?;
-    let store = open_folder(&store_folder(home), options)?;
+    let store = open_folder(home, &access.into())?;
     let mut batch = match views::account(&store) {
         Err(LoadError::NoAccount) => Batch::new(),
         Ok(views::Account { address: Some(address), .. }) => return Err(CreateError::Exists(address)),
@@ -148,9 +209,9 @@ pub fn create(
 }
 
 /// Opens the store in a home folder, and makes it if there is none.
-pub(crate) fn make(home: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+pub(crate) fn make(home: &Path, access: &Access) -> Result<NodeStore, OpenStoreError> {
     private_folder(home)?;
-    open_folder(&store_folder(home), options)
+    open_folder(home, access)
 }
 
 /// Chance from the operating system, for everything a process decides by chance.
@@ -180,15 +241,52 @@ pub(crate) fn removal_of_everything(reads: &dyn Reads) -> Result<Batch, StorageE
     }
 }
 
-fn open_folder(folder: &Path, options: StoreOptions) -> Result<NodeStore, OpenStoreError> {
+fn open_folder(home: &Path, access: &Access) -> Result<NodeStore, OpenStoreError> {
+    if seal::is_sealed(home)? && access.key.is_none() {
+        return Err(OpenStoreError::Locked);
+    }
+    Ok(NodeStore(RwLock::new(Some(open_rows(&store_folder(home), access)?))))
+}
+
+/// Opens the rows in a folder of their own.
+pub(crate) fn open_rows(folder: &Path, access: &Access) -> Result<Rows, OpenStoreError> {
+    let rows = open_any(folder, access)?;
+    if let Rows::Sealed(sealed) = &rows {
+        bring_up(&**sealed, &whimbrel_node::SCHEMA)?;
+    }
+    Ok(rows)
+}
+
+/// As [`open_rows`]; nothing is asked of what is sealed, nor added to it: a copy brings its version along.
+pub(crate) fn open_any(folder: &Path, access: &Access) -> Result<Rows, OpenStoreError> {
     private_folder(folder)?;
-    let store = DiskKv::open(folder, StoreOptions { schema: Some(&whimbrel_node::SCHEMA), ..options })?;
+    let Access { options, key } = access;
+    let schema = if key.is_some() { &SEALED_SCHEMA } else { &whimbrel_node::SCHEMA };
+    let store = DiskKv::open(folder, StoreOptions { schema: Some(schema), ..options.clone() })?;
     private_files(folder)?;
-    Ok(NodeStore(RwLock::new(Some(store))))
+    let Some(key) = key else { return Ok(Rows::Plain(Box::new(store))) };
+    // A store that was not closed is read whole anyway.
+    let check = if store.was_left_clean() { Check::Guarded } else { Check::Everything };
+    let chance = Chance::from_seed(seed().map_err(OpenStoreError::Entropy)?);
+    let sealed = SealedKv::open(store, key, whimbrel_node::KEY_SHAPES, chance, check)?;
+    Ok(Rows::Sealed(Box::new(sealed)))
+}
+
+impl From<SealError> for OpenStoreError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::File { path, source } => Self::Folder { path, source },
+            SealError::Open(error) => error,
+            SealError::Entropy(error) => Self::Entropy(error),
+            SealError::Store(error) => error.into(),
+            // No key is opened on the way to a store.
+            SealError::Sealed | SealError::NotSealed | SealError::Key(_) => Self::Locked,
+        }
+    }
 }
 
 /// Makes the folder if need be, for its owner alone; an existing one is closed to others.
-fn private_folder(path: &Path) -> Result<(), OpenStoreError> {
+pub(crate) fn private_folder(path: &Path) -> Result<(), OpenStoreError> {
     let failed = |source| OpenStoreError::Folder { path: path.to_owned(), source };
     let mut make = fs::DirBuilder::new();
     make.recursive(true);
@@ -220,17 +318,28 @@ fn private_files(folder: &Path) -> Result<(), OpenStoreError> {
 }
 
 #[cfg(unix)]
-fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn restrict(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 #[cfg(not(unix))]
-fn restrict(_: &Path, _: u32) -> io::Result<()> {
+pub(crate) fn restrict(_: &Path, _: u32) -> io::Result<()> {
     // Elsewhere the home folder's own access list is what there is.
     Ok(())
 }
 
 impl NodeStore {
+    /// Reads every row of a sealed store and compares with what the batches left; answers how many there are.
+    ///
+    /// # Errors
+    /// [`StorageError::Altered`]: one was changed, taken away or put back. [`StorageError::Engine`]: it is not sealed.
+    pub fn check(&self) -> Result<u64, StorageError> {
+        self.with(|rows| match rows {
+            Rows::Sealed(sealed) => sealed.check(Check::Everything).map(|()| sealed.rows()),
+            Rows::Plain(_) => Err(StorageError::Engine("the store is not sealed".to_owned())),
+        })
+    }
+
     /// Syncs and closes the store, so that it can be opened again at once. Waits for the disk. A second call does
     /// nothing.
     ///
@@ -243,7 +352,7 @@ impl NodeStore {
         }
     }
 
-    fn with<T>(&self, ask: impl FnOnce(&DiskKv) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn with<T>(&self, ask: impl FnOnce(&Rows) -> Result<T, StorageError>) -> Result<T, StorageError> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
             Some(store) => ask(store),
             None => Err(StorageError::Engine("the store is closed".to_owned())),
@@ -267,7 +376,7 @@ impl OrderedKv for NodeStore {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.with(DiskKv::sync)
+        self.with(Rows::sync)
     }
 }
 

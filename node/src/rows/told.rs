@@ -2,7 +2,7 @@
 //! types and keys. Never: decides what to write.
 
 use minicbor::{Decode, Encode};
-use whimbrel_protocol::id::{AccountId, DeviceId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
@@ -76,6 +76,28 @@ pub(crate) struct VanishRow {
     pub(crate) thread: ThreadId,
     #[n(1)]
     pub(crate) place: PlaceRow,
+}
+
+/// What is told about a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    Edit,
+    Unsent,
+    Reaction,
+}
+
+/// What a row of the space tells, and of which message.
+pub(crate) fn told_of(key: &[u8]) -> Option<(Told, ThreadId, Target)> {
+    let told = match key.get(1)? {
+        0 => Told::Edit,
+        1 => Told::Unsent,
+        2 => Told::Reaction,
+        _ => return None,
+    };
+    let (thread, rest) = key.get(2..)?.split_first_chunk::<{ ThreadId::LEN }>()?;
+    let (message, rest) = rest.split_first_chunk::<16>()?;
+    let author = device_of(rest.get(..36)?)?;
+    Some((told, ThreadId::from_bytes(*thread), Target { message: MessageId::from_bytes(*message), author }))
 }
 
 fn about(kind: u8, thread: &ThreadId, of: &Target) -> Vec<u8> {

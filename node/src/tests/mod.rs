@@ -2,6 +2,7 @@
 
 mod about;
 mod account;
+mod backup;
 mod contact;
 mod crash;
 mod direct;

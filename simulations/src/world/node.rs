@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use whimbrel_crypto::{Engine as CryptoEngine, MlsEngine, Seed as CoreSeed, StandInEngine};
+use whimbrel_crypto::{Chance, Engine as CryptoEngine, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine};
 use whimbrel_node::api::{Config, Input, Output, Step};
 use whimbrel_node::{Node, OpenError, identity};
 use whimbrel_protocol::Frame;
@@ -19,7 +19,7 @@ use super::Event;
 use super::clock::Clock;
 use super::hostile::Member;
 use super::trap::{Spot, Traps};
-use crate::disk::{NodeStore, Platter, Torn};
+use crate::disk::{NodeStore, Platter, Seal, Torn};
 use crate::engine::{Engine, Entity, Seed, Time};
 use crate::faults::Keep;
 use crate::net::ProcessNo;
@@ -60,6 +60,15 @@ fn open(
     Ok(match crypto {
         Crypto::Standin => Box::new(Node::open(StandInEngine::new(), config, seed, now, reads)?),
         Crypto::Real => Box::new(Node::open(MlsEngine::new(), config, seed, now, reads)?),
+    })
+}
+
+/// Every other node's store is sealed: neither is to behave otherwise than the other. `run` is none before its first life.
+fn seal(seed: Seed, no: ProcessNo, run: Option<u32>) -> Option<Seal> {
+    let entity = run.map_or(Entity::Process(no), |run| Entity::Run(no, run));
+    no.is_multiple_of(2).then(|| Seal {
+        key: SealKey::from_bytes(seed.bytes(Entity::Process(no), "seal key")),
+        chance: Chance::from_seed(CoreSeed::from_bytes(seed.bytes(entity, "seal nonces"))),
     })
 }
 
@@ -135,7 +144,7 @@ impl NodeProcess {
         let created = identity::create(name, relay, "phone", chance.chance(), Clock::new().now(Time::ZERO))
             .map_err(|error| error.to_string())?;
         let stored = |platter: &mut Platter| -> Result<PublicKey, String> {
-            let store = NodeStore::open(platter).map_err(|error| error.to_string())?;
+            let store = NodeStore::open(platter, seal(seed, no, None)).map_err(|error| error.to_string())?;
             store.apply(&created.batch).and_then(|()| store.sync(platter)).map_err(|error| error.to_string())?;
             Ok(identity::transport_key(store.reads()).map_err(|error| error.to_string())?.public())
         };
@@ -195,7 +204,8 @@ impl NodeProcess {
         if self.life.is_some() {
             return Ok(());
         }
-        let store = NodeStore::open(&self.platter).map_err(|error| error.to_string())?;
+        let seal = seal(self.seed, self.no, Some(self.run));
+        let store = NodeStore::open(&self.platter, seal).map_err(|error| error.to_string())?;
         let config = Config { never_direct: !self.direct, ..Config::default() };
         let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
         self.clock.restart(engine.now());

@@ -89,6 +89,8 @@ pub struct DiskKv {
     kept: Option<Kept>,
     /// What a tolerant open set aside.
     aside: Vec<Aside>,
+    /// How it was found at open.
+    left: Left,
     kind: EngineKind,
     reserve: Reserve,
     dir: Dir,
@@ -158,7 +160,7 @@ impl DiskKv {
         }
         let (tail, mirror, reserve) = (Mutex::new(tail), Mutex::default(), options.reserve);
         let waiting = AtomicUsize::new(0);
-        let store = Self { kv, tail, mirror, waiting, kept, aside, kind, reserve, dir };
+        let store = Self { kv, tail, mirror, waiting, kept, aside, left, kind, reserve, dir };
         if let Some(schema) = options.schema
             && let Err(error) = bring_up(&store, schema)
         {
@@ -214,6 +216,11 @@ impl DiskKv {
             kept.forget()?;
         }
         dir.set_mark()
+    }
+
+    /// Whether the store was new or had been closed when this handle opened it: otherwise it was read whole.
+    pub fn was_left_clean(&self) -> bool {
+        self.left != Left::Unclean
     }
 
     /// Whether the store was closed by whoever had it open last, when this handle opened it with [`Options::tolerate`].

@@ -7,7 +7,7 @@ use whimbrel_protocol::id::RelayId;
 use whimbrel_protocol::invite::RelayLink;
 
 use super::*;
-use crate::store::create;
+use crate::store::{StoreOptions, create};
 use crate::testing::soon;
 
 /// An account on a relay that is not there: its name cannot exist (RFC 6761 §6.4).
@@ -23,7 +23,7 @@ fn account(home: &Path) {
 fn options(home: &Path) -> Options {
     let direct = DirectOptions::Listen { at: vec!["127.0.0.1:0".parse().unwrap()], allow_loopback: false };
     Options {
-        store: StoreAt::Home(home.to_owned(), StoreOptions::default()),
+        store: StoreAt::Home(home.to_owned(), StoreOptions::default().into()),
         config: Config::default(),
         direct,
         transport: Transport::Quic,
