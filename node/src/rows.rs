@@ -565,6 +565,10 @@ pub(crate) struct ThreadRow {
     /// How long texts are there to be read.
     #[n(19)]
     pub(crate) timer: Option<TimerRow>,
+    /// The epoch this device's present leaf came with: what was sealed in earlier ones was for another of its leaves.
+    #[n(20)]
+    #[cbor(default)]
+    pub(crate) joined: u64,
 }
 
 /// How long texts of a thread are there to be read, and whose word that is: the latest holds.

@@ -158,6 +158,7 @@ pub(crate) fn fresh(
         leavers: Vec::new(),
         grown: 0,
         timer: None,
+        joined: 0,
     }
 }
 

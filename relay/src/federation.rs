@@ -398,6 +398,16 @@ impl Federation {
         }
     }
 
+    /// A peer came in by itself: it can be reached again, and what waits for it need not wait for the end of its delay.
+    pub(crate) fn came_in(&self, links: &impl Links, now: Monotonic, domain: &Domain) {
+        if let Some(peer) = self.state().peers.get_mut(domain)
+            && matches!(peer.reach, Reach::Waiting(_))
+            && peer.want_now(now) == Some(true)
+        {
+            links.dial(peer.address.clone());
+        }
+    }
+
     // Requests passed on.
 
     /// Passes a request on to a known peer; the answer comes as a frame, or its timer ends it.

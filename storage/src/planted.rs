@@ -110,7 +110,7 @@ bugs! {
     DeletionLeavesRows = "deletion-leaves-rows",
     /// A relay lets go of what waits in half the time it promised.
     ExpiryEarly = "expiry-early",
-    /// A relay lets go of what waited too long and tells nobody.
+    /// What waited too long goes at the relay, which tells nobody, and no node says again what nobody says to have.
     ExpirySilent = "expiry-silent",
     /// A node says to have a message whose text it did not keep.
     ReceiptEarly = "receipt-early",

@@ -54,7 +54,7 @@ pub(crate) fn set_timer<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, lasts:
     if lasts > limits::LASTS_MAX {
         return Err(CommandError::State("a text lasts a year at most, or for ever".to_owned()).into());
     }
-    if row.founding.is_some_and(|founding| founding.creator != t.rooms.identity.account()) {
+    if row.is_group() && row.founding.is_some_and(|founding| founding.creator != t.rooms.identity.account()) {
         return Err(CommandError::State("only the admin of a group decides that".to_owned()).into());
     }
     say(t, thread, row, Body::Timer(lasts.as_millis() as u64))
@@ -146,7 +146,7 @@ pub(crate) fn apply<E: Engine>(
         }
         Body::Timer(lasts_ms) => {
             let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
-            let may = row.founding.is_none_or(|founding| founding.creator == at.author.account);
+            let may = !row.is_group() || row.founding.is_some_and(|founding| founding.creator == at.author.account);
             let later = row.timer.is_none_or(|before| before.at < at);
             if may && later && u128::from(lasts_ms) <= limits::LASTS_MAX.as_millis() {
                 row.timer = Some(TimerRow { lasts_ms, at });

@@ -327,6 +327,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         Some(_) => {}
         None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),
     }
+    row.joined = row.epoch.get();
     if row.epoch > Epoch::new(1) {
         // A newcomer misses nothing of what was said before, whatever it knew once.
         row.grown = row.epoch.get();

@@ -220,6 +220,15 @@ pub(crate) fn open<E: Engine>(
         {
             return Ok(Fate::Ahead);
         }
+        // Whoever wrote it had not heard that the leaf it was for was being taken out, and that leaf's keys are gone.
+        ThreadState::Open if envelope.epoch.get() < row.joined => {
+            tracing::debug!(
+                epoch = envelope.epoch.get(),
+                joined = row.joined,
+                "sealed for an earlier leaf of this device"
+            );
+            return Ok(Fate::Taken);
+        }
         ThreadState::Open | ThreadState::Opening | ThreadState::Halted | ThreadState::Left => {}
         ThreadState::Refused | ThreadState::Failed(_) => return Ok(Fate::Unreadable("of a thread we are not in")),
     }

@@ -13,6 +13,7 @@ use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::thread::Class;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{receipts, send};
@@ -111,6 +112,9 @@ fn pass<E: Engine>(t: &Turn<'_, E>, resend: &mut ResendRow) {
 
 /// It is time to see to what is awaited in a thread.
 pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if planted::active(Bug::ExpirySilent) {
+        return Ok(());
+    }
     let key = rows::resend_key(&thread);
     let Some(mut resend) = rows::get::<ResendRow>(&t.rows, &key)? else { return Ok(()) };
     pass(t, &mut resend);

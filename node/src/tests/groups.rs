@@ -14,6 +14,7 @@ use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
 
+use super::hostile::seal_as;
 use super::world::{ALICE, BOB, CAROL, Crash, World, world};
 use crate::api::{Command, CommandError, Event, Reply};
 use crate::views::{self, Standing};
@@ -244,6 +245,25 @@ fn whoever_is_taken_out_is_told_and_writes_no_more() {
     world.say(BOB, thread, "back");
     assert_eq!(world.history(CAROL, thread), ["without him", "back"]);
     assert_eq!(world.history(BOB, thread), ["back"]);
+}
+
+#[test]
+fn what_was_sealed_for_an_earlier_leaf_is_passed_over_when_it_comes_after_the_device_is_in_again() {
+    let (mut world, thread) = group();
+    let bob = world.people[BOB].account;
+    let late = seal_as(&mut world, CAROL, thread, &[b"sealed before she heard"]).remove(0);
+    let people = world.people(&[BOB]);
+    assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people: people.clone() }), Ok(Reply::Done));
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    let carol = world.id(CAROL);
+    world.relay.spans.remove(&(thread, bob));
+    world.relay.threads.get_mut(&thread).unwrap().1.push(EntryBody::Envelope(carol, late));
+    world.push_all();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.events(BOB, |event| matches!(event, Event::Unreadable { .. })), 0);
+    world.say(ALICE, thread, "and now");
+    assert_eq!(world.history(BOB, thread), ["and now"]);
 }
 
 #[test]

@@ -175,8 +175,9 @@ pub(crate) async fn vet<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, stra
                 rooms.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
             }
             let hello = rooms.federation.hello_back(&domain);
-            if rooms.reception.advance(link, Stage::PeerIn(domain)) {
+            if rooms.reception.advance(link, Stage::PeerIn(domain.clone())) {
                 rooms.answer(now, link, hello);
+                rooms.federation.came_in(rooms.links(), now.monotonic, &domain);
             }
         }
         Err(refusal) => {

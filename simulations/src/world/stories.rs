@@ -560,7 +560,8 @@ fn t18_friends_are_seen_as_they_are_and_presence_decides_no_delivery() {
         assert_eq!(world.seen(alice, bob), Some(false));
         world.say(alice, bob, "to somebody who is away");
         world.reconnect(bob);
-        world.run_for(secs(60));
+        // The longest his node may wait before it tries again, and what presence takes to come round.
+        world.run_for(limits::RELAY_BACKOFF_MAX + secs(30));
         assert_eq!(world.seen(alice, bob), Some(true));
         assert_eq!(well(world).shown, 2);
     }
