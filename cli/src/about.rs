@@ -67,7 +67,7 @@ impl Desk<'_> {
             Reply::Queued { message, .. } => message,
             other => return Err(unexpected(&other)),
         };
-        self.leave(|| Ok(self.read(|reads| views::is_queued(reads, &message))?)).await?;
+        self.leave(|| self.read(|reads| views::is_queued(reads, &message))).await?;
         self.item(Item::Done(Done { done })).await
     }
 

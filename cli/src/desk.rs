@@ -176,7 +176,7 @@ impl Desk<'_> {
         let (book, me) = (self.book()?, self.account()?);
         for thread in self.read(views::threads)? {
             for message in self.read(|reads| views::unread_messages(reads, &thread.thread, LOG_MESSAGES_MAX))? {
-                self.item(Item::Message(show(&message, None, &book, &me))).await?;
+                self.item(Item::Message(Box::new(show(&message, None, &book, &me)))).await?;
             }
         }
         let asking = self.read(views::friends)?;
@@ -206,7 +206,7 @@ impl Desk<'_> {
             for line in lines {
                 printed.insert(line.message.message);
                 if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(show_line(&line, &book, &me))).await?;
+                    self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
                 }
             }
         }
@@ -238,7 +238,7 @@ impl Desk<'_> {
             // That it did not arrive is news of a message that was printed before.
             let lost = matches!(state, Some(State::Failed(_) | State::Partial { .. }));
             if book.threads_of(&target).contains(&thread) && (printed.insert(message.message) || lost) {
-                self.item(Item::Message(show(&message, state.as_ref(), &book, &me))).await?;
+                self.item(Item::Message(Box::new(show(&message, state.as_ref(), &book, &me)))).await?;
             }
             if printed.len() > LOG_MESSAGES_MAX {
                 printed.pop_first();

@@ -194,7 +194,7 @@ pub(crate) enum Item {
     Invite(InviteMade),
     Met(Met),
     Sent(Sent),
-    Message(Shown),
+    Message(Box<Shown>),
     Status(Box<StatusShown>),
     Me(Me),
     Contact(ContactShown),

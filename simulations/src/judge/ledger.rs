@@ -11,6 +11,9 @@
 //! Among people whom nobody hostile serves or sits with ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
 //! halts, and what one person says in a thread overtakes nothing on its way through the relays.
 
+mod circles;
+mod close;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -511,63 +514,6 @@ impl Ledger {
         SaidNo(number)
     }
 
-    /// Somebody hands their node a text to a group that changes. For whom it is shows when the node has taken it.
-    pub fn ask_circle(&mut self, author: ProcessNo, thread: ThreadId, text: String, at: Time) -> SaidNo {
-        let everybody = self.circles.ever(&thread).into_iter().filter(|one| *one != author).collect();
-        let said = self.ask(author, everybody, text, at);
-        if let Some(said) = self.said.last_mut() {
-            said.circle = Some(thread);
-        }
-        said
-    }
-
-    /// Whom somebody takes to be in a group that changes, by what they were told.
-    pub fn circle(&self, thread: &ThreadId, who: ProcessNo) -> BTreeSet<ProcessNo> {
-        self.circles.view(thread, who)
-    }
-
-    /// Who was ever in it.
-    pub fn circle_ever(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
-        self.circles.ever(thread)
-    }
-
-    /// Somebody is told that they are in a group that changes.
-    pub fn in_circle(&mut self, thread: ThreadId, who: ProcessNo, people: BTreeSet<ProcessNo>) {
-        self.circles.joined(thread, who, people);
-    }
-
-    /// Somebody finds that they are in a group no longer.
-    pub fn left_circle(&mut self, thread: &ThreadId, who: ProcessNo) {
-        self.circles.left(thread, who);
-    }
-
-    /// Somebody is to be taken out of a group, or asks for it: what they have not seen need not come any more.
-    pub fn out(&mut self, thread: &ThreadId, who: ProcessNo) {
-        self.circles.out(thread, who);
-        for said in self.said.iter_mut().filter(|said| said.circle == Some(*thread) && said.to.contains(&who)) {
-            if !said.shown.contains_key(&who) && said.given_up.insert(who) {
-                self.owed -= usize::from(said.word == Word::Owed);
-            }
-        }
-    }
-
-    /// Clocks lie from now on.
-    pub const fn clocks_lied(&mut self) {
-        self.circles.clocks_lied = true;
-    }
-
-    /// A member of a group is not where its admin is.
-    pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
-        if self.must_be_alike(&thread) {
-            self.violate(Violation::Apart { of, admin });
-        }
-    }
-
-    /// Whether nobody who was ever in a group has an excuse for being elsewhere.
-    pub fn must_be_alike(&self, thread: &ThreadId) -> bool {
-        !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
-    }
-
     /// What was said in a group that changes is for whom its author takes to be in it now that their node has taken it.
     fn address(&mut self, number: usize) {
         let Some(said) = self.said.get_mut(number) else { return };
@@ -821,87 +767,6 @@ impl Ledger {
     /// Send-to-show times by path.
     pub const fn times(&self) -> &BTreeMap<Path, Times> {
         &self.times
-    }
-
-    /// Closes the account: what is still owed now is lost.
-    pub fn close(mut self, unmet: &[(ProcessNo, ProcessNo)]) -> Verdict {
-        let (mut lost, mut shown, mut unconfirmed, mut slowest) = (0, 0, 0, Duration::ZERO);
-        let mut found = Vec::new();
-        for (number, said) in self.said.iter().enumerate() {
-            for to in &said.to {
-                match (said.shown.get(to), said.word) {
-                    (Some(_), Word::Asked) => unconfirmed += 1,
-                    (Some(at), _) => {
-                        shown += 1;
-                        slowest = slowest.max(at.since(said.at));
-                    }
-                    (None, Word::Owed) if self.owes(said, *to) => {
-                        lost += 1;
-                        found.push(Violation::Lost { message: number, author: said.author, to: *to });
-                    }
-                    (None, _) => {}
-                }
-            }
-        }
-        // What one person said to the same people must stand in the order it was said: in their own thread, and in each
-        // group of theirs that changes. A thread may be opened later than a group was written in.
-        let mut newest: BTreeMap<(ProcessNo, &[ProcessNo], Option<ThreadId>), (Hlc, usize)> = BTreeMap::new();
-        for (number, said) in self.said.iter().enumerate() {
-            // Whoever writes to people while one of them opens a thread with the same is answered once theirs is settled,
-            // and what they write into the other before that is answered at once.
-            let Some(hlc) = said.hlc.filter(|_| !self.crossed(said)) else { continue };
-            let before =
-                newest.insert((said.author, said.circle.map_or(&said.to[..], |_| &[]), said.circle), (hlc, number));
-            if let Some((_, earlier)) = before.filter(|(before, _)| *before >= hlc) {
-                found.push(Violation::Order { author: said.author, earlier, later: number });
-            }
-        }
-        found.extend(
-            unmet.iter().map(|(inviter, accepter)| Violation::Unmet { inviter: *inviter, accepter: *accepter }),
-        );
-        found.into_iter().for_each(|violation| self.violate(violation));
-        let sent = self.said.iter().filter(|said| said.message.is_some() && said.word != Word::Asked).count() as u64;
-        Verdict {
-            sent,
-            shown,
-            lost,
-            duplicates: self.duplicates,
-            misattributed: self.misattributed,
-            failed: self.said.iter().filter(|said| said.word == Word::Failed && said.message.is_some()).count() as u64,
-            declined: self.said.iter().filter(|said| said.word == Word::Failed && said.message.is_none()).count()
-                as u64,
-            unconfirmed,
-            unreadable: self.unreadable,
-            slowest,
-            violations: self.found,
-            examples: self.violations,
-            times: self.times,
-        }
-    }
-
-    fn name(&mut self, number: usize, message: MessageId) {
-        let Some(said) = self.said.get_mut(number) else { return };
-        said.message = Some(message);
-        self.by_message.insert(message, number);
-        let key = (said.author, said.text.clone());
-        if let Some(unnamed) = self.unnamed.get_mut(&key) {
-            unnamed.remove(&number);
-            if unnamed.is_empty() {
-                self.unnamed.remove(&key);
-            }
-        }
-    }
-
-    fn misattribute(&mut self, to: ProcessNo, what: &'static str) {
-        self.misattributed += 1;
-        self.violate(Violation::Misattributed { to, what });
-    }
-
-    fn violate(&mut self, violation: Violation) {
-        self.found += 1;
-        if self.violations.len() < VIOLATIONS_KEPT {
-            self.violations.push(violation);
-        }
     }
 }
 

@@ -43,11 +43,11 @@ impl World {
         let Some(node) = self.node(who) else { return };
         let account = node.account;
         let lines = node.reads().and_then(|reads| views::messages(reads, &thread, Page::Newest, BACK).ok());
-        let own = what < 12 || what >= 26;
+        let own = !(12..26).contains(&what);
         let fits = |line: &views::Line| {
             let mine = line.message.author.account == account;
             let known = self.ledger.is_named(&line.message.message);
-            known && !line.message.unsent && (what >= 18 && what < 26 || mine == own)
+            known && !line.message.unsent && ((18..26).contains(&what) || mine == own)
         };
         let lines: Vec<_> = lines.unwrap_or_default().into_iter().filter(fits).collect();
         let Some(line) = pick.checked_rem(lines.len()).and_then(|at| lines.get(at)) else { return };

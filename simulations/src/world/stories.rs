@@ -3,6 +3,8 @@
 mod apart;
 mod late;
 
+use whimbrel_protocol::limits;
+
 use super::*;
 use crate::faults::{Kind, MemberTrick, RelayTrick};
 

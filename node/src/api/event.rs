@@ -1,0 +1,196 @@
+//! What a node tells its owner without being asked.
+
+use super::*;
+
+/// Something the owner may want to know. Released only when durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The account lives at its relay now.
+    Registered {
+        /// Where it is found.
+        address: Address,
+    },
+    /// The relay does not take the account.
+    RegistrationRefused(RefusalCode),
+    /// The home relay admitted this device.
+    RelayUp,
+    /// The home relay is out of reach, and why.
+    RelayDown(String),
+    /// Everything that waited at the relay is here.
+    CaughtUp,
+    /// Somebody new can be written to.
+    ContactAdded {
+        /// Who.
+        account: AccountId,
+        /// Where they are found, by their relay's word.
+        address: Address,
+    },
+    /// Somebody whose safety number the owner compared has another identity key since: they recovered their account, or
+    /// somebody is in their place.
+    KeyChanged {
+        /// Who.
+        account: AccountId,
+        /// Where they are found, by their relay's word.
+        address: Address,
+    },
+    /// The own account log is longer: by this device's hand, or a sibling's. Whoever did none of it has a thief among
+    /// their devices.
+    AccountChanged {
+        /// Devices that came.
+        added: Vec<DeviceIndex>,
+        /// Devices that went.
+        revoked: Vec<DeviceIndex>,
+        /// Whether another identity key stands for the account.
+        rotated: bool,
+    },
+    /// The relay shows a log of the own account that contradicts the one here: two devices changed it, or a thief did.
+    AccountForked,
+    /// This device is none of its account's any more.
+    DeviceRevoked,
+    /// Somebody's relay goes on hiding what they did to their account, by their own word: a revoked device, or a key.
+    LogWithheld {
+        /// Whose.
+        account: AccountId,
+    },
+    /// A thread was opened with us or by us.
+    ThreadOpened {
+        /// Which.
+        thread: ThreadId,
+        /// The others.
+        people: Vec<AccountId>,
+    },
+    /// Who is in a group changed.
+    MembersChanged {
+        /// Which.
+        thread: ThreadId,
+        /// Who came.
+        added: Vec<AccountId>,
+        /// Who went.
+        removed: Vec<AccountId>,
+    },
+    /// This device is not in a group any more. What was shown stays.
+    GroupLeft {
+        /// Which.
+        thread: ThreadId,
+    },
+    /// A message is here to be shown; never twice.
+    Shown(Message),
+    /// A message of ours has come further.
+    State {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// How far.
+        state: State,
+    },
+    /// More devices than before said to have a message of ours, or that it was read.
+    Receipt {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// How many devices have it.
+        delivered: u32,
+        /// On how many it was read.
+        read: u32,
+        /// For how many it was.
+        of: u32,
+    },
+    /// A message that is here looks different now: edited, taken back, another sign beside it, or gone.
+    Changed {
+        /// The thread.
+        thread: ThreadId,
+        /// Which message.
+        message: MessageId,
+        /// Who wrote it.
+        author: DeviceId,
+    },
+    /// Contents of somebody's device are missing, and were asked for.
+    Missing {
+        /// The thread.
+        thread: ThreadId,
+        /// Whose.
+        author: DeviceId,
+        /// How many.
+        count: u64,
+    },
+    /// Texts of a thread last so long from now on; zero: for ever.
+    TimerChanged {
+        /// The thread.
+        thread: ThreadId,
+        /// How long.
+        lasts: Duration,
+    },
+    /// A direct link to a device stands.
+    DirectUp(DeviceId),
+    /// The direct link to a device is gone.
+    DirectDown(DeviceId),
+    /// Somebody added us to a thread, and what came with it does not prove what it must. We are not in that thread.
+    InvitationRefused {
+        /// The thread.
+        thread: ThreadId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+    /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used since; or
+    /// a change of its own holds that it has lost. What arrives is still shown.
+    ThreadHalted {
+        /// Which.
+        thread: ThreadId,
+    },
+    /// The relay of these people will not have the thread: they are not in it. Without anybody else it is at its end.
+    ThreadRefused {
+        /// Which.
+        thread: ThreadId,
+        /// Who is not in it.
+        people: Vec<AccountId>,
+        /// Why.
+        code: RefusalCode,
+    },
+    /// Somebody asks to be friends: their word, proved.
+    FriendRequest {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+        /// What they wrote to it.
+        note: Option<String>,
+    },
+    /// Both agreed to be friends.
+    FriendAccepted {
+        /// Who.
+        account: AccountId,
+        /// Where they are found.
+        address: Address,
+    },
+    /// Somebody ended a friendship, or took a request back.
+    FriendRemoved {
+        /// Who.
+        account: AccountId,
+    },
+    /// A word about friendship in somebody's name that does not prove what it must, or answers nothing. Nothing was done.
+    FriendRefused {
+        /// In whose name.
+        account: AccountId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+    /// A friend came or went, by the relay's word.
+    Presence {
+        /// Who.
+        account: AccountId,
+        /// Whether they are there.
+        online: bool,
+    },
+    /// The relay deleted the account, as its owner asked; also told when a node is opened that has none any more.
+    AccountDeleted,
+    /// An entry could not be opened; it is kept out of sight and counted.
+    Unreadable {
+        /// Its thread.
+        thread: ThreadId,
+        /// Why, for logs: never content.
+        reason: String,
+    },
+}

@@ -1,0 +1,63 @@
+//! The account's pages on groups that change: what is said in them, who takes whom to be in them, who may be elsewhere.
+//! Owns: nothing; the ledger does.
+
+use super::*;
+
+impl Ledger {
+    /// Somebody hands their node a text to a group that changes. For whom it is shows when the node has taken it.
+    pub fn ask_circle(&mut self, author: ProcessNo, thread: ThreadId, text: String, at: Time) -> SaidNo {
+        let everybody = self.circles.ever(&thread).into_iter().filter(|one| *one != author).collect();
+        let said = self.ask(author, everybody, text, at);
+        if let Some(said) = self.said.last_mut() {
+            said.circle = Some(thread);
+        }
+        said
+    }
+
+    /// Whom somebody takes to be in a group that changes, by what they were told.
+    pub fn circle(&self, thread: &ThreadId, who: ProcessNo) -> BTreeSet<ProcessNo> {
+        self.circles.view(thread, who)
+    }
+
+    /// Who was ever in it.
+    pub fn circle_ever(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.circles.ever(thread)
+    }
+
+    /// Somebody is told that they are in a group that changes.
+    pub fn in_circle(&mut self, thread: ThreadId, who: ProcessNo, people: BTreeSet<ProcessNo>) {
+        self.circles.joined(thread, who, people);
+    }
+
+    /// Somebody finds that they are in a group no longer.
+    pub fn left_circle(&mut self, thread: &ThreadId, who: ProcessNo) {
+        self.circles.left(thread, who);
+    }
+
+    /// Somebody is to be taken out of a group, or asks for it: what they have not seen need not come any more.
+    pub fn out(&mut self, thread: &ThreadId, who: ProcessNo) {
+        self.circles.out(thread, who);
+        for said in self.said.iter_mut().filter(|said| said.circle == Some(*thread) && said.to.contains(&who)) {
+            if !said.shown.contains_key(&who) && said.given_up.insert(who) {
+                self.owed -= usize::from(said.word == Word::Owed);
+            }
+        }
+    }
+
+    /// Clocks lie from now on.
+    pub const fn clocks_lied(&mut self) {
+        self.circles.clocks_lied = true;
+    }
+
+    /// A member of a group is not where its admin is.
+    pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
+        if self.must_be_alike(&thread) {
+            self.violate(Violation::Apart { of, admin });
+        }
+    }
+
+    /// Whether nobody who was ever in a group has an excuse for being elsewhere.
+    pub fn must_be_alike(&self, thread: &ThreadId) -> bool {
+        !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
+    }
+}
