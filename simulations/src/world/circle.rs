@@ -58,6 +58,12 @@ impl World {
         match what {
             0..45 if self.is_awake(admin) => {
                 if let Some(one) = at(&strangers) {
+                    // Often against somebody else's commit: one of the two loses, and only the winner's Welcome may count.
+                    if what % 3 == 0
+                        && let Some(rival) = at(&others).filter(|rival| self.is_awake(*rival))
+                    {
+                        self.command(rival, Command::RenewKeys { thread }, Asked::Change(number));
+                    }
                     self.take_in(number, thread, &[one]);
                 }
             }
