@@ -162,6 +162,16 @@ impl World {
         }
     }
 
+    /// Whether somebody ends their account, or did.
+    pub(super) fn ends(&self, who: ProcessNo) -> bool {
+        self.late.endings.iter().any(|one| one.who == who)
+    }
+
+    /// Whether anybody does.
+    pub(super) const fn somebody_ends(&self) -> bool {
+        !self.late.endings.is_empty()
+    }
+
     fn person(&self, who: ProcessNo) -> Option<&super::Person> {
         match self.processes.get(who as usize) {
             Some(Process::Node(_, person)) => Some(person),

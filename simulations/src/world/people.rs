@@ -157,6 +157,9 @@ impl World {
     pub(super) fn meet(&mut self, number: usize) {
         let Some(pair) = self.pairs.get(number) else { return };
         let (inviter, accepter) = (pair.inviter, pair.accepter);
+        if self.ends(inviter) || self.ends(accepter) {
+            return;
+        }
         if matches!(pair.meeting, Meeting::Friends) {
             return self.first_word(number, accepter, inviter);
         }
@@ -243,6 +246,11 @@ impl World {
                 let writes = |pair: &&mut Pair| pair.accepter == who && matches!(pair.meeting, Meeting::Friends);
                 self.pairs.iter_mut().filter(writes).for_each(|pair| pair.untimely |= clocks);
                 self.ledger.declined(said, clocks);
+            }
+            // Somebody's account may have ended meanwhile.
+            (Asked::Open(said), Err(CommandError::Refused(RefusalCode::NotFound))) => {
+                let ends = self.somebody_ends();
+                self.ledger.declined(said, ends);
             }
             (Asked::Open(said), _) => self.ledger.declined(said, false),
             (Asked::Invite(pair), Ok(Reply::Invite(invite))) => self.met(pair, Meeting::Handed(invite), HAND_OVER),
