@@ -172,7 +172,7 @@ fn reads(person: &Person, chat: &str, text: &str) {
 }
 
 #[test]
-fn t12_a_second_device_is_linked_by_a_code_and_is_in_every_chat_until_it_is_revoked() {
+fn a_second_device_is_linked_by_a_code_and_is_in_every_chat_until_it_is_revoked() {
     let stage = Stage::new();
     let (alice, bob, relay) = (&stage.pair.alice, &stage.pair.bob, &stage.pair.relay.link);
     alice.json(&["group", "new", "Sailing", "bob"]);
