@@ -113,6 +113,11 @@ impl Consent {
         over((one, other)) || over((other, one))
     }
 
+    /// Whether somebody ended it with anybody, or anybody with them.
+    pub(super) fn is_over_with_somebody(&self, one: ProcessNo) -> bool {
+        self.ended.iter().any(|((owner, other), end)| end.how != How::Hide && (*owner == one || *other == one))
+    }
+
     /// Whether `by` may not reach `owner` any more with what begins at that time.
     pub(super) fn is_kept_away(&self, owner: ProcessNo, by: ProcessNo, at: Time) -> bool {
         let end = self.ended.get(&(owner, by)).filter(|end| end.how != How::Hide);

@@ -394,7 +394,8 @@ impl Ledger {
             // One of the two ended it: an invitation of before is not taken up any more.
             Some(people) if people.len() == 2 && people.iter().any(|one| self.consent.is_over(on, *one)) => true,
             Some(people) => self.excuses.among(people.iter().copied().chain([on]), Conduct::Hostile),
-            None => self.excuses.anywhere(Conduct::Hostile),
+            // The opener's node may have died before it could say so, and the two may have ended it since.
+            None => self.consent.is_over_with_somebody(on) || self.excuses.anywhere(Conduct::Hostile),
         }
     }
 

@@ -195,7 +195,7 @@ impl World {
 
     /// Whether somebody has yet to come to where the admin of a group is.
     pub(super) fn lags_in_a_circle(&self) -> bool {
-        self.apart_in_circles().iter().any(|(thread, ..)| self.ledger.must_be_alike(thread))
+        self.apart_in_circles().iter().any(|(thread, of, admin)| self.ledger.must_be_alike(thread, *of, *admin))
     }
 
     /// By group: who is not at its admin's epoch with the same people, and the admin.

@@ -49,15 +49,19 @@ impl Ledger {
         self.circles.clocks_lied = true;
     }
 
-    /// A member of a group is not where its admin is.
+    /// A member of a group is not where its admin is. Whoever has ended it with the admin, or the admin with them, may have
+    /// refused the invitation that was under way.
     pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
-        if self.must_be_alike(&thread) {
+        if self.consent.is_over(of, admin) {
+            self.out(&thread, of);
+        } else if self.must_be_alike(&thread, of, admin) {
             self.violate(Violation::Apart { of, admin });
         }
     }
 
-    /// Whether nobody who was ever in a group has an excuse for being elsewhere.
-    pub fn must_be_alike(&self, thread: &ThreadId) -> bool {
-        !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
+    /// Whether a member has no excuse for being elsewhere than the admin: nobody who was ever in the group is hostile, and the
+    /// two are still friends.
+    pub fn must_be_alike(&self, thread: &ThreadId, of: ProcessNo, admin: ProcessNo) -> bool {
+        !self.consent.is_over(of, admin) && !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
     }
 }
