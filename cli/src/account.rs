@@ -269,7 +269,7 @@ pub(crate) async fn recover(settings: &Settings, screen: Screen, command: args::
             };
             let next = fresh_recovery().map_err(Failure::internal)?;
             screen.show(&RecoveryShown { kind: "recovery", recovery: next.words().collect() })?;
-            local::recover(settings, found, &words, &next, (&command.label, command.revoke_others)).await?;
+            local::recover(settings, found, &words, &next, (&command.label, !command.keep_others)).await?;
         }
         Found::Joining { .. } => screen.hint("going on with an interrupted run; its new words are not shown again"),
         Found::Registered { address } => {
@@ -384,7 +384,7 @@ pub(crate) fn first_failure(error: FirstError) -> Failure {
         }
         FirstError::Untrusted(why) => Failure::new(Exit::Trust, "untrusted", why),
         FirstError::Log(error) => Failure::new(Exit::Usage, "account_log", error)
-            .hint("an account has at most 10 devices; --revoke-others makes room"),
+            .hint("an account has at most 10 devices; without --keep-others there is room"),
         FirstError::Open(error) => local::open_failure(error),
         FirstError::Write(error) => local::store_failure(&error),
         other => Failure::internal(other),

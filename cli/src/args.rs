@@ -323,8 +323,8 @@ pub(crate) enum Id {
     Recovery,
     /// Make this empty profile a device of your account by the recovery words alone
     ///
-    /// For when no other device is at hand; otherwise link one: whimbrel device --help. The 24 words are read from
-    /// standard input; new ones are printed first. Contacts who compared keys with you are told that your key changed.
+    /// For when no other device is at hand; otherwise link one: whimbrel device --help. The devices you had are taken off
+    /// the account. The 24 words are read from standard input; new ones are printed first. Contacts who compared keys with you are told that your key changed.
     Recover(Recover),
 }
 
@@ -336,9 +336,9 @@ pub(crate) struct Recover {
     /// The relay you live at: its link (whimbrel-relay:…)
     #[arg(long, value_name = "LINK")]
     pub(crate) relay: String,
-    /// Take every device you had off the account: lost, or in somebody else's hands
+    /// Leave the devices you had on the account; what people write goes to them until they are revoked
     #[arg(long)]
-    pub(crate) revoke_others: bool,
+    pub(crate) keep_others: bool,
     /// What this device is called
     #[arg(long, value_name = "TEXT", default_value = "recovered device")]
     pub(crate) label: String,

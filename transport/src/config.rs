@@ -45,12 +45,17 @@ impl TimeSource for Time {
     }
 }
 
-fn transport(window: u32, streams_in: u8) -> Arc<TransportConfig> {
+/// Whoever dialled keeps the link open while it waits: for the word of another device, ten minutes. How long a link may
+/// stay without a frame is for those to say who read it.
+const KEEP_ALIVE: Duration = Duration::from_secs(limits::LINK_IDLE_MAX.as_secs() / 3);
+
+fn transport(window: u32, streams_in: u8, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     // The idle bound fits a QUIC variable-length integer of milliseconds; 60,000 does.
     let idle = VarInt::from_u32(limits::LINK_IDLE_MAX.as_millis() as u32);
     transport
         .max_idle_timeout(Some(IdleTimeout::from(idle)))
+        .keep_alive_interval(keep_alive)
         .stream_receive_window(window.into())
         .receive_window(window.into())
         .send_window(SEND_WINDOW)
@@ -82,7 +87,7 @@ pub(crate) fn accept(
     // A token for the next connection would link the two.
     tokens.sent(0);
     config
-        .transport_config(transport(ACCEPT_WINDOW, 1))
+        .transport_config(transport(ACCEPT_WINDOW, 1, None))
         .max_incoming(limits::HANDSHAKES_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_ALL)
@@ -116,6 +121,6 @@ pub(crate) fn dial(
     tls.enable_sni = false;
     let tls = QuicClientConfig::try_from(tls).map_err(|_| BindError::Suite)?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport(DIAL_WINDOW, 0)).token_store(Arc::new(NoneTokenStore));
+    config.transport_config(transport(DIAL_WINDOW, 0, Some(KEEP_ALIVE))).token_store(Arc::new(NoneTokenStore));
     Ok(config)
 }

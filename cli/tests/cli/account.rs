@@ -81,7 +81,7 @@ fn t08_an_account_comes_back_by_its_words_and_the_lost_device_is_served_no_more(
     let others = format!("{} art", "abandon ".repeat(23).trim());
     let foreign = stage.recover(&found, &others, &[]);
     assert_eq!(foreign.code, 4, "{foreign:?}");
-    let back = stage.recover(&found, &stage.words, &["--label", "new phone"]);
+    let back = stage.recover(&found, &stage.words, &["--label", "new phone", "--keep-others"]);
     assert_eq!(back.code, 0, "{back:?}");
     let twice = stage.recover(&found, &stage.words, &[]);
     assert_eq!(twice.code, 4, "this profile is somebody already: {twice:?}");
@@ -169,6 +169,17 @@ fn reads(person: &Person, chat: &str, text: &str) {
         }
     }
     panic!("never read {text:?}: {last:?}");
+}
+
+#[test]
+fn t08_recovering_takes_the_devices_of_before_off_the_account() {
+    let stage = Stage::new();
+    let found = Person::new(stage.pair.temp.path().join("found"));
+    let back = stage.recover(&found, &stage.words, &[]);
+    assert_eq!(back.code, 0, "{back:?}");
+    let refused = stage.pair.alice.run(&["--json", "inbox"]);
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (4, Some("revoked")), "{refused:?}");
+    assert_eq!(found.json(&["device", "list"]).len(), 1);
 }
 
 #[test]
