@@ -77,7 +77,7 @@ fn sign(character: char) -> char {
     }
 }
 
-/// One line of JSON whose strings read back exactly as they were; hostile characters leave as `\uXXXX`.
+/// One line of JSON whose strings read back exactly as they were; hostile characters leave as escapes (RFC 8259, section 7).
 ///
 /// # Errors
 /// The value has a map whose keys are no strings.

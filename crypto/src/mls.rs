@@ -66,7 +66,7 @@ const SUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_
 pub struct MlsEngine {
     /// The library seeds a generator from the operating system when this is made, and offers no other way; nothing is
     /// ever drawn from it, for `Crypto` stands before it.
-    library: RustCrypto,
+    primitives: RustCrypto,
     cache: Cache,
 }
 
@@ -144,7 +144,7 @@ struct Call<'r> {
 
 impl MlsEngine {
     fn provider<'r>(&'r self, below: &'r dyn Reads, thread: Option<ThreadId>, chance: crate::Chance) -> Provider<'r> {
-        Provider { crypto: Crypto::new(&self.library, chance), store: Store::new(below, thread, config(0)) }
+        Provider { crypto: Crypto::new(&self.primitives, chance), store: Store::new(below, thread, config(0)) }
     }
 
     /// Runs `work` on a thread's present state: all it changed is kept, or nothing.

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
+use super::daemon::Daemon;
 use super::secrets::in_files;
-use super::stage::{Ended, Person, Relay, copy_folder, first_line};
+use super::stage::{Ended, Person, Relay, copy_folder};
 
 const PASSPHRASE: &str = "seven herons at the weir";
 
@@ -82,16 +82,6 @@ impl Scene {
 
     fn unlock(&self) -> Ended {
         self.alice(&["unlock"])
-    }
-}
-
-/// Whoever ends with the test.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -178,22 +168,13 @@ fn an_unlocked_store_opens_until_it_is_locked_and_lock_ends_the_daemon() {
         return;
     }
     assert_eq!(scene.alice.run(&["id", "show"]).code, 0);
-    let mut child = scene
-        .alice
-        .command(&["--json", "daemon", "run"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    first_line(&mut child);
-    let mut daemon = Daemon(child);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.0.id())).unwrap();
+    let daemon = Daemon::run(&scene.alice);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
     let locked = scene.alice.run(&["--json", "lock"]);
     assert_eq!(locked.code, 0, "{locked:?}");
-    assert!(daemon.0.wait().unwrap().success(), "it closed its store in order");
+    assert_eq!(daemon.ended(), Some(0), "it closed its store in order");
     let refused = scene.alice.run(&["--json", "id", "show"]);
     assert_eq!((refused.code, refused.error()["code"].as_str()), (4, Some("locked")), "{refused:?}");
     // Nothing to forget is no mistake.

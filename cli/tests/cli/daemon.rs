@@ -25,6 +25,15 @@ impl Daemon {
         Self(child)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+
     pub(crate) fn stop(mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();

@@ -41,16 +41,16 @@ type SecretBytes = openmls::prelude::tls_codec::SecretVLBytes;
 
 /// The crypto and randomness provider of one call.
 pub(super) struct Crypto<'a> {
-    library: &'a RustCrypto,
+    primitives: &'a RustCrypto,
     chance: Mutex<Chance>,
     /// What the chance of every HPKE operation is derived from, with its inputs.
     hpke: Zeroizing<[u8; 32]>,
 }
 
 impl<'a> Crypto<'a> {
-    pub(super) fn new(library: &'a RustCrypto, mut chance: Chance) -> Self {
+    pub(super) fn new(primitives: &'a RustCrypto, mut chance: Chance) -> Self {
         let hpke = Zeroizing::new(chance.fork("hpke").bytes());
-        Self { library, chance: Mutex::new(chance), hpke }
+        Self { primitives, chance: Mutex::new(chance), hpke }
     }
 
     fn chance(&self) -> MutexGuard<'_, Chance> {
@@ -104,19 +104,19 @@ impl OpenMlsCrypto for Crypto<'_> {
     }
 
     fn hkdf_extract(&self, hash: HashType, salt: &[u8], ikm: &[u8]) -> Result<SecretBytes, CryptoError> {
-        self.library.hkdf_extract(hash, salt, ikm)
+        self.primitives.hkdf_extract(hash, salt, ikm)
     }
 
     fn hmac(&self, hash: HashType, key: &[u8], message: &[u8]) -> Result<SecretBytes, CryptoError> {
-        self.library.hmac(hash, key, message)
+        self.primitives.hmac(hash, key, message)
     }
 
     fn hkdf_expand(&self, hash: HashType, prk: &[u8], info: &[u8], len: usize) -> Result<SecretBytes, CryptoError> {
-        self.library.hkdf_expand(hash, prk, info, len)
+        self.primitives.hkdf_expand(hash, prk, info, len)
     }
 
     fn hash(&self, hash: HashType, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.library.hash(hash, data)
+        self.primitives.hash(hash, data)
     }
 
     fn aead_encrypt(
@@ -127,7 +127,7 @@ impl OpenMlsCrypto for Crypto<'_> {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        self.library.aead_encrypt(alg, key, data, nonce, aad)
+        self.primitives.aead_encrypt(alg, key, data, nonce, aad)
     }
 
     fn aead_decrypt(
@@ -138,7 +138,7 @@ impl OpenMlsCrypto for Crypto<'_> {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        self.library.aead_decrypt(alg, key, sealed, nonce, aad)
+        self.primitives.aead_decrypt(alg, key, sealed, nonce, aad)
     }
 
     fn signature_key_gen(&self, _: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {

@@ -118,10 +118,12 @@ pub(crate) fn apply<E: Engine>(
             let before: Option<EditRow> = rows::get(&t.rows, &key)?;
             let gone = t.rows.get(&rows::unsent_key(&thread, &of))?.is_some();
             let late = before.is_some_and(|before| before.at >= at);
-            if !own || gone || text.is_empty() || late {
+            let over = is_over(t, &thread, &of)?;
+            if !own || gone || over || text.is_empty() || late {
                 debug!(own, gone, "an edit changes nothing");
                 return Ok(());
             }
+            forget_edit(t, &thread, &of)?;
             rows::put(&mut t.rows, key, &EditRow { at, text });
             tell(t, thread, of)
         }
@@ -131,7 +133,7 @@ pub(crate) fn apply<E: Engine>(
                 return Ok(());
             }
             t.rows.put(rows::unsent_key(&thread, &of), Vec::new());
-            t.rows.delete(rows::edit_key(&thread, &of));
+            forget_edit(t, &thread, &of)?;
             blank(t, thread, &of)?;
             tell(t, thread, of)
         }
@@ -159,6 +161,25 @@ pub(crate) fn apply<E: Engine>(
         }
         _ => Ok(()),
     }
+}
+
+/// The text that stood in place of a message's goes, and with it what this device would say again of it.
+fn forget_edit<E: Engine>(t: &mut Turn<'_, E>, thread: &ThreadId, of: &Target) -> Result<(), StorageError> {
+    let key = rows::edit_key(thread, of);
+    let Some(EditRow { at, .. }) = rows::get(&t.rows, &key)? else { return Ok(()) };
+    t.rows.delete(key);
+    if at.author == t.rooms.identity.id() {
+        resend::say_no_more(t, thread, &at)?;
+    }
+    Ok(())
+}
+
+/// Whether a text that was here went by itself. One that has not come yet may still come.
+fn is_over<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, of: &Target) -> Result<bool, StorageError> {
+    let seen: Option<SeenRow> = rows::get(&t.rows, &rows::message_key(&of.message, &of.author))?;
+    let Some(seen) = seen.filter(|seen| seen.thread == *thread) else { return Ok(false) };
+    let place = PlaceRow { hlc: seen.hlc, message: of.message, author: of.author };
+    Ok(t.rows.get(&rows::history_key(thread, &place))?.is_none())
 }
 
 /// The text of a message that was taken back goes; its place stays.
@@ -218,7 +239,7 @@ fn remove<E: Engine>(t: &mut Turn<'_, E>, row: VanishRow) -> Result<(), StorageE
     let VanishRow { thread, place } = row;
     let of = Target { message: place.message, author: place.author };
     t.rows.delete(rows::history_key(&thread, &place));
-    t.rows.delete(rows::edit_key(&thread, &of));
+    forget_edit(t, &thread, &of)?;
     let prefix = rows::reaction_prefix(&thread, &of);
     let signs = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::VANISH_STEP_MAX)?;
     signs.into_iter().for_each(|(key, _)| t.rows.delete(key));

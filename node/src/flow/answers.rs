@@ -286,6 +286,8 @@ fn refused<E: Engine>(
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Heralded(account) => herald::again(t, account),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
+        // Not said for now: asked again when this device is let in the next time, and nothing is handed in before.
+        Purpose::Listing(_) if again.is_some() => Ok(()),
         Purpose::Listing(_) => settings::all_fetched(t),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
         Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),

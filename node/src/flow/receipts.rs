@@ -192,8 +192,11 @@ pub(crate) fn everybody<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, counte
     let key = rows::said_key(&thread, counter);
     t.rows.delete(rows::awaited_key(&thread, counter));
     let Some(mut said) = rows::get::<SaidRow>(&t.rows, &key)? else { return Ok(()) };
-    if said.delivered != said.all() {
-        said.delivered = said.all();
+    // Of those who left meanwhile nobody knows.
+    let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    let there = thread::leaves(&row).fold(said.delivered, |bits, leaf| bits | said.bit(&leaf));
+    if said.delivered != there {
+        said.delivered = there;
         rows::put(&mut t.rows, key, &said);
     }
     Ok(())

@@ -227,7 +227,8 @@ pub(crate) fn open<E: Engine>(
                 joined = row.joined,
                 "sealed for an earlier leaf of this device"
             );
-            return Ok(Fate::Taken);
+            // On a direct link "taken" would say that it is kept; refused there, it goes by the relay.
+            return Ok(if path == Some(Path::Direct) { Fate::Stranger } else { Fate::Taken });
         }
         ThreadState::Open | ThreadState::Opening | ThreadState::Halted | ThreadState::Left => {}
         ThreadState::Refused | ThreadState::Failed(_) => return Ok(Fate::Unreadable("of a thread we are not in")),
@@ -324,7 +325,7 @@ fn take_content<E: Engine>(
     let key = rows::message_key(&message, &author);
     if !planted::active(Bug::ForgetDedup) {
         // With the message in it: should the same bytes come again, their author may not have heard that they are here.
-        let seen = EnvelopeRow { own: false, at: t.now.wall, message: Some(message) };
+        let seen = EnvelopeRow { own: false, at: t.now.wall, message: (body != Body::Gone).then_some(message) };
         rows::put(&mut t.rows, rows::envelope_key(&id), &seen);
     }
     // On a direct link the answer says as much, and sooner. What is no more owes nothing.
@@ -394,6 +395,9 @@ fn take_content<E: Engine>(
     }
     let shown_in =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
+    // Its author may have changed it already: that came first.
+    let edit: Option<rows::EditRow> = rows::get(&t.rows, &rows::edit_key(&thread, &Target { message, author }))?;
+    let text = edit.filter(|_| !unsent).map_or(line.text, |edit| edit.text);
     t.event(Event::Shown(Message {
         thread: shown_in,
         message,
@@ -401,7 +405,7 @@ fn take_content<E: Engine>(
         hlc,
         received: t.now.wall,
         path: Some(path),
-        text: line.text,
+        text,
         reply: line.reply,
         mentions: line.mentions,
         unsent,

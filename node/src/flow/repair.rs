@@ -33,7 +33,7 @@ pub(crate) fn note<E: Engine>(
 ) -> Result<(), StorageError> {
     let known = rows::count(&t.rows, &thread, &author)?;
     // Who came later does not know what was said before; there the first that is seen is the first.
-    let begins = if row.grown == 0 { 0 } else { counter.saturating_sub(1) };
+    let begins = if row.joined <= 1 { 0 } else { counter.saturating_sub(1) };
     let mut count = known.unwrap_or(CountRow { upto: begins, ..CountRow::default() });
     let far = counter.saturating_sub(count.upto) > u64::from(limits::RATCHET_FORWARD);
     if far || !count.note(counter) {
@@ -49,9 +49,7 @@ pub(crate) fn note<E: Engine>(
         (true, true) => t.rows.delete(key),
         (false, false) => {
             rows::put(&mut t.rows, key, &GapRow::default());
-            if !t.rooms.timers.is_set(Timer::Repair(thread)) {
-                t.rooms.timers.set(Timer::Repair(thread), t.now.monotonic.plus(limits::REPAIR_AFTER));
-            }
+            t.rooms.timers.set(Timer::Repair(thread), t.now.monotonic.plus(limits::REPAIR_AFTER));
         }
         _ => {}
     }
@@ -138,7 +136,9 @@ pub(crate) fn asked<E: Engine>(
     repair: &Repair,
 ) -> Result<(), StorageError> {
     let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
-    if repair.author != t.rooms.identity.id() || row.state != ThreadState::Open {
+    // As with what is sealed again: never on top of what waits, nor while nothing can leave.
+    let may = row.queued == 0 && t.rooms.reception.admitted().is_some() && repair.counters.is_sorted_by(|a, b| a < b);
+    if repair.author != t.rooms.identity.id() || row.state != ThreadState::Open || !may {
         return Ok(());
     }
     let answered = &mut t.rooms.threads.answered;

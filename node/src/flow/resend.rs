@@ -19,7 +19,9 @@ use whimbrel_storage::{Order, Reads, StorageError};
 use super::{receipts, send};
 use crate::api::State;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, AwaitedRow, MessageRow, PlaceRow, ResendRow, SaidRow, SeenRow, ThreadRow, ThreadState};
+use crate::rows::{
+    self, AwaitedRow, MessageRow, PlaceRow, ResendRow, SaidRow, SeenRow, StateRow, ThreadRow, ThreadState,
+};
 use crate::thread;
 use crate::timers::Timer;
 
@@ -92,6 +94,37 @@ pub(crate) fn content<E: Engine>(
     Ok(Some(Content { counter, reply, mentions, lasts_ms, ..Content::new(message, seen.hlc, body) }))
 }
 
+/// What a content of ours said is not to be said again: whoever misses it is told that it is no more.
+pub(crate) fn say_no_more<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: &ThreadId,
+    at: &PlaceRow,
+) -> Result<(), StorageError> {
+    let seen: Option<SeenRow> = rows::get(&t.rows, &rows::message_key(&at.message, &at.author))?;
+    let Some(counter) = seen.and_then(|seen| seen.counter) else { return Ok(()) };
+    let key = rows::said_key(thread, counter);
+    if let Some(said) = rows::get::<SaidRow>(&t.rows, &key)? {
+        let gone = Content { counter: Some(counter), ..Content::new(at.message, at.hlc, Body::Gone) };
+        rows::put(&mut t.rows, key, &SaidRow { body: Some(encode_words(&gone)), ..said });
+    }
+    Ok(())
+}
+
+/// Whether a content of ours was stored before the last newcomers came: it is not for them.
+pub(crate) fn is_not_for_newcomers<E: Engine>(
+    t: &Turn<'_, E>,
+    thread: &ThreadId,
+    row: &ThreadRow,
+    content: &Content,
+) -> Result<bool, StorageError> {
+    let Some(counter) = content.counter else { return Ok(false) };
+    let said: Option<SaidRow> = rows::get(&t.rows, &rows::said_key(thread, counter))?;
+    let place = PlaceRow { hlc: content.hlc, message: content.message, author: t.rooms.identity.id() };
+    let line: Option<MessageRow> = rows::get(&t.rows, &rows::history_key(thread, &place))?;
+    let stored = line.is_none_or(|line| line.state != Some(StateRow::Queued));
+    Ok(stored && said.is_some_and(|said| said.epoch.get() < row.grown))
+}
+
 /// Somebody said to have more than before: they are there, and what else they miss need not wait for long.
 pub(crate) fn answered<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
     let key = rows::resend_key(&thread);
@@ -120,6 +153,7 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
     pass(t, &mut resend);
     let prefix = rows::awaited_prefix(&thread);
     let awaited = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, STRETCH)?;
+    let whole = awaited.len() == STRETCH;
     let row = thread::get(&t.rows, &thread)?;
     let lives = row.as_ref().is_some_and(|row| matches!(row.state, ThreadState::Open | ThreadState::Opening));
     let (Some(mut row), true, false) = (row, lives, awaited.is_empty()) else {
@@ -157,7 +191,9 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
         resend.attempts = resend.attempts.saturating_add(1);
     }
     rows::put(&mut t.rows, key, &resend);
-    t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(resend.interval()));
+    // More may be over than one look takes.
+    let wait = if over && whole { limits::RETRY_DELAY } else { resend.interval() };
+    t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(wait));
     send::pump(t, thread)
 }
 
@@ -185,6 +221,10 @@ pub(crate) fn say_again<E: Engine>(
         None => None,
     };
     let Some(said) = said else { return Ok(Again::Never) };
+    // Nobody answers for what is no more; who asks for it is told so.
+    if content.body == Body::Gone {
+        return Ok(Again::Never);
+    }
     if said.epoch.get() < row.grown {
         return Ok(Again::NotNow);
     }

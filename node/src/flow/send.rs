@@ -311,6 +311,9 @@ fn seal_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> R
     let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(false) };
     let Some(message) = old.message.filter(|_| row.epoch > old.envelope.epoch) else { return Ok(false) };
     let Some(content) = resend::content(t, &thread, message)? else { return Ok(false) };
+    if resend::is_not_for_newcomers(t, &thread, &row, &content)? {
+        return Ok(false);
+    }
     match seal(t, thread, &mut row, &content, old.envelope.class, Some(message), old.until) {
         Ok(()) => {}
         Err(Halt::Command(_)) => return Ok(false),
@@ -382,12 +385,18 @@ pub(crate) fn set_state<E: Engine>(
     let Some(seen) = seen else { return Ok(()) };
     match (state, seen.counter) {
         (StateRow::Delivered, Some(counter)) => receipts::everybody(t, seen.thread, counter)?,
-        (StateRow::Failed(_), Some(counter)) => t.rows.delete(rows::awaited_key(&seen.thread, counter)),
         _ => {}
     }
+    // What was sealed again and refused was stored once: it goes on being awaited.
+    let give_up = |t: &mut Turn<'_, E>| {
+        if let (StateRow::Failed(_), Some(counter)) = (state, seen.counter) {
+            t.rows.delete(rows::awaited_key(&seen.thread, counter));
+        }
+    };
     let key = rows::history_key(&seen.thread, &PlaceRow { hlc: seen.hlc, message, author });
     let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else {
         // No text: nothing of it stands in the history, and its author wants to know all the same.
+        give_up(t);
         let thread = thread::canonical(&t.rows, &t.rooms.identity.account(), &seen.thread)?
             .map_or(seen.thread, |(thread, _)| thread);
         t.event(Event::State { thread, message, state: state.into() });
@@ -396,6 +405,7 @@ pub(crate) fn set_state<E: Engine>(
     if line.state.is_some_and(|before| rank(before) >= rank(state)) {
         return Ok(());
     }
+    give_up(t);
     let line = MessageRow { state: Some(state), ..line };
     rows::put(&mut t.rows, key, &line);
     tell_state(t, seen.thread, message, &line)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use whimbrel_crypto::{Engine, StandInEngine};
 use whimbrel_protocol::Frame;
+use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::hub::{
     Accepted, CommitLost, CommitTaken, Committed, FIRST_TERM, FetchCommit, Receipt, SubmitCommit,
 };
@@ -16,7 +17,7 @@ use whimbrel_protocol::thread::Participant;
 
 use super::hostile::seal_as;
 use super::world::{ALICE, BOB, CAROL, Crash, World, world};
-use crate::api::{Command, CommandError, Event, Reply};
+use crate::api::{Command, CommandError, Event, Input, Reply};
 use crate::views::{self, Standing};
 
 const DAVE: usize = 3;
@@ -256,6 +257,14 @@ fn what_was_sealed_for_an_earlier_leaf_is_passed_over_when_it_comes_after_the_de
     assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people: people.clone() }), Ok(Reply::Done));
     assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
     world.advance(Duration::from_secs(1));
+    // On a direct link it is not taken: "taken" would be "delivered" to its author.
+    world.link(ALICE, BOB);
+    world.settle();
+    let link = *world.people[BOB].direct.keys().next().unwrap();
+    world.direct_flows = false;
+    world.input(BOB, Input::Frame { link, frame: Frame::DirectEnvelope(DirectEnvelope { envelope: late.clone() }) });
+    world.settle();
+    assert!(matches!(world.direct_lost[..], [Frame::DirectRefused(_)]), "{:?}", world.direct_lost);
     let carol = world.id(CAROL);
     world.relay.spans.remove(&(thread, bob));
     world.relay.threads.get_mut(&thread).unwrap().1.push(EntryBody::Envelope(carol, late));

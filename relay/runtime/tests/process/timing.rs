@@ -14,7 +14,7 @@ use super::*;
 const SAMPLES: usize = 10_000;
 
 #[tokio::test]
-#[ignore = "a benchmark: it prints times and judges nothing"]
+#[ignore = "a benchmark, which prints times and judges nothing: cargo test --workspace --all-features --test process -- --ignored t30 --nocapture"]
 async fn t30_the_time_of_answers_about_nobody_a_stranger_and_whoever_keeps_one_away() {
     let place = Place::new("a.example");
     for rate in ["requests = { rate = \"600/min\", burst = 600 }", "claims = { rate = \"10/hour\", burst = 10 }"] {
