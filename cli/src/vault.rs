@@ -38,7 +38,8 @@ struct Done {
     kind: &'static str,
     sealed: bool,
     /// Whether later commands find the key.
-    unlocked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlocked: Option<bool>,
     /// Rows that were copied or read.
     rows: Option<u64>,
     #[serde(skip)]
@@ -99,7 +100,7 @@ pub(crate) async fn new_key(settings: &Settings) -> Result<Option<SealKey>, Fail
 pub(crate) async fn unlock(settings: &Settings, screen: Screen, time: Option<Duration>) -> Result<(), Failure> {
     let key = opened(settings).await?;
     keep(key, time).await?;
-    screen.show(&Done { kind: "unlock", sealed: true, unlocked: true, rows: None, text: "unlocked" })
+    screen.show(&Done { kind: "unlock", sealed: true, unlocked: Some(true), rows: None, text: "unlocked" })
 }
 
 /// `lock`
@@ -107,7 +108,7 @@ pub(crate) async fn lock(settings: &Settings, screen: Screen) -> Result<(), Fail
     let home = settings.home.clone();
     let id = blocking(move || runtime::key_id(&home).map_err(failure)).await?;
     // Forgotten first: a daemon that a supervisor starts again finds it no more.
-    within(move || keyring::forget(id)).await?;
+    let forgotten = within(move || keyring::forget(id)).await;
     if let Some(mut daemon) = Client::connect(settings).await? {
         let process = daemon.process().and_then(rustix::process::Pid::from_raw);
         let process = process.ok_or_else(|| Failure::internal("the daemon has no process"))?;
@@ -115,7 +116,9 @@ pub(crate) async fn lock(settings: &Settings, screen: Screen) -> Result<(), Fail
         let gone = tokio::time::timeout_at((clock::now() + settings.timeout).into(), daemon.gone()).await;
         gone.map_err(|_| Failure::new(Exit::Unreachable, "daemon_unreachable", "the daemon does not end"))?;
     }
-    screen.show(&Done { kind: "lock", sealed: true, unlocked: false, rows: None, text: "locked" })
+    // Where nothing keeps keys none is kept; the daemon had its own.
+    forgotten?;
+    screen.show(&Done { kind: "lock", sealed: true, unlocked: Some(false), rows: None, text: "locked" })
 }
 
 /// `passphrase`
@@ -135,7 +138,7 @@ pub(crate) async fn passphrase(settings: &Settings, screen: Screen, command: arg
             screen.show(&Done {
                 kind: "passphrase_set",
                 sealed: true,
-                unlocked: false,
+                unlocked: Some(false),
                 rows: Some(copied.rows),
                 text: "sealed",
             })
@@ -149,7 +152,7 @@ pub(crate) async fn passphrase(settings: &Settings, screen: Screen, command: arg
             })
             .await?;
             let text = "changed";
-            screen.show(&Done { kind: "passphrase_change", sealed: true, unlocked: false, rows: None, text })
+            screen.show(&Done { kind: "passphrase_change", sealed: true, unlocked: None, rows: None, text })
         }
         args::Passphrase::Check => {
             let access = local::access(settings).await?;
@@ -166,7 +169,7 @@ pub(crate) async fn passphrase(settings: &Settings, screen: Screen, command: arg
             screen.show(&Done {
                 kind: "passphrase_check",
                 sealed: true,
-                unlocked: false,
+                unlocked: None,
                 rows: Some(rows),
                 text: "every row is as it was left",
             })

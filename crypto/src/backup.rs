@@ -102,8 +102,9 @@ pub fn open(sealed: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>
         return Err(BackupError::Malformed);
     }
     let wrap = wrap_key(passphrase, &salt, work)?;
-    let file_key = wrap.decrypt(&Nonce::default(), body.as_slice()).map_err(|_| BackupError::Refused)?;
-    let file_key = Zeroizing::new(<[u8; 16]>::try_from(file_key).map_err(|_| BackupError::Malformed)?);
+    let opened = wrap.decrypt(&Nonce::default(), body.as_slice()).map_err(|_| BackupError::Refused)?;
+    let opened = Zeroizing::new(opened);
+    let file_key = Zeroizing::new(<[u8; 16]>::try_from(opened.as_slice()).map_err(|_| BackupError::Malformed)?);
     let signed = header.len().checked_sub(mac.len() + 1).and_then(|end| header.as_bytes().get(..end));
     let checked = header_mac(&file_key, signed.ok_or(BackupError::Malformed)?).verify_slice(&unbase64(mac)?);
     checked.map_err(|_| BackupError::Altered)?;

@@ -187,6 +187,7 @@ pub fn create(reads: &dyn Reads, now: Wall) -> Result<Zeroizing<Vec<u8>>, Create
         threads.push(id);
         out.record(&Record::Thread(id, KeptThread { participants, updated, founding, title, tag }))
     })?;
+    let mut texts = BTreeSet::new();
     for id in threads {
         let mut failed = Ok(());
         rows::each(reads, &rows::history_prefix(&id), |(key, value)| {
@@ -194,6 +195,7 @@ pub fn create(reads: &dyn Reads, now: Wall) -> Result<Zeroizing<Vec<u8>>, Create
             let row = rows::decode::<MessageRow>(&key, &value)?;
             // What is to go by itself is not kept for longer in another place.
             if failed.is_ok() && row.lasts_ms.is_none() {
+                texts.insert(Target { message: place.message, author: place.author });
                 failed = out.record(&Record::Message(id, place, row));
             }
             Ok(())
@@ -211,7 +213,8 @@ pub fn create(reads: &dyn Reads, now: Wall) -> Result<Zeroizing<Vec<u8>>, Create
                 Record::Reaction(thread, of, by, sign, rows::decode(&key, &value)?)
             }
         };
-        if failed.is_ok() {
+        // What was said about a text that is not in it is not, either; that one was taken back stays known.
+        if failed.is_ok() && (kind == rows::Told::Unsent || texts.contains(&of)) {
             failed = out.record(&record);
         }
         Ok(())
@@ -275,7 +278,7 @@ impl Backup {
         }
         let Head { account, made, address, .. } = head;
         let mut summary = Summary { account, address, made, contacts: 0, threads: 0, messages: 0 };
-        let (mut records, mut threads) = (Vec::new(), BTreeSet::new());
+        let (mut records, mut threads, mut read) = (Vec::new(), BTreeSet::new(), 0_u64);
         loop {
             if decoder.position() == bytes.len() {
                 return Err(ReadError::Cut);
@@ -322,7 +325,7 @@ impl Backup {
                     }
                 }
                 Record::End(count) => {
-                    let whole = u64::try_from(records.len()).unwrap_or(u64::MAX).saturating_add(2) == *count;
+                    let whole = read.saturating_add(2) == *count;
                     return match (whole, decoder.position() == bytes.len()) {
                         (true, true) => Ok(Self { summary, records }),
                         _ => Err(malformed(&"its end says otherwise")),
@@ -330,7 +333,11 @@ impl Backup {
                 }
                 Record::Friend(..) | Record::Card(..) | Record::Settings(..) => {}
             }
-            records.push(record);
+            // The account's keys are of no use to a restore, and need not be kept in memory.
+            if !matches!(record, Record::Account(_)) {
+                records.push(record);
+            }
+            read = read.saturating_add(1);
         }
     }
 
@@ -384,10 +391,14 @@ fn put_back(rows: &mut Overlay<'_>, record: &Record) -> Result<(), StorageError>
             Ok(())
         }
         Record::Message(id, place, row) => message(rows, id, *place, row),
-        Record::Edit(thread, of, row) => absent(rows, rows::edit_key(thread, of), row),
+        Record::Edit(thread, of, row) => match rows.get(&rows::unsent_key(thread, of))? {
+            Some(_) => Ok(()),
+            None => absent(rows, rows::edit_key(thread, of), row),
+        },
         Record::Unsent(thread, of) => {
             rows.put(rows::unsent_key(thread, of), Vec::new());
-            Ok(())
+            rows.delete(rows::edit_key(thread, of));
+            rows::blank(rows, thread, of)
         }
         Record::Reaction(thread, of, by, sign, row) => absent(rows, rows::reaction_key(thread, of, by, sign), row),
         Record::Head(_) | Record::Account(_) | Record::End(_) => Ok(()),

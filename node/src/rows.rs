@@ -37,9 +37,9 @@ pub(crate) use self::said::{
 };
 pub use self::shapes::KEY_SHAPES;
 pub(crate) use self::told::{
-    CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, count, count_key, count_prefix, edit_key, gap_device,
-    gap_key, gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, told_of, unsent_key, vanish_due, vanish_key,
-    vanish_prefix,
+    CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, blank, count, count_key, count_prefix, edit_key,
+    gap_device, gap_key, gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, told_of, unsent_key, vanish_due,
+    vanish_key, vanish_prefix,
 };
 use crate::api::{Path, State};
 

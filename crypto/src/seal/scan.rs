@@ -22,7 +22,20 @@ const PAGE: usize = 256;
 pub(super) struct Heads(BTreeMap<Option<u8>, BTreeSet<Vec<u8>>>);
 
 impl Heads {
-    /// Adds those of new rows. One whose rows are all gone stays: nothing is found below it.
+    /// Takes away those of rows that are gone, where a head is one row's alone; one that many may share stays: nothing is
+    /// found below it.
+    pub(super) fn forget(&mut self, keys: &Keys, gone: &[&[u8]]) {
+        for key in gone {
+            let parts = keys.parts(key);
+            if !parts.whole
+                && let Some(known) = self.0.get_mut(&key.first().copied())
+            {
+                known.remove(parts.head);
+            }
+        }
+    }
+
+    /// Adds those of new rows.
     pub(super) fn add(&mut self, keys: &Keys, new: &[&[u8]]) {
         for key in new {
             if let Some(known) = self.0.get_mut(&key.first().copied()) {

@@ -153,8 +153,11 @@ fn a_changed_cut_or_swapped_row_is_told_to_whoever_reads_it() {
     let ((first, one), (second, two)) = (stored(&store, b"c1"), stored(&store, b"c2"));
     let mut changed = one.clone();
     *changed.last_mut().unwrap() ^= 1;
+    let mut inside = one.clone();
+    inside[26] ^= 1;
     let swap = vec![Op::Put { key: first.clone(), value: two }, Op::Put { key: second, value: one.clone() }];
     for (ops, why) in [
+        (vec![Op::Put { key: first.clone(), value: inside }], "changed inside"),
         (vec![Op::Put { key: first.clone(), value: changed }], "changed"),
         (vec![Op::Put { key: first.clone(), value: one[..one.len() - 1].to_vec() }], "cut"),
         (vec![Op::Put { key: first.clone(), value: Vec::new() }], "emptied"),

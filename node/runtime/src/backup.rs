@@ -78,6 +78,9 @@ pub fn create_backup(
     let failed = |source| BackupFailure::File { path: file.to_owned(), source };
     let mut out = OpenOptions::new().write(true).create_new(true).open(file).map_err(failed)?;
     let written = restrict(file, 0o600).and_then(|()| out.write_all(&sealed)).and_then(|()| out.sync_all());
+    // Its name is to stand as long as its bytes.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = written.and_then(|()| File::open(folder)?.sync_all());
     let checked = written.map_err(failed).and_then(|()| check_backup(file, passphrase));
     if checked.is_err() {
         // Nobody takes a part for the whole.

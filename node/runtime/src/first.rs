@@ -206,7 +206,8 @@ impl Waiting {
         let clock = Clock::start();
         let mut granted = None;
         loop {
-            let words = match self.errand.next().await? {
+            let next = timeout(limits::LINKING_TIME_MAX, self.errand.next()).await;
+            let words = match next.map_err(|_| FirstError::Silent)?? {
                 Frame::LinkingWords(words) => words,
                 Frame::LinkingOver(_) => return Err(FirstError::Declined),
                 _ => return Err(FirstError::Silent),

@@ -93,10 +93,15 @@ pub fn unlock(home: &Path, passphrase: &Passphrase) -> Result<SealKey, SealError
 /// [`SealError::Key`]: another passphrase than that time. [`SealError::File`].
 pub fn prepare(home: &Path, passphrase: &Passphrase, cost: Cost) -> Result<SealKey, SealError> {
     private_folder(home)?;
+    let _lock = lock(home)?;
     if is_sealed(home)? {
         return unlock(home, passphrase);
     }
-    let _lock = lock(home)?;
+    // A key beside rows that are not sealed with it would lock them up.
+    let folder = store_folder(home);
+    if folder.try_exists().map_err(|source| SealError::File { path: folder.clone(), source })? {
+        return Err(SealError::NotSealed);
+    }
     let mut chance = Chance::from_seed(seed().map_err(SealError::Entropy)?);
     let key = SealKey::generate(&mut chance);
     write_new_key(home, &wrap::wrap(&key, passphrase, cost, &mut chance)?)?;

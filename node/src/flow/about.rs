@@ -18,7 +18,7 @@ use whimbrel_storage::{Order, Reads, StorageError};
 use super::{resend, send};
 use crate::api::{CommandError, Event, Reply};
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, EditRow, MessageRow, PlaceRow, ReactionRow, SeenRow, ThreadRow, TimerRow, VanishRow};
+use crate::rows::{self, EditRow, PlaceRow, ReactionRow, SeenRow, ThreadRow, TimerRow, VanishRow};
 use crate::thread;
 use crate::timers::Timer;
 
@@ -134,7 +134,7 @@ pub(crate) fn apply<E: Engine>(
             }
             t.rows.put(rows::unsent_key(&thread, &of), Vec::new());
             forget_edit(t, &thread, &of)?;
-            blank(t, thread, &of)?;
+            rows::blank(&mut t.rows, &thread, &of)?;
             tell(t, thread, of)
         }
         Body::React(Reaction { to, sign, stands }) => {
@@ -180,17 +180,6 @@ fn is_over<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, of: &Target) -> Result
     let Some(seen) = seen.filter(|seen| seen.thread == *thread) else { return Ok(false) };
     let place = PlaceRow { hlc: seen.hlc, message: of.message, author: of.author };
     Ok(t.rows.get(&rows::history_key(thread, &place))?.is_none())
-}
-
-/// The text of a message that was taken back goes; its place stays.
-fn blank<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, of: &Target) -> Result<(), StorageError> {
-    let Some(seen) = rows::get::<SeenRow>(&t.rows, &rows::message_key(&of.message, &of.author))? else { return Ok(()) };
-    let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message: of.message, author: of.author });
-    if let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? {
-        let line = MessageRow { text: String::new(), reply: None, mentions: Vec::new(), ..line };
-        rows::put(&mut t.rows, key, &line);
-    }
-    Ok(())
 }
 
 /// The owner is told of a message that looks different now, if it is here.

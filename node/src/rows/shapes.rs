@@ -29,5 +29,6 @@ const OWN_KEY_SHAPES: &[KeyShape] = &[
     KeyShape { prefix: &[Space::Mark as u8], head: 32, seen: 0, grows: true },
     KeyShape { prefix: &[Space::Count as u8, 0], head: ThreadId::LEN, seen: 0, grows: false },
     KeyShape { prefix: &[Space::Count as u8, 1], head: ThreadId::LEN, seen: 0, grows: false },
+    KeyShape { prefix: &[Space::Told as u8, 2], head: ThreadId::LEN + 16 + 36, seen: 0, grows: true },
     KeyShape { prefix: &[Space::Unreadable as u8], head: ThreadId::LEN, seen: 8, grows: true },
 ];

@@ -5,9 +5,9 @@ use minicbor::{Decode, Encode};
 use whimbrel_protocol::id::{AccountId, DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::time::Wall;
-use whimbrel_storage::{Reads, StorageError};
+use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use super::{PlaceRow, Space, device_bytes, device_of, key};
+use super::{MessageRow, PlaceRow, SeenRow, Space, device_bytes, device_of, get, history_key, key, message_key, put};
 
 /// The newest text in place of a message's own.
 #[derive(Clone, Encode, Decode)]
@@ -110,6 +110,16 @@ pub(crate) fn edit_key(thread: &ThreadId, of: &Target) -> Vec<u8> {
 
 pub(crate) fn unsent_key(thread: &ThreadId, of: &Target) -> Vec<u8> {
     about(1, thread, of)
+}
+
+/// The text of a message that was taken back goes; its place stays.
+pub(crate) fn blank(rows: &mut Overlay<'_>, thread: &ThreadId, of: &Target) -> Result<(), StorageError> {
+    let Some(seen) = get::<SeenRow>(rows, &message_key(&of.message, &of.author))? else { return Ok(()) };
+    let key = history_key(thread, &PlaceRow { hlc: seen.hlc, message: of.message, author: of.author });
+    if let Some(line) = get::<MessageRow>(rows, &key)? {
+        put(rows, key, &MessageRow { text: String::new(), reply: None, mentions: Vec::new(), ..line });
+    }
+    Ok(())
 }
 
 pub(crate) fn reaction_prefix(thread: &ThreadId, to: &Target) -> Vec<u8> {

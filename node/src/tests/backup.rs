@@ -89,7 +89,8 @@ fn what_was_said_about_texts_comes_back_and_those_that_go_by_themselves_are_not_
     world.ask(ALICE, Command::Unsend { of: taken_back }).unwrap();
     world.ask(BOB, Command::React { to: edited, sign: "+".to_owned(), stands: true }).unwrap();
     world.ask(ALICE, Command::SetTimer { thread, lasts: Duration::from_secs(3_600) }).unwrap();
-    world.say(ALICE, thread, "gone in an hour");
+    let timed = of(&mut world, "gone in an hour");
+    world.ask(ALICE, Command::Edit { of: timed, text: "edited, and gone in an hour".to_owned() }).unwrap();
     let bytes = backup::create(world.store(ALICE), Wall::default()).unwrap();
     for gone in ["not this", "gone in an hour"] {
         assert!(!bytes.windows(gone.len()).any(|window| window == gone.as_bytes()), "{gone}");
