@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use whimbrel_node::views::{self, OwnDevice};
 use whimbrel_node::{Command, Reply};
 use whimbrel_node_runtime::{Access, DirectOptions, FirstError, RecoveryPhrase, fresh_recovery};
-use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Address, DeviceIndex};
+use whimbrel_protocol::{RefusalCode, limits};
 
 use crate::args;
 use crate::clock;
@@ -229,12 +229,21 @@ pub(crate) async fn renew(settings: &Settings, screen: Screen, identity: bool) -
         seat.ask(settings, request, |item| screen.show(&item)).await
     });
     asked.await.map_err(|failure| match failure.exit {
-        Exit::Unreachable => failure.hint(
+        Exit::Unreachable | Exit::Interrupted | Exit::Internal => failure.hint(
             "keep both sheets: the change may be handed in with the next command; `whimbrel id recovery` with the new \
-             words says whether they hold",
+             words says whether they hold, and puts others in their place",
         ),
         _ => failure.hint("nothing changed: the old words hold, the new ones are worth nothing"),
     })
+}
+
+/// Before anything is shown that a label nobody takes would make worthless.
+fn check_label(label: &str) -> Result<(), Failure> {
+    if label.is_empty() || label.len() > limits::DEVICE_LABEL_BYTES_MAX || label.chars().any(char::is_control) {
+        let max = limits::DEVICE_LABEL_BYTES_MAX;
+        return Err(Failure::usage(format!("a device's label has 1 to {max} bytes and no control characters")));
+    }
+    Ok(())
 }
 
 /// What `id recover` prints at its end.
@@ -255,13 +264,15 @@ impl Show for Recovered {
 
 /// Makes this empty profile a device of an account by its recovery words.
 pub(crate) async fn recover(settings: &Settings, screen: Screen, command: args::Recover) -> Result<(), Failure> {
+    check_label(&command.label)?;
     let relay = relay_link(&command.relay)?;
     let name = name_of(&command.name)?;
     if Client::connect(settings).await?.is_some() {
         return Err(Failure::new(Exit::Locked, "exists", "a daemon runs for this profile: it has an identity already"));
     }
     match local::look(settings).await? {
-        Found::Nothing | Found::Unfinished { .. } => {
+        // A linking that nobody approved is worth nothing.
+        Found::Nothing | Found::Unfinished { .. } | Found::Joining { linking: true, .. } => {
             let words = phrase(&read_words(screen)?)?;
             let found = tokio::select! {
                 found = whimbrel_node_runtime::find_account(&relay, name, &words) => found.map_err(first_failure)?,
@@ -310,6 +321,7 @@ impl Show for CodeShown {
 
 /// Makes this empty profile a device of the account whose other device approves it.
 async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> Result<(), Failure> {
+    check_label(label)?;
     let relay = relay_link(relay)?;
     if Client::connect(settings).await?.is_some() {
         return Err(Failure::new(Exit::Locked, "exists", "a daemon runs for this profile: it has an identity already"));
@@ -319,7 +331,7 @@ async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> 
         // A run that was interrupted may have been approved all the same.
         Found::Joining { .. } => match admitted(settings).await {
             Ok(linked) => return screen.show(&linked),
-            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) if matches!(failure.exit, Exit::Interrupted | Exit::Unreachable) => return Err(failure),
             Err(_) => screen.hint("an earlier run was not approved to its end; beginning anew"),
         },
         Found::Registered { address } => {
@@ -395,7 +407,10 @@ pub(crate) fn first_failure(error: FirstError) -> Failure {
 pub(crate) async fn device(settings: &Settings, screen: Screen, command: args::Device) -> Result<(), Failure> {
     let errand = match command {
         args::Device::List => AccountErrand::Devices,
-        args::Device::Rename { device, label } => AccountErrand::Rename { device, label },
+        args::Device::Rename { device, label } => {
+            check_label(&label)?;
+            AccountErrand::Rename { device, label }
+        }
         args::Device::Revoke { device } => AccountErrand::Revoke { device },
         args::Device::Approve { code, limited } => {
             let code = if code == "-" { read_stdin(256)? } else { code };

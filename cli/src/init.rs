@@ -89,7 +89,7 @@ pub(crate) async fn init(settings: &Settings, screen: Screen, command: args::Ini
             .hint("choose another --home or --profile; to accept an invite: whimbrel join -"));
     }
     let recovery = match local::look(settings).await? {
-        Found::Registered { address } | Found::Joining { address } => {
+        Found::Registered { address } | Found::Joining { address, .. } => {
             return registered(settings, screen, &address, name, invite).await;
         }
         Found::Unfinished { name: before, relay: there, .. }

@@ -73,7 +73,11 @@ pub(crate) enum Found {
     /// One that no relay is known to have taken in; `asked`: one may have, for it was handed in and its answer is missing.
     Unfinished { name: Name, relay: RelayLink, asked: bool },
     /// One that this device is about to become one of, as soon as the relay hears of it.
-    Joining { address: Address },
+    Joining {
+        address: Address,
+        /// By another device's word, which may never have come.
+        linking: bool,
+    },
     /// One in use.
     Registered { address: Address },
 }
@@ -239,7 +243,9 @@ pub(crate) async fn look(settings: &Settings) -> Result<Found, Failure> {
         let account = views::account(&store);
         store.close().map_err(|error| store_failure(&error))?;
         match account {
-            Ok(views::Account { address: Some(address), joining: true, .. }) => Ok(Found::Joining { address }),
+            Ok(views::Account { address: Some(address), joining: true, linking, .. }) => {
+                Ok(Found::Joining { address, linking })
+            }
             Ok(views::Account { address: Some(address), .. }) => Ok(Found::Registered { address }),
             Ok(views::Account { name, relay, registering, .. }) => {
                 Ok(Found::Unfinished { name, relay, asked: registering })

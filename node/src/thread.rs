@@ -235,7 +235,7 @@ pub(crate) fn writable(
 }
 
 /// Whether somebody in it has no device left that could read it, by their account's log.
-fn is_deserted(reads: &dyn Reads, own: &AccountId, row: &ThreadRow) -> Result<bool, StorageError> {
+pub(crate) fn is_deserted(reads: &dyn Reads, own: &AccountId, row: &ThreadRow) -> Result<bool, StorageError> {
     // A group lives by its admin's hand.
     if row.is_group() {
         return Ok(false);

@@ -11,6 +11,9 @@ use whimbrel_protocol::{RefusalCode, limits};
 
 use crate::refusal::Refusal;
 
+/// What words cost at least, in bytes: the frame around them.
+const WORDS_COST_MIN: usize = 64;
+
 #[derive(Debug)]
 struct Meeting {
     newcomer: LinkId,
@@ -75,7 +78,8 @@ impl Linking {
             (false, Some(approver)) if approver == link => found.newcomer,
             _ => return None,
         };
-        found.left = found.left.checked_sub(bytes)?;
+        // Each costs something, however little it says.
+        found.left = found.left.checked_sub(bytes.max(WORDS_COST_MIN))?;
         Some(other)
     }
 

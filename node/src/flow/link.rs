@@ -12,6 +12,7 @@ use whimbrel_protocol::id::{DeviceId, MeetingId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::linking::{Grant, JoinLinking, LinkingMessage, LinkingOver, LinkingWords, NewDevice, Packages};
 use whimbrel_storage::StorageError;
+use zeroize::Zeroizing;
 
 use super::account;
 use crate::api::{CommandError, Ticket};
@@ -80,7 +81,8 @@ fn say<E: Engine>(t: &mut Turn<'_, E>, meeting: MeetingId, pieces: Vec<Vec<u8>>)
 /// Words of the device that is to come.
 pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, words: &LinkingWords) -> Result<(), StorageError> {
     let Some(mut linking) = t.rooms.user.linking.take() else { return Ok(()) };
-    if linking.meeting != words.meeting {
+    // What is with the relay is decided there; nothing more is expected of the other.
+    if linking.meeting != words.meeting || matches!(linking.stage, Stage::HandedIn(_)) {
         t.rooms.user.linking = Some(linking);
         return Ok(());
     }
@@ -116,7 +118,8 @@ fn advance<E: Engine>(t: &mut Turn<'_, E>, linking: &Approving, stage: Stage, by
             None => Ok(Stage::Offered(channel, device)),
             Some(LinkingMessage::Keys(keys)) => {
                 let log = grown(t, device, &keys)?;
-                let said = channel.seal(&encode_words(&grant(t, linking, &log)?)).map_err(failed)?;
+                let words = Zeroizing::new(encode_words(&grant(t, linking, &log)?));
+                let said = channel.seal(&words).map_err(failed)?;
                 say(t, meeting, said);
                 Ok(Stage::Granted { channel, log: Box::new(log), device, packages: 0 })
             }
@@ -182,7 +185,9 @@ fn hand_in<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, log: &AccountLog) -> 
     if account::extension(t)?.is_some() {
         return Err(CommandError::State("another change of the account is under way".to_owned()).into());
     }
-    let (after, _) = t.rooms.identity.log.head();
+    // One entry more than there was; should the own log have grown meanwhile, the relay refuses it as any that goes on
+    // otherwise.
+    let after = log.head().0.saturating_sub(1);
     let row = ExtensionRow { log: log.bytes(), identity_key: None, first: false, after };
     rows::put(&mut t.rows, rows::single_key(Single::Extension), &row);
     t.rooms.user.extending = Some(ticket);
@@ -194,7 +199,8 @@ fn hand_in<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, log: &AccountLog) -> 
 pub(crate) fn decided<E: Engine>(t: &mut Turn<'_, E>, added: bool) -> Result<(), StorageError> {
     let handed_in = t.rooms.user.linking.as_ref().is_some_and(|one| matches!(one.stage, Stage::HandedIn(_)));
     if !handed_in {
-        return Ok(());
+        // The linking is forgotten, by a restart or for its time: what it left is of no use if it was refused.
+        return if added || t.rooms.user.linking.is_some() { Ok(()) } else { forget_packages(t) };
     }
     let Some(Approving { meeting, stage: Stage::HandedIn(mut channel), .. }) = t.rooms.user.linking.take() else {
         return Ok(());

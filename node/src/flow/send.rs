@@ -73,6 +73,10 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     let (thread, mut row) =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
     writable(&row)?;
+    if thread::is_deserted(&t.rows, &t.rooms.identity.account(), &row)? {
+        let why = "somebody in it has none of the devices they had: write to them anew, without a reply";
+        return Err(CommandError::State(why.to_owned()).into());
+    }
     let message = MessageId::from_bytes(t.chance.bytes());
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
     let Draft { text, reply, mentions } = draft;
@@ -383,9 +387,8 @@ pub(crate) fn set_state<E: Engine>(
     let author = t.rooms.identity.id();
     let seen = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))?;
     let Some(seen) = seen else { return Ok(()) };
-    match (state, seen.counter) {
-        (StateRow::Delivered, Some(counter)) => receipts::everybody(t, seen.thread, counter)?,
-        _ => {}
+    if let (StateRow::Delivered, Some(counter)) = (state, seen.counter) {
+        receipts::everybody(t, seen.thread, counter)?;
     }
     // What was sealed again and refused was stored once: it goes on being awaited.
     let give_up = |t: &mut Turn<'_, E>| {

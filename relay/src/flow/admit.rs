@@ -118,7 +118,7 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     // It may have been revoked while this was looked into.
     match rooms.store().account(admission.device.account).await {
         Ok(Some(account)) if account.device(admission.device.index).is_some() => {}
-        Ok(_) => return rooms.refuse_link(now, link, Refusal::last(RefusalCode::NotAuthenticated)),
+        Ok(_) => return turn_back(rooms, now, link, &proved, &words, RefusalCode::NotAuthenticated).await,
         Err(error) => return rooms.refuse_link(now, link, error.into()),
     }
     rooms.wakes.came(admission.device);

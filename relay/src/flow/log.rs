@@ -43,7 +43,12 @@ pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: Lin
     }
     match rooms.user.extend(rooms.store(), &words, || rooms.chosen()).await {
         Ok(extended) => {
-            if rooms.reception.registered(now.monotonic, link, proved) {
+            // The same again buys no time before admission.
+            let goes_on = match extended.new {
+                true => rooms.reception.registered(now.monotonic, link, proved),
+                false => rooms.reception.advance(link, Stage::Node(proved)),
+            };
+            if goes_on {
                 rooms.answer(now, link, Done { request: words.request });
             }
             told(rooms, now, words.account, Some(link), &extended);
