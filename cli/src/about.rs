@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
+use whimbrel_node::api::State;
 use whimbrel_node::views::{self, Page};
-use whimbrel_node::{Command, Reply};
-use whimbrel_protocol::id::{AccountId, ThreadId};
+use whimbrel_node::{Command, Event, Reply};
+use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::message::Target as Which;
 
 use crate::desk::{Desk, LOG_MESSAGES_MAX, unexpected};
 use crate::failure::{Exit, Failure};
+use crate::local::{Heard, Listener};
 use crate::resolve::Target;
 use crate::shown::Done;
 use crate::words::{Item, Mark};
@@ -63,24 +65,31 @@ impl Desk<'_> {
             }
             AboutErrand::Read { chat } => return self.read_all(&chat).await,
         };
+        // From before it is said: what becomes of it is told once.
+        let events = self.local.events();
         let message = match self.command(command).await? {
             Reply::Queued { message, .. } => message,
             other => return Err(unexpected(&other)),
         };
-        self.leave(|| self.read(|reads| views::is_queued(reads, &message))).await?;
+        self.leave(events, message).await?;
         self.item(Item::Done(Done { done })).await
     }
 
     /// Waits until it has left, or says that it waits: it is durable here already.
-    async fn leave(&self, queued: impl Fn() -> Result<bool, Failure>) -> Result<(), Failure> {
-        let mut events = self.local.events();
+    async fn leave(&self, mut events: Listener, message: MessageId) -> Result<(), Failure> {
         let left = timeout_at(self.deadline.into(), async {
-            while queued()? {
-                if let crate::local::Heard::End(failure) = events.next().await {
-                    return Err(failure);
+            loop {
+                match events.next().await {
+                    Heard::Event(Event::State { message: of, state, .. }) if of == message => match state {
+                        State::Queued => {}
+                        State::Failed(code) | State::Partial { code, .. } => return Err(Failure::refused(code)),
+                        State::Stored | State::Delivered => return Ok(()),
+                    },
+                    Heard::TooMuch if !self.read(|reads| views::is_queued(reads, &message))? => return Ok(()),
+                    Heard::Event(_) | Heard::TooMuch => {}
+                    Heard::End(failure) => return Err(failure),
                 }
             }
-            Ok(())
         })
         .await;
         match left {
