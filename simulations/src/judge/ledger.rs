@@ -731,7 +731,9 @@ impl Ledger {
         self.kept.entry(on).or_default().insert(number);
         // One's own words on one's own screen owe nothing.
         if on != said.author {
-            self.owed -= usize::from(said.word == Word::Owed && !said.given_up.contains(&on));
+            // Where clocks lied, somebody may see it whom it was not counted for.
+            let counted = said.to.contains(&on) && !said.given_up.contains(&on);
+            self.owed -= usize::from(said.word == Word::Owed && counted);
             self.screens.entry(on).or_default().push(number);
         }
     }

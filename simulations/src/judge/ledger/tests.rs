@@ -169,6 +169,22 @@ fn words_stand_in_the_order_they_were_said_in_each_group_and_not_across_groups()
     }
 }
 
+#[test]
+fn a_text_that_somebody_sees_whom_it_is_not_owed_to_is_still_owed_to_the_others() {
+    let group = ThreadId::from_bytes([7; 32]);
+    let mut ledger = ledger();
+    ledger.clocks_lied();
+    ledger.in_circle(group, ALICE, [ALICE, BOB, CAROL].into());
+    ledger.in_circle(group, ALICE, [ALICE, BOB].into());
+    let said = ledger.ask_circle(ALICE, group, "one".to_owned(), Time::ZERO);
+    let shown = Message { thread: group, ..message(1, "one", 1) };
+    ledger.queued(said, shown.message);
+    ledger.shown(CAROL, &shown, Time::ZERO);
+    assert_eq!(ledger.owed(), 1);
+    ledger.shown(BOB, &shown, Time::ZERO);
+    assert_eq!((ledger.owed(), ledger.close(&[]).violations), (0, 0));
+}
+
 /// What was found in a run in which Alice said one thing to Bob and then this happened.
 fn found(act: impl FnOnce(&mut Ledger)) -> Vec<Violation> {
     let mut ledger = ledger();
