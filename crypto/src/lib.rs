@@ -20,6 +20,7 @@ pub mod recovery;
 pub mod safety;
 pub mod seal;
 pub mod settings;
+pub mod siblings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
@@ -39,5 +40,6 @@ pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
 pub use safety::SafetyNumber;
 pub use seal::{Check, KeyId, KeyShape, SealKey, SealedKv, Shapes};
 pub use settings::SettingsKey;
+pub use siblings::SiblingKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;

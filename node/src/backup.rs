@@ -182,6 +182,9 @@ pub fn create(reads: &dyn Reads, now: Wall) -> Result<Zeroizing<Vec<u8>>, Create
     each(reads, Space::Settings, |id, row| out.record(&Record::Settings(ThreadId::from_bytes(id), row)))?;
     let mut threads = Vec::new();
     each(reads, Space::Thread, |id, row: ThreadRow| {
+        if row.is_self(&own.device.account) {
+            return Ok(());
+        }
         let ThreadRow { participants, updated, founding, title, tag, .. } = row;
         let id = ThreadId::from_bytes(id);
         threads.push(id);

@@ -134,15 +134,21 @@ fn forget_devices(rows: &mut Overlay<'_>, person: &Person) -> Result<(), Storage
     Ok(())
 }
 
-/// The owner compared the safety number with somebody, or takes that back. False: they are not known here.
-pub(crate) fn verify(rows: &mut Overlay<'_>, account: &AccountId, verified: bool) -> Result<bool, StorageError> {
-    let Some(person) = known(rows, account)? else { return Ok(false) };
+/// The owner compared the safety number with somebody, or takes that back; gives the identity key that is verified from now
+/// on, if any. Nothing: they are not known here.
+pub(crate) fn verify(
+    rows: &mut Overlay<'_>,
+    account: &AccountId,
+    verified: bool,
+) -> Result<Option<Option<PublicKey>>, StorageError> {
+    let Some(person) = known(rows, account)? else { return Ok(None) };
     let key = rows::contact_key(account);
+    let identity = Some(person.log.identity_key());
+    let verified = identity.filter(|_| verified);
     if let Some(row) = rows::get::<ContactRow>(rows, &key)? {
-        let identity = Some(person.log.identity_key());
-        rows::put(rows, key, &ContactRow { verified: identity.filter(|_| verified), identity, ..row });
+        rows::put(rows, key, &ContactRow { verified, identity, ..row });
     }
-    Ok(true)
+    Ok(Some(verified))
 }
 
 /// Whether another account is known here by an address.

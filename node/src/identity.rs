@@ -210,6 +210,11 @@ impl Identity {
         Some(key).filter(|key| key.public() == self.log.identity_key())
     }
 
+    /// The identity key this device was given last, whether or not it is the account's to this day.
+    pub(crate) fn held_key(&self) -> Option<KeyPair> {
+        self.row.identity_key.map(KeyPair::from_seed_bytes)
+    }
+
     /// Whether the log still names this device.
     pub(crate) fn is_listed(&self) -> bool {
         self.log.device(self.row.device.index).is_some_and(|device| device.device_key == self.device.public())

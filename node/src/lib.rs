@@ -9,6 +9,7 @@ mod contacts;
 mod direct;
 mod flow;
 mod friendship;
+mod history;
 mod hold;
 pub mod identity;
 pub mod linking;

@@ -6,7 +6,7 @@
 
 use whimbrel_crypto::{
     AccountLog, Chance, Context, Engine, EngineError, KeyPair, LinkingChannel, LinkingCode, LinkingError,
-    LinkingHandshake, LogError, Own, TransportProof, UnverifiedLog,
+    LinkingHandshake, LogError, Own, SiblingKey, TransportProof, UnverifiedLog,
 };
 use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, MeetingId, PublicKey};
@@ -17,7 +17,7 @@ use whimbrel_protocol::time::{Hlc, Now};
 use whimbrel_storage::{Batch, Overlay};
 
 use crate::api::Ticket;
-use crate::rows::{self, AccountRow, RelayRow, Single};
+use crate::rows::{self, AccountRow, HistoryRow, RelayRow, Single};
 
 /// Why a device was not linked. Nothing of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,8 @@ pub struct Newcomer {
     label: String,
     device: KeyPair,
     transport: KeyPair,
+    /// Under which its siblings give it what was said before it came.
+    history: SiblingKey,
     stage: Stage,
 }
 
@@ -99,6 +101,7 @@ impl Newcomer {
             label: label.to_owned(),
             device: KeyPair::generate(&mut keys),
             transport: KeyPair::generate(&mut keys),
+            history: SiblingKey::generate(&mut keys),
             stage: Stage::Shaking(LinkingHandshake::newcomer(code, &mut keys)?),
         })
     }
@@ -206,6 +209,9 @@ impl Newcomer {
         let mut batch = Batch::new();
         batch.put(rows::account_key(), rows::encode(&row));
         batch.put(rows::single_key(Single::Joining), Vec::new());
+        let history =
+            HistoryRow { key: *self.history.secret_bytes(), from: None, listed: false, threads: 0, done: 0, texts: 0 };
+        batch.put(rows::history_row_key(), rows::encode(&history));
         batch.put(rows::single_key(Single::Clock), rows::encode(&Hlc::default().tick(now.wall)));
         let packages = usize::try_from(grant.packages).unwrap_or(usize::MAX).min(limits::LINKING_PACKAGES_MAX);
         Ok(Granted { batch, account: id.account, address, packages })

@@ -10,8 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    about, account, answers, befriend, commands, connect, direct, group, herald, join, link, open, receipts, receive,
-    repair, resend, send, settings, siblings,
+    about, account, answers, befriend, commands, connect, direct, facts, group, herald, history, join, link, open,
+    receipts, receive, repair, resend, self_thread, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -159,6 +159,9 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Change(thread) => group::submit(t, thread),
         Timer::Extend => account::submit(t),
         Timer::Siblings => siblings::pump(t),
+        Timer::SelfThread => self_thread::see_to(t),
+        Timer::Telling => facts::tell_some(t),
+        Timer::History => history::ask(t),
         Timer::Linking => link::late(t),
         Timer::Heralding => account::herald(t),
         Timer::Herald(account) => herald::ask(t, account, None),

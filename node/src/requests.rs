@@ -92,6 +92,10 @@ pub(crate) enum Purpose {
     Listing(usize),
     /// A change of the own account log.
     Extend,
+    /// KeyPackages of the account's other devices, for the thread they have among themselves.
+    OwnClaim,
+    /// Words to another device of the account; whether they ask for something.
+    Sibling(bool),
     /// The relay brings us together with a device that is to come.
     JoinLinking,
     /// Somebody whose account log is longer than the one here.

@@ -105,6 +105,10 @@ impl Rooms {
             }
             Ok(())
         })?;
+        rows::each(reads, &rows::space(Space::Fact), |_| {
+            rooms.user.facts += 1;
+            Ok(())
+        })?;
         rooms.timers.set(Timer::Vanish, now.monotonic);
         rooms.resume_sending(reads)?;
         rooms.resume_unparking(now, reads)?;

@@ -9,6 +9,7 @@ mod message;
 mod people;
 mod said;
 mod shapes;
+mod siblings;
 mod told;
 
 use minicbor::{Decode, Encode};
@@ -25,7 +26,9 @@ use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
-pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_prefix};
+pub(crate) use self::account::{
+    ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_number, package_prefix,
+};
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow};
 pub(crate) use self::people::{
@@ -36,6 +39,10 @@ pub(crate) use self::said::{
     owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
 };
 pub use self::shapes::KEY_SHAPES;
+pub(crate) use self::siblings::{
+    HistoryRow, HistoryThreadRow, contact_fact_key, fact_key, history_fact_key, history_row_key, history_thread_key,
+    history_thread_prefix, identity_fact_key, read_fact_key, title_fact_key, verified_fact_key,
+};
 pub(crate) use self::told::{
     CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, blank, count, count_key, count_prefix, edit_key,
     gap_device, gap_key, gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, told_of, unsent_key, vanish_due,
@@ -113,10 +120,14 @@ pub(crate) enum Space {
     Told = 34,
     /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`].
     Count = 35,
+    /// What the account's devices hold together, by what it is about: [`whimbrel_protocol::siblings::Fact`].
+    Fact = 36,
+    /// A history on its way here: [`HistoryRow`], and [`HistoryThreadRow`] by number.
+    Transfer = 37,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 31] = [
+pub(crate) const SPACES: [Space; 33] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -148,6 +159,8 @@ pub(crate) const SPACES: [Space; 31] = [
     Space::Mark,
     Space::Told,
     Space::Count,
+    Space::Fact,
+    Space::Transfer,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -174,6 +187,8 @@ pub(crate) enum Single {
     Joining = b'j',
     /// There while a change of the account log is said in every thread: the last [`ThreadId`] done, or nothing.
     Heralding = b'h',
+    /// There while everything the account's devices hold together is told: the key of the last fact told, or nothing.
+    Telling = b't',
 }
 
 /// See [`Single::Stocked`].
@@ -437,6 +452,12 @@ impl ThreadRow {
     /// Whether its members may change, by its admin's hand; otherwise it is of these people and no others.
     pub(crate) fn is_group(&self) -> bool {
         self.founding.is_some_and(|founding| !founding.fixed)
+    }
+
+    /// Whether it is of this account's own devices, and can be of nobody else's.
+    pub(crate) fn is_self(&self, account: &AccountId) -> bool {
+        self.founding.is_some_and(|founding| founding.fixed && founding.creator == *account)
+            && self.participants.iter().all(|one| one.account == *account)
     }
 }
 

@@ -47,6 +47,12 @@ pub(crate) enum Timer {
     Heralding,
     /// More threads are to be changed for devices of our own.
     Siblings,
+    /// The thread of our own devices may be tried for again.
+    SelfThread,
+    /// More of what our devices hold together is to be told.
+    Telling,
+    /// More of the history may be asked for.
+    History,
     /// A linking took too long.
     Linking,
     /// Somebody's longer account log may be asked for again.

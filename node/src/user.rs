@@ -16,6 +16,7 @@ use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::Ticket;
+use crate::history::Transfer;
 use crate::linking::Approving;
 use crate::rows::{self, Single, StockedRow};
 
@@ -32,6 +33,12 @@ pub(crate) struct User {
     pub(crate) linking: Option<Approving>,
     /// People whose longer account log is looked for, and how often in a row it was not to be had.
     pub(crate) heralds: BTreeMap<AccountId, u32>,
+    /// How often in a row siblings' KeyPackages were claimed for the thread of the account's own devices.
+    pub(crate) self_attempts: u32,
+    /// How many facts the account's devices hold together, as kept here.
+    pub(crate) facts: usize,
+    /// A history on its way here.
+    pub(crate) history: Transfer,
 }
 
 /// How many one-time KeyPackages to make when the relay has `left`.

@@ -10,6 +10,7 @@ use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, Me
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Target;
+use whimbrel_protocol::siblings::{Fact, What};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
@@ -17,8 +18,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, MessageRow, OutboxRow, PlaceRow,
-    ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
+    self, AccountRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, HistoryRow, MessageRow,
+    OutboxRow, PlaceRow, ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
 };
 use crate::thread;
 
@@ -64,6 +65,8 @@ pub struct OwnDevice {
     pub threads: usize,
     /// Of how many that it could be in.
     pub of: usize,
+    /// Whether it is still to be given what was said before it came, by its own word; absent: it said nothing.
+    pub wants_history: Option<bool>,
 }
 
 /// Somebody who can be written to.
@@ -286,11 +289,18 @@ pub fn devices(reads: &dyn Reads) -> Result<Vec<OwnDevice>, LoadError> {
             this: device.index == identity.id().index,
             threads: 0,
             of: 0,
+            wants_history: None,
         })
         .collect();
+    for device in &mut devices {
+        let fact: Option<Fact> = rows::get(reads, &rows::history_fact_key(device.index))?;
+        if let Some(What::History(_, key)) = fact.map(|fact| fact.what) {
+            device.wants_history = Some(key.is_some());
+        }
+    }
     rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
         let row: ThreadRow = rows::decode(&key, &value)?;
-        if row.state == ThreadState::Open && row.founding.is_some() {
+        if row.state == ThreadState::Open && row.founding.is_some() && !row.is_self(&identity.account()) {
             for device in &mut devices {
                 let id = DeviceId { account: identity.account(), index: device.index };
                 device.of += 1;
@@ -300,6 +310,30 @@ pub fn devices(reads: &dyn Reads) -> Result<Vec<OwnDevice>, LoadError> {
         Ok(())
     })?;
     Ok(devices)
+}
+
+/// How far a device is with what was said before it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Conversations that are here.
+    pub conversations: u64,
+    /// Of how many; nothing: not known yet.
+    pub of: Option<u64>,
+    /// Texts that came.
+    pub texts: u64,
+}
+
+/// How far this device is with what was said before it came; nothing: it has all of it.
+///
+/// # Errors
+/// The store could not be read.
+pub fn history(reads: &dyn Reads) -> Result<Option<History>, StorageError> {
+    let row: Option<HistoryRow> = rows::get(reads, &rows::history_row_key())?;
+    Ok(row.map(|row| History {
+        conversations: row.done,
+        of: Some(row.threads).filter(|_| row.listed),
+        texts: row.texts,
+    }))
 }
 
 /// Everybody who can be written to, by account.
@@ -429,7 +463,8 @@ pub fn threads(reads: &dyn Reads) -> Result<Vec<Thread>, StorageError> {
     let mut by_tag: BTreeMap<_, Vec<(ThreadId, ThreadRow)>> = BTreeMap::new();
     rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
         let row: ThreadRow = rows::decode(&key, &value)?;
-        if let (true, Some(id)) = (row.state != ThreadState::Refused, rows::id_in_key(&key)) {
+        let hidden = row.state == ThreadState::Refused || own.is_some_and(|own| row.is_self(&own));
+        if let (false, Some(id)) = (hidden, rows::id_in_key(&key)) {
             by_tag.entry(row.tag).or_default().push((ThreadId::from_bytes(id), row));
         }
         Ok(())

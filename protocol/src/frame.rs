@@ -6,7 +6,9 @@ use minicbor::{Decode, Encode};
 
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
-use crate::{direct, federation, friendship, hold, hub, linking, presence, push, reception, thread, user, wake};
+use crate::{
+    direct, federation, friendship, hold, hub, linking, presence, push, reception, siblings, thread, user, wake,
+};
 
 /// A well-formed value that is over a bound of [`crate::limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -304,4 +306,9 @@ frames! {
     94 LinkingWords(linking::LinkingWords) CONTROL_FRAME_BYTES_MAX,
     /// See [`linking::LinkingOver`].
     95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
+
+    /// See [`siblings::TellSibling`].
+    103 TellSibling(siblings::TellSibling) ENVELOPE_FRAME_BYTES_MAX,
+    /// See [`siblings::SiblingTold`].
+    104 SiblingTold(siblings::SiblingTold) ENVELOPE_FRAME_BYTES_MAX,
 }

@@ -20,6 +20,7 @@ pub mod presence;
 pub mod push;
 pub mod reception;
 pub mod refusal;
+pub mod siblings;
 pub mod signed;
 pub mod thread;
 pub mod time;

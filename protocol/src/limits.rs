@@ -84,6 +84,38 @@ pub const LINKING_PACKAGES_AT_ONCE: usize = 16;
 pub const LINKING_PACKAGES_SPARE: usize = 16;
 /// Changes of groups under way at once, for devices of one's own that come and go.
 pub const SIBLING_CHANGES_MAX: usize = 8;
+/// Facts that an account's devices hold together: its people twice over, its conversations, and who was read in them.
+pub const FACTS_MAX: usize = 65_536;
+/// Facts of one content.
+pub const FACTS_AT_ONCE: usize = 64;
+/// Of these, so many bytes; one more may go beyond, and all fit an envelope.
+pub const FACTS_BYTES_AT_ONCE: usize = 64 * 1024;
+/// An account log that is told with a fact, in bytes: some 160 entries. A longer one is asked for.
+pub const FACT_LOG_BYTES_MAX: usize = 64 * 1024;
+/// Stretches of one device's contents that are known to be read. Beyond, the earliest count as unread elsewhere.
+pub const READ_STRETCHES_MAX: usize = 16;
+/// An identity key that is handed on, sealed: 32 bytes, a nonce and a tag.
+pub const HANDOVER_BYTES_MAX: usize = 64;
+/// First and longest wait between two attempts to make a thread of the account's own devices, or to take the rest of them
+/// into it: each may use up a KeyPackage of every sibling.
+pub const SELF_THREAD_RETRY_MIN: Duration = Duration::from_secs(30);
+/// See [`SELF_THREAD_RETRY_MIN`].
+pub const SELF_THREAD_RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Words from one device to another of its account, sealed: the ids of all conversations fit, and a page of a history.
+pub const SIBLING_WORDS_BYTES_MAX: usize = 252 * 1024;
+/// Texts of one page of a history.
+pub const HISTORY_LINES_AT_ONCE: usize = 128;
+/// Of these, so many bytes; the last may go beyond, with a text, another in its place, and its signs: all fit
+/// [`SIBLING_WORDS_BYTES_MAX`].
+pub const HISTORY_BYTES_AT_ONCE: usize = 48 * 1024;
+/// Signs beside one text of a history; more stay behind.
+pub const HISTORY_SIGNS_MAX: usize = 256;
+/// Between two pages: what a relay passes on is two words each, out of what an account may ask of it.
+pub const HISTORY_PAGE_EVERY: Duration = Duration::from_millis(500);
+/// First and longest wait before a device that has no history asks again when nobody gives it any.
+pub const HISTORY_RETRY_MIN: Duration = Duration::from_secs(5);
+/// See [`HISTORY_RETRY_MIN`].
+pub const HISTORY_RETRY_MAX: Duration = Duration::from_secs(3_600);
 /// Devices of an account.
 pub const ACCOUNT_DEVICES_MAX: usize = 10;
 /// Devices of an encrypted group.

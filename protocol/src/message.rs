@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use crate::frame::{Bound, Words};
 use crate::id::{AccountId, DeviceId, LogHash, MessageId};
 use crate::limits;
+use crate::siblings::Fact;
 use crate::time::{Hlc, Wall};
 
 /// The signed content of an MLS application message.
@@ -85,6 +86,9 @@ pub enum Body {
     /// How long texts are there to be read from now on, in milliseconds; zero: for ever.
     #[n(8)]
     Timer(#[n(0)] u64),
+    /// What the author's device holds, for its siblings: of weight in the account's own thread alone.
+    #[n(9)]
+    Facts(#[n(0)] Vec<Fact>),
     /// The author's device misses contents of another.
     #[n(10)]
     Repair(#[n(0)] Repair),
@@ -157,6 +161,7 @@ impl Body {
             | Self::Leave
             | Self::LogHead(..)
             | Self::Receipt(_)
+            | Self::Facts(_)
             | Self::Repair(_) => false,
         }
     }
@@ -214,6 +219,7 @@ impl std::fmt::Debug for Body {
             Self::Unsend(_) => f.write_str("Unsend"),
             Self::React(reaction) => write!(f, "React({} bytes)", reaction.sign.len()),
             Self::Timer(lasts_ms) => write!(f, "Timer({lasts_ms} ms)"),
+            Self::Facts(facts) => write!(f, "Facts({})", facts.len()),
             Self::Repair(repair) => write!(f, "Repair({})", repair.counters.len()),
             Self::Gone => f.write_str("Gone"),
         }
@@ -229,6 +235,10 @@ impl Words for Content {
             Body::React(reaction) => Bound::bytes("sign", reaction.sign.len(), limits::REACTION_BYTES_MAX),
             Body::Receipt(receipt) => Bound::items("receipt", receipt.messages.len(), limits::RECEIPT_MESSAGES_MAX),
             Body::Repair(repair) => Bound::items("repair", repair.counters.len(), limits::REPAIR_COUNTERS_MAX),
+            Body::Facts(facts) => {
+                Bound::items("facts", facts.len(), limits::FACTS_AT_ONCE)?;
+                facts.iter().try_for_each(Fact::check)
+            }
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
             Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::Candidates(candidates) => {

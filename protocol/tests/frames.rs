@@ -30,6 +30,10 @@ use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Stat
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::siblings::{
+    Fact, Handover, HistoryLine, HistoryPlace, HistorySign, HistoryThread, HistoryWords, Known, SiblingTold,
+    TellSibling, What,
+};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{
     Blob, Class, Envelope, FetchBlob, Founding, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread,
@@ -339,6 +343,8 @@ fn user() -> BoxedStrategy<Frame> {
         (request(), meeting()).prop_map(|(request, meeting)| JoinLinking { request, meeting }.into()),
         (meeting(), bytes()).prop_map(|(meeting, bytes)| LinkingWords { meeting, bytes }.into()),
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
+        (request(), index(), bytes()).prop_map(|(request, to, bytes)| TellSibling { request, to, bytes }.into()),
+        (index(), bytes()).prop_map(|(from, bytes)| SiblingTold { from, bytes }.into()),
     ]
     .boxed()
 }
@@ -480,6 +486,7 @@ fn content() -> impl Strategy<Value = Content> {
         target().prop_map(Body::Unsend),
         reaction,
         any::<u64>().prop_map(Body::Timer),
+        vec(fact(), 0..4).prop_map(Body::Facts),
         repair,
         Just(Body::Gone),
         head,
@@ -504,6 +511,68 @@ fn content() -> impl Strategy<Value = Content> {
             mentions,
             lasts_ms,
         })
+}
+
+fn hlc() -> impl Strategy<Value = Hlc> {
+    (any::<u64>(), any::<u32>()).prop_map(|(millis, count)| Hlc { millis, count })
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    let known = (address(), any::<bool>(), any::<u64>(), log_hash(), option::of(bytes()))
+        .prop_map(|(address, contact, seq, hash, log)| Known { address, contact, head: (seq, hash), log });
+    let stretches = proptest::collection::btree_set(any::<u32>(), 0..8).prop_map(|ends| {
+        let ends: Vec<u64> = ends.into_iter().map(u64::from).collect();
+        ends.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>()
+    });
+    let handover = (public_key(), public_key(), vec(any::<u8>(), 0..=limits::HANDOVER_BYTES_MAX))
+        .prop_map(|(old, new, sealed)| What::Identity(Handover { old, new, sealed }));
+    let what = prop_oneof![
+        (account(), known).prop_map(|(account, known)| What::Contact(account, known)),
+        (account(), address(), any::<bool>()).prop_map(|(account, at, blocked)| What::Blocked(account, at, blocked)),
+        (account(), option::of(public_key())).prop_map(|(account, key)| What::Verified(account, key)),
+        (thread(), ".{0,40}").prop_map(|(thread, title)| What::Title(thread, title)),
+        (thread(), device(), stretches).prop_map(|(thread, author, read)| What::Read(thread, author, read)),
+        (thread(), any::<u64>()).prop_map(|(thread, changes)| What::Settings(thread, changes)),
+        handover,
+        (index(), option::of(any::<[u8; 32]>())).prop_map(|(device, key)| What::History(device, key)),
+        (thread(), hlc()).prop_map(|(thread, since)| What::Late(thread, since)),
+    ];
+    (hlc(), index(), what).prop_map(|(at, by, what)| Fact { at, by, what })
+}
+
+fn history() -> impl Strategy<Value = HistoryWords> {
+    let place =
+        || (hlc(), message_id(), device()).prop_map(|(hlc, message, author)| HistoryPlace { hlc, message, author });
+    let sign = (account(), ".{0,4}", place(), any::<bool>()).prop_map(|(by, sign, at, stands)| HistorySign {
+        by,
+        sign,
+        at,
+        stands,
+    });
+    let text = (".{0,40}", option::of((place(), ".{0,40}")), vec(sign, 0..3));
+    let about = (option::of(any::<u64>()), option::of(target()), vec(account(), 0..3), any::<bool>());
+    let line = (place(), wall(), text, about).prop_map(
+        |(place, received, (text, edit, signs), (counter, reply, mentions, unsent))| HistoryLine {
+            place,
+            received,
+            text,
+            counter,
+            reply,
+            mentions,
+            unsent,
+            edit,
+            signs,
+        },
+    );
+    let about = (participants(), option::of(founding()), wall())
+        .prop_map(|(participants, founding, updated)| Box::new(HistoryThread { participants, founding, updated }));
+    prop_oneof![
+        any::<u64>().prop_map(HistoryWords::Threads),
+        (any::<u64>(), thread(), option::of(place())).prop_map(|(n, thread, at)| HistoryWords::Lines(n, thread, at)),
+        (any::<u64>(), vec(thread(), 0..4)).prop_map(|(n, threads)| HistoryWords::ThreadList(n, threads)),
+        (any::<u64>(), option::of(about), vec(line, 0..3), option::of(place()))
+            .prop_map(|(n, about, lines, next)| HistoryWords::LinePage(n, about, lines, next)),
+    ]
 }
 
 fn read_one(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
@@ -567,12 +636,12 @@ proptest! {
 
     #[test]
     fn garbage_is_refused_or_waited_for_but_never_panics(kind in any::<u16>(), body in vec(any::<u8>(), 0..400)) {
-        let known = Frame::KINDS.iter().any(|(number, _)| *number == kind % 100);
-        let mut bytes = (kind % 100).to_be_bytes().to_vec();
+        let known = Frame::KINDS.iter().any(|(number, _)| *number == kind % 128);
+        let mut bytes = (kind % 128).to_be_bytes().to_vec();
         bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&body);
         match read_one(&bytes) {
-            Ok(Some(Frame::Unknown(number))) => prop_assert!(!known && number == kind % 100),
+            Ok(Some(Frame::Unknown(number))) => prop_assert!(!known && number == kind % 128),
             Ok(Some(frame)) => prop_assert_eq!(codec::encode(&frame).unwrap(), bytes),
             Ok(None) => prop_assert!(false, "a whole frame was not read"),
             Err(error) => prop_assert!(known, "{error}"),
@@ -598,6 +667,20 @@ proptest! {
         let bytes = encode_words(&content);
         prop_assert_eq!(canonical::check(&bytes), Ok(()));
         prop_assert_eq!(decode_words::<Content>(&bytes).unwrap(), content);
+    }
+
+    #[test]
+    fn words_about_a_history_read_back(words in history()) {
+        let bytes = encode_words(&words);
+        prop_assert_eq!(canonical::check(&bytes), Ok(()));
+        prop_assert_eq!(decode_words::<HistoryWords>(&bytes).unwrap(), words);
+    }
+
+    #[test]
+    fn garbage_is_no_word_about_a_history(bytes in vec(any::<u8>(), 0..200)) {
+        if let Ok(words) = decode_words::<HistoryWords>(&bytes) {
+            prop_assert_eq!(encode_words(&words), bytes);
+        }
     }
 
     #[test]

@@ -11,5 +11,6 @@ pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod own;
 pub(crate) mod resume;
+pub(crate) mod sibling;
 pub(crate) mod submit;
 pub(crate) mod wake;

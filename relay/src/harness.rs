@@ -17,6 +17,7 @@ use whimbrel_protocol::id::{DeviceId, DeviceIndex, Domain, LinkId, RelayId, Requ
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::reception::{Hello, Register};
 use whimbrel_protocol::time::{Hlc, Monotonic, Now, Wall};
+use whimbrel_protocol::user::ExtendLog;
 use whimbrel_protocol::{Frame, VERSION, codec};
 use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, Reads, StorageError};
 
@@ -204,6 +205,7 @@ pub(crate) struct Device {
     key: KeyPair,
     transport: KeyPair,
     pub(crate) name: String,
+    pub(crate) index: DeviceIndex,
     pub(crate) link: Option<(usize, LinkId)>,
     /// Frames it reads at a time: none while it is slow.
     pub(crate) slow: bool,
@@ -212,7 +214,7 @@ pub(crate) struct Device {
 
 impl Device {
     pub(crate) fn id(&self) -> DeviceId {
-        DeviceId { account: self.log.account(), index: DeviceIndex::FIRST }
+        DeviceId { account: self.log.account(), index: self.index }
     }
 }
 
@@ -509,8 +511,8 @@ impl World {
         let first = DeviceIndex::FIRST;
         let proof = TransportProof::make(&transport, log.account(), first, &key.public());
         log.add_device(&identity, first, key.public(), proof, "phone", Hlc::default()).unwrap();
-        let (name, inbox) = (name.to_owned(), Vec::new());
-        self.devices.push(Device { log, identity, key, transport, name, link: None, slow: false, inbox });
+        let (name, index, inbox) = (name.to_owned(), first, Vec::new());
+        self.devices.push(Device { log, identity, key, transport, name, index, link: None, slow: false, inbox });
         at
     }
 
@@ -561,6 +563,28 @@ impl World {
         let link = self.link(who, at);
         let hello = self.hello_frame(who, link);
         self.ask(who, hello)
+    }
+
+    /// Another device of somebody's account, connected and admitted.
+    pub(crate) fn sibling(&mut self, of: usize, at: usize) -> usize {
+        let mut chance = Chance::from_seed(Seed::from_bytes([150 + self.devices.len() as u8; 32]));
+        let (key, transport) = (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
+        let first = &self.devices[of];
+        let identity = KeyPair::from_seed_bytes(*first.identity.secret_bytes());
+        let (mut log, name, (after, hash)) = (first.log.clone(), first.name.clone(), first.log.head());
+        let index = log.next_index();
+        let proof = TransportProof::make(&transport, log.account(), index, &key.public());
+        log.add_device(&identity, index, key.public(), proof, "another", Hlc::default()).unwrap();
+        let (request, account, entries) = (self.request(), log.account(), log.tail(after));
+        let heard = self.ask(of, ExtendLog { request, account, after, hash, entries });
+        assert!(matches!(heard[..], [Frame::Done(_)]), "{heard:?}");
+        self.devices[of].log = log.clone();
+        let (link, slow, inbox) = (None, false, Vec::new());
+        self.devices.push(Device { log, identity, key, transport, name, index, link, slow, inbox });
+        let who = self.devices.len() - 1;
+        let answer = self.come_back(who, at);
+        assert!(matches!(answer[..], [Frame::Admitted(_), ..]), "{answer:?}");
+        who
     }
 
     pub(crate) fn leave(&mut self, who: usize) {

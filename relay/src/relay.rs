@@ -11,7 +11,7 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
-use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, link, log, own, submit, wake};
+use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, link, log, own, sibling, submit, wake};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -180,6 +180,7 @@ impl<P: Ports> Relay<P> {
             Frame::LetSee(words) => befriend::let_see(rooms, now, link, from, words).await,
             Frame::ListFriends(words) => befriend::list(rooms, now, link, from, words).await,
             Frame::JoinLinking(words) => link::join(rooms, now, link, &words),
+            Frame::TellSibling(words) => sibling::pass(rooms, now, link, from, words),
             Frame::LinkingWords(words) => link::pass(rooms, now, link, words),
             Frame::LinkingOver(_) => link::over(rooms, now, link),
             Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
@@ -364,6 +365,7 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::Recover(words) => words.request,
         Frame::OfferLinking(words) => words.request,
         Frame::JoinLinking(words) => words.request,
+        Frame::TellSibling(words) => words.request,
         Frame::SetProfile(words) => words.request,
         Frame::FetchProfile(words) => words.request,
         Frame::ListInvites(words) => words.request,

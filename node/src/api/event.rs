@@ -85,6 +85,16 @@ pub enum Event {
         /// How far.
         state: State,
     },
+    /// Messages of others were read on another device of the owner: they are news here no more.
+    ReadElsewhere {
+        /// The thread.
+        thread: ThreadId,
+    },
+    /// What was said before this device came is here, as another device of the owner has it.
+    HistoryHere {
+        /// How many texts came.
+        texts: u64,
+    },
     /// More devices than before said to have a message of ours, or that it was read.
     Receipt {
         /// The thread.

@@ -14,7 +14,10 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{account, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
+use super::{
+    account, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread, send,
+    settings,
+};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
@@ -57,6 +60,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
             Some(Purpose::Extend) => return account::extended(t),
             Some(Purpose::JoinLinking) => return link::joined(t),
+            // On its way: what it asks for comes by itself, or not.
+            Some(Purpose::Sibling(_)) => {}
             Some(Purpose::Errand(ticket, errand)) => return done(t, ticket, *errand),
             other => return unexpected(t, other),
         },
@@ -96,6 +101,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::ClaimedKeyPackages(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Claim(job, account)) => open::claimed(t, job, account, words.packages),
+                Some(Purpose::OwnClaim) => self_thread::claimed(t, words.packages),
                 other => unexpected(t, other),
             };
         }
@@ -111,6 +117,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
+        Frame::SiblingTold(words) => return history::heard(t, words.from, &words.bytes),
         Frame::LinkingWords(words) => return link::heard(t, &words),
         Frame::LinkingOver(words) => return link::left(t, &words),
         Frame::CommitTaken(words) => return decided(t, words.request),
@@ -283,6 +290,9 @@ fn refused<E: Engine>(
             Ok(())
         }
         Purpose::JoinLinking => link::end(t, error),
+        // Tried again with its timer.
+        Purpose::OwnClaim | Purpose::Sibling(false) => Ok(()),
+        Purpose::Sibling(true) => history::not_passed(t, again),
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Heralded(account) => herald::again(t, account),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),

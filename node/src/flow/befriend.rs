@@ -14,12 +14,13 @@ use whimbrel_protocol::friendship::{
 use whimbrel_protocol::id::{AccountId, Address};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::signed::Signed;
-use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{direct, join, own};
+use super::{direct, facts, join, own};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship::{self, Effect, WordId};
@@ -102,8 +103,9 @@ pub(crate) fn remove<E: Engine>(
     if relationship(&t.rows, &account)? == Relationship::Blocked {
         return Err(CommandError::State("they are blocked, and no friend".to_owned()).into());
     }
-    no_contact(t, &account)?;
+    part(t, &account)?;
     say(t, ticket, account, address, (Act::Remove, None))?;
+    facts::note_contact(t, &account, None)?;
     Ok(None)
 }
 
@@ -370,21 +372,34 @@ pub(crate) fn blocked<E: Engine>(
         t.answer(ticket, Err(CommandError::State(format!("a list has at most {max} people"))));
         return Ok(());
     }
-    let mut row = known.unwrap_or_else(|| friendship::fresh(address, Relationship::None, t.now.wall));
-    if blocked {
-        no_contact(t, &account)?;
-        (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
-    } else if row.standing == Relationship::Blocked {
-        (row.standing, row.since) = (Relationship::None, t.now.wall);
-    }
-    friendship::put(&mut t.rows, &account, &row);
+    let row = known.unwrap_or_else(|| friendship::fresh(address.clone(), Relationship::None, t.now.wall));
+    set_blocked(t, &account, row, blocked)?;
+    facts::note_contact(t, &account, None)?;
+    facts::note(t, What::Blocked(account, address, blocked), None)?;
     let result = reply(&t.rows, account)?.ok_or(CommandError::Unknown);
     t.answer(ticket, result);
     Ok(())
 }
 
+/// How things stand with somebody, once they are kept away or no longer.
+pub(crate) fn set_blocked<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: &AccountId,
+    mut row: FriendRow,
+    blocked: bool,
+) -> Result<(), StorageError> {
+    if blocked {
+        part(t, account)?;
+        (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
+    } else if row.standing == Relationship::Blocked {
+        (row.standing, row.since) = (Relationship::None, t.now.wall);
+    }
+    friendship::put(&mut t.rows, account, &row);
+    Ok(())
+}
+
 /// Consent is over: nobody is written to by it, and nothing of theirs comes by the direct path any more.
-fn no_contact<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
     contacts::not_a_contact(&mut t.rows, account)?;
     direct::part(t, account)?;
     join::part(t, account)
@@ -403,7 +418,14 @@ fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), Stor
     if new {
         t.event(Event::ContactAdded { account, address: person.address });
     }
-    Ok(())
+    let at = heard_at(&t.rows, &account)?;
+    facts::note_contact(t, &account, at)
+}
+
+/// When the newest word between us and somebody was said: a device that hears it late has no later word than the others.
+fn heard_at(reads: &dyn Reads, account: &AccountId) -> Result<Option<Hlc>, StorageError> {
+    let row = friendship::get(reads, account)?;
+    Ok(row.map(|row| Hlc { millis: row.heard.max(row.said).as_millis(), count: 0 }))
 }
 
 /// Consent came by an invite: a request between the two is answered by it.
@@ -565,7 +587,9 @@ fn act_on<E: Engine>(t: &mut Turn<'_, E>, person: &Person, word: FriendshipWord)
             agreed(t, account)?;
         }
         Effect::Ended => {
-            no_contact(t, &account)?;
+            part(t, &account)?;
+            let at = heard_at(&t.rows, &account)?;
+            facts::note_contact(t, &account, at)?;
             t.event(Event::FriendRemoved { account });
         }
         Effect::Unasked => refuse(t, account, "it accepts what nobody asked here"),

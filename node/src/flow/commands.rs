@@ -6,11 +6,12 @@ use std::time::Duration;
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, account, befriend, direct, group, link, open, own, receipts, send, settings};
+use super::{about, account, befriend, direct, facts, group, link, open, own, receipts, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -164,8 +165,11 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
         Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified)? {
-            true => Ok(Some(Reply::Done)),
-            false => Err(CommandError::Unknown.into()),
+            Some(key) => {
+                facts::note(t, What::Verified(account, key), None)?;
+                Ok(Some(Reply::Done))
+            }
+            None => Err(CommandError::Unknown.into()),
         },
         Command::LeaveGroup { thread } => group::leave(t, thread).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
@@ -224,20 +228,23 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         let (prefix, after) = (rows::unread_prefix(&thread), rows::unread_key(&thread, mark.next()));
         let read = t.rows.scan(&prefix, &after, Order::Ascending, limits::UNREAD_DROPPED_MAX)?;
         let told = receipts::tells_read(t, &shown)?;
+        let mut places: Vec<PlaceRow> = Vec::with_capacity(read.len());
         for (key, value) in read {
+            let place: PlaceRow = rows::decode(&key, &value)?;
             if told {
-                let place: PlaceRow = rows::decode(&key, &value)?;
                 receipts::owe(t, thread, &row, place.author, place.message, true)?;
             }
+            places.push(place);
             t.rows.delete(key);
         }
-        let mut unread = 0u64;
-        rows::each_between(&t.rows, &after, &rows::after(&prefix), |_| {
-            unread = unread.saturating_add(1);
+        let mut unread: Vec<PlaceRow> = Vec::new();
+        rows::each_between(&t.rows, &after, &rows::after(&prefix), |(key, value)| {
+            unread.push(rows::decode(&key, &value)?);
             Ok(())
         })?;
-        row.unread = unread;
+        row.unread = unread.len() as u64;
         thread::put(&mut t.rows, &thread, &row);
+        facts::note_read(t, &thread, &places, &unread)?;
     }
     Ok(())
 }

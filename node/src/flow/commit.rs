@@ -12,13 +12,14 @@ use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Participant;
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{account, group, join, receive, send};
+use super::{account, facts, group, join, receive, send};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -192,7 +193,10 @@ fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
     grow(&mut row, &accepted.commit);
     let added = !accepted.commit.added.is_empty();
     settle(t, &mut row, accepted)?;
-    if added {
+    if row.is_self(&t.rooms.identity.account()) {
+        thread::put(&mut t.rows, &id, &row);
+        if added { facts::tell_all(t)? } else { facts::resume(t)? }
+    } else if added {
         match group::say_title(t, id, &mut row) {
             Ok(()) | Err(Halt::Command(_)) => {}
             Err(Halt::Broken(error)) => return Err(error),
@@ -256,6 +260,9 @@ fn theirs<E: Engine>(
     grow(&mut row, commit);
     settle(t, &mut row, accepted)?;
     thread::put(&mut t.rows, &id, &row);
+    if row.is_self(&t.rooms.identity.account()) {
+        facts::resume(t)?;
+    }
     match change {
         Some(change) => group::again(t, id, &row, change)?,
         None => group::tend(t, id)?,
@@ -310,6 +317,9 @@ fn prove<E: Engine>(
 /// The owner is told who came and went.
 fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
     row.updated = t.now.wall;
+    if row.is_self(&t.rooms.identity.account()) {
+        return Ok(());
+    }
     row.leavers.retain(|account| row.participants.iter().any(|one| one.account == *account));
     let Commit { thread, added, removed, .. } = &accepted.commit;
     let added: Vec<AccountId> = added.iter().map(|one| one.account).collect();
@@ -330,7 +340,9 @@ fn left<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
     t.rooms.threads.changing.remove(&id);
     group::done(t, id, Err(CommandError::State("you are not in this group any more".to_owned())));
     send::divert(t, id, Err(RefusalCode::NotFound))?;
-    t.event(Event::GroupLeft { thread: id });
+    if !row.is_self(&t.rooms.identity.account()) {
+        t.event(Event::GroupLeft { thread: id });
+    }
     join::begin_all(t)
 }
 
@@ -376,7 +388,19 @@ pub(crate) fn titled<E: Engine>(
     let admin = row.founding.is_some_and(|founding| founding.creator == author);
     let newer = row.title.as_ref().is_none_or(|title| title.hlc < hlc);
     if admin && newer {
-        row.title = Some(TitleRow { text, hlc });
+        row.title = Some(TitleRow { text: text.clone(), hlc });
+        thread::put(&mut t.rows, &id, &row);
+        // A sibling that came into the group later has not heard it.
+        facts::note(t, What::Title(id, text), Some(hlc))?;
+    }
+    Ok(())
+}
+
+/// A sibling says what the admin said before this device came.
+pub(crate) fn entitled<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, title: TitleRow) -> Result<(), StorageError> {
+    let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    if row.is_group() && row.title.as_ref().is_none_or(|known| known.hlc < title.hlc) {
+        row.title = Some(title);
         thread::put(&mut t.rows, &id, &row);
     }
     Ok(())

@@ -16,8 +16,8 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
-    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receipts, receive, send,
-    settings, siblings,
+    account, answers, befriend, commands, direct, facts, group, herald, history, join, link, open, own, receipts,
+    receive, send, settings, siblings,
 };
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
@@ -161,6 +161,8 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     account::resume_heralding(t)?;
     herald::ask_all(t)?;
     siblings::begin(t)?;
+    facts::resume(t)?;
+    history::want(t)?;
     receive::unpark_all(t)?;
     receipts::resume(t);
     send::pump_all(t)?;

@@ -13,10 +13,11 @@ use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::StorageError;
 
-use super::{open, send, siblings};
+use super::{facts, open, send, siblings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::contacts;
 use crate::requests::Purpose;
@@ -195,6 +196,7 @@ pub(crate) fn entitle<E: Engine>(
     }
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
     row.title = Some(TitleRow { text: title.clone(), hlc });
+    facts::note(t, What::Title(id, title.clone()), Some(hlc))?;
     say(t, id, row, Body::Title(title))
 }
 

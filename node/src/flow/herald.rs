@@ -11,7 +11,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::StorageError;
 
-use super::{account, direct};
+use super::{account, direct, facts};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
 use crate::reception::backoff;
@@ -52,6 +52,24 @@ pub(crate) fn heard<E: Engine>(
     ask(t, account, domain)
 }
 
+/// A sibling says how far somebody's log goes, who need not be known here.
+pub(crate) fn told<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: AccountId,
+    (seq, hash): (u64, LogHash),
+    domain: Domain,
+) -> Result<(), StorageError> {
+    let key = rows::herald_key(&account);
+    let before: Option<HeraldRow> = rows::get(&t.rows, &key)?;
+    let full = before.is_none() && t.rooms.user.heralds.len() >= limits::HERALDS_MAX;
+    if full || before.is_some_and(|before| before.seq > seq) {
+        return Ok(());
+    }
+    rows::put(&mut t.rows, key, &HeraldRow { seq, hash });
+    t.rooms.user.heralds.insert(account, 0);
+    ask(t, account, Some(domain))
+}
+
 /// Asks for every log that is missing.
 pub(crate) fn ask_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let accounts: Vec<AccountId> = t.rooms.user.heralds.keys().copied().collect();
@@ -71,7 +89,8 @@ pub(crate) fn ask<E: Engine>(
     let own = account == t.rooms.identity.account();
     let home = own.then(|| t.rooms.identity.relay().domain);
     let known = contacts::known(&t.rows, &account)?.map(|person| person.address.domain);
-    let Some(domain) = home.or(known).or(domain) else { return Ok(()) };
+    let told = facts::domain_of(t, &account)?;
+    let Some(domain) = home.or(known).or(domain).or(told) else { return Ok(()) };
     let who = Who::Account(account, domain);
     t.ask(Purpose::Heralded(account), |request| LookUp { request, who, hint: None });
     Ok(())
@@ -95,6 +114,7 @@ pub(crate) fn looked_up<E: Engine>(
             Ok(person) => {
                 t.keep(&person, false)?;
                 direct::part_with_devices(t, &person.log)?;
+                facts::known_now(t, &account)?;
                 Some(person.log)
             }
             Err(Distrust(why)) => {

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::{befriend, receive};
+use super::{befriend, facts, history, receive};
 use crate::api::Event;
 use crate::contacts::{self, Distrust, Person};
 use crate::reception::backoff;
@@ -348,6 +348,14 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         _ => invitation.inviter.account,
     };
     keep_people(t, &people, consenting)?;
+    if row.is_self(&t.rooms.identity.account()) {
+        facts::tell_all(t)?;
+        history::want(t)?;
+        tag_all(t)?;
+        receive::unpark(t, thread)?;
+        return begin_all(t);
+    }
+    facts::joined_now(t, &thread)?;
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
     tag_all(t)?;
     receive::unpark(t, thread)?;
@@ -413,6 +421,7 @@ fn keep_people<E: Engine>(
         if new {
             befriend::met_by_invite(t, account)?;
             t.event(Event::ContactAdded { account: *account, address: person.address.clone() });
+            facts::note_contact(t, account, None)?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, direct, group, send, settings};
+use super::{befriend, direct, facts, group, send, settings, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -97,6 +97,10 @@ pub(crate) fn existing<E: Engine>(
     people: impl IntoIterator<Item = AccountId>,
 ) -> Result<Option<ThreadId>, StorageError> {
     let mut everybody: Vec<AccountId> = people.into_iter().collect();
+    if everybody.is_empty() {
+        // The thread of our own devices is none that anybody writes in.
+        return Ok(None);
+    }
     everybody.push(t.rooms.identity.account());
     let tag = t.rooms.identity.participants.tag(&everybody);
     thread::writable(&t.rows, &t.rooms.identity.account(), &tag)
@@ -388,6 +392,11 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     {
         befriend::met_by_invite(t, &account)?;
         t.event(Event::ContactAdded { account, address: person.address });
+        facts::note_contact(t, &account, None)?;
+    }
+    if row.is_self(&own) {
+        facts::tell_all(t)?;
+        return siblings::begin(t);
     }
     t.event(Event::ThreadOpened { thread, people: people.clone() });
     answer_all(t, waiting, people.first().copied(), thread)?;
@@ -438,6 +447,7 @@ pub(crate) fn refused<E: Engine>(
     }
     if let Some(account) = inviter {
         contacts::not_a_contact(&mut t.rows, &account)?;
+        facts::note_contact(t, &account, None)?;
     }
     send::divert(t, thread, Err(code))?;
     for ticket in waiting {

@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{about, befriend, commit, connect, direct, herald, join, receipts, repair, send};
+use super::{about, befriend, commit, connect, direct, facts, herald, join, receipts, repair, resend, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -157,6 +157,7 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
             if let Some(order) = order {
                 send::finish(t, thread, order, StateRow::Stored)?;
             }
+            own_late(t, &envelope, &id)?;
             owe_again(t, thread, submitter, &id)?;
         }
         Fate::Stranger => return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None }),
@@ -169,6 +170,19 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
         Fate::UnknownOwn => halt(t, thread, id)?,
     }
     Ok(true)
+}
+
+/// An own text came back with the log behind a change that it was not sealed for: a sibling may lack it.
+fn own_late<E: Engine>(t: &mut Turn<'_, E>, envelope: &Envelope, id: &EnvelopeId) -> Result<(), StorageError> {
+    let own: Option<EnvelopeRow> = rows::get(&t.rows, &rows::envelope_key(id))?;
+    let message = own.filter(|row| row.own).and_then(|row| row.message);
+    let (Some(message), Some(row)) = (message, thread::get(&t.rows, &envelope.thread)?) else { return Ok(()) };
+    let of = match resend::content(t, &envelope.thread, message)?.map(|content| content.body) {
+        Some(Body::Edit(of, _) | Body::Unsend(of)) => of,
+        Some(Body::React(reaction)) => reaction.to,
+        _ => Target { message, author: t.rooms.identity.id() },
+    };
+    facts::note_late(t, &envelope.thread, &row, envelope.epoch, (Hlc::default(), Some(of)))
 }
 
 /// What was here already came once more: its author may not have heard that it is.
@@ -252,7 +266,7 @@ pub(crate) fn open<E: Engine>(
         let from = submitter.as_ref().unwrap_or(&opened.author);
         if thread::domain_of(&row, &from.account) == Some(&home) { Path::Relay } else { Path::Federation }
     });
-    take_content(t, envelope.thread, id, row, opened, path)
+    take_content(t, envelope, row, opened, path)
 }
 
 fn unopened<E: Engine>(
@@ -286,12 +300,12 @@ fn unopened<E: Engine>(
 /// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
 fn take_content<E: Engine>(
     t: &mut Turn<'_, E>,
-    thread: ThreadId,
-    id: EnvelopeId,
+    envelope: &Envelope,
     mut row: ThreadRow,
     opened: Opened,
     path: Path,
 ) -> Result<Fate, StorageError> {
+    let (thread, id, epoch) = (envelope.thread, envelope.id(), envelope.epoch);
     let content = match decode_words::<Content>(&opened.content) {
         Ok(content) => content,
         Err(_) => return unreadable(t, thread, id, "authentic, but of no known shape").map(|()| Fate::Taken),
@@ -316,6 +330,7 @@ fn take_content<E: Engine>(
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),
+        Body::Facts(facts) => return facts::heard(t, thread, author, facts.clone()).map(|()| Fate::Taken),
         Body::Text(text) if text.is_empty() => {
             return unreadable(t, thread, id, "authentic, but empty").map(|()| Fate::Taken);
         }
@@ -344,6 +359,14 @@ fn take_content<E: Engine>(
         body => {
             let arrival = thread::arrive(&mut t.rows)?;
             rows::put(&mut t.rows, key, &SeenRow { thread, hlc, arrival, counter });
+            let of = match &body {
+                Body::Edit(of, _) | Body::Unsend(of) => Some(*of),
+                Body::React(reaction) => Some(reaction.to),
+                _ => None,
+            };
+            if of.is_some() {
+                facts::note_late(t, &thread, &row, epoch, (hlc, of))?;
+            }
             return about::apply(t, thread, PlaceRow { hlc, message, author }, body).map(|()| Fate::Taken);
         }
     };
@@ -384,12 +407,14 @@ fn take_content<E: Engine>(
     if let Some(lasts_ms) = line.lasts_ms {
         about::lasts(t, thread, place, lasts_ms);
     }
-    // A sibling device's message is not news to its owner.
-    if author.account != t.rooms.identity.account() {
+    // A sibling device's message is not news to its owner, nor is what was read on one.
+    let news = author.account != t.rooms.identity.account() && !facts::is_read(t, &thread, &author, counter)?;
+    if news {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
         row.unread = row.unread.saturating_add(1);
     }
     thread::put(&mut t.rows, &thread, &row);
+    facts::note_late(t, &thread, &row, epoch, (hlc, None))?;
     if path == Path::Direct {
         t.rooms.reception.touch(thread);
     }

@@ -10,9 +10,11 @@ use whimbrel_crypto::Engine;
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::limits;
+use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::{ListThreads, ListingPlace, SetThread, ThreadPage, ThreadSettings};
 use whimbrel_storage::StorageError;
 
+use super::facts;
 use crate::api::{CommandError, Reply, SettingsChange};
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
@@ -78,7 +80,7 @@ pub(crate) fn kept<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, changes: u6
         Some(row) if row.changes == changes => {
             rows::put(&mut t.rows, key, &SettingsRow { kept: true, ..row });
             t.rooms.threads.unkept.remove(&thread);
-            Ok(())
+            facts::note(t, What::Settings(thread, changes), None)
         }
         _ => hand_in(t, thread),
     }
@@ -107,6 +109,21 @@ pub(crate) fn fetch_all<E: Engine>(t: &mut Turn<'_, E>) {
     if !t.rooms.threads.listed {
         fetch(t, None, 1);
     }
+}
+
+/// A sibling says that the relay keeps others than are here: it is asked again.
+pub(crate) fn changed_elsewhere<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: &ThreadId,
+    changes: u64,
+) -> Result<(), StorageError> {
+    let own: Option<SettingsRow> = rows::get(&t.rows, &rows::settings_key(id))?;
+    let under_way = t.rooms.requests.any(|purpose| matches!(purpose, Purpose::Listing(_)));
+    if own.is_none_or(|own| own.changes < changes) && !under_way {
+        t.rooms.threads.listed = false;
+        fetch_all(t);
+    }
+    Ok(())
 }
 
 fn fetch<E: Engine>(t: &mut Turn<'_, E>, after: Option<ListingPlace>, pages: usize) {

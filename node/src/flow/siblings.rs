@@ -12,6 +12,7 @@ use whimbrel_protocol::limits;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::group::{self, Leaving};
+use super::self_thread;
 use crate::identity::Identity;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, ChangeRow, Space, ThreadRow, ThreadState};
@@ -44,7 +45,8 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
     })?;
     found.sort_unstable();
     t.rooms.threads.siblings = found.into_iter().map(|(_, id)| id).collect();
-    pump(t)
+    pump(t)?;
+    self_thread::see_to(t)
 }
 
 /// Changes the next threads, as many at once as may be.

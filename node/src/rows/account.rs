@@ -50,6 +50,11 @@ pub(crate) fn package_device(key: &[u8]) -> Option<DeviceIndex> {
     rest.first_chunk::<4>().map(|index| DeviceIndex::new(u32::from_be_bytes(*index)))
 }
 
+/// Which of that device's it is.
+pub(crate) fn package_number(key: &[u8]) -> Option<u32> {
+    key.last_chunk::<4>().map(|number| u32::from_be_bytes(*number))
+}
+
 pub(crate) fn herald_key(account: &AccountId) -> Vec<u8> {
     key(Space::Herald, &[account.as_bytes()])
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use whimbrel_crypto::{Chance, Engine, RecoveryPhrase, Relation, Seed, StandInEngine, UnverifiedLog};
-use whimbrel_protocol::id::DeviceIndex;
+use whimbrel_protocol::id::{DeviceId, DeviceIndex, Sequence};
 use whimbrel_protocol::reception::{Done, Refused};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::{ExtendLog, OwnLog};
@@ -29,8 +29,20 @@ impl<E: Engine> World<E> {
             return self
                 .say_to(who, Refused { request: Some(request), code: RefusalCode::Exists, retry_after_ms: None });
         }
-        row.log = known.extended(&words.entries).unwrap().bytes();
+        let after = known.extended(&words.entries).unwrap();
+        row.log = after.bytes();
+        let log = row.log.clone();
+        // What was put into the inbox before a device came is not for it.
+        let inbox = Sequence::new(row.inbox.len() as u64);
+        for index in after.devices().map(|device| device.index).filter(|index| known.device(*index).is_none()) {
+            let device = DeviceId { account: words.account, index };
+            self.mailbox(device).not_for_it = inbox;
+        }
         self.say_to(who, Done { request });
+        let siblings = |other: &usize| *other != who && self.people[*other].account == words.account;
+        for other in (0..self.people.len()).filter(siblings).collect::<Vec<_>>() {
+            self.say_to(other, OwnLog { log: log.clone() });
+        }
     }
 
     fn log_here(&self, who: usize) -> whimbrel_crypto::AccountLog {
@@ -39,7 +51,7 @@ impl<E: Engine> World<E> {
         UnverifiedLog(row.log).verify().unwrap()
     }
 
-    fn log_there(&self, who: usize) -> whimbrel_crypto::AccountLog {
+    pub(super) fn log_there(&self, who: usize) -> whimbrel_crypto::AccountLog {
         UnverifiedLog(self.relay.accounts[&self.people[who].account].log.clone()).verify().unwrap()
     }
 }
@@ -52,6 +64,12 @@ fn words_of(who: usize) -> RecoveryPhrase {
 
 fn fresh(byte: u8) -> RecoveryPhrase {
     RecoveryPhrase::generate(&mut Chance::from_seed(Seed::from_bytes([byte; 32])))
+}
+
+/// Another identity key by the words of the rotation before; those of 7 are the first.
+pub(super) fn rotation_from(before: u8, next: u8) -> Command {
+    let words = if before == 7 { words_of(ALICE) } else { fresh(before) };
+    Command::RotateIdentity { words, next: fresh(next).recovery_hash() }
 }
 
 fn rotate(next: u8) -> Command {

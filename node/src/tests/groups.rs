@@ -8,7 +8,7 @@ use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::hub::{
     Accepted, CommitLost, CommitTaken, Committed, FIRST_TERM, FetchCommit, Receipt, SubmitCommit,
 };
-use whimbrel_protocol::id::{AccountId, BlobId, Epoch, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation};
 use whimbrel_protocol::reception::Refused;
@@ -41,12 +41,25 @@ impl<E: Engine> World<E> {
         let previous = held.last().map(|one| one.receipt.commit);
         let (thread, epoch, term) = (commit.thread, commit.epoch, FIRST_TERM);
         let receipt = Receipt { thread, term, epoch, commit: commit.hash(), previous, at: self.now.wall };
-        let is_out = |account: &AccountId| commit.removed.iter().any(|device| device.account == *account);
-        for out in opening.participants.iter().filter(|one| is_out(&one.account)) {
-            self.relay.spans.insert((thread, out.account), (Epoch::new(0), Some(epoch)));
+        for out in &commit.removed {
+            let first = self.relay.spans.get(&(thread, *out)).map_or(Epoch::new(0), |(first, _)| *first);
+            self.relay.spans.insert((thread, *out), (first, Some(epoch)));
         }
-        opening.participants.retain(|one| !is_out(&one.account));
-        opening.participants.extend(commit.added.iter().cloned());
+        for one in &mut opening.participants {
+            let is_out =
+                |index: &DeviceIndex| commit.removed.contains(&DeviceId { account: one.account, index: *index });
+            one.devices.retain(|index| !is_out(index));
+        }
+        opening.participants.retain(|one| !one.devices.is_empty());
+        for new in &commit.added {
+            match opening.participants.iter_mut().find(|one| one.account == new.account) {
+                Some(one) => {
+                    one.devices.extend(&new.devices);
+                    one.devices.sort();
+                }
+                None => opening.participants.push(new.clone()),
+            }
+        }
         opening.participants.sort_by_key(|one| one.account);
         let (participants, founding): (Vec<Participant>, _) =
             (opening.participants.clone(), opening.founding.as_deref().copied());
@@ -66,7 +79,9 @@ impl<E: Engine> World<E> {
                     tree,
                     founding,
                 };
-                self.relay.spans.insert((thread, one.account), (first, None));
+                for device in one.ids() {
+                    self.relay.spans.insert((thread, device), (first, None));
+                }
                 self.relay.accounts.get_mut(&one.account).unwrap().inbox.push(EntryBody::Invitation(words));
             }
         }
@@ -251,7 +266,6 @@ fn whoever_is_taken_out_is_told_and_writes_no_more() {
 #[test]
 fn what_was_sealed_for_an_earlier_leaf_is_passed_over_when_it_comes_after_the_device_is_in_again() {
     let (mut world, thread) = group();
-    let bob = world.people[BOB].account;
     let late = seal_as(&mut world, CAROL, thread, &[b"sealed before she heard"]).remove(0);
     let people = world.people(&[BOB]);
     assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people: people.clone() }), Ok(Reply::Done));
@@ -266,6 +280,7 @@ fn what_was_sealed_for_an_earlier_leaf_is_passed_over_when_it_comes_after_the_de
     world.settle();
     assert!(matches!(world.direct_lost[..], [Frame::DirectRefused(_)]), "{:?}", world.direct_lost);
     let carol = world.id(CAROL);
+    let bob = world.id(BOB);
     world.relay.spans.remove(&(thread, bob));
     world.relay.threads.get_mut(&thread).unwrap().1.push(EntryBody::Envelope(carol, late));
     world.push_all();

@@ -14,4 +14,5 @@ mod manners;
 mod messages;
 mod people;
 mod receipts;
+mod siblings;
 mod world;

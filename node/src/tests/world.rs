@@ -14,9 +14,9 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
 use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered};
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored};
+use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored, ThreadExists};
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
-use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage, LookedUp, Stocked, Who};
+use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage, LookedUp, OwnLog, Stocked, Who};
 use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, Reads};
 
 use crate::api::{Command, CommandError, Config, Event, Input, Message, Output, Peer, Reply, State, Step, Ticket};
@@ -44,6 +44,7 @@ pub(super) struct Person<E> {
     pub(super) node: Option<Node<E>>,
     pub(super) config: Config,
     pub(super) account: AccountId,
+    pub(super) index: DeviceIndex,
     pub(super) transport: PublicKey,
     pub(super) home: Option<(LinkId, [u8; 32])>,
     pub(super) direct: BTreeMap<LinkId, (usize, LinkId)>,
@@ -66,6 +67,8 @@ pub(super) struct Account {
     pub(super) invites: BTreeMap<TokenHash, u32>,
     pub(super) friends: BTreeSet<AccountId>,
     pub(super) inbox: Vec<EntryBody>,
+    /// Of a device that came later: what was in the inbox before.
+    pub(super) not_for_it: Sequence,
     pub(super) cursors: BTreeMap<LogRef, Sequence>,
     pub(super) pushed: BTreeMap<LogRef, Sequence>,
     pub(super) touches: Vec<ThreadId>,
@@ -76,8 +79,12 @@ pub(super) struct Relay {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) threads: BTreeMap<ThreadId, (Opening, Vec<EntryBody>)>,
     pub(super) blobs: BTreeMap<BlobId, Vec<u8>>,
+    /// What it keeps of devices that are not the first of their account: KeyPackages, cursors, pushes.
+    pub(super) later: BTreeMap<DeviceId, Account>,
+    /// The thread that an account has with itself.
+    pub(super) selves: BTreeMap<AccountId, ThreadId>,
     /// First and last epoch of those who came later, or went.
-    pub(super) spans: BTreeMap<(ThreadId, AccountId), (Epoch, Option<Epoch>)>,
+    pub(super) spans: BTreeMap<(ThreadId, DeviceId), (Epoch, Option<Epoch>)>,
     /// Who is not given commits with the log.
     pub(super) hide_commits_from: BTreeSet<AccountId>,
     /// Kinds of requests it does not answer.
@@ -94,7 +101,8 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Whether an entry of a log is for somebody, by its epoch.
-    fn is_for(&self, log: LogRef, account: AccountId, body: &EntryBody) -> bool {
+    fn is_for(&self, log: LogRef, device: DeviceId, body: &EntryBody) -> bool {
+        let account = device.account;
         let LogRef::Thread(thread) = log else { return true };
         let epoch = match body {
             EntryBody::Commit(_) if self.hide_commits_from.contains(&account) => return false,
@@ -102,7 +110,7 @@ impl Relay {
             EntryBody::Envelope(_, envelope) => envelope.epoch,
             _ => return true,
         };
-        let span = self.spans.get(&(thread, account));
+        let span = self.spans.get(&(thread, device));
         span.is_none_or(|(first, last)| *first <= epoch && last.is_none_or(|last| epoch <= last))
     }
 }
@@ -120,13 +128,15 @@ pub(super) struct World<E> {
     links: u64,
     tickets: u64,
     seeds: u8,
-    engine: fn() -> E,
+    pub(super) engine: fn() -> E,
     /// Whether dials lead anywhere.
     pub(super) dialable: bool,
     /// Whether frames of direct links arrive.
     pub(super) direct_flows: bool,
     /// Those that did not.
     pub(super) direct_lost: Vec<Frame>,
+    /// A device that is being linked.
+    pub(super) newcomer: Option<super::siblings::Coming>,
 }
 
 pub(super) fn world(domains: &[&str]) -> World<StandInEngine> {
@@ -171,6 +181,7 @@ impl<E: Engine> World<E> {
                 node: None,
                 config: Config::default(),
                 account: made.account,
+                index: DeviceIndex::FIRST,
                 home: None,
                 direct: BTreeMap::new(),
                 events: Vec::new(),
@@ -194,6 +205,7 @@ impl<E: Engine> World<E> {
             dialable: true,
             direct_flows: true,
             direct_lost: Vec::new(),
+            newcomer: None,
         };
         (0..world.people.len()).for_each(|who| world.open(who));
         world.settle();
@@ -218,7 +230,15 @@ impl<E: Engine> World<E> {
     }
 
     pub(super) fn id(&self, who: usize) -> DeviceId {
-        DeviceId { account: self.people[who].account, index: DeviceIndex::FIRST }
+        DeviceId { account: self.people[who].account, index: self.people[who].index }
+    }
+
+    /// What the relay keeps of one device.
+    pub(super) fn mailbox(&mut self, device: DeviceId) -> &mut Account {
+        match device.index {
+            DeviceIndex::FIRST => self.relay.accounts.get_mut(&device.account).unwrap(),
+            _ => self.relay.later.entry(device).or_default(),
+        }
     }
 
     /// One input, one step: applied, synced, released; or not, when a crash is due.
@@ -522,6 +542,8 @@ impl<E: Engine> World<E> {
             Frame::FetchCommit(words) => Some(words.request),
             Frame::ExtendLog(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
+            Frame::TellSibling(words) => Some(words.request),
+            Frame::JoinLinking(words) => Some(words.request),
             other => manners::request(other),
         };
         let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
@@ -545,11 +567,19 @@ impl<E: Engine> World<E> {
                     return self.say_to(who, refuse(RefusalCode::NotAuthenticated, None));
                 };
                 let log = UnverifiedLog(row.log.clone()).verify().unwrap();
-                let device = log.device(words.device.index).unwrap();
+                let bytes = row.log.clone();
+                let domain = row.address.clone().unwrap().domain;
+                let Some(device) = log.device(words.device.index) else {
+                    self.say_to(who, OwnLog { log: bytes });
+                    return self.say_to(who, refuse(RefusalCode::Revoked, None));
+                };
                 proof::verify_proof(&device.device_key, &exporter, &words.proof).unwrap();
+                if log.head() != (words.log_seq, words.log_hash) {
+                    self.say_to(who, OwnLog { log: bytes });
+                }
+                let row = self.mailbox(words.device);
                 row.pushed = row.cursors.clone();
                 let left = row.packages.len() as u32;
-                let domain = row.address.clone().unwrap().domain;
                 if let Some((endpoint, times)) = self.relay.manners.push_address.take() {
                     if times > 1 {
                         self.relay.manners.push_address = Some((endpoint.clone(), times - 1));
@@ -582,7 +612,7 @@ impl<E: Engine> World<E> {
                 }
             }
             Frame::StockKeyPackages(words) => {
-                let row = self.relay.accounts.get_mut(&account).unwrap();
+                let row = self.mailbox(self.id(who));
                 if words.replaces {
                     row.packages.clear();
                 }
@@ -595,7 +625,7 @@ impl<E: Engine> World<E> {
                 let Some(row) = self.relay.accounts.get_mut(&words.account) else {
                     return self.say_to(who, refuse(RefusalCode::NotFound, None));
                 };
-                if !row.friends.contains(&account) {
+                if words.account != account && !row.friends.contains(&account) {
                     let uses = words.token.and_then(|token| row.invites.get_mut(&token.hash()));
                     match uses {
                         Some(uses) if *uses > 0 => *uses -= 1,
@@ -603,10 +633,18 @@ impl<E: Engine> World<E> {
                     }
                     row.friends.insert(account);
                 }
-                let package = row.packages.pop_front().or_else(|| row.last_resort.clone());
+                let log = UnverifiedLog(row.log.clone()).verify().unwrap();
                 self.relay.accounts.get_mut(&account).unwrap().friends.insert(words.account);
-                let device = DeviceIndex::FIRST;
-                let packages = package.into_iter().map(|package| ClaimedPackage { device, package }).collect();
+                let mut packages = Vec::new();
+                for device in log.devices().map(|device| device.index) {
+                    let id = DeviceId { account: words.account, index: device };
+                    if id == self.id(who) {
+                        continue;
+                    }
+                    let row = self.mailbox(id);
+                    let package = row.packages.pop_front().or_else(|| row.last_resort.clone());
+                    packages.extend(package.map(|package| ClaimedPackage { device, package }));
+                }
                 self.say_to(who, ClaimedKeyPackages { request: words.request, packages });
             }
             Frame::NewInvite(words) => {
@@ -614,17 +652,24 @@ impl<E: Engine> World<E> {
                 self.say_to(who, Done { request: words.request });
             }
             Frame::OpenThread(words) => {
+                if let [_] = words.opening.participants.as_slice() {
+                    let first = *self.relay.selves.entry(account).or_insert(words.opening.thread);
+                    if first != words.opening.thread {
+                        return self.say_to(who, ThreadExists { request: words.request, thread: first });
+                    }
+                }
                 self.say_to(who, Stored { request: words.request, sequence: Sequence::ZERO });
                 self.take_opening(self.id(who), words.opening);
             }
             Frame::Submit(words) => {
+                let author = self.id(who);
                 let Some((_, log)) = self.relay.threads.get_mut(&words.envelope.thread) else {
                     return self.say_to(who, refuse(RefusalCode::NotFound, None));
                 };
                 let id = words.envelope.id();
                 let place = log.iter().position(|body| matches!(body, EntryBody::Envelope(_, one) if one.id() == id));
                 let place = place.unwrap_or_else(|| {
-                    log.push(EntryBody::Envelope(DeviceId { account, index: DeviceIndex::FIRST }, words.envelope));
+                    log.push(EntryBody::Envelope(author, words.envelope));
                     log.len() - 1
                 });
                 let sequence = Sequence::new(place as u64 + 1);
@@ -635,12 +680,16 @@ impl<E: Engine> World<E> {
             Frame::SubmitCommit(words) => self.submit_commit(who, words),
             Frame::FetchCommit(words) => self.fetch_commit(who, &words),
             Frame::ExtendLog(words) => self.extend_log(who, &words),
+            Frame::TellSibling(words) => self.tell_sibling(who, words),
+            Frame::JoinLinking(words) => self.say_to(who, Done { request: words.request }),
+            Frame::LinkingWords(words) => self.newcomer_hears(who, &words),
+            Frame::LinkingOver(_) => self.newcomer = None,
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),
             },
             Frame::Acknowledge(words) => {
-                let row = self.relay.accounts.get_mut(&account).unwrap();
+                let row = self.mailbox(self.id(who));
                 for acked in words.logs {
                     let pushed = row.pushed.get(&acked.log).copied().unwrap_or_default();
                     assert!(acked.upto <= pushed, "acknowledged more than was pushed");
@@ -669,7 +718,7 @@ impl<E: Engine> World<E> {
             tree,
             founding: opening.founding.as_deref().copied(),
         };
-        for one in opening.participants.iter().filter(|one| one.account != inviter.account) {
+        for one in opening.participants.iter().filter(|one| one.account != inviter.account || one.devices.len() > 1) {
             let row = self.relay.accounts.get_mut(&one.account).unwrap();
             row.inbox.push(EntryBody::Invitation(invitation.clone()));
         }
@@ -686,18 +735,19 @@ impl<E: Engine> World<E> {
         if self.people[who].home.is_none() || self.relay.mute.contains("Push") {
             return;
         }
-        let account = self.people[who].account;
+        let device = self.id(who);
         let mut logs: Vec<(LogRef, Vec<EntryBody>)> = Vec::new();
         // Threads first: inbox and thread logs are independent, and a node must cope.
         for (thread, (opening, log)) in &self.relay.threads {
-            let span = self.relay.spans.get(&(*thread, account));
-            if span.is_some() || opening.participants.iter().any(|one| one.account == account) {
+            let span = self.relay.spans.get(&(*thread, device));
+            if span.is_some() || opening.participants.iter().flat_map(|one| one.ids()).any(|one| one == device) {
                 logs.push((LogRef::Thread(*thread), log.clone()));
             }
         }
-        let Some(row) = self.relay.accounts.get(&account) else { return };
+        let Some(row) = self.relay.accounts.get(&device.account) else { return };
         logs.push((LogRef::Inbox, row.inbox.clone()));
-        let mut pushed = row.pushed.clone();
+        let not_for_it = self.mailbox(device).not_for_it;
+        let mut pushed = self.mailbox(device).pushed.clone();
         let mut runs = Vec::new();
         for (log, bodies) in logs {
             let after = pushed.get(&log).copied().unwrap_or_default();
@@ -705,14 +755,13 @@ impl<E: Engine> World<E> {
             if upto > after {
                 let entries = bodies.into_iter().enumerate().skip(after.get() as usize);
                 let entries = entries.map(|(place, body)| Entry { sequence: Sequence::new(place as u64 + 1), body });
-                let entries = entries.filter(|entry| self.relay.is_for(log, account, &entry.body));
+                let entries = entries.filter(|entry| self.relay.is_for(log, device, &entry.body));
+                let entries = entries.filter(|entry| log != LogRef::Inbox || entry.sequence > not_for_it);
                 pushed.insert(log, upto);
                 runs.push(Push { log, after, upto, entries: entries.collect() });
             }
         }
-        if let Some(row) = self.relay.accounts.get_mut(&account) {
-            row.pushed = pushed;
-        }
+        self.mailbox(device).pushed = pushed;
         runs.into_iter().for_each(|run| self.say_to(who, run));
     }
 

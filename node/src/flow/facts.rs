@@ -1,0 +1,601 @@
+//! Facts: what the account's devices hold together, from the device where something happens to all others.
+//! In order: note what happened, with the clock's reading, and tell it in the self thread in the same step; take what a
+//! sibling tells when it is newer than what is here, and let it hold. Whoever comes new is told everything there is.
+//! Never: takes one from anybody but a sibling, or tells one while a revoked device could read it; gives an identity key to
+//! a device that did not hold the one before.
+//! Limits: `limits::FACTS_MAX`, `limits::FACTS_AT_ONCE`, `limits::FACTS_BYTES_AT_ONCE`. Rules: docs/protocol/devices.md.
+
+use std::collections::BTreeMap;
+
+use tracing::{debug, warn};
+use whimbrel_crypto::{Engine, KeyPair, SiblingKey};
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, Epoch, LogHash, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::{Body, Target};
+use whimbrel_protocol::siblings::{Fact, Handover, Known, What};
+use whimbrel_protocol::time::Hlc;
+use whimbrel_storage::{Order, Reads, StorageError};
+
+use super::{befriend, commit, direct, group, herald, history, self_thread, send, settings};
+use crate::api::Event;
+use crate::contacts::{self, Distrust};
+use crate::friendship;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, ContactRow, FriendRow, PlaceRow, Relationship, SeenRow, Single, Space, ThreadRow, TitleRow};
+use crate::thread;
+use crate::timers::Timer;
+
+/// How far a log goes that is not told of.
+const NOWHERE: (u64, LogHash) = (0, LogHash::from_bytes([0; 32]));
+
+/// Whether there is nobody to tell.
+fn is_alone<E: Engine>(t: &Turn<'_, E>) -> bool {
+    t.rooms.identity.log.devices().count() < 2
+}
+
+/// Something happened here, or was heard here first: it is kept as a fact, and told. `at`: when it was said, if that is not
+/// now.
+pub(crate) fn note<E: Engine>(t: &mut Turn<'_, E>, what: What, at: Option<Hlc>) -> Result<(), StorageError> {
+    if is_alone(t) && t.rooms.user.facts == 0 {
+        // Whoever comes is told how things stand then.
+        return Ok(());
+    }
+    let key = rows::fact_key(&what);
+    let before: Option<Fact> = rows::get(&t.rows, &key)?;
+    let by = t.rooms.identity.id().index;
+    let last = before.as_ref().map(|fact| fact.at).unwrap_or_default();
+    let now = thread::tick(&mut t.rows, t.now.wall)?;
+    // Of two words the later holds, also when the clock was set back meanwhile.
+    let at = at.unwrap_or_else(|| now.max(Hlc { millis: last.millis, count: last.count.saturating_add(1) }));
+    let Some(fact) = merged(before.as_ref(), without_log(Fact { at, by, what })) else { return Ok(()) };
+    if before.is_none() && !make_room(t) {
+        return Ok(());
+    }
+    rows::put(&mut t.rows, key, &fact);
+    let fact = with_log(t, fact)?;
+    tell(t, vec![fact])
+}
+
+fn make_room<E: Engine>(t: &mut Turn<'_, E>) -> bool {
+    let room = t.rooms.user.facts < limits::FACTS_MAX;
+    if room {
+        t.rooms.user.facts += 1;
+    } else {
+        debug!("the account's devices hold too much together; this stays here");
+    }
+    room
+}
+
+/// How two facts about one thing come together; nothing: the one that is here holds.
+fn merged(before: Option<&Fact>, fact: Fact) -> Option<Fact> {
+    let Some(before) = before else { return Some(fact) };
+    let later = (fact.at, fact.by) > (before.at, before.by);
+    let what = match (&before.what, &fact.what) {
+        (What::Read(thread, author, known), What::Read(_, _, new)) => {
+            let both = union(known, new);
+            if both == *known {
+                return None;
+            }
+            return Some(Fact { at: before.at.max(fact.at), by: fact.by, what: What::Read(*thread, *author, both) });
+        }
+        (What::Settings(_, known), What::Settings(_, new)) => return (new > known).then_some(fact),
+        (known, new) => known == new,
+    };
+    (later && !what).then_some(fact)
+}
+
+/// Stretches of both, ascending and apart; of too many the latest.
+pub(crate) fn union(one: &[(u64, u64)], other: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = one.iter().chain(other).copied().filter(|(first, last)| first <= last).collect();
+    all.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match joined.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    let over = joined.len().saturating_sub(limits::READ_STRETCHES_MAX);
+    joined.drain(..over);
+    joined
+}
+
+/// Tells some facts now; when they cannot be told, everything is told as soon as something can.
+fn tell<E: Engine>(t: &mut Turn<'_, E>, facts: Vec<Fact>) -> Result<(), StorageError> {
+    // Where everything is still to be told, these are on the way.
+    let waits = t.rows.get(&rows::single_key(Single::Telling))?.is_some();
+    if say(t, facts)? || waits { Ok(()) } else { tell_all(t) }
+}
+
+/// Says facts in the self thread. Says whether that was done.
+fn say<E: Engine>(t: &mut Turn<'_, E>, facts: Vec<Fact>) -> Result<bool, StorageError> {
+    let Some((id, mut row)) = self_thread::current(t)? else { return Ok(false) };
+    if !self_thread::is_clean(t, &row) {
+        return Ok(false);
+    }
+    match group::say(t, id, &mut row, Body::Facts(facts)) {
+        Ok(()) => {
+            thread::put(&mut t.rows, &id, &row);
+            send::pump(t, id)?;
+            Ok(true)
+        }
+        Err(Halt::Broken(error)) => Err(error),
+        Err(Halt::Command(error)) => {
+            debug!(%error, "the account's other devices are not told now");
+            Ok(false)
+        }
+    }
+}
+
+/// From now on everything there is is told, from the beginning: somebody came, or something could not be told.
+pub(crate) fn tell_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    seed(t)?;
+    rows::put(&mut t.rows, rows::single_key(Single::Telling), &minicbor::bytes::ByteVec::from(Vec::new()));
+    t.rooms.timers.set(Timer::Telling, t.now.monotonic);
+    Ok(())
+}
+
+/// Goes on with it, after a crash, or once the thread is there again.
+pub(crate) fn resume<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if t.rows.get(&rows::single_key(Single::Telling))?.is_some() {
+        t.rooms.timers.set(Timer::Telling, t.now.monotonic);
+    }
+    Ok(())
+}
+
+/// Tells some more.
+pub(crate) fn tell_some<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let single = rows::single_key(Single::Telling);
+    let Some(done) = rows::get::<minicbor::bytes::ByteVec>(&t.rows, &single)? else { return Ok(()) };
+    if is_alone(t) {
+        t.rows.delete(single);
+        return Ok(());
+    }
+    let space = rows::space(Space::Fact);
+    let from = if done.is_empty() { space.clone() } else { [done.as_slice(), &[0]].concat() };
+    let page = t.rows.scan(&from, &rows::after(&space), Order::Ascending, limits::FACTS_AT_ONCE)?;
+    let mut more = page.len() == limits::FACTS_AT_ONCE;
+    let (mut facts, mut bytes, mut last) = (Vec::new(), 0_usize, done.to_vec());
+    for (key, value) in page {
+        if bytes >= limits::FACTS_BYTES_AT_ONCE {
+            more = true;
+            break;
+        }
+        let fact = with_log(t, rows::decode(&key, &value)?)?;
+        bytes = bytes.saturating_add(canonical::encode(&fact).len());
+        facts.push(fact);
+        last = key;
+    }
+    if !facts.is_empty() && !say(t, facts)? {
+        // Resumed with the next change of the thread, or the next link.
+        return Ok(());
+    }
+    if more {
+        rows::put(&mut t.rows, single, &minicbor::bytes::ByteVec::from(last));
+        t.rooms.timers.set(Timer::Telling, t.now.monotonic);
+    } else {
+        t.rows.delete(single);
+    }
+    Ok(())
+}
+
+/// A contact is told with the log that proves them, where it is not too long.
+fn with_log<E: Engine>(t: &Turn<'_, E>, fact: Fact) -> Result<Fact, StorageError> {
+    let What::Contact(account, known) = &fact.what else { return Ok(fact) };
+    let Some(person) = contacts::known(&t.rows, account)? else { return Ok(fact) };
+    let log = Some(person.log.bytes()).filter(|log| log.len() <= limits::FACT_LOG_BYTES_MAX);
+    let known = Known { address: person.address, contact: known.contact, head: person.log.head(), log };
+    Ok(Fact { what: What::Contact(*account, known), ..fact })
+}
+
+/// What is here and was never told, for nobody was there to tell: older than whatever was.
+fn seed<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let mut found = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Contact), |(key, value)| {
+        let row: ContactRow = rows::decode(&key, &value)?;
+        let Some(account) = rows::id_in_key(&key).map(AccountId::from_bytes) else { return Ok(()) };
+        if row.contact {
+            // With the log when it is told.
+            let known = Known { address: row.address, contact: true, head: NOWHERE, log: None };
+            found.push(What::Contact(account, known));
+        }
+        if row.verified.is_some() {
+            found.push(What::Verified(account, row.verified));
+        }
+        Ok(())
+    })?;
+    rows::each(&t.rows, &rows::space(Space::Friend), |(key, value)| {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        if let (Relationship::Blocked, Some(id)) = (row.standing, rows::id_in_key(&key)) {
+            found.push(What::Blocked(AccountId::from_bytes(id), row.address, true));
+        }
+        Ok(())
+    })?;
+    let mut titles = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        if let (Some(title), Some(id)) = (row.title, rows::id_in_key(&key)) {
+            titles.push((ThreadId::from_bytes(id), title));
+        }
+        Ok(())
+    })?;
+    let by = t.rooms.identity.id().index;
+    let found = found.into_iter().map(|what| Fact { at: Hlc::default(), by, what });
+    // The admin's clock is a title's.
+    let titles = titles.into_iter().map(|(id, title)| Fact { at: title.hlc, by, what: What::Title(id, title.text) });
+    for fact in found.chain(titles) {
+        let key = rows::fact_key(&fact.what);
+        let before: Option<Fact> = rows::get(&t.rows, &key)?;
+        let new = before.is_none();
+        if let Some(fact) = merged(before.as_ref(), fact)
+            && (!new || make_room(t))
+        {
+            rows::put(&mut t.rows, key, &fact);
+        }
+    }
+    Ok(())
+}
+
+/// A sibling tells facts.
+pub(crate) fn heard<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    author: DeviceId,
+    facts: Vec<Fact>,
+) -> Result<(), StorageError> {
+    let own = t.rooms.identity.account();
+    let ours = thread::get(&t.rows, &id)?.is_some_and(|row| row.is_self(&own));
+    // Whoever was revoked may still have had a leaf when it said so.
+    if !ours || author.account != own || t.rooms.identity.log.device(author.index).is_none() {
+        warn!("facts about this account from somebody who is none of its devices");
+        return Ok(());
+    }
+    for fact in facts {
+        take(t, fact)?;
+    }
+    Ok(())
+}
+
+fn take<E: Engine>(t: &mut Turn<'_, E>, fact: Fact) -> Result<(), StorageError> {
+    // What a device needs it says itself; others only say it again.
+    if matches!(fact.what, What::History(device, _) if device != fact.by) {
+        return Ok(());
+    }
+    let key = rows::fact_key(&fact.what);
+    let before: Option<Fact> = rows::get(&t.rows, &key)?;
+    // A log proves itself, and is held against the one known here whatever becomes of the rest.
+    let told = fact.what.clone();
+    let Some(fact) = merged(before.as_ref(), without_log(fact)) else { return learn(t, &told) };
+    if before.is_none() && !make_room(t) {
+        return Ok(());
+    }
+    rows::put(&mut t.rows, key, &fact);
+    learn(t, &told)?;
+    hold(t, &fact)
+}
+
+/// As it is kept: the log has a row of its own.
+fn without_log(fact: Fact) -> Fact {
+    let Fact { at, by, what } = fact;
+    let what = match what {
+        What::Contact(account, known) => What::Contact(account, Known { head: NOWHERE, log: None, ..known }),
+        other => other,
+    };
+    Fact { at, by, what }
+}
+
+/// Somebody's log, as a sibling knows it: taken when it proves itself and is longer than ours.
+fn learn<E: Engine>(t: &mut Turn<'_, E>, what: &What) -> Result<(), StorageError> {
+    let What::Contact(account, Known { address, head, log, .. }) = what else { return Ok(()) };
+    if *account == t.rooms.identity.account() {
+        return Ok(());
+    }
+    let known = contacts::known(&t.rows, account)?;
+    if known.as_ref().is_some_and(|person| person.log.hash_at(head.0) == Some(head.1)) {
+        return Ok(());
+    }
+    let Some(log) = log else { return herald::told(t, *account, *head, address.domain.clone()) };
+    match contacts::judge(&t.rows, *account, &address.domain, address.clone(), log.clone())? {
+        Ok(person) => {
+            t.keep(&person, false)?;
+            direct::part_with_devices(t, &person.log)
+        }
+        Err(Distrust(why)) => {
+            warn!(why, "a sibling tells a log that proves nothing");
+            Ok(())
+        }
+    }
+}
+
+/// Lets a fact hold here, as far as what it is about is here; the rest of it does once that comes.
+fn hold<E: Engine>(t: &mut Turn<'_, E>, fact: &Fact) -> Result<(), StorageError> {
+    match &fact.what {
+        What::Contact(account, known) => consent(t, account, known.contact),
+        What::Blocked(account, address, blocked) => block(t, account, address, *blocked),
+        What::Verified(account, key) => verify(t, account, *key),
+        What::Title(id, text) => commit::entitled(t, *id, TitleRow { text: text.clone(), hlc: fact.at }),
+        What::Read(id, author, stretches) => mark(t, id, author, stretches),
+        What::Settings(id, changes) => settings::changed_elsewhere(t, id, *changes),
+        What::Identity(_) => take_identity(t),
+        What::Late(id, since) => history::late(t, *id, *since),
+        What::History(..) => Ok(()),
+    }
+}
+
+/// What siblings say of somebody who is known here only now.
+pub(crate) fn known_now<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    for key in [rows::contact_fact_key(account), rows::verified_fact_key(account)] {
+        if let Some(fact) = rows::get::<Fact>(&t.rows, &key)? {
+            hold(t, &fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// What siblings say a thread is called that this device is in only now.
+pub(crate) fn joined_now<E: Engine>(t: &mut Turn<'_, E>, thread: &ThreadId) -> Result<(), StorageError> {
+    match rows::get::<Fact>(&t.rows, &rows::title_fact_key(thread))? {
+        Some(fact) => hold(t, &fact),
+        None => Ok(()),
+    }
+}
+
+/// Where siblings say that somebody is found.
+pub(crate) fn domain_of<E: Engine>(t: &Turn<'_, E>, account: &AccountId) -> Result<Option<Domain>, StorageError> {
+    let fact: Option<Fact> = rows::get(&t.rows, &rows::contact_fact_key(account))?;
+    Ok(match fact.map(|fact| fact.what) {
+        Some(What::Contact(_, known)) => Some(known.address.domain),
+        _ => None,
+    })
+}
+
+/// Consent with somebody came, or went, here: siblings are told. `at`: when a word of theirs says so.
+pub(crate) fn note_contact<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: &AccountId,
+    at: Option<Hlc>,
+) -> Result<(), StorageError> {
+    let Some(row) = rows::get::<ContactRow>(&t.rows, &rows::contact_key(account))? else { return Ok(()) };
+    let known = Known { address: row.address, contact: row.contact, head: NOWHERE, log: None };
+    note(t, What::Contact(*account, known), at)
+}
+
+fn consent<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, contact: bool) -> Result<(), StorageError> {
+    let key = rows::contact_key(account);
+    let Some(row) = rows::get::<ContactRow>(&t.rows, &key)? else { return Ok(()) };
+    match (row.contact, contact) {
+        (false, true) if !befriend::is_blocked(&t.rows, account)? => {
+            let address = row.address.clone();
+            rows::put(&mut t.rows, key, &ContactRow { contact: true, ..row });
+            befriend::met_by_invite(t, account)?;
+            t.event(Event::ContactAdded { account: *account, address });
+            Ok(())
+        }
+        (true, false) => befriend::part(t, account),
+        _ => Ok(()),
+    }
+}
+
+fn block<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: &AccountId,
+    address: &Address,
+    blocked: bool,
+) -> Result<(), StorageError> {
+    let known = friendship::get(&t.rows, account)?;
+    if known.is_none() && (!blocked || !friendship::make_room(&mut t.rows)?) {
+        return Ok(());
+    }
+    let row = known.unwrap_or_else(|| friendship::fresh(address.clone(), Relationship::None, t.now.wall));
+    befriend::set_blocked(t, account, row, blocked)
+}
+
+fn verify<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: &AccountId,
+    verified: Option<PublicKey>,
+) -> Result<(), StorageError> {
+    let key = rows::contact_key(account);
+    if let Some(row) = rows::get::<ContactRow>(&t.rows, &key)? {
+        rows::put(&mut t.rows, key, &ContactRow { verified, ..row });
+    }
+    Ok(())
+}
+
+/// Texts were read here: siblings are told which, by their authors' counters. Between two that were read lie none that are
+/// missing or not read, or these are two stretches.
+pub(crate) fn note_read<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: &ThreadId,
+    read: &[PlaceRow],
+    unread: &[PlaceRow],
+) -> Result<(), StorageError> {
+    if is_alone(t) {
+        return Ok(());
+    }
+    let mut by_author: BTreeMap<DeviceId, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+    for place in read {
+        if let Some(counter) = counter(t, place)? {
+            by_author.entry(place.author).or_default().0.push(counter);
+        }
+    }
+    for place in unread {
+        if let Some((_, apart)) = by_author.get_mut(&place.author)
+            && let Some(counter) = counter(t, place)?
+        {
+            apart.push(counter);
+        }
+    }
+    for (author, (mut counters, apart)) in by_author {
+        counters.sort_unstable();
+        let count = rows::count(&t.rows, thread, &author)?.unwrap_or_default();
+        let gaps: Vec<(u64, u64)> = rows::gaps(&count).collect();
+        let parted = |from: u64, to: u64| {
+            let inside = |counter: &u64| (from..=to).contains(counter);
+            apart.iter().any(inside) || gaps.iter().any(|(first, last)| *first <= to && *last >= from)
+        };
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for counter in counters {
+            match stretches.last_mut() {
+                Some((_, last)) if !parted(*last, counter) => *last = counter,
+                _ => stretches.push((counter, counter)),
+            }
+        }
+        let known: Option<Fact> = rows::get(&t.rows, &rows::read_fact_key(thread, &author))?;
+        let stretches = match known.map(|fact| fact.what) {
+            Some(What::Read(_, _, known)) => union(&known, &stretches),
+            _ => union(&[], &stretches),
+        };
+        note(t, What::Read(*thread, author, stretches), None)?;
+    }
+    Ok(())
+}
+
+fn counter<E: Engine>(t: &Turn<'_, E>, place: &PlaceRow) -> Result<Option<u64>, StorageError> {
+    let seen: Option<SeenRow> = rows::get(&t.rows, &rows::message_key(&place.message, &place.author))?;
+    Ok(seen.and_then(|seen| seen.counter))
+}
+
+/// Something came that was sealed before its author heard of a device of the account: that one is told to ask for it.
+/// `about`: the text that it is about, if it is none itself.
+pub(crate) fn note_late<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: &ThreadId,
+    row: &ThreadRow,
+    epoch: Epoch,
+    (hlc, about): (Hlc, Option<Target>),
+) -> Result<(), StorageError> {
+    let own = t.rooms.identity.account();
+    if epoch.get() >= row.grown || thread::leaves(row).filter(|leaf| leaf.account == own).count() < 2 {
+        return Ok(());
+    }
+    let since = match about {
+        Some(of) => {
+            let seen: Option<SeenRow> = rows::get(&t.rows, &rows::message_key(&of.message, &of.author))?;
+            seen.map_or(hlc, |seen| seen.hlc)
+        }
+        None => hlc,
+    };
+    note(t, What::Late(*thread, since), None)
+}
+
+/// Whether a sibling says that a content was read there.
+pub(crate) fn is_read<E: Engine>(
+    t: &Turn<'_, E>,
+    thread: &ThreadId,
+    author: &DeviceId,
+    counter: Option<u64>,
+) -> Result<bool, StorageError> {
+    let Some(counter) = counter else { return Ok(false) };
+    let fact: Option<Fact> = rows::get(&t.rows, &rows::read_fact_key(thread, author))?;
+    Ok(match fact.map(|fact| fact.what) {
+        Some(What::Read(_, _, stretches)) => stretches.iter().any(|(first, last)| (*first..=*last).contains(&counter)),
+        _ => false,
+    })
+}
+
+/// What was read on a sibling is news no more here. Nobody is told a second time that it was read.
+fn mark<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: &ThreadId,
+    author: &DeviceId,
+    stretches: &[(u64, u64)],
+) -> Result<(), StorageError> {
+    let Some(mut row) = thread::get(&t.rows, id)? else { return Ok(()) };
+    let from = rows::unread_key(id, row.read.next());
+    let end = rows::after(&rows::unread_prefix(id));
+    let (mut read, mut unread) = (Vec::new(), 0_u64);
+    rows::each_between(&t.rows, &from, &end, |(key, value)| {
+        let place: PlaceRow = rows::decode(&key, &value)?;
+        let counter = if place.author == *author { counter(t, &place)? } else { None };
+        let is_read = |counter: u64| stretches.iter().any(|(first, last)| (*first..=*last).contains(&counter));
+        match counter.is_some_and(is_read) {
+            true => read.push(key),
+            false => unread = unread.saturating_add(1),
+        }
+        Ok(())
+    })?;
+    if read.is_empty() {
+        return Ok(());
+    }
+    read.into_iter().for_each(|key| t.rows.delete(key));
+    row.unread = unread;
+    thread::put(&mut t.rows, id, &row);
+    let shown_in = thread::canonical(&t.rows, &t.rooms.identity.account(), id)?.map_or(*id, |(thread, _)| thread);
+    t.event(Event::ReadElsewhere { thread: shown_in });
+    Ok(())
+}
+
+/// The identity key is another from now on, by this device's hand: whoever holds the one before is given it.
+pub(crate) fn hand_over<E: Engine>(t: &mut Turn<'_, E>, old: &KeyPair, new: [u8; 32]) -> Result<(), StorageError> {
+    let public = KeyPair::from_seed_bytes(new).public();
+    let sealed = SiblingKey::of_identity(old).seal(&context(&old.public(), &public), &new, t.chance);
+    let Some(sealed) = sealed else { return Ok(()) };
+    note(t, What::Identity(Handover { old: old.public(), new: public, sealed }), None)
+}
+
+fn context(old: &PublicKey, new: &PublicKey) -> Vec<u8> {
+    [old.as_bytes().as_slice(), new.as_bytes()].concat()
+}
+
+/// Follows what was handed over from the key this device holds, one after the other.
+pub(crate) fn take_identity<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    // As often as a log can have rotated; a chain that leads back ends there.
+    for _ in 0..limits::ACCOUNT_LOG_ENTRIES_MAX {
+        let Some(held) = t.rooms.identity.held_key() else { break };
+        let key = rows::identity_fact_key(&held.public());
+        let Some(Fact { what: What::Identity(handover), .. }) = rows::get(&t.rows, &key)? else { break };
+        let opened = SiblingKey::of_identity(&held).open(&context(&handover.old, &handover.new), &handover.sealed);
+        let new: Option<[u8; 32]> = opened.and_then(|secret| secret.as_slice().try_into().ok());
+        match new.filter(|new| KeyPair::from_seed_bytes(*new).public() == handover.new) {
+            Some(new) => {
+                let log = t.rooms.identity.log.clone();
+                t.rooms.identity.adopt(&mut t.rows, log, Some(new));
+                tracing::info!("a sibling handed the account's new identity key over");
+            }
+            None => {
+                warn!("an identity key was handed over that does not open");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_protocol::id::DeviceIndex;
+
+    fn title(millis: u64, by: u32, text: &str) -> Fact {
+        let what = What::Title(ThreadId::from_bytes([1; 32]), text.to_owned());
+        Fact { at: Hlc { millis, count: 0 }, by: DeviceIndex::new(by), what }
+    }
+
+    #[test]
+    fn facts_come_to_the_same_in_whatever_order_and_however_often_they_come() {
+        let facts = [title(1, 0, "a"), title(2, 0, "b"), title(2, 1, "c"), title(1, 1, "d")];
+        let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]];
+        for order in orders {
+            let mut held: Option<Fact> = None;
+            for place in order.into_iter().chain(order) {
+                if let Some(fact) = facts.get(place).cloned().and_then(|fact| merged(held.as_ref(), fact)) {
+                    held = Some(fact);
+                }
+            }
+            assert!(held == Some(title(2, 1, "c")), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_on_two_devices_was_read() {
+        assert_eq!(union(&[(1, 3), (9, 9)], &[(4, 5), (7, 7)]), [(1, 5), (7, 7), (9, 9)]);
+        assert_eq!(union(&[(1, 9)], &[(3, 4)]), [(1, 9)]);
+        assert_eq!(union(&[], &[(5, 4)]), []);
+        assert_eq!(union(&[(u64::MAX, u64::MAX)], &[(1, u64::MAX)]), [(1, u64::MAX)]);
+        let many: Vec<(u64, u64)> = (0..40).map(|n| (n * 3, n * 3)).collect();
+        let kept = union(&many, &many);
+        assert_eq!((kept.len(), kept.last()), (limits::READ_STRETCHES_MAX, Some(&(117, 117))));
+    }
+}
