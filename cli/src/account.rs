@@ -24,7 +24,7 @@ use crate::shown::Done;
 use crate::signal;
 use crate::socket::Client;
 use crate::vault;
-use crate::words::{Errand, Item, Request};
+use crate::words::{Errand, HistoryShown, Item, Request};
 
 /// What is asked about the owner's own account.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub(crate) struct DeviceShown {
     pub(crate) chats: usize,
     /// Of how many.
     pub(crate) of: usize,
+    /// Of this one: how far it is with what was said before it came; absent: it has all of it.
+    pub(crate) history: Option<HistoryShown>,
 }
 
 impl Show for DeviceShown {
@@ -70,7 +72,11 @@ impl Show for DeviceShown {
             true => format!("  in {} of {} chats", self.chats, self.of),
             false => String::new(),
         };
-        format!("{}  {}{marks}{behind}", self.device, sanitize::line(&self.label))
+        let history = match &self.history {
+            Some(history) => format!("  history: {}", history.text()),
+            None => String::new(),
+        };
+        format!("{}  {}{marks}{behind}{history}", self.device, sanitize::line(&self.label))
     }
 }
 
@@ -130,7 +136,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Approves a device, and stays until it is in the conversations, or the time is up.
+    /// Approves a device, and stays until it is in the conversations and has what was said in them, or the time is up.
     async fn approve(&self, code: &str, limited: bool) -> Result<(), Failure> {
         let code = code.parse().map_err(|error| {
             Failure::new(Exit::Usage, "bad_code", format!("{error}"))
@@ -148,13 +154,17 @@ impl Desk<'_> {
         }
         let is_new = |device: &OwnDevice| !before.contains(&device.index);
         loop {
-            let behind = self.own_devices()?.into_iter().find(|device| is_new(device) && device.threads < device.of);
+            let waits = |device: &OwnDevice| device.threads < device.of || device.wants_history != Some(false);
+            let behind = self.own_devices()?.into_iter().find(|device| is_new(device) && waits(device));
             let Some(device) = behind else { break };
             if clock::now() >= self.deadline() {
-                let done = format!(
-                    "it is in {} of {} chats; the rest follows with the next commands",
-                    device.threads, device.of
-                );
+                let done = match device.threads < device.of {
+                    true => format!(
+                        "it is in {} of {} chats; the rest follows with the next commands",
+                        device.threads, device.of
+                    ),
+                    false => "what was said before reaches it while both devices run".to_owned(),
+                };
                 self.hint(&done).await?;
                 break;
             }
@@ -176,9 +186,10 @@ impl Desk<'_> {
 
     async fn devices(&self) -> Result<(), Failure> {
         let own = self.own()?;
-        for OwnDevice { index, label, this, threads: chats, of } in self.own_devices()? {
-            let full = this.then_some(own.full);
-            self.item(Item::Device(DeviceShown { device: index.get(), label, this, full, chats, of })).await?;
+        let here = views::history(self.reads()).map_err(Failure::internal)?.map(HistoryShown::from);
+        for OwnDevice { index, label, this, threads: chats, of, .. } in self.own_devices()? {
+            let (full, history) = (this.then_some(own.full), here.filter(|_| this));
+            self.item(Item::Device(DeviceShown { device: index.get(), label, this, full, chats, of, history })).await?;
         }
         Ok(())
     }
@@ -330,7 +341,11 @@ async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> 
         Found::Nothing | Found::Unfinished { .. } => {}
         // A run that was interrupted may have been approved all the same.
         Found::Joining { .. } => match admitted(settings).await {
-            Ok(linked) => return screen.show(&linked),
+            Ok((linked, history)) => {
+                screen.show(&linked)?;
+                told_history(screen, history);
+                return Ok(());
+            }
             Err(failure) if matches!(failure.exit, Exit::Interrupted | Exit::Unreachable) => return Err(failure),
             Err(_) => screen.hint("an earlier run was not approved to its end; beginning anew"),
         },
@@ -351,25 +366,46 @@ async fn link(settings: &Settings, screen: Screen, relay: &str, label: &str) -> 
         () = signal::stop() => Err(Failure::interrupted()),
     };
     linked?;
-    let linked =
+    let (linked, history) =
         admitted(settings).await.map_err(|failure| failure.hint("run the same command again: it goes on from here"))?;
-    screen.show(&linked)
+    screen.show(&linked)?;
+    told_history(screen, history);
+    Ok(())
 }
 
-/// Lets the relay take this device in for the first time.
-async fn admitted(settings: &Settings) -> Result<Recovered, Failure> {
+/// What was said before and is not here yet, the owner hears of.
+fn told_history(screen: Screen, history: Option<HistoryShown>) {
+    if let Some(history) = history {
+        let text = history.text();
+        screen
+            .hint(&format!("what was said before: {text}; the rest comes while this device and another of yours run"));
+    }
+}
+
+/// Lets the relay take this device in for the first time, and another device of the owner give it what was said before, as
+/// long as there is time for it.
+async fn admitted(settings: &Settings) -> Result<(Recovered, Option<HistoryShown>), Failure> {
     let local = Local::open(settings, DirectOptions::Off).await?;
     let deadline = clock::now() + settings.timeout;
     let admitted = tokio::select! {
         admitted = local.wait_home(deadline, |home| matches!(home, Home::CaughtUp)) => admitted,
         () = signal::stop() => Err(Failure::interrupted()),
     };
+    let mut history = views::history(local.reads());
+    while admitted.is_ok() && matches!(history, Ok(Some(_))) && clock::now() < deadline {
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_millis(25)) => {}
+            () = signal::stop() => break,
+        }
+        history = views::history(local.reads());
+    }
     let own = views::account(local.reads());
     local.close().await?;
     admitted?;
+    let history = history.map_err(Failure::internal)?.map(HistoryShown::from);
     let own = own.map_err(Failure::internal)?;
     let address = own.address.ok_or_else(|| Failure::internal("an account without an address"))?;
-    Ok(Recovered { kind: "linked", address, account: own.account, device: own.device.index.get() })
+    Ok((Recovered { kind: "linked", address, account: own.account, device: own.device.index.get() }, history))
 }
 
 /// What went wrong before there was a device.

@@ -269,6 +269,7 @@ impl Desk<'_> {
             queued: status.queued,
             unread: usize::try_from(unread).unwrap_or(usize::MAX),
             key_packages: status.key_packages,
+            history: self.read(views::history)?.map(Into::into),
         };
         self.item(Item::Status(Box::new(shown))).await
     }

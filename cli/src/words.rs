@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use whimbrel_node::Path;
 use whimbrel_node::api::State;
-use whimbrel_node::views::Trust;
+use whimbrel_node::views::{History, Trust};
 use whimbrel_protocol::id::{AccountId, Address, MessageId, ThreadId};
 use whimbrel_protocol::time::Wall;
 
@@ -307,6 +307,34 @@ pub(crate) struct StatusShown {
     pub(crate) unread: usize,
     /// One-time keys left at the relay for people who begin a conversation; absent: it did not say.
     pub(crate) key_packages: Option<u32>,
+    /// How far this device is with what was said before it came; absent: it has all of it.
+    pub(crate) history: Option<HistoryShown>,
+}
+
+/// How far a device is with what was said before it came.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryShown {
+    /// Conversations that are here.
+    pub(crate) chats: u64,
+    /// Of how many; absent: not known yet.
+    pub(crate) of: Option<u64>,
+    /// Texts that came.
+    pub(crate) texts: u64,
+}
+
+impl From<History> for HistoryShown {
+    fn from(History { conversations, of, texts }: History) -> Self {
+        Self { chats: conversations, of, texts }
+    }
+}
+
+impl HistoryShown {
+    pub(crate) fn text(&self) -> String {
+        match self.of {
+            Some(of) => format!("{} of {of} chats, {} texts so far", self.chats, self.texts),
+            None => "waits for another device of yours".to_owned(),
+        }
+    }
 }
 
 /// The home relay.
@@ -461,6 +489,9 @@ impl Show for StatusShown {
         );
         if let Some(left) = self.key_packages {
             text.push_str(&format!("\nkeys     {left} left at the relay"));
+        }
+        if let Some(history) = &self.history {
+            text.push_str(&format!("\nhistory  {}", history.text()));
         }
         for contact in &self.contacts {
             text.push_str(&format!("\ncontact  {}", contact.text()));

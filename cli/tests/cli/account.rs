@@ -203,6 +203,10 @@ fn a_second_device_is_linked_by_a_code_and_is_in_every_chat_until_it_is_revoked(
     let code = waiting.code.clone();
     let (ended, out, err) = waiting.end();
     assert_eq!(ended, 0, "{out} {err}");
+    // Both commands stayed until it had what was said before.
+    let log = phone.json(&["log", "sailing"]);
+    assert!(log.iter().any(|line| line["text"] == "before"), "{log:?}");
+    assert!(phone.json(&["device", "list"])[1]["history"].is_null());
     let again = alice.run_with(&["--json", "device", "approve", "-"], code.as_bytes());
     assert_eq!(again.code, 3, "a code is good for once: {again:?}");
 
@@ -220,7 +224,8 @@ fn a_second_device_is_linked_by_a_code_and_is_in_every_chat_until_it_is_revoked(
     for one in [alice, &phone] {
         reads(one, "sailing", "to the group");
     }
-    assert!(phone.json(&["log", "sailing"]).iter().all(|line| line["text"] != "before"), "not from before it came");
+    let before = phone.json(&["log", "sailing"]).iter().filter(|line| line["text"] == "before").count();
+    assert_eq!(before, 1, "shown once");
 
     // Revoked: served no more at once, and out of every chat by a sibling's hand.
     alice.json(&["device", "revoke", "phone"]);
@@ -236,6 +241,60 @@ fn a_second_device_is_linked_by_a_code_and_is_in_every_chat_until_it_is_revoked(
     assert_eq!(bob.json(&["group", "show", "sailing"])[0]["epoch"].as_u64(), Some(3), "in, and out");
     bob.json(&["send", "alice", "to the laptop"]);
     reads(alice, "bob", "to the laptop");
+}
+
+#[test]
+fn what_one_device_knows_the_others_know_and_a_rotated_key_reaches_the_full_ones() {
+    let stage = Stage::new();
+    let (alice, bob, relay) = (&stage.pair.alice, &stage.pair.bob, &stage.pair.relay.link);
+    alice.json(&["contact", "verify", "bob", "--yes"]);
+    let link = |name: &str, limited: bool| {
+        let device = Person::new(stage.pair.temp.path().join(name));
+        let waiting = Waiting::begin(&device, relay, name);
+        let approve: &[&str] = if limited { &["approve", "--limited", "-"] } else { &["approve", "-"] };
+        let args: Vec<&str> = ["--json", "device"].into_iter().chain(approve.iter().copied()).collect();
+        let approved = alice.run_with(&args, waiting.code.as_bytes());
+        assert_eq!(approved.code, 0, "{approved:?}");
+        let (ended, out, err) = waiting.end();
+        assert_eq!(ended, 0, "{out} {err}");
+        device
+    };
+    let phone = link("phone", false);
+    let tablet = link("tablet", true);
+    for device in [&phone, &tablet] {
+        let contacts = device.json(&["contact", "list"]);
+        assert_eq!((contacts.len(), contacts[0]["trust"].as_str()), (1, Some("verified")), "{contacts:?}");
+    }
+    // Read on one, read on the other, and only what was.
+    bob.json(&["inbox"]);
+    bob.json(&["send", "alice", "one"]);
+    reads(alice, "bob", "one");
+    let mut status = Value::Null;
+    for _ in 0..ROUNDS_MAX {
+        alice.json(&["status"]);
+        let log = phone.json(&["log", "bob"]);
+        status = phone.json(&["status"])[0].clone();
+        if status["unread"].as_u64() == Some(0) && log.iter().any(|line| line["text"] == "one") {
+            break;
+        }
+    }
+    assert_eq!(status["unread"].as_u64(), Some(0), "{status}");
+    assert_eq!(phone.json(&["inbox"]), Vec::<Value>::new());
+
+    let rotated = alice.run_with(&["--json", "id", "rotate"], stage.words.as_bytes());
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    let full = |device: &Person| {
+        let devices = device.json(&["device", "list"]);
+        devices.iter().find(|one| one["this"] == true).unwrap()["full"].as_bool()
+    };
+    for _ in 0..ROUNDS_MAX {
+        alice.json(&["status"]);
+        if full(&phone) == Some(true) {
+            break;
+        }
+    }
+    assert_eq!((full(&phone), full(&tablet)), (Some(true), Some(false)));
+    phone.json(&["device", "rename", "tablet", "old tablet"]);
 }
 
 #[test]
