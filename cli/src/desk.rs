@@ -200,14 +200,17 @@ impl Desk<'_> {
         let mut events = self.local.events();
         let (mut book, me) = (self.book()?, self.account()?);
         let mut printed = BTreeSet::new();
+        let number = number.min(LOG_MESSAGES_MAX);
+        let mut lines = Vec::new();
         for thread in book.threads_of(&target) {
-            let lines =
-                self.read(|reads| views::messages(reads, &thread, Page::Newest, number.min(LOG_MESSAGES_MAX)))?;
-            for line in lines {
-                printed.insert(line.message.message);
-                if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
-                }
+            lines.extend(self.read(|reads| views::messages(reads, &thread, Page::Newest, number))?);
+        }
+        // Two whose first messages crossed have two threads, and one conversation.
+        lines.sort_by_key(|line| (line.message.hlc, line.message.message));
+        for line in lines.split_off(lines.len().saturating_sub(number)) {
+            printed.insert(line.message.message);
+            if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
+                self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
             }
         }
         if !follow {

@@ -11,7 +11,7 @@ use whimbrel_crypto::Chance;
 use whimbrel_protocol::id::{LinkId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::time::Monotonic;
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
 
 use crate::api::{Command, Ticket};
 
@@ -48,6 +48,8 @@ pub(crate) struct Reception {
     pub(crate) beats: u64,
     /// Frames of the present link that could not be read.
     pub(crate) malformed: u32,
+    /// The relay's clock by its last word on the present link, and when that came.
+    pub(crate) clock: Option<(Wall, Monotonic)>,
     /// Commands that wait until the relay lets us in.
     pub(crate) waiting: VecDeque<(Ticket, Command)>,
     touches: BTreeSet<ThreadId>,
@@ -63,6 +65,7 @@ impl Reception {
             told_down: false,
             beats: 0,
             malformed: 0,
+            clock: None,
             waiting: VecDeque::new(),
             touches: BTreeSet::new(),
         }
@@ -74,6 +77,14 @@ impl Reception {
             Home::Registering { link, .. } | Home::Greeting { link } | Home::Admitted { link, .. } => Some(*link),
             Home::Down | Home::Connecting | Home::Rejected(_) => None,
         }
+    }
+
+    /// Whether this device's clock and the relay's tell about the same time. Two that agree may both be wrong, but of two
+    /// that do not, one surely is.
+    pub(crate) fn clocks_agree(&self, now: Now) -> bool {
+        let Some((wall, heard)) = self.clock else { return false };
+        let relay = u128::from(wall.as_millis()) + now.monotonic.since(heard).as_millis();
+        u128::from(now.wall.as_millis()).abs_diff(relay) < limits::KEY_PACKAGE_STOCK_AHEAD_MAX.as_millis()
     }
 
     /// The link, once the relay serves us on it.

@@ -188,8 +188,8 @@ fn reception() -> BoxedStrategy<Frame> {
         (any::<u16>(), device(), any::<u64>(), log_hash(), signature()).prop_map(
             |(version, device, log_seq, log_hash, proof)| Hello { version, device, log_seq, log_hash, proof }.into()
         ),
-        (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"))
-            .prop_map(|(version, domain, push_address)| { Admitted { version, domain, push_address }.into() }),
+        (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"), wall())
+            .prop_map(|(version, domain, push_address, wall)| Admitted { version, domain, push_address, wall }.into()),
         (request(), name(), bytes(), device(), signature(), option::of(token())).prop_map(
             |(request, name, log, device, proof, invite)| {
                 Register { request, name, log, device, proof, invite }.into()

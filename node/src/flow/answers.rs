@@ -359,6 +359,12 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
     Ok(())
 }
 
+/// Stocks up if few are left, or what is there has had its time.
+pub(crate) fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let one_time = t.rooms.user.left.map_or(0, user::missing);
+    if one_time > 0 || user::due(&t.rows, t.now)? != Due::Nothing { stock(t, one_time) } else { Ok(()) }
+}
+
 /// Time to stock up again.
 pub(crate) fn restock<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let one_time = user::missing(t.rooms.user.left.unwrap_or(0));
@@ -371,11 +377,16 @@ pub(crate) fn stock<E: Engine>(t: &mut Turn<'_, E>, one_time: usize) -> Result<(
     if t.rooms.requests.any(|purpose| *purpose == Purpose::Stock) || t.rooms.timers.is_set(Timer::Stock) {
         return Ok(());
     }
+    let due = user::due(&t.rows, t.now)?;
+    // Nobody takes what a clock made that lies, so a stock of older ones, or their last resort alone, is of more use.
+    if due != Due::First && !t.rooms.reception.clocks_agree(t.now) {
+        debug!("no KeyPackages are made while the relay's clock tells another day");
+        return Ok(());
+    }
     let request = t.rooms.requests.begin(Purpose::Stock);
     let own = t.rooms.identity.own();
     // With none left the last resort may have been handed out, to any number of people: it has had its time.
-    let due = user::due(&t.rows, t.now)?;
-    let replaces = due == Due::All;
+    let replaces = matches!(due, Due::First | Due::All);
     let one_time = if replaces { limits::KEY_PACKAGES_MAX } else { one_time };
     let last_resort = t.rooms.user.left == Some(0) || due != Due::Nothing;
     let what = (one_time, last_resort, replaces);

@@ -27,7 +27,6 @@ use crate::requests::Purpose;
 use crate::rooms::Turn;
 use crate::rows::{self, Single};
 use crate::timers::Timer;
-use crate::user::{self, Due};
 
 /// How many heartbeats lie between two rounds of forgetting what is too old: an hour.
 const BEATS_PER_ROUND: u64 = 360;
@@ -149,7 +148,8 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     t.rows.delete(rows::single_key(Single::Joining));
     info!("admitted by the home relay");
     t.event(Event::RelayUp);
-    stock_what_is_due(t)?;
+    t.rooms.reception.clock = Some((words.wall, t.now.monotonic));
+    answers::stock_what_is_due(t)?;
     open::submit_all(t)?;
     join::begin_all(t)?;
     join::tag_all(t)?;
@@ -186,12 +186,7 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
         receive::forget_old(t)?;
     }
-    stock_what_is_due(t)
-}
-
-/// How many one-time KeyPackages are missing the relay says by itself.
-fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    if user::due(&t.rows, t.now)? == Due::Nothing { Ok(()) } else { answers::stock(t, 0) }
+    Ok(())
 }
 
 /// The process ends in order: the relay need not wait for a silence to know.
@@ -251,6 +246,7 @@ pub(crate) fn down<E: Engine>(
     t.rooms.outbox.starved.clear();
     t.rooms.push.stalled.clear();
     t.rooms.user.left = None;
+    t.rooms.reception.clock = None;
     for (request, purpose) in t.rooms.requests.take_all() {
         t.rooms.timers.clear(Timer::Answer(request));
         if let Some(ticket) = purpose.ticket() {

@@ -29,6 +29,8 @@ pub(super) struct Manners {
     pub(super) statuses: (u64, Vec<Status>),
     /// Where devices are sent instead of being served, so many times.
     pub(super) push_address: Option<(String, usize)>,
+    /// The relay's clock, where it is not the device's.
+    pub(super) wall: Option<Wall>,
     /// Rows of a page of a list.
     pub(super) page: usize,
 }
@@ -185,6 +187,6 @@ impl<E: Engine> World<E> {
     pub(super) fn heartbeat_answer(&mut self, known: u64) -> HeartbeatAnswer {
         let (version, statuses) = self.relay.manners.statuses.clone();
         let statuses = if version == known { Vec::new() } else { statuses };
-        HeartbeatAnswer { wall: self.now.wall, version, statuses }
+        HeartbeatAnswer { wall: self.relay.manners.wall.unwrap_or(self.now.wall), version, statuses }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     };
     let domain = rooms.config.domain.clone();
     if let Some(push_address) = elsewhere(rooms, words.device.account) {
-        rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address) });
+        rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address), wall: now.wall });
         return rooms.end(now, link);
     }
     let Some(replaced) = rooms.reception.admit(now.monotonic, link, admission) else { return };
@@ -111,7 +111,7 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         rooms.push.detach(link);
         return;
     }
-    rooms.answer(now, link, Admitted { version, domain, push_address: None });
+    rooms.answer(now, link, Admitted { version, domain, push_address: None, wall: now.wall });
     if let Some(log) = newer {
         rooms.answer(now, link, OwnLog { log });
     }
