@@ -336,6 +336,15 @@ pub fn history(reads: &dyn Reads) -> Result<Option<History>, StorageError> {
     }))
 }
 
+/// Every device with a leaf in a thread; none when it is not known here.
+///
+/// # Errors
+/// The store could not be read.
+pub fn leaves(reads: &dyn Reads, id: &ThreadId) -> Result<Vec<DeviceId>, StorageError> {
+    let row: Option<ThreadRow> = rows::get(reads, &rows::thread_key(id))?;
+    Ok(row.iter().flat_map(thread::leaves).collect())
+}
+
 /// Everybody who can be written to, by account.
 ///
 /// # Errors

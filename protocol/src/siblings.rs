@@ -5,7 +5,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{AccountId, Address, DeviceId, DeviceIndex, LogHash, MessageId, PublicKey, RequestId, ThreadId};
+use crate::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, LogHash, MessageId, PublicKey, RequestId, ThreadId};
 use crate::limits;
 use crate::thread::{Founding, Participant};
 use crate::time::{Hlc, Wall};
@@ -215,9 +215,10 @@ pub enum HistoryWords {
     /// For the conversations there are. With the number that its answer has.
     #[n(0)]
     Threads(#[n(0)] u64),
-    /// For a page of a conversation, backwards from a place.
+    /// For a page of a conversation, backwards from a place. With the epoch that the asker is in: whoever has not come so far
+    /// may still be given what it could not be, and waits with the answer.
     #[n(1)]
-    Lines(#[n(0)] u64, #[n(1)] ThreadId, #[n(2)] Option<HistoryPlace>),
+    Lines(#[n(0)] u64, #[n(1)] ThreadId, #[n(2)] Option<HistoryPlace>, #[n(3)] Option<Epoch>),
     /// All conversations, the newest first.
     #[n(2)]
     ThreadList(#[n(0)] u64, #[n(1)] Vec<ThreadId>),

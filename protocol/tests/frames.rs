@@ -568,7 +568,8 @@ fn history() -> impl Strategy<Value = HistoryWords> {
         .prop_map(|(participants, founding, updated)| Box::new(HistoryThread { participants, founding, updated }));
     prop_oneof![
         any::<u64>().prop_map(HistoryWords::Threads),
-        (any::<u64>(), thread(), option::of(place())).prop_map(|(n, thread, at)| HistoryWords::Lines(n, thread, at)),
+        (any::<u64>(), thread(), option::of(place()), option::of(epoch()))
+            .prop_map(|(n, thread, at, epoch)| HistoryWords::Lines(n, thread, at, epoch)),
         (any::<u64>(), vec(thread(), 0..4)).prop_map(|(n, threads)| HistoryWords::ThreadList(n, threads)),
         (any::<u64>(), option::of(about), vec(line, 0..3), option::of(place()))
             .prop_map(|(n, about, lines, next)| HistoryWords::LinePage(n, about, lines, next)),

@@ -118,6 +118,10 @@ bugs! {
     EditOfAnother = "edit-of-another",
     /// A node lets a member take back what another said.
     UnsendOfAnother = "unsend-of-another",
+    /// A node leaves a device of its own account out of some threads, and has nothing to give it of them.
+    SiblingMissed = "sibling-missed",
+    /// A node leaves a device that was taken off its account in its threads.
+    RevokedStays = "revoked-stays",
 }
 
 #[cfg(feature = "planted")]

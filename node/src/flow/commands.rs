@@ -11,7 +11,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, account, befriend, direct, facts, group, link, open, own, receipts, send, settings};
+use super::{about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -244,7 +244,7 @@ fn mark_read<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, upto: MessageId) 
         })?;
         row.unread = unread.len() as u64;
         thread::put(&mut t.rows, &thread, &row);
-        facts::note_read(t, &thread, &places, &unread)?;
+        read::note(t, &thread, &places, &unread)?;
     }
     Ok(())
 }

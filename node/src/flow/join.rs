@@ -356,6 +356,11 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         return begin_all(t);
     }
     facts::joined_now(t, &thread)?;
+    if invitation.inviter.account == t.rooms.identity.account() {
+        // What was said between the history that was given and this device's leaf.
+        let since = row.last.map(|last| last.hlc).unwrap_or_default();
+        history::late(t, thread, since)?;
+    }
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
     tag_all(t)?;
     receive::unpark(t, thread)?;

@@ -17,6 +17,7 @@ pub(crate) mod join;
 pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;
+pub(crate) mod read;
 pub(crate) mod receipts;
 pub(crate) mod receive;
 pub(crate) mod repair;

@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{about, befriend, commit, connect, direct, facts, herald, join, receipts, repair, resend, send};
+use super::{about, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -408,7 +408,7 @@ fn take_content<E: Engine>(
         about::lasts(t, thread, place, lasts_ms);
     }
     // A sibling device's message is not news to its owner, nor is what was read on one.
-    let news = author.account != t.rooms.identity.account() && !facts::is_read(t, &thread, &author, counter)?;
+    let news = author.account != t.rooms.identity.account() && !read::is_read(t, &thread, &author, counter)?;
     if news {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
         row.unread = row.unread.saturating_add(1);
