@@ -342,7 +342,7 @@ fn a_new_device_gets_what_was_said_before_it_came_from_a_sibling_and_shows_nothi
     world.advance(Duration::from_secs(10));
     let of = |world: &World<StandInEngine>, n: usize| Target {
         message: said[n],
-        author: world.id(if n % 2 == 0 { ALICE } else { BOB }),
+        author: world.id(if n.is_multiple_of(2) { ALICE } else { BOB }),
     };
     let (edited, unsent, signed) = (of(&world, 10), of(&world, 12), of(&world, 15));
     world.ask(ALICE, Command::Edit { of: edited, text: "another".to_owned() }).unwrap();

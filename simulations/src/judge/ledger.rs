@@ -13,6 +13,7 @@
 
 mod circles;
 mod close;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
+use self::twins::Twins;
 use super::canary::Canaries;
 use super::circle::Circles;
 use super::consent::Consent;
@@ -75,6 +77,8 @@ struct Said {
     edits: BTreeSet<String>,
     /// Its author took it back.
     taken_back: bool,
+    /// It was said from its author's second device.
+    second: bool,
 }
 
 impl Said {
@@ -121,6 +125,7 @@ pub struct Ledger {
     wire: Wire,
     circles: Circles,
     canaries: Canaries,
+    twins: Twins,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -205,6 +210,8 @@ impl Ledger {
 
     /// A frame arrived.
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
+        // Whoever hands in is somebody, from whichever device.
+        let from = self.twins.owner(from);
         match frame {
             Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run),
             Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
@@ -333,9 +340,9 @@ impl Ledger {
         self.consent.unsettled(|one, other| self.excuses.among([one, other], Conduct::Hostile))
     }
 
-    /// Every account of this world has the one device it was made with.
+    /// Every account of this world has the device it was made with, and some a second one.
     fn exists(&self, device: &DeviceId) -> bool {
-        device.index == DeviceIndex::FIRST && self.accounts.contains_key(&device.account)
+        (device.index == DeviceIndex::FIRST || self.twins.is_one(device)) && self.accounts.contains_key(&device.account)
     }
 
     /// The search for plain text found some.
@@ -456,6 +463,8 @@ impl Ledger {
             return;
         };
         let have = said.shown.keys().filter(|by| **by != said.author).count();
+        let everybody: Vec<_> = said.to.iter().copied().chain([said.author]).collect();
+        let have = have + self.twins.holders(number, &everybody);
         let people = said.to.iter().copied().chain([on]);
         if (delivered as usize > have || said.author != on) && !self.excuses.among(people, Conduct::Hostile) {
             self.violate(Violation::FalseReceipt { message: number, author: on });
@@ -511,6 +520,7 @@ impl Ledger {
             outlives: false,
             edits: BTreeSet::new(),
             taken_back: false,
+            second: false,
         });
         SaidNo(number)
     }
@@ -633,7 +643,8 @@ impl Ledger {
         // A direct link may be faster than what went before it by relays; relays keep the order of their users. Unless
         // one was out of room for the first and had some for the second.
         let relayed = matches!(message.path, Some(Path::Relay | Path::Federation));
-        if relayed && !crossed && !self.hindered(number) {
+        let second = self.twins.is_one(&message.author);
+        if relayed && !second && !crossed && !self.hindered(number) {
             let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;
             *newest = later.max(number);

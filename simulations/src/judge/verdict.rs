@@ -240,6 +240,30 @@ pub enum Violation {
     /// P12.
     #[error("P12: the same seed gave another run")]
     Differs,
+    /// P1, of the devices of one person.
+    #[error("P1: message {message} is on one device of somebody, and never came to the other, process {of}")]
+    Missed {
+        /// Its number among everything said.
+        message: usize,
+        /// Where it is missing.
+        of: ProcessNo,
+    },
+    /// P3, of a device that was taken off its account.
+    #[error("P3: message {message} was shown on process {of}, which was off its account when it was said")]
+    ReadOn {
+        /// Its number among everything said.
+        message: usize,
+        /// Where it was shown.
+        of: ProcessNo,
+    },
+    /// P3, likewise, when all was whole again.
+    #[error("P3: process {of} is off its account, and in a thread on process {at} all the same")]
+    Stays {
+        /// The device.
+        of: ProcessNo,
+        /// Where it is held to be in.
+        at: ProcessNo,
+    },
     /// P7.
     #[error("P7: message {message} was on the screen of process {of}, and is not in its history any more")]
     Vanished {

@@ -326,6 +326,10 @@ pub struct Friends {
     /// People who hide from everybody at some time; half of them are seen again later.
     #[serde(skip_serializing_if = "Friends::has_default_hidden")]
     pub hidden: Share,
+    /// People who take a second device in, in the course of the run, and use both; a third of them take it off again. In such
+    /// a world nobody ends their account, and nobody is away for a month.
+    #[serde(skip_serializing_if = "Friends::has_default_devices")]
+    pub devices: Share,
     /// People who end their account when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_deletions")]
     pub deletions: Share,
@@ -346,6 +350,7 @@ impl Default for Friends {
             requests: Share(0.0),
             partings: Share(0.0),
             hidden: Share(0.0),
+            devices: Share(0.0),
             deletions: Share(0.0),
             absence: None,
         }
@@ -370,6 +375,10 @@ impl Friends {
 
     fn has_default_partings(partings: &Share) -> bool {
         *partings == Self::default().partings
+    }
+
+    fn has_default_devices(devices: &Share) -> bool {
+        *devices == Self::default().devices
     }
 
     fn has_default_hidden(hidden: &Share) -> bool {

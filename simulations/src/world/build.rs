@@ -17,7 +17,7 @@ use crate::faults::Plan;
 use crate::judge::ledger::Ledger;
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
-    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
+    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Share, Workload,
 };
 
 /// How long people who are to know each other may take to meet in a test.
@@ -48,6 +48,7 @@ impl World {
             hidings: Vec::new(),
             circles: Vec::new(),
             late: super::late::Late::default(),
+            seconds: Vec::new(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
@@ -91,7 +92,11 @@ impl World {
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         world.encircle(&people, scenario.friends.circles);
-        world.foresee(&people, &scenario.friends);
+        if scenario.friends.devices.0 > 0.0 {
+            world.equip(&people, scenario.friends.devices, scenario.sim.duration.0)?;
+        } else {
+            world.foresee(&people, &scenario.friends);
+        }
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -298,6 +303,25 @@ impl World {
         }
     }
 
+    /// Draws who takes a second device in, when, and who takes it off again.
+    fn equip(&mut self, people: &[ProcessNo], share: Share, duration: Duration) -> Result<(), BuildError> {
+        let mut stream = self.seed.stream(Entity::World, "second devices");
+        for owner in people {
+            if !stream.happens(share.0) {
+                continue;
+            }
+            let arrive = self.workload.arrive.0;
+            let at = stream.between(arrive, (duration / 2).max(arrive));
+            let until = stream.happens(1.0 / 3.0).then(|| stream.between(duration / 2, duration));
+            let number = self.second(*owner).map_err(BuildError)?;
+            if let Some(second) = self.seconds.get_mut(number) {
+                second.until = until.map(|until| Time::ZERO.plus(until));
+            }
+            self.engine.after(at, Event::Device { device: number });
+        }
+        Ok(())
+    }
+
     /// Two people are to meet: the first invites the second.
     pub fn introduce(&mut self, inviter: ProcessNo, accepter: ProcessNo) {
         let pair = self.pairs.len();
@@ -457,7 +481,7 @@ impl World {
         self.answered_within(who);
     }
 
-    fn answered_within(&mut self, who: ProcessNo) {
+    pub(super) fn answered_within(&mut self, who: ProcessNo) {
         let waits = |world: &mut Self| world.person_mut(who).is_some_and(|person| !person.asked.is_empty());
         for _ in 0..10_000 {
             if !waits(self) {

@@ -108,6 +108,11 @@ pub enum Event {
         /// Which.
         circle: usize,
     },
+    /// A second device comes a step further.
+    Device {
+        /// Which.
+        device: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -169,6 +174,7 @@ impl Event {
             Self::Part { parting } => (0, 19, parting as u64),
             Self::Hide { hiding } => (0, 20, hiding as u64),
             Self::Change { circle } => (0, 21, circle as u64),
+            Self::Device { device } => (0, 24, device as u64),
             Self::End { ending } => (0, 22, ending as u64),
             Self::Die { process } => (process, 23, 0),
             Self::Speak { who } => (who, 9, 0),

@@ -24,6 +24,8 @@ mod build;
 mod carry;
 mod circle;
 mod clock;
+mod coming;
+mod devices;
 mod event;
 mod fault;
 mod forwards;
@@ -135,6 +137,8 @@ pub struct World {
     hidings: Vec<Hiding>,
     circles: Vec<circle::Circle>,
     late: late::Late,
+    /// Second devices of people.
+    seconds: Vec<devices::Second>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -179,6 +183,7 @@ impl World {
         self.run_until(Time::ZERO.plus(duration));
         self.heal_all();
         self.await_all(settle);
+        self.seconds_are_out();
         // Whoever is wedged and owes nothing would not be seen: everybody says one word more wherever they can.
         self.say_once_more();
         self.await_all(settle);
@@ -199,6 +204,7 @@ impl World {
                 || world.unmet().next().is_some()
                 || !world.unanswered().is_empty()
                 || world.lags_in_a_circle()
+                || world.seconds_lack()
         };
         while self.engine.now() < bound && waits(self) {
             self.run_for(Duration::from_secs(1));
@@ -235,6 +241,7 @@ impl World {
         }
         self.compare_circles();
         self.compare_screens();
+        self.compare_seconds();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         let account = Account {
@@ -314,6 +321,9 @@ impl World {
             Some(Process::Node(node, _)) => node.start(&mut self.engine),
             None => Ok(()),
         };
+        if let Some(transport) = self.node(process).map(|node| node.transport) {
+            self.by_transport.entry(transport).or_insert(process);
+        }
         // Before the core takes anything: what is there now is what the crash left.
         self.look(process, Some(self.engine.now()));
         self.go_on(process, started);
@@ -321,6 +331,9 @@ impl World {
 
     /// A person looks at the history of all their conversations.
     fn look(&mut self, who: ProcessNo, started: Option<Time>) {
+        if self.owner_of(who).is_some() {
+            return self.look_at_second(who);
+        }
         if started.is_some() {
             self.look_at_circles(who);
         }
@@ -466,6 +479,7 @@ impl World {
             Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
+            Event::Device { device } => self.device(device),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
@@ -543,6 +557,9 @@ impl World {
 
     /// A person's node tells them something.
     fn told(&mut self, no: ProcessNo, event: api::Event) {
+        if self.owner_of(no).is_some() {
+            return self.told_on_second(no, &event);
+        }
         let now = self.engine.now();
         self.ledger.told(no, &event);
         match event {

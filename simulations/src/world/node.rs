@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 
-use whimbrel_crypto::{Chance, Engine as CryptoEngine, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine};
+use whimbrel_crypto::{
+    Chance, Engine as CryptoEngine, LinkingCode, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine,
+};
 use whimbrel_node::api::{Config, Input, Output, Step};
 use whimbrel_node::{Node, OpenError, identity};
 use whimbrel_protocol::Frame;
@@ -17,13 +19,14 @@ use whimbrel_storage::{Reads, StorageError};
 
 use super::Event;
 use super::clock::Clock;
+use super::coming::{Coming, Progress};
 use super::hostile::Member;
 use super::trap::{Spot, Traps};
 use crate::disk::{NodeStore, Platter, Seal, Torn};
 use crate::engine::{Engine, Entity, Seed, Time};
 use crate::faults::Keep;
 use crate::net::ProcessNo;
-use crate::scenario::Crypto;
+use crate::scenario::{Crypto, Disk};
 
 /// What happens to a node by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,9 +38,14 @@ pub enum NodeEvent {
 }
 
 /// The core, whatever seals its threads.
-trait Core {
+pub(super) trait Core {
     fn handle(&mut self, now: Now, input: Input, reads: &dyn Reads, step: &mut Step);
     fn poll_timeout(&self) -> Option<Monotonic>;
+
+    /// Of a device that is to come, how far it has.
+    fn progress(&self) -> Option<Progress> {
+        None
+    }
 }
 
 impl<E: CryptoEngine> Core for Node<E> {
@@ -105,6 +113,8 @@ pub struct NodeProcess {
     crypto: Crypto,
     run: u32,
     life: Option<Life>,
+    /// Of a second device: the relay it comes by, and the code it shows.
+    coming: Option<(RelayLink, Option<LinkingCode>)>,
     /// Its clocks.
     pub(super) clock: Clock,
     /// Where in its work it is hit next.
@@ -162,10 +172,66 @@ impl NodeProcess {
             crypto,
             run: 0,
             life: None,
+            coming: None,
             clock,
             traps,
             member,
         })
+    }
+
+    /// Another device of an account, which has nothing yet.
+    pub(super) fn second(no: ProcessNo, first: &Self, relay: RelayLink) -> Self {
+        let platter = Platter::new(Disk::default(), first.seed.stream(Entity::Process(no), "disk"));
+        Self {
+            no,
+            home: first.home,
+            account: first.account,
+            // Until it begins to come.
+            transport: first.transport,
+            direct: first.direct,
+            platter,
+            seed: first.seed,
+            crypto: first.crypto,
+            run: 0,
+            life: None,
+            coming: Some((relay, None)),
+            clock: Clock::new(),
+            traps: Traps::default(),
+            member: None,
+        }
+    }
+
+    /// Of a device that is to come: how far it has.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.life.as_ref().and_then(|life| life.core.progress())
+    }
+
+    /// The code it shows.
+    pub(super) fn code(&self) -> Option<LinkingCode> {
+        self.coming.as_ref().and_then(|(_, code)| code.clone())
+    }
+
+    /// Nothing came of it: it has nothing again, and does not run.
+    pub(super) fn wipe(&mut self) {
+        self.life = None;
+        self.run += 1;
+        self.platter = Platter::new(Disk::default(), self.seed.stream(Entity::Run(self.no, self.run), "disk"));
+    }
+
+    /// What runs over a store: a device that is to come, until it has an account.
+    fn core(&mut self, config: Config, now: Now, store: &NodeStore) -> Result<Box<dyn Core>, String> {
+        if let Some((relay, code)) = &mut self.coming
+            && matches!(identity::transport_key(store.reads()), Err(identity::LoadError::NoAccount))
+        {
+            let chance =
+                Chance::from_seed(CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "coming")));
+            let (coming, shown) = Coming::new(relay.clone(), self.crypto, chance)?;
+            self.transport = coming.transport();
+            *code = Some(shown);
+            return Ok(Box::new(coming));
+        }
+        let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
+        open(self.crypto, config, seed, now, store.reads()).map_err(|error| error.to_string())
     }
 
     /// Which of its lives this is.
@@ -207,10 +273,8 @@ impl NodeProcess {
         let seal = seal(self.seed, self.no, Some(self.run));
         let store = NodeStore::open(&self.platter, seal).map_err(|error| error.to_string())?;
         let config = Config { never_direct: !self.direct, ..Config::default() };
-        let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
         self.clock.restart(engine.now());
-        let core = open(self.crypto, config, seed, self.clock.now(engine.now()), store.reads())
-            .map_err(|error| error.to_string())?;
+        let core = self.core(config, self.clock.now(engine.now()), &store)?;
         let (inbox, held) = (VecDeque::new(), Vec::new());
         self.life = Some(Life {
             core,
@@ -295,12 +359,33 @@ impl NodeProcess {
         }
     }
 
+    /// A device that was to come and is one of the account's runs as all others do from now on.
+    fn grow(&mut self, engine: &Engine<Event>) -> Result<(), String> {
+        let Some(life) = self.life.as_ref().filter(|life| life.core.progress() == Some(Progress::Added)) else {
+            return Ok(());
+        };
+        if life.syncing {
+            return Ok(());
+        }
+        let config = Config { never_direct: !self.direct, ..Config::default() };
+        let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
+        let now = self.clock.now(engine.now());
+        let core = open(self.crypto, config, seed, now, life.store.reads()).map_err(|error| error.to_string())?;
+        let address = self.direct.then(|| self.address());
+        if let Some(life) = &mut self.life {
+            life.core = core;
+            life.inbox.extend(address.map(|address| Input::Listening { addresses: vec![address] }));
+        }
+        Ok(())
+    }
+
     /// The core takes what waits, unless its thread is at the disk. Returns outputs that leave at once.
     ///
     /// # Errors
     /// The store failed.
     pub fn work(&mut self, engine: &mut Engine<Event>) -> Result<Vec<Output>, String> {
         let (no, run) = (self.no, self.run);
+        self.grow(engine)?;
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };
         let (mut leave, mut timeouts) = (Vec::new(), 1);
         while !life.syncing {

@@ -68,6 +68,12 @@ pub(super) enum Asked {
     Change(usize),
     /// To end their account.
     End(usize),
+    /// To take a second device in.
+    Approve(usize),
+    /// To take it off again.
+    TakeOff(usize),
+    /// A text, from a second device.
+    SendFrom(SaidNo),
     /// To say something about a message.
     About,
 }
@@ -296,6 +302,10 @@ impl World {
                 let gone = matches!(result, Ok(_) | Err(CommandError::Refused(RefusalCode::NotAuthenticated)));
                 self.account_ended(number, gone);
             }
+            (Asked::Approve(number), result) => self.approved(number, result.is_ok()),
+            (Asked::TakeOff(number), result) => self.taken_off(number, result.is_ok()),
+            (Asked::SendFrom(said), Ok(Reply::Queued { message, .. })) => self.ledger.queued_on_twin(said, message),
+            (Asked::SendFrom(said), _) => self.ledger.declined(said, true),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
         }
@@ -336,6 +346,9 @@ impl World {
             | Asked::Form(_)
             | Asked::Change(_)
             | Asked::End(_)
+            | Asked::Approve(_)
+            | Asked::TakeOff(_)
+            | Asked::SendFrom(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -352,7 +365,14 @@ impl World {
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
                 Asked::End(number) => self.account_ended(number, false),
-                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) | Asked::About => {}
+                Asked::Approve(number) => self.approved(number, false),
+                Asked::TakeOff(number) => self.taken_off(number, false),
+                Asked::Send(_)
+                | Asked::SendFrom(_)
+                | Asked::Open(_)
+                | Asked::Form(_)
+                | Asked::Change(_)
+                | Asked::About => {}
             }
         }
     }

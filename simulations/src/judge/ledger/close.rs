@@ -30,7 +30,7 @@ impl Ledger {
         for (number, said) in self.said.iter().enumerate() {
             // Whoever writes to people while one of them opens a thread with the same is answered once theirs is settled,
             // and what they write into the other before that is answered at once.
-            let Some(hlc) = said.hlc.filter(|_| !self.crossed(said)) else { continue };
+            let Some(hlc) = said.hlc.filter(|_| !said.second && !self.crossed(said)) else { continue };
             let before =
                 newest.insert((said.author, said.circle.map_or(&said.to[..], |_| &[]), said.circle), (hlc, number));
             if let Some((_, earlier)) = before.filter(|(before, _)| *before >= hlc) {

@@ -1,0 +1,349 @@
+//! Devices: somebody takes a second device in, uses both, and may take it off again.
+//! Owns: how far each of them has come, and what its owner does with it.
+//! Never: looks into a node for what it decides; its owner sees what a display shows.
+
+use std::time::Duration;
+
+use whimbrel_node::api::{self, Command};
+use whimbrel_node::views::{self, Page};
+use whimbrel_protocol::id::{DeviceId, DeviceIndex, ThreadId};
+
+use super::coming::Progress;
+use super::node::NodeProcess;
+use super::people::{AGAIN, Asked, text};
+use super::{Event, HISTORY_MAX, Person, Process, TRACED_SHOWN, World};
+use crate::engine::{Entity, Time};
+use crate::net::{Access, Nat, ProcessNo};
+
+/// The index of a second device.
+const SECOND: DeviceIndex = DeviceIndex::new(1);
+
+/// A second device of somebody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Second {
+    pub(super) owner: ProcessNo,
+    pub(super) device: ProcessNo,
+    pub(super) stage: Stage,
+    /// When its owner takes it off again.
+    pub(super) until: Option<Time>,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It does not run yet.
+    Apart,
+    /// It waits at the relay, or is on its way there.
+    Coming,
+    /// Its owner's first device was told its code.
+    Approving,
+    /// It is one of the account's.
+    Linked,
+    /// Its owner takes it off.
+    Revoking,
+    /// It is none any more, by the first device's word.
+    Revoked(Time),
+}
+
+impl World {
+    /// A second device of somebody, which does not run yet.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn second(&mut self, owner: ProcessNo) -> Result<usize, String> {
+        let no = self.processes.len() as ProcessNo;
+        let first = self.node(owner).ok_or("nobody's device")?;
+        let (account, home) = (first.account, first.home);
+        let relay = self.relays().find(|relay| relay.no == home).map(|relay| relay.link()).ok_or("no relay")?;
+        let node = self.node(owner).map(|first| NodeProcess::second(no, first, relay)).ok_or("nobody's device")?;
+        let stream = |purpose| self.seed.stream(Entity::Process(no), purpose);
+        let (rate, mut network) = (crate::scenario::Rate { bits: 1_000_000 }, stream("network"));
+        let latency = network.between(Duration::from_millis(5), Duration::from_millis(40));
+        self.net.add(Access { latency, up: rate, down: rate, loss: 0.0, region: None, nat: Nat::Open }, network);
+        let person = Person {
+            habit: stream("habit"),
+            afterthoughts: stream("afterthoughts"),
+            comings: stream("comings"),
+            churn: None,
+            threads: Vec::new(),
+            groups: Vec::new(),
+            circles: Vec::new(),
+            asked: Vec::new(),
+        };
+        self.processes.push(Process::Node(Box::new(node), Box::new(person)));
+        let number = self.seconds.len();
+        self.seconds.push(Second { owner, device: no, stage: Stage::Apart, until: None });
+        self.ledger.twin(no, owner, DeviceId { account, index: SECOND });
+        Ok(number)
+    }
+
+    /// Whose second device it is.
+    pub(super) fn owner_of(&self, device: ProcessNo) -> Option<ProcessNo> {
+        self.seconds.iter().find(|second| second.device == device).map(|second| second.owner)
+    }
+
+    /// A second device comes a step further.
+    pub(super) fn device(&mut self, number: usize) {
+        let Some(Second { owner, device, stage, until }) = self.seconds.get(number).copied() else { return };
+        match stage {
+            Stage::Apart => {
+                self.stage(number, Stage::Coming);
+                self.start(device);
+            }
+            Stage::Coming if !self.is_running(device) => self.start(device),
+            Stage::Coming => match self.node(device).map(|node| (node.progress(), node.code())) {
+                Some((Some(Progress::Waits), Some(code))) if self.is_awake(owner) => {
+                    self.stage(number, Stage::Approving);
+                    let command = Command::ApproveDevice { code, limited: false };
+                    return self.command(owner, command, Asked::Approve(number));
+                }
+                Some((Some(Progress::Over), _)) => self.begin_again(number),
+                _ => {}
+            },
+            Stage::Approving => {
+                // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list.
+                let listed = self.node(owner).and_then(NodeProcess::reads).map(views::devices);
+                match listed {
+                    Some(Ok(devices)) if devices.len() > 1 => return self.linked(number),
+                    _ => {}
+                }
+            }
+            Stage::Linked => {
+                let over = until.is_some_and(|until| until <= self.engine.now());
+                return match (self.lively, over && self.is_awake(owner)) {
+                    (false, _) => {}
+                    (true, true) => self.take_off(number),
+                    (true, false) => self.speak_from(number, owner, device),
+                };
+            }
+            Stage::Revoking | Stage::Revoked(_) => return,
+        }
+        self.engine.after(AGAIN, Event::Device { device: number });
+    }
+
+    fn stage(&mut self, number: usize, stage: Stage) {
+        if let Some(second) = self.seconds.get_mut(number) {
+            second.stage = stage;
+        }
+    }
+
+    /// Nothing came of it: another code, and nothing kept.
+    fn begin_again(&mut self, number: usize) {
+        let Some(device) = self.seconds.get(number).map(|second| second.device) else { return };
+        self.net.crash(&mut self.engine, device);
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(device as usize) {
+            node.wipe();
+        }
+        self.stage(number, Stage::Apart);
+    }
+
+    fn linked(&mut self, number: usize) {
+        self.stage(number, Stage::Linked);
+        self.engine.after(AGAIN, Event::Device { device: number });
+    }
+
+    /// Its owner writes from it to somebody, and plans the next time.
+    fn speak_from(&mut self, number: usize, owner: ProcessNo, device: ProcessNo) {
+        let every = self.workload.every.0;
+        let Some(person) = self.person_mut(device) else { return };
+        let (next, to) = (person.habit.exponential(every), person.habit.bits());
+        self.engine.after(next, Event::Device { device: number });
+        let threads = self.person_mut(owner).map(|person| person.threads.clone()).unwrap_or_default();
+        let chosen = usize::try_from(to).ok().and_then(|to| to.checked_rem(threads.len()));
+        let Some((to, thread)) = chosen.and_then(|chosen| threads.get(chosen)).copied() else { return };
+        let open = |reads| {
+            views::thread(reads, &thread).ok().flatten().is_some_and(|one| one.standing == views::Standing::Open)
+        };
+        if self.is_running(device) && self.node(device).and_then(NodeProcess::reads).is_some_and(open) {
+            self.spoken += 1;
+            let text = text(self.ledger.canaries().mark(), self.spoken, 40);
+            self.write_from(device, owner, vec![to], thread, text);
+        }
+    }
+
+    /// Whether something that stands on one device of somebody has not come to the other, or a device is still on its way.
+    pub(super) fn seconds_lack(&self) -> bool {
+        self.seconds.iter().any(|second| match second.stage {
+            // Whoever had no time to begin need not end.
+            Stage::Apart | Stage::Revoked(_) => false,
+            Stage::Coming | Stage::Approving | Stage::Revoking => true,
+            Stage::Linked => {
+                let reads = |who| self.node(who).and_then(NodeProcess::reads);
+                let (Some(first), Some(other)) = (reads(second.owner), reads(second.device)) else { return true };
+                let whole = matches!(views::history(other), Ok(None));
+                !whole || history(first).is_ok_and(|lines| self.ledger.twin_lacks(second.device, &lines))
+            }
+        })
+    }
+
+    /// All is whole: everybody has heard by now which devices are none any more.
+    pub(super) fn seconds_are_out(&mut self) {
+        let now = self.engine.now();
+        let out: Vec<_> =
+            self.seconds.iter().filter(|one| matches!(one.stage, Stage::Revoked(_))).map(|one| one.device).collect();
+        out.into_iter().for_each(|device| self.ledger.twin_is_out(device, now));
+    }
+
+    /// The first device answered.
+    pub(super) fn approved(&mut self, number: usize, done: bool) {
+        match done {
+            true => self.linked(number),
+            false => self.engine.after(AGAIN, Event::Device { device: number }),
+        }
+    }
+
+    /// The owner takes it off the account.
+    pub(super) fn take_off(&mut self, number: usize) {
+        let Some(owner) = self.seconds.get(number).map(|second| second.owner) else { return };
+        self.stage(number, Stage::Revoking);
+        self.command(owner, Command::RevokeDevice(SECOND), Asked::TakeOff(number));
+    }
+
+    /// The first device answered to that.
+    pub(super) fn taken_off(&mut self, number: usize, done: bool) {
+        let now = self.engine.now();
+        match done {
+            true => self.stage(number, Stage::Revoked(now)),
+            false => self.linked(number),
+        }
+    }
+
+    /// A second device tells its owner something.
+    pub(super) fn told_on_second(&mut self, device: ProcessNo, event: &api::Event) {
+        match event {
+            api::Event::Shown(message) => {
+                let words =
+                    message.message.as_bytes().iter().fold(0, |sum: u64, byte| sum << 8 ^ sum >> 56 ^ u64::from(*byte));
+                self.engine.trace.feed(self.engine.now(), device, TRACED_SHOWN, words);
+                self.ledger.shown_on_twin(device, message);
+            }
+            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed_on_twin(message),
+            _ => {}
+        }
+    }
+
+    /// Its owner looks at it.
+    pub(super) fn look_at_second(&mut self, device: ProcessNo) {
+        let Some(reads) = self.node(device).and_then(NodeProcess::reads) else { return };
+        let Ok(lines) = history(reads) else { return };
+        self.ledger.twin_history(device, &lines);
+    }
+
+    /// When all was whole again: whatever stands on one device of somebody stands on the other, and no thread has a leaf
+    /// that its account does not name.
+    pub(super) fn compare_seconds(&mut self) {
+        for number in 0..self.seconds.len() {
+            let Some(Second { owner, device, stage, .. }) = self.seconds.get(number).copied() else { continue };
+            if let Stage::Revoked(_) = stage {
+                let account = self.node(owner).map(|node| node.account);
+                let gone = account.map(|account| DeviceId { account, index: SECOND });
+                for who in self.nodes.clone() {
+                    let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { continue };
+                    let Ok(threads) = views::threads(reads) else { continue };
+                    let open = |thread: &&views::Thread| thread.standing == views::Standing::Open;
+                    let with = |thread: &views::Thread| {
+                        views::leaves(reads, &thread.thread)
+                            .is_ok_and(|leaves| gone.is_some_and(|one| leaves.contains(&one)))
+                    };
+                    if threads.iter().filter(open).any(with) {
+                        self.ledger.stays(device, who);
+                    }
+                }
+                continue;
+            }
+            if stage != Stage::Linked {
+                continue;
+            }
+            self.look_at_second(device);
+            let whole = self.node(owner).and_then(NodeProcess::reads).map(history);
+            if let Some(Ok(lines)) = whole {
+                self.ledger.compare_twin(device, &lines);
+            }
+        }
+    }
+
+    /// Somebody links a second device; returns when it has what was said before.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    #[cfg(test)]
+    pub fn link_device(&mut self, owner: ProcessNo) -> ProcessNo {
+        let number = self.second(owner).unwrap_or_else(|why| unreachable!("no second device: {why}"));
+        self.device(number);
+        let device = self.seconds.get(number).map_or(0, |second| second.device);
+        let whole = |world: &Self| {
+            let linked = world.seconds.get(number).is_some_and(|second| second.stage == Stage::Linked);
+            let reads = world.node(device).and_then(NodeProcess::reads);
+            linked
+                && reads.is_some_and(|reads| views::account(reads).is_ok() && matches!(views::history(reads), Ok(None)))
+        };
+        for _ in 0..600 {
+            if whole(self) {
+                return device;
+            }
+            self.run_for(Duration::from_secs(1));
+        }
+        unreachable!("the device of process {owner} did not come: {:?}", self.seconds.get(number))
+    }
+
+    /// Somebody writes to a friend from their second device; returns when that has it on its disk.
+    ///
+    /// # Panics
+    /// It is in no thread with them, or does not take it.
+    #[cfg(test)]
+    pub fn say_from(&mut self, device: ProcessNo, to: ProcessNo, text: &str) {
+        let owner = self.owner_of(device).unwrap_or(device);
+        let thread = self.thread_between(owner, to);
+        let Some(thread) = thread else { unreachable!("process {owner} does not know process {to}") };
+        self.write_from(device, owner, vec![to], thread, text.to_owned());
+        self.answered_within(device);
+    }
+
+    /// Somebody writes from their second device.
+    pub(super) fn write_from(
+        &mut self,
+        device: ProcessNo,
+        owner: ProcessNo,
+        to: Vec<ProcessNo>,
+        thread: ThreadId,
+        text: String,
+    ) {
+        let said = self.ledger.ask(owner, to, text.clone(), self.engine.now());
+        self.ledger.from_second(said);
+        self.command(device, Command::Send { thread, text }, Asked::SendFrom(said));
+    }
+
+    /// The thread in which somebody reaches a friend.
+    #[cfg(test)]
+    fn thread_between(&mut self, who: ProcessNo, to: ProcessNo) -> Option<ThreadId> {
+        let person = self.person_mut(who)?;
+        person.threads.iter().find(|(other, _)| *other == to).map(|(_, thread)| *thread)
+    }
+
+    /// Takes a second device off the account; returns when the first one says that it is done.
+    ///
+    /// # Panics
+    /// There is none, or it is not done.
+    #[cfg(test)]
+    pub fn revoke_device(&mut self, device: ProcessNo) {
+        let number = self.seconds.iter().position(|second| second.device == device);
+        let Some(number) = number else { unreachable!("process {device} is no second device") };
+        self.take_off(number);
+        let owner = self.seconds.get(number).map_or(0, |second| second.owner);
+        self.answered_within(owner);
+        let stage = self.seconds.get(number).map(|second| second.stage);
+        assert!(matches!(stage, Some(Stage::Revoked(_))), "{stage:?}");
+    }
+}
+
+/// All that a device shows.
+fn history(
+    reads: &dyn whimbrel_storage::Reads,
+) -> Result<Vec<whimbrel_node::api::Message>, whimbrel_storage::StorageError> {
+    let mut all = Vec::new();
+    for thread in views::threads(reads)? {
+        let lines = views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX)?;
+        all.extend(lines.into_iter().map(|line| line.message));
+    }
+    Ok(all)
+}

@@ -1,0 +1,123 @@
+//! Stories of people with more than one device.
+
+use super::*;
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
+
+fn chat_among(world: &mut World, alice: ProcessNo, phone: ProcessNo, bob: ProcessNo, round: u32) {
+    world.say(alice, bob, &format!("from the first {round}"));
+    world.say_from(phone, bob, &format!("from the second {round}"));
+    world.say(bob, alice, &format!("to both {round}"));
+    world.run_for(Duration::from_millis(500));
+}
+
+#[test]
+fn a_second_device_has_what_was_said_before_and_everything_since_on_one_relay_or_two() {
+    for seed in 1..=3 {
+        for two in [false, true] {
+            let mut world = World::new(Seed::from(seed));
+            let (alice, bob) = if two {
+                let (alice, bob, _, _) = world.two_friends_on_two_relays();
+                (alice, bob)
+            } else {
+                let (alice, bob, _) = world.two_friends_on_one_relay();
+                (alice, bob)
+            };
+            chat(&mut world, alice, bob, 3);
+            let phone = world.link_device(alice);
+            (0..4).for_each(|round| chat_among(&mut world, alice, phone, bob, round));
+            world.run_until_quiet();
+            assert_eq!(world.shown_to(bob).len(), 3 + 8);
+            assert_eq!(well(world).sent, 6 + 12);
+        }
+    }
+}
+
+#[test]
+fn two_devices_that_die_and_are_cut_off_come_to_the_same() {
+    for seed in 1..=4 {
+        let mut world = World::new(Seed::from(seed));
+        let (alice, bob, _) = world.two_friends_on_one_relay();
+        let phone = world.link_device(alice);
+        for round in 0..4 {
+            let who = if round % 2 == 0 { alice } else { phone };
+            world.disconnect(who);
+            world.say(bob, alice, &format!("while one is away {round}"));
+            world.run_for(secs(5));
+            world.crash(if round % 2 == 0 { phone } else { alice });
+            world.run_for(secs(5));
+            world.reconnect(who);
+            world.run_until_quiet();
+            chat_among(&mut world, alice, phone, bob, round);
+        }
+        well(world);
+    }
+}
+
+#[test]
+fn what_was_said_by_somebody_who_had_not_heard_of_a_device_comes_to_it_all_the_same() {
+    for seed in 1..=3 {
+        let mut world = World::new(Seed::from(seed));
+        let (alice, bob, _) = world.two_friends_on_one_relay();
+        world.disconnect(bob);
+        world.say(bob, alice, "before he heard");
+        let phone = world.link_device(alice);
+        world.reconnect(bob);
+        world.run_until_quiet();
+        assert_eq!(world.shown_to(alice), ["before he heard"]);
+        chat_among(&mut world, alice, phone, bob, 0);
+        well(world);
+    }
+}
+
+#[test]
+fn a_device_that_is_taken_off_reads_nothing_more_and_is_in_no_thread() {
+    for seed in 1..=3 {
+        let mut world = World::new(Seed::from(seed));
+        let (alice, bob, _, _) = world.two_friends_on_two_relays();
+        let phone = world.link_device(alice);
+        chat_among(&mut world, alice, phone, bob, 0);
+        world.run_until_quiet();
+        world.revoke_device(phone);
+        world.run_until_quiet();
+        world.seconds_are_out();
+        chat(&mut world, alice, bob, 3);
+        well(world);
+    }
+}
+
+/// A story that the judge must not be content with.
+#[cfg(feature = "planted")]
+fn broken(bug: Bug, story: impl Fn(&mut World)) -> bool {
+    (1..=8).any(|seed| {
+        let run = || {
+            let mut world = World::new(Seed::from(seed));
+            story(&mut world);
+            world.heal_all();
+            world.run_until_quiet();
+            world.close().0.violations
+        };
+        assert_eq!(run(), 0, "without the bug");
+        planted::with(bug, run) > 0
+    })
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn the_judge_sees_a_device_that_is_left_out_and_one_that_stays() {
+    let missed = broken(Bug::SiblingMissed, |world| {
+        let (alice, bob, _) = world.two_friends_on_one_relay();
+        let phone = world.second(alice).unwrap();
+        world.device(phone);
+        world.run_for(secs(120));
+        chat(world, alice, bob, 2);
+    });
+    assert!(missed);
+    let stays = broken(Bug::RevokedStays, |world| {
+        let (alice, _, _) = world.two_friends_on_one_relay();
+        let phone = world.link_device(alice);
+        world.revoke_device(phone);
+        world.run_until_quiet();
+    });
+    assert!(stays);
+}
