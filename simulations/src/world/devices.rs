@@ -161,6 +161,13 @@ impl World {
         }
     }
 
+    /// What comes from a sibling is not told as news: their owners look.
+    pub(super) fn look_at_seconds(&mut self) {
+        let linked: Vec<_> =
+            self.seconds.iter().filter(|one| one.stage == Stage::Linked).map(|one| one.device).collect();
+        linked.into_iter().for_each(|device| self.look_at_second(device));
+    }
+
     /// Whether something that stands on one device of somebody has not come to the other, or a device is still on its way.
     pub(super) fn seconds_lack(&self) -> bool {
         self.seconds.iter().any(|second| match second.stage {

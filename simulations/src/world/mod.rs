@@ -208,6 +208,7 @@ impl World {
         };
         while self.engine.now() < bound && waits(self) {
             self.run_for(Duration::from_secs(1));
+            self.look_at_seconds();
         }
     }
 

@@ -86,6 +86,21 @@ fn a_device_that_is_taken_off_reads_nothing_more_and_is_in_no_thread() {
     }
 }
 
+#[test]
+fn drawn_worlds_of_second_devices_keep_every_promise() {
+    for seed in 1..=3_u64 {
+        let text = include_str!("../../../scenarios/devices.toml");
+        let scenario = crate::scenario::Scenario::read("devices.toml", text, &[]).unwrap();
+        let mut world = World::with_plan(&scenario, Seed::from(seed), &scenario.plan()).unwrap();
+        world.run_scenario(scenario.sim.duration.0, scenario.sim.settle.0);
+        let seconds = world.seconds.len();
+        assert!(world.now() < Time::ZERO.plus(secs(3_000)), "seed {seed}: they never came to the same");
+        let verdict = world.close().0;
+        assert_eq!(verdict.violations, 0, "seed {seed}: {:?}", verdict.examples);
+        assert!(seconds > 1 && verdict.sent > 50, "seed {seed}: {seconds} devices, {} texts", verdict.sent);
+    }
+}
+
 /// A story that the judge must not be content with.
 #[cfg(feature = "planted")]
 fn broken(bug: Bug, story: impl Fn(&mut World)) -> bool {
