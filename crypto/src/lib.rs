@@ -23,6 +23,8 @@ pub mod settings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+pub mod transparency;
+pub mod tree;
 
 pub use account_log::{AccountLog, Device, LogError, Relation, TransportProof, UnverifiedLog};
 pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};
@@ -41,3 +43,4 @@ pub use seal::{Check, KeyId, KeyShape, SealKey, SealedKv, Shapes};
 pub use settings::SettingsKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;
+pub use transparency::{HeadError, VerifiedHead};

@@ -6,7 +6,9 @@ use minicbor::{Decode, Encode};
 
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
-use crate::{direct, federation, friendship, hold, hub, linking, presence, push, reception, thread, user, wake};
+use crate::{
+    direct, federation, friendship, hold, hub, linking, presence, push, reception, thread, transparency, user, wake,
+};
 
 /// A well-formed value that is over a bound of [`crate::limits`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -304,4 +306,9 @@ frames! {
     94 LinkingWords(linking::LinkingWords) CONTROL_FRAME_BYTES_MAX,
     /// See [`linking::LinkingOver`].
     95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
+
+    /// See [`transparency::FetchTreeHead`].
+    112 FetchTreeHead(transparency::FetchTreeHead) CONTROL_FRAME_BYTES_MAX,
+    /// See [`transparency::TreeHead`].
+    113 TreeHead(transparency::TreeHead) CONTROL_FRAME_BYTES_MAX,
 }

@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod signed;
 pub mod thread;
 pub mod time;
+pub mod transparency;
 pub mod user;
 pub mod wake;
 

@@ -509,3 +509,27 @@ pub const BACKUP_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// The file they are sealed in: sixteen bytes more for every 64 KiB, and what stands before them.
 pub const BACKUP_FILE_BYTES_MAX: usize = BACKUP_BYTES_MAX + BACKUP_BYTES_MAX / 4096 + 1024;
+
+/// What a relay signs of its tree, in bytes: ours are under 64.
+pub const TREE_HEAD_BYTES_MAX: usize = 128;
+
+/// Nodes of one proof out of a relay's tree: a tree of 2^63 leaves is no deeper.
+pub const TREE_PROOF_MAX: usize = 64;
+
+/// Earlier heads that one request asks the present one to be led to from.
+pub const TREE_STEPS_MAX: usize = 4;
+
+/// A node looks at its own entry in its relay's tree this often, and at those of people whose log changed when it did.
+pub const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// What a relay does not show of its tree is asked for again so often before its owner is told.
+pub const AUDIT_ATTEMPTS_MAX: u32 = 8;
+
+/// Relays whose tree heads a node keeps. Beyond, those of further relays are not followed.
+pub const TREE_HEADS_MAX: usize = 1_024;
+
+/// Heads of one relay, told by friends, that wait to be held against its tree.
+pub const TREE_HEADS_TOLD_MAX: usize = 8;
+
+/// A thread is told the newest head of one's relay at most so often, and only when something is said there.
+pub const TREE_HEAD_TOLD_EVERY: Duration = Duration::from_secs(3_600);

@@ -36,6 +36,7 @@ use whimbrel_protocol::thread::{
     Stored, Submit, TagThread, ThreadExists, ThreadPage, ThreadRow, ThreadSettings,
 };
 use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::transparency::{FetchTreeHead, Inclusion, SignedHead, Step, TreeHead};
 use whimbrel_protocol::user::{
     ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow, ExtendLog,
     FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile, Profile,
@@ -54,7 +55,7 @@ macro_rules! ids {
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
     log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature,
-    public_key PublicKey, meeting MeetingId
+    public_key PublicKey, meeting MeetingId, tree_hash TreeHash, tree_salt TreeSalt
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -301,7 +302,19 @@ fn endpoint() -> impl Strategy<Value = String> {
     "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}"
 }
 
+fn signed_head() -> impl Strategy<Value = SignedHead> {
+    let chain = vec(vec(any::<u8>(), 0..40).prop_map(ByteVec::from), 0..=2);
+    (vec(any::<u8>(), 0..100), signature(), chain).prop_map(|(head, signature, chain)| SignedHead {
+        head,
+        signature,
+        chain,
+    })
+}
+
 fn user() -> BoxedStrategy<Frame> {
+    let step = (tree_hash(), vec(tree_hash(), 0..4)).prop_map(|(root, proof)| Step { root, proof });
+    let entry = (any::<u64>(), tree_salt(), any::<u64>(), log_hash(), vec(tree_hash(), 0..4))
+        .prop_map(|(index, salt, seq, hash, path)| Inclusion { index, salt, seq, hash, path });
     let who =
         prop_oneof![address().prop_map(Who::Address), (account(), domain()).prop_map(|(a, d)| Who::Account(a, d))];
     let hint = (domain(), endpoint(), relay(), option::of(token()))
@@ -339,6 +352,10 @@ fn user() -> BoxedStrategy<Frame> {
         (request(), meeting()).prop_map(|(request, meeting)| JoinLinking { request, meeting }.into()),
         (meeting(), bytes()).prop_map(|(meeting, bytes)| LinkingWords { meeting, bytes }.into()),
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
+        (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
+            .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
+        (request(), signed_head(), vec(step, 0..=4), option::of(entry))
+            .prop_map(|(request, head, steps, entry)| TreeHead { request, head, steps, entry }.into()),
     ]
     .boxed()
 }

@@ -12,4 +12,5 @@ pub(crate) mod log;
 pub(crate) mod own;
 pub(crate) mod resume;
 pub(crate) mod submit;
+pub(crate) mod tree;
 pub(crate) mod wake;

@@ -118,6 +118,8 @@ bugs! {
     EditOfAnother = "edit-of-another",
     /// A node lets a member take back what another said.
     UnsendOfAnother = "unsend-of-another",
+    /// A relay shows some of those who ask another tree of account logs.
+    TwoFaces = "two-faces",
 }
 
 #[cfg(feature = "planted")]

@@ -67,6 +67,8 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum What {
     LookUp,
+    /// The head of its tree of account logs.
+    TreeHead,
     /// A word about friendship that was passed on.
     Befriend,
     /// This account's card.

@@ -171,7 +171,7 @@ pub(crate) async fn claimed<P: Ports>(
             given
         }
         What::Claim { .. } => Ok(()),
-        What::LookUp | What::Befriend | What::Profile(_) | What::Commit => {
+        What::LookUp | What::Befriend | What::Profile(_) | What::Commit | What::TreeHead => {
             Err(Refusal::last(RefusalCode::PeerUntrusted))
         }
     };
@@ -202,7 +202,7 @@ pub(crate) fn refused<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
     }
 }
 
-fn late() {
+pub(super) fn late() {
     tracing::debug!("a peer's answer came after its time");
 }
 

@@ -18,6 +18,7 @@ use crate::config::Registration;
 mod crowd;
 mod federation;
 mod people;
+mod tree;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 const LOG: LogRef = LogRef::Thread(THREAD);

@@ -16,14 +16,16 @@ mod recent;
 mod rows;
 mod schema;
 mod threads;
+mod tree;
 mod trim;
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use whimbrel_protocol::limits;
-use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
+use whimbrel_storage::{Batch, Op, OrderedKv, Overlay, Reads, StorageError};
 
 pub use self::check::{Problems, check};
 pub use self::friends::{friends, standing};
@@ -37,6 +39,7 @@ pub use self::reads::{
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
+pub use self::tree::tree;
 use super::{Command, Conflict, LogId, Outcome, StoreError};
 
 /// Why one command was not done.
@@ -144,6 +147,7 @@ pub struct Committer<K> {
 #[derive(Debug, Default)]
 pub struct Unsynced {
     logs: Mutex<BTreeSet<LogId>>,
+    tree: AtomicBool,
 }
 
 impl Unsynced {
@@ -156,6 +160,18 @@ impl Unsynced {
     /// Whether any log has such entries.
     pub fn any(&self) -> bool {
         !self.logs().is_empty()
+    }
+
+    /// Whether the tree over the account logs has leaves that a crash could still take back.
+    pub fn has_leaves(&self) -> bool {
+        self.tree.load(Ordering::SeqCst)
+    }
+
+    fn note_leaves(&self, batch: &Batch) {
+        let is_size = |op: &Op| matches!(op, Op::Put { key, .. } if key.as_slice() == [rows::space::TREE_SIZE]);
+        if batch.ops().iter().any(is_size) {
+            self.tree.store(true, Ordering::SeqCst);
+        }
     }
 
     fn note(&self, outcomes: &[Result<Outcome, Conflict>]) {
@@ -183,6 +199,7 @@ impl Unsynced {
     }
 
     fn forget(&self) {
+        self.tree.store(false, Ordering::SeqCst);
         self.logs().clear();
     }
 
@@ -218,6 +235,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
                 if !batch.is_empty() {
                     // Before anybody can read it.
                     self.unsynced.note(&decided);
+                    self.unsynced.note_leaves(&batch);
                     self.kv.apply(&batch)?;
                     self.hot.applied(&batch);
                 }

@@ -113,7 +113,7 @@ impl World {
         let access = Access { latency: Duration::ZERO, up, down, loss: 0.0, region, nat: Nat::Open };
         self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
-        let mut process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        let mut process = RelayProcess::new(no, identity, relay.disk, self.seed);
         process.listed = relay.listed;
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{Frame, limits};
@@ -130,6 +131,7 @@ pub(super) struct SimPorts {
     store: KvStore<RelayDisk>,
     links: SimLinks,
     chance: Mutex<Stream>,
+    identity: RelayIdentity,
 }
 
 impl Ports for SimPorts {
@@ -146,6 +148,10 @@ impl Ports for SimPorts {
 
     fn chance(&self, buffer: &mut [u8]) {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).chance().fill(buffer);
+    }
+
+    fn identity(&self) -> &RelayIdentity {
+        &self.identity
     }
 
     fn wake(&self, _: WakeOrder) {
@@ -191,6 +197,7 @@ pub struct RelayProcess {
     pub id: RelayId,
     /// Whether the operators of the others have listed it.
     pub listed: bool,
+    identity: RelayIdentity,
     platter: Platter,
     seed: Seed,
     run: u32,
@@ -205,10 +212,11 @@ pub struct RelayProcess {
 
 impl RelayProcess {
     /// A relay that has not started.
-    pub fn new(no: ProcessNo, domain: Domain, id: RelayId, disk: crate::scenario::Disk, seed: Seed) -> Self {
+    pub fn new(no: ProcessNo, identity: RelayIdentity, disk: crate::scenario::Disk, seed: Seed) -> Self {
+        let (domain, id) = (identity.domain().clone(), identity.id());
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
-        Self { no, domain, id, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
+        Self { no, domain, id, identity, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
     }
 
     /// Where it is and who it is.
@@ -242,8 +250,12 @@ impl RelayProcess {
         let stream = |purpose| self.seed.stream(Entity::Run(self.no, self.run), purpose);
         let disk = RelayDisk::open(&self.platter, stream("reads")).map_err(|error| error.to_string())?;
         let links = SimLinks::default();
-        let ports =
-            SimPorts { store: KvStore::new(disk.clone()), links: links.clone(), chance: Mutex::new(stream("chance")) };
+        let ports = SimPorts {
+            store: KvStore::new(disk.clone()),
+            links: links.clone(),
+            chance: Mutex::new(stream("chance")),
+            identity: self.identity.clone(),
+        };
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);

@@ -7,6 +7,7 @@ use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::wake::WakeEndpoint;
 
 use super::*;
+use crate::store::TreeView;
 use crate::store::command::Befriended;
 use crate::store::command::people::{
     Befriend, Block, ConfirmWake, Decline, Expire, ExtendLog, LetSee, NewRegistration, SetProfile, SetThread, SetWake,
@@ -349,6 +350,26 @@ pub(super) fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixt
     assert_eq!(page(&store, log(1), 0, 9), [0; 0]);
     assert_eq!(wait(store.package_count(device(ALICE))).unwrap(), 0);
     assert_eq!(run(&store, append(1, ALICE, b"two")), Err(Conflict::NotMember));
+}
+
+pub(super) fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut impl Fixture) {
+    fn view(store: &impl Store, from: &[u64]) -> TreeView {
+        wait(store.tree(Some(account(ALICE)), from.to_vec(), None)).unwrap()
+    }
+    let store = three_friends(fixture);
+    let before = view(&store, &[]);
+    assert_eq!(before.entry.as_ref().map(|entry| entry.seq), Some(1));
+    // Neither what is refused nor what is said again adds a leaf.
+    run_all(&store, vec![extend(1, 2, &[0]), extend(1, 3, &[0]), extend(1, 2, &[0])]);
+    let now = view(&store, &[before.size]);
+    let index = now.entry.as_ref().map(|entry| entry.index);
+    assert_eq!((now.size, index), (before.size + 1, Some(before.size)));
+    assert_eq!(now.steps[0].root, before.root);
+    let store = fixture.restart(store);
+    assert_eq!(view(&store, &[before.size]), now);
+    done(&store, vec![Command::DeleteAccount(account(ALICE))]);
+    let gone = view(&store, &[]);
+    assert_eq!((gone.size, gone.root, gone.entry), (now.size, now.root, None));
 }
 
 fn endpoint(n: u8) -> WakeEndpoint {

@@ -12,7 +12,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::friends::consents;
 use super::rows::{self, CursorRow, Home, InviteRow, LogRow, Member, OwnerRow, StockRow, space};
-use super::{Decided, Fault, friends, own};
+use super::{Decided, Fault, friends, own, tree};
 use crate::store::command::{ClaimKeyPackages, GiveConsent, NewInvite, PinPeer, Register, StockKeyPackages};
 use crate::store::{Account, Conflict, Epochs, Outcome, Pin, PinnedBy};
 use whimbrel_protocol::id::Sequence;
@@ -51,6 +51,7 @@ pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
         let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
         rows::put(rows, rows::cursor(device.mailbox, register.inbox), &cursor);
     }
+    tree::grow(rows, register.account, register.inbox, register.head)?;
     Ok(Outcome::Done)
 }
 

@@ -14,7 +14,7 @@ use whimbrel_storage::{Order, Overlay, Reads, Row, StorageError};
 
 use super::accounts::{known_account, owner_row};
 use super::rows::{self, Challenge, CursorRow, Home, InviteRow, LogRow, Member, OwnRow, ProfileRow, WakeRow, space};
-use super::{Decided, Fault, blobs, friends, schema};
+use super::{Decided, Fault, blobs, friends, schema, tree};
 use crate::store::command::people::{
     ConfirmWake, Entrance, ExtendLog, NewRegistration, SetProfile, SetThread, SetWake,
 };
@@ -146,6 +146,7 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
     (account.log_seq, account.log_hash) = command.head;
     rows::put(rows, key, &account);
     rows.put(rows::of_account(space::ACCOUNT_LOG, command.account), command.log.clone());
+    tree::grow(rows, command.account, account.inbox, command.head)?;
     Ok(Outcome::Done)
 }
 
@@ -187,6 +188,8 @@ pub(super) fn delete_account(rows: &mut Overlay<'_>, account: AccountId) -> Deci
     // The name stays, so that nobody takes it up and is taken for this account.
     rows.delete(key);
     rows.delete(rows::of_account(space::ACCOUNT_LOG, account));
+    // Its leaves stay, since a tree only grows; without the salt, which goes with the account, they tell nothing.
+    rows.delete(rows::of_account(space::LEAF, account));
     rows.put(rows::of_account(space::PURGE, account), row);
     Ok(Outcome::Done)
 }
@@ -365,7 +368,7 @@ fn is_quiet(
 }
 
 /// Spaces given out to the account they are about, and what follows the account in their keys.
-const EXPORTED: [u8; 9] = [
+const EXPORTED: [u8; 10] = [
     space::ACCOUNT,
     space::ACCOUNT_LOG,
     space::OWNER,
@@ -375,6 +378,7 @@ const EXPORTED: [u8; 9] = [
     space::FRIEND,
     space::PROFILE,
     space::WAKE,
+    space::LEAF,
 ];
 
 /// Everything kept of an account, after a place: one space after the other, then the entries of its inbox.

@@ -9,8 +9,8 @@ use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::hub::{Accepted, Receipt};
 use whimbrel_protocol::id::{
-    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence,
-    ThreadId, TokenHash,
+    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, LogHash, Name, ParticipantsTag,
+    Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::signed::Signed;
@@ -83,6 +83,12 @@ pub(super) mod space {
     pub(crate) const COMMIT: u8 = 29;
     /// log, epoch -> [`super::EpochRow`]: when it ended, for as long as its commit is there.
     pub(crate) const EPOCH: u8 = 30;
+    /// level, index -> the hash of a node of the tree over the account logs. Never changed.
+    pub(crate) const TREE_NODE: u8 = 46;
+    /// One row: how many leaves that tree has.
+    pub(crate) const TREE_SIZE: u8 = 47;
+    /// account -> [`super::LeafRow`]: its newest leaf.
+    pub(crate) const LEAF: u8 = 48;
 }
 
 /// Counts of what an account owns.
@@ -149,6 +155,18 @@ pub(super) struct ProfileRow {
     pub(super) revision: u64,
     #[n(1)]
     pub(super) card: Signed,
+}
+
+/// An account's newest leaf in the tree over the account logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct LeafRow {
+    #[n(0)]
+    pub(super) index: u64,
+    #[n(1)]
+    pub(super) seq: u64,
+    #[n(2)]
+    pub(super) hash: LogHash,
 }
 
 /// Where a device is woken, and where it asked to be.
@@ -427,6 +445,10 @@ pub(super) fn of_device(space: u8, device: DeviceId) -> Vec<u8> {
 
 pub(super) fn package(device: DeviceId, number: u64) -> Vec<u8> {
     key(space::PACKAGE, &[device.account.as_bytes(), &device.index.get().to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(super) fn tree_node(level: u8, index: u64) -> Vec<u8> {
+    key(space::TREE_NODE, &[&[level], &index.to_be_bytes()])
 }
 
 pub(super) fn friend(owner: AccountId, other: AccountId) -> Vec<u8> {
