@@ -416,6 +416,11 @@ pub(crate) enum Contact {
         /// Contact, address or account
         who: String,
     },
+    /// Show every key somebody has had: since when, and whether you verified it
+    History {
+        /// Contact, address or account
+        who: String,
+    },
     /// Compare keys with somebody, so that nobody can stand between you
     ///
     /// Without more it shows the safety number. Read it to each other, or send it by another way; it is the same at both

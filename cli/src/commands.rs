@@ -162,6 +162,7 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Contact::Show { who } | Contact::Verify { who, number: None, yes: false, undo: false, .. } => {
                 Errand::Keys { who }
             }
+            Contact::History { who } => Errand::KeyHistory { who },
             Contact::Verify { who, number: Some(number), .. } => {
                 let number = if number == "-" { read_stdin(1024)? } else { number };
                 Errand::Verify { who, how: Verdict::Number(number) }

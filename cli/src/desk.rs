@@ -9,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 use whimbrel_node::api::{Draft, Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
-use whimbrel_protocol::id::{AccountId, MessageId};
+use whimbrel_protocol::id::{AccountId, Address, Domain, MessageId};
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
@@ -19,6 +19,7 @@ use crate::clock;
 use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
+use crate::shown::log_name;
 use crate::words::{
     Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReactionShown, ReceiptsShown, RelayShown, Request, Sent,
     Shown, StatusShown, expiry, path_name, state_name, trust_name,
@@ -97,7 +98,11 @@ impl Desk<'_> {
         wait: Option<Wait>,
     ) -> Result<(), Failure> {
         let target = self.resolve(to).await?;
-        self.stop_at_changed_keys(&target)?;
+        if let Some(doubted) = self.stop_at_changed_keys(&target)? {
+            let hint =
+                format!("the relay of {doubted} shows different people different account logs; you compared keys");
+            self.hint(&hint).await?;
+        }
         let mut events = self.local.events();
         let mut home = self.local.home();
         let command = match target {
@@ -256,6 +261,11 @@ impl Desk<'_> {
         let direct: BTreeSet<AccountId> = status.direct.iter().map(|device| device.account).collect();
         let contacts = self.contacts_shown(&direct)?;
         let unread = self.read(views::threads)?.iter().map(|thread| thread.unread).sum::<u64>();
+        let log = views::own_log(self.local.reads()).map_err(Failure::internal)?;
+        let relays = self.read(views::relays)?;
+        let named = |wanted: fn(&views::RelayTree) -> bool| {
+            relays.iter().filter(|relay| wanted(relay)).map(|relay| relay.domain.to_string()).collect()
+        };
         let shown = StatusShown {
             address: status.address,
             daemon: self.daemon,
@@ -264,11 +274,18 @@ impl Desk<'_> {
                 endpoint: status.relay.endpoint,
                 connected: status.relay_admitted,
                 reason: reason.filter(|_| !status.relay_admitted),
+                log: log_name(log).to_owned(),
+                entries: match log {
+                    views::LogProof::Found(size) => Some(size),
+                    _ => None,
+                },
             },
             contacts,
             queued: status.queued,
             unread: usize::try_from(unread).unwrap_or(usize::MAX),
             key_packages: status.key_packages,
+            two_faces: named(|relay| relay.evidence.is_some()),
+            withheld: named(|relay| relay.withheld),
         };
         self.item(Item::Status(Box::new(shown))).await
     }
@@ -325,7 +342,9 @@ impl Desk<'_> {
     }
 
     /// Nothing is written to somebody whose keys the owner compared, and who has others now, before the owner knows.
-    fn stop_at_changed_keys(&self, target: &Target) -> Result<(), Failure> {
+    /// Nor to somebody whose keys nobody compared when their relay shows one person these and another person others. Gives
+    /// somebody of such a relay whose keys were compared: what is written to them is for them.
+    fn stop_at_changed_keys(&self, target: &Target) -> Result<Option<Address>, Failure> {
         let others: BTreeSet<AccountId> = match target {
             Target::People(people) => people.clone(),
             Target::Thread(thread) => {
@@ -333,10 +352,22 @@ impl Desk<'_> {
                 threads.into_iter().filter(|one| one.thread == *thread).flat_map(|one| one.people).collect()
             }
         };
-        let contacts = self.read(views::contacts)?.into_iter();
-        let mut changed = contacts.filter(|one| one.trust == Trust::Changed && others.contains(&one.account));
-        match changed.next() {
-            None => Ok(()),
+        let contacts: Vec<_> =
+            self.read(views::contacts)?.into_iter().filter(|one| others.contains(&one.account)).collect();
+        let relays = self.read(views::relays)?.into_iter();
+        let caught: BTreeSet<Domain> =
+            relays.filter(|relay| relay.evidence.is_some()).map(|relay| relay.domain).collect();
+        let doubted = |one: &&views::Contact| caught.contains(&one.address.domain);
+        if let Some(contact) = contacts.iter().filter(doubted).find(|one| one.trust == Trust::Unverified) {
+            let message = format!(
+                "the relay of {} shows different people different account logs, and you have not compared keys; nothing was sent",
+                contact.address
+            );
+            return Err(Failure::new(Exit::Trust, "relay_two_faces", message)
+                .hint(format!("compare them: whimbrel contact verify {}", contact.address)));
+        }
+        match contacts.iter().find(|one| one.trust == Trust::Changed) {
+            None => Ok(contacts.iter().find(doubted).map(|contact| contact.address.clone())),
             Some(contact) => Err(Failure::new(
                 Exit::Trust,
                 "key_changed",

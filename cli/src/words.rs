@@ -19,7 +19,9 @@ use crate::failure::Failure;
 use crate::groups::{GroupErrand, GroupShown};
 use crate::output::Show;
 use crate::sanitize;
-use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
+use crate::shown::{
+    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, TWO_FACES,
+};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
 pub(crate) const SOCKET_VERSION: u32 = 5;
@@ -80,6 +82,8 @@ pub(crate) enum Errand {
     Keys { who: String },
     /// Compares keys with somebody, by the number they see or by the owner's word, or takes that back.
     Verify { who: String, how: Verdict },
+    /// Every key somebody has had.
+    KeyHistory { who: String },
     /// How things stand with others.
     Friends { which: Which },
     /// Which contacts are there.
@@ -200,6 +204,7 @@ pub(crate) enum Item {
     Contact(ContactShown),
     Friend(FriendShown),
     Keys(KeysShown),
+    Key(KeyShown),
     Presence(PresenceShown),
     OpenInvite(OpenInviteShown),
     Profile(CardShown),
@@ -307,6 +312,10 @@ pub(crate) struct StatusShown {
     pub(crate) unread: usize,
     /// One-time keys left at the relay for people who begin a conversation; absent: it did not say.
     pub(crate) key_packages: Option<u32>,
+    /// Relays that were found to show different people different account logs.
+    pub(crate) two_faces: Vec<String>,
+    /// Relays that do not show that what they told others is the beginning of what they tell us.
+    pub(crate) withheld: Vec<String>,
 }
 
 /// The home relay.
@@ -317,6 +326,10 @@ pub(crate) struct RelayShown {
     pub(crate) connected: bool,
     /// Why not, as far as known.
     pub(crate) reason: Option<String>,
+    /// Whether its tree of account logs has ours as it is here: `found`, `pending`, or `unproved`.
+    pub(crate) log: String,
+    /// How many entries that tree had.
+    pub(crate) entries: Option<u64>,
 }
 
 /// The own identity.
@@ -462,6 +475,18 @@ impl Show for StatusShown {
         if let Some(left) = self.key_packages {
             text.push_str(&format!("\nkeys     {left} left at the relay"));
         }
+        let log = match (self.relay.log.as_str(), self.relay.entries) {
+            ("found", Some(entries)) => format!("yours is in the relay's tree of {entries} entries"),
+            ("unproved", _) => "NOT PROVED: the relay does not show yours in its tree of account logs".to_owned(),
+            _ => "not looked up in the relay's tree yet".to_owned(),
+        };
+        text.push_str(&format!("\nlog      {log}"));
+        for relay in &self.two_faces {
+            text.push_str(&format!("\nWARNING  {relay}: {TWO_FACES}"));
+        }
+        for relay in &self.withheld {
+            text.push_str(&format!("\nwarning  {relay} does not show that its tree of account logs is one"));
+        }
         for contact in &self.contacts {
             text.push_str(&format!("\ncontact  {}", contact.text()));
         }
@@ -498,6 +523,7 @@ impl Show for Item {
             Self::Status(item) => item.text(),
             Self::Me(item) => item.text(),
             Self::Contact(item) => item.text(),
+            Self::Key(item) => item.text(),
             Self::Friend(item) => item.text(),
             Self::Keys(item) => item.text(),
             Self::Presence(item) => item.text(),

@@ -5,11 +5,13 @@
 
 use whimbrel_crypto::{AccountLog, Engine, Relation, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, PublicKey};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::Event;
 use crate::rooms::Turn;
-use crate::rows::{self, ContactRow, DeviceRow, Space};
+use crate::rows::{self, AuditRow, ContactRow, DeviceRow, Space};
+use crate::timers::Timer;
 
 /// An account as proved by its log, and where its relay says it is found.
 #[derive(Clone, Debug)]
@@ -107,6 +109,15 @@ impl<E: Engine> Turn<'_, E> {
         };
         let before = changed(&self.rows)?;
         keep(&mut self.rows, person, contact)?;
+        // What a relay shows of somebody has to be what it shows to everybody.
+        let (seq, hash) = person.log.head();
+        let audit_key = rows::audit_key(&account);
+        let audited: Option<AuditRow> = rows::get(&self.rows, &audit_key)?;
+        if audited.is_none_or(|audited| (audited.seq, audited.hash) != (seq, hash)) {
+            rows::put(&mut self.rows, audit_key, &AuditRow { seq, hash, found: None, missing: false });
+            self.rooms.audit.want(&person.address.domain, Some(account), self.now.monotonic);
+            self.rooms.timers.set(Timer::Audit, self.now.monotonic);
+        }
         if !before && changed(&self.rows)? {
             tracing::warn!("the identity key of a verified contact has changed");
             self.event(Event::KeyChanged { account, address: person.address.clone() });
@@ -135,11 +146,21 @@ fn forget_devices(rows: &mut Overlay<'_>, person: &Person) -> Result<(), Storage
 }
 
 /// The owner compared the safety number with somebody, or takes that back. False: they are not known here.
-pub(crate) fn verify(rows: &mut Overlay<'_>, account: &AccountId, verified: bool) -> Result<bool, StorageError> {
+pub(crate) fn verify(
+    rows: &mut Overlay<'_>,
+    account: &AccountId,
+    verified: bool,
+    at: Wall,
+) -> Result<bool, StorageError> {
     let Some(person) = known(rows, account)? else { return Ok(false) };
     let key = rows::contact_key(account);
     if let Some(row) = rows::get::<ContactRow>(rows, &key)? {
         let identity = Some(person.log.identity_key());
+        let compared = rows::compared_key(account, &person.log.identity_key());
+        match verified {
+            true => rows::put(rows, compared, &at),
+            false => rows.delete(compared),
+        }
         rows::put(rows, key, &ContactRow { verified: identity.filter(|_| verified), identity, ..row });
     }
     Ok(true)

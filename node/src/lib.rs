@@ -4,6 +4,7 @@
 //! Map: `api` (inputs, outputs), `node` (dispatch), `flow/` (a message's trip), one file per service.
 
 pub mod api;
+mod audit;
 pub mod backup;
 mod contacts;
 mod direct;

@@ -10,8 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    about, account, answers, befriend, commands, connect, direct, group, herald, join, link, open, receipts, receive,
-    repair, resend, send, settings, siblings,
+    about, account, answers, audit, befriend, commands, connect, direct, group, herald, join, link, open, receipts,
+    receive, repair, resend, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -166,6 +166,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Resend(thread) => resend::due(t, thread),
         Timer::Repair(thread) => repair::due(t, thread),
         Timer::Vanish => about::vanish(t),
+        Timer::Audit => audit::due(t),
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) enum Purpose {
     Extend,
     /// The relay brings us together with a device that is to come.
     JoinLinking,
+    /// The newest head of a relay's tree, and somebody's entry in it.
+    Audit(Domain, Option<AccountId>),
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
     Meet(Box<Meeting>),
@@ -120,6 +122,7 @@ impl Purpose {
             | Self::Meet(_)
             | Self::Change(..)
             | Self::Newcomer(..)
+            | Self::Audit(..)
             | Self::Heralded(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,

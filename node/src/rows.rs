@@ -4,6 +4,7 @@
 //! Never: decides what to write. Rules: docs/protocol/storage.md.
 
 mod account;
+mod audit;
 mod group;
 mod message;
 mod people;
@@ -26,6 +27,9 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
 pub(crate) use self::account::{ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_prefix};
+pub(crate) use self::audit::{
+    AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
+};
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow};
 pub(crate) use self::people::{
@@ -113,10 +117,18 @@ pub(crate) enum Space {
     Told = 34,
     /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`].
     Count = 35,
+    /// [`TreeRow`] by domain.
+    Tree = 48,
+    /// [`AuditRow`] by account.
+    Audit = 49,
+    /// [`TreeToldRow`] by thread.
+    TreeTold = 50,
+    /// When an identity key was compared, by account and key: [`Wall`].
+    Compared = 51,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 31] = [
+pub(crate) const SPACES: [Space; 35] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -148,6 +160,10 @@ pub(crate) const SPACES: [Space; 31] = [
     Space::Mark,
     Space::Told,
     Space::Count,
+    Space::Tree,
+    Space::Audit,
+    Space::TreeTold,
+    Space::Compared,
 ];
 
 /// Second byte of a key in [`Space::Single`].

@@ -59,6 +59,8 @@ pub(crate) enum Timer {
     Repair(ThreadId),
     /// The time of the first text that goes by itself is over.
     Vanish,
+    /// A relay is to be asked for its tree.
+    Audit,
 }
 
 /// The table.

@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use whimbrel_crypto::transparency::{self, Evidence};
 use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::id::{
+    AccountId, Address, DeviceId, DeviceIndex, Domain, Epoch, LogHash, MessageId, Name, PublicKey, RelayId, ThreadId,
+};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Target;
@@ -17,8 +20,8 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, MessageRow, OutboxRow, PlaceRow,
-    ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
+    self, AccountRow, AuditRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, MessageRow, OutboxRow,
+    PlaceRow, ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState, TreeRow,
 };
 use crate::thread;
 
@@ -110,10 +113,88 @@ pub struct Keys {
     pub number: SafetyNumber,
     /// Whether the owner did.
     pub trust: Trust,
-    /// Every identity key they have had, oldest first, and since when by their clock.
-    pub history: Vec<(Wall, PublicKey)>,
+    /// Every identity key they have had, oldest first.
+    pub history: Vec<KeyPeriod>,
     /// Their devices: index and label.
     pub devices: Vec<(DeviceIndex, String)>,
+    /// Whether their relay shows everybody this log of theirs.
+    pub log: LogProof,
+    /// Whether their relay shows different people different logs.
+    pub two_faces: bool,
+}
+
+/// An identity key that somebody has or had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPeriod {
+    /// The key.
+    pub key: PublicKey,
+    /// Since when, by their clock.
+    pub since: Wall,
+    /// When the owner compared it with them, by the clock here.
+    pub compared: Option<Wall>,
+}
+
+/// Whether an account log as it is known here is in its relay's tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogProof {
+    /// The relay has not shown it yet.
+    Pending,
+    /// It is, in a tree of so many entries.
+    Found(u64),
+    /// The relay was asked often enough, and does not show it.
+    Unproved,
+}
+
+impl LogProof {
+    fn of(reads: &dyn Reads, account: &AccountId, head: (u64, LogHash)) -> Result<Self, StorageError> {
+        let row: Option<AuditRow> = rows::get(reads, &rows::audit_key(account))?;
+        Ok(match row.filter(|row| (row.seq, row.hash) == head) {
+            Some(AuditRow { found: Some(size), .. }) => Self::Found(size),
+            Some(AuditRow { missing: true, .. }) => Self::Unproved,
+            _ => Self::Pending,
+        })
+    }
+}
+
+/// What a relay has shown of its tree of account logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayTree {
+    /// The domain it serves.
+    pub domain: Domain,
+    /// Which relay.
+    pub relay: RelayId,
+    /// How many entries its newest head here has.
+    pub size: u64,
+    /// Two heads of it that cannot both be of one tree: anybody can check them.
+    pub evidence: Option<Evidence>,
+    /// It does not show that what it told others is the beginning of what it tells us.
+    pub withheld: bool,
+}
+
+/// Every relay whose tree was looked at, by domain.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn relays(reads: &dyn Reads) -> Result<Vec<RelayTree>, StorageError> {
+    let mut found = Vec::new();
+    rows::each(reads, &rows::space(Space::Tree), |(key, value)| {
+        let TreeRow { relay, head, evidence, silent, .. } = rows::decode(&key, &value)?;
+        let domain = rows::tree_domain(&key).ok_or_else(|| rows::damaged(&key, "no domain"))?;
+        let size = transparency::verify(&head).map_err(|error| rows::damaged(&key, error))?.size();
+        found.push(RelayTree { domain, relay, size, evidence, withheld: silent });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether the own account's log is in its relay's tree.
+///
+/// # Errors
+/// There is no account, or the store could not be read.
+pub fn own_log(reads: &dyn Reads) -> Result<LogProof, LoadError> {
+    let identity = Identity::load(reads)?;
+    Ok(LogProof::of(reads, &identity.account(), identity.log.head())?)
 }
 
 /// Somebody's keys, if they are known here.
@@ -126,13 +207,21 @@ pub fn keys(reads: &dyn Reads, account: &AccountId) -> Result<Option<Keys>, Stor
     let key = rows::account_key();
     let own: AccountRow = rows::get(reads, &key)?.ok_or_else(|| rows::damaged(&key, "there is no account"))?;
     let own = UnverifiedLog(own.log).verify().map_err(|error| rows::damaged(&key, error))?;
+    let mut history = Vec::new();
+    for (_, hlc, key) in person.log.identities() {
+        let compared = rows::get(reads, &rows::compared_key(account, &key))?;
+        history.push(KeyPeriod { key, since: Wall::from_millis(hlc.millis), compared });
+    }
     Ok(Some(Keys {
         account: *account,
         address: person.address.clone(),
         number: SafetyNumber::of(&own, &person.log),
         trust: Trust::of(&row),
-        history: person.log.identities().map(|(_, hlc, key)| (Wall::from_millis(hlc.millis), key)).collect(),
+        history,
         devices: person.log.devices().map(|device| (device.index, device.label.clone())).collect(),
+        log: LogProof::of(reads, account, person.log.head())?,
+        two_faces: rows::get::<TreeRow>(reads, &rows::tree_key(&person.address.domain))?
+            .is_some_and(|tree| tree.evidence.is_some()),
     }))
 }
 

@@ -481,6 +481,7 @@ fn content() -> impl Strategy<Value = Content> {
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
     let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
+    let tree_head = signed_head().prop_map(|head| Body::TreeHead(Box::new(head)));
     let receipt = (any::<bool>(), vec(message_id(), 0..4))
         .prop_map(|(read, messages)| Body::Receipt(DeviceReceipt { read, messages }));
     let reaction =
@@ -492,6 +493,7 @@ fn content() -> impl Strategy<Value = Content> {
         candidates,
         title,
         Just(Body::Leave),
+        tree_head,
         receipt,
         (target(), ".{0,80}").prop_map(|(of, text)| Body::Edit(of, text)),
         target().prop_map(Body::Unsend),

@@ -16,7 +16,7 @@ use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::ExtendLog;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{connect, group, link, send, siblings};
+use super::{audit, connect, group, link, send, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -256,6 +256,9 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
     let revoked: Vec<DeviceIndex> = old.iter().filter(|index| !new.contains(index)).copied().collect();
     let rotated = before.identity_key() != log.identity_key();
     t.rooms.identity.adopt(&mut t.rows, log, key);
+    if t.rooms.reception.admitted().is_some() {
+        audit::begin(t);
+    }
     if !added.is_empty() || !revoked.is_empty() || rotated {
         info!(added = added.len(), revoked = revoked.len(), rotated, "the account's log is longer");
         // Whoever did it may share no thread with those who have to know.

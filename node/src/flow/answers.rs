@@ -14,7 +14,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{account, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
+use super::{account, audit, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
@@ -118,6 +118,12 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Committed(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::TreeHead(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Audit(domain, account)) => audit::shown(t, &domain, account, words),
                 other => unexpected(t, other),
             };
         }
@@ -285,6 +291,7 @@ fn refused<E: Engine>(
         Purpose::JoinLinking => link::end(t, error),
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Heralded(account) => herald::again(t, account),
+        Purpose::Audit(domain, _) => audit::refused(t, &domain, again.is_some()),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         // Not said for now: asked again when this device is let in the next time, and nothing is handed in before.
         Purpose::Listing(_) if again.is_some() => Ok(()),

@@ -163,7 +163,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
-        Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified)? {
+        Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified, t.now.wall)? {
             true => Ok(Some(Reply::Done)),
             false => Err(CommandError::Unknown.into()),
         },

@@ -16,7 +16,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
-    account, answers, befriend, commands, direct, group, herald, join, link, open, own, receipts, receive, send,
+    account, answers, audit, befriend, commands, direct, group, herald, join, link, open, own, receipts, receive, send,
     settings, siblings,
 };
 use crate::api::{CommandError, Event, Output};
@@ -160,6 +160,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     account::submit(t)?;
     account::resume_heralding(t)?;
     herald::ask_all(t)?;
+    audit::begin(t);
     siblings::begin(t)?;
     receive::unpark_all(t)?;
     receipts::resume(t);
@@ -241,7 +242,7 @@ pub(crate) fn down<E: Engine>(
     let wait = backoff(t.rooms.reception.attempts, t.chance).max(retry_after.unwrap_or_default());
     t.rooms.reception.attempts = t.rooms.reception.attempts.saturating_add(1);
     t.rooms.reception.reason.clone_from(&reason);
-    for timer in [Timer::Greeting, Timer::Heartbeat, Timer::Acknowledge, Timer::Stock] {
+    for timer in [Timer::Greeting, Timer::Heartbeat, Timer::Acknowledge, Timer::Stock, Timer::Audit] {
         t.rooms.timers.clear(timer);
     }
     t.rooms.timers.set(Timer::Connect, t.now.monotonic.plus(wait));

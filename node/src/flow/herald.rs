@@ -52,6 +52,24 @@ pub(crate) fn heard<E: Engine>(
     ask(t, account, domain)
 }
 
+/// Somebody's log goes further than it is known here, as their relay's tree shows.
+pub(crate) fn longer<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: AccountId,
+    domain: Domain,
+    (seq, hash): (u64, LogHash),
+) -> Result<(), StorageError> {
+    let key = rows::herald_key(&account);
+    let known: Option<HeraldRow> = rows::get(&t.rows, &key)?;
+    let full = known.is_none() && t.rooms.user.heralds.len() >= limits::HERALDS_MAX;
+    if full || known.is_some_and(|known| known.seq >= seq) {
+        return Ok(());
+    }
+    rows::put(&mut t.rows, key, &HeraldRow { seq, hash });
+    t.rooms.user.heralds.insert(account, 0);
+    ask(t, account, Some(domain))
+}
+
 /// Asks for every log that is missing.
 pub(crate) fn ask_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let accounts: Vec<AccountId> = t.rooms.user.heralds.keys().copied().collect();

@@ -4,6 +4,7 @@
 pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod answers;
+pub(crate) mod audit;
 pub(crate) mod befriend;
 pub(crate) mod commands;
 pub(crate) mod commit;

@@ -14,7 +14,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{about, befriend, commit, connect, direct, herald, join, receipts, repair, send};
+use super::{about, audit, befriend, commit, connect, direct, herald, join, receipts, repair, send};
 use crate::api::{Event, Message, Path};
 use crate::push;
 use crate::rooms::Turn;
@@ -313,6 +313,7 @@ fn take_content<E: Engine>(
         Body::LogHead(seq, hash) => {
             return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
         }
+        Body::TreeHead(head) => return audit::heard(t, head).map(|()| Fate::Taken),
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),

@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{about, direct, open, receipts, resend};
+use super::{about, audit, direct, open, receipts, resend};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -83,6 +83,7 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     let lasts_ms = row.timer.map(|timer| timer.lasts_ms).filter(|lasts_ms| *lasts_ms > 0);
     let content = Content { reply, mentions, lasts_ms, ..Content::new(message, hlc, Body::Text(text)) };
     compose(t, thread, &mut row, content)?;
+    audit::tell(t, thread, &mut row)?;
     thread::put(&mut t.rows, &thread, &row);
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     t.event(Event::State { thread, message, state: crate::api::State::Queued });

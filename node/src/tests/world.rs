@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use whimbrel_crypto::{Chance, Engine, Seed, StandInEngine, UnverifiedLog, link as proof};
+use whimbrel_crypto::{Chance, Engine, KeyPair, RelayIdentity, Seed, StandInEngine, UnverifiedLog, link as proof};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{
-    AccountId, Address, BlobId, DeviceId, DeviceIndex, Epoch, LinkId, MessageId, PublicKey, RelayId, Sequence,
-    ThreadId, TokenHash,
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LinkId, MessageId, PublicKey, Sequence, ThreadId,
+    TokenHash,
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
@@ -23,6 +23,7 @@ use crate::api::{Command, CommandError, Config, Event, Input, Message, Output, P
 use crate::views::{self, Page};
 use crate::{Node, identity};
 
+use super::audit::Trees;
 use super::manners::{self, Manners};
 
 pub(super) const ALICE: usize = 0;
@@ -89,6 +90,8 @@ pub(super) struct Relay {
     /// Everything it said, whoever heard it.
     pub(super) said: Vec<Frame>,
     pub(super) up: bool,
+    /// Whether it shows its trees of account logs at all.
+    pub(super) trees: Option<Trees>,
     pub(super) manners: Manners,
 }
 
@@ -144,8 +147,14 @@ pub(super) fn relay_link(domain: &str) -> RelayLink {
     RelayLink {
         domain: domain.parse().unwrap(),
         endpoint: "127.0.0.1:1".to_owned(),
-        relay: RelayId::from_bytes([9; 32]),
+        relay: relay_identity(&domain.parse().unwrap()).id(),
     }
+}
+
+/// What the relay of a domain signs with.
+pub(super) fn relay_identity(domain: &Domain) -> RelayIdentity {
+    let key = |n| KeyPair::from_seed_bytes([n; 32]);
+    RelayIdentity::create(&key(90), &key(91), domain, Wall::from_millis(1_700_000_000_000)).unwrap()
 }
 
 impl<E: Engine> World<E> {
@@ -522,6 +531,7 @@ impl<E: Engine> World<E> {
             Frame::FetchCommit(words) => Some(words.request),
             Frame::ExtendLog(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
+            Frame::FetchTreeHead(words) => Some(words.request),
             other => manners::request(other),
         };
         let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
@@ -635,6 +645,7 @@ impl<E: Engine> World<E> {
             Frame::SubmitCommit(words) => self.submit_commit(who, words),
             Frame::FetchCommit(words) => self.fetch_commit(who, &words),
             Frame::ExtendLog(words) => self.extend_log(who, &words),
+            Frame::FetchTreeHead(words) => self.show_tree(who, &words),
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),

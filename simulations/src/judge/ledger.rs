@@ -372,6 +372,7 @@ impl Ledger {
                     self.violate(Violation::Seen { to: on });
                 }
             }
+            Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
             Event::ThreadHalted { thread } if !self.excused(on, thread) => self.violate(Violation::Halted { of: on }),
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });

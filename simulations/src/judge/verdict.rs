@@ -159,6 +159,12 @@ pub enum Violation {
         /// Who is there.
         of: ProcessNo,
     },
+    /// P5: every relay of a drawn world shows everybody one tree.
+    #[error("P5: the node of process {of} found an honest relay to show different people different account logs")]
+    TwoFaces {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {

@@ -1,0 +1,372 @@
+//! Audit: a relay is held to one tree of account logs.
+//! In order: ask for its newest head, hold it against the one before and those that friends were shown, see the entry that was
+//! asked for in it; tell friends what we are shown. A relay that signed two trees is found, and what proves it is kept.
+//! Never: believes a head that does not go on from those before; takes silence for proof, or for good.
+//! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
+//! `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
+
+use tracing::{debug, warn};
+use whimbrel_crypto::transparency::{self, Evidence, Succession};
+use whimbrel_crypto::{AccountLog, Engine, VerifiedHead};
+use whimbrel_protocol::id::{AccountId, Domain, TreeHash};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::message::Body;
+use whimbrel_protocol::transparency::{FetchTreeHead, Inclusion, SignedHead, Step, TreeHead};
+use whimbrel_storage::StorageError;
+use whimbrel_storage::planted::{self, Bug};
+
+use super::{group, herald};
+use crate::api::Event;
+use crate::contacts;
+use crate::reception::backoff;
+use crate::requests::Purpose;
+use crate::rooms::{Halt, Turn};
+use crate::rows::{self, AuditRow, ThreadRow, TreeRow, TreeToldRow};
+use crate::thread;
+use crate::timers::Timer;
+
+/// The relay lets us in: we look at our own entry, and at what waits.
+pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) {
+    let (domain, account) = (t.rooms.identity.relay().domain, t.rooms.identity.account());
+    t.rooms.audit.want(&domain, Some(account), t.now.monotonic);
+    t.rooms.timers.set(Timer::Audit, t.now.monotonic);
+}
+
+/// Asks every relay of which something is to be known and that may be asked now.
+pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if t.rooms.reception.admitted().is_none() {
+        return Ok(());
+    }
+    let now = t.now.monotonic;
+    let due = t.rooms.audit.work.iter().filter(|(_, work)| work.next <= now);
+    let due: Vec<Domain> = due.map(|(domain, _)| domain.clone()).collect();
+    due.iter().try_for_each(|domain| ask(t, domain))?;
+    plan(t);
+    Ok(())
+}
+
+fn plan<E: Engine>(t: &mut Turn<'_, E>) {
+    match t.rooms.audit.next() {
+        Some(next) => t.rooms.timers.set(Timer::Audit, next),
+        None => t.rooms.timers.clear(Timer::Audit),
+    }
+}
+
+fn ask<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) -> Result<(), StorageError> {
+    if t.rooms.requests.any(|purpose| matches!(purpose, Purpose::Audit(asked, _) if asked == domain)) {
+        later(t, domain);
+        return Ok(());
+    }
+    let row: Option<TreeRow> = rows::get(&t.rows, &rows::tree_key(domain))?;
+    if row.as_ref().is_some_and(|row| row.evidence.is_some()) {
+        // Whatever it shows now is one of its faces.
+        t.rooms.audit.work.remove(domain);
+        return Ok(());
+    }
+    let from: Vec<u64> = row.iter().flat_map(earlier).map(|head| head.size()).collect();
+    let account = t.rooms.audit.work.get(domain).and_then(|work| work.accounts.first().copied());
+    // Until the answer, or its absence.
+    later(t, domain);
+    let to = domain.clone();
+    let purpose = Purpose::Audit(domain.clone(), account);
+    t.ask(purpose, |request| FetchTreeHead { request, domain: to, account, from });
+    Ok(())
+}
+
+fn later<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) {
+    if let Some(work) = t.rooms.audit.work.get_mut(domain) {
+        work.next = t.now.monotonic.plus(limits::AUDIT_EVERY);
+    }
+}
+
+/// The heads that a new one is held against: our newest, then those told first.
+fn earlier(row: &TreeRow) -> Vec<VerifiedHead> {
+    let heads = [&row.head].into_iter().chain(&row.told).take(limits::TREE_STEPS_MAX);
+    heads.filter_map(|head| transparency::verify(head).ok()).collect()
+}
+
+/// A relay showed its tree.
+pub(crate) fn shown<E: Engine>(
+    t: &mut Turn<'_, E>,
+    domain: &Domain,
+    account: Option<AccountId>,
+    words: TreeHead,
+) -> Result<(), StorageError> {
+    let TreeHead { head, steps, entry, .. } = words;
+    let key = rows::tree_key(domain);
+    let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
+    let head = match transparency::verify(&head) {
+        Ok(head) if head.domain() == domain && is_of(t, row.as_ref(), &head) => head,
+        Ok(_) => return again(t, domain, "a head of another relay"),
+        Err(error) => {
+            debug!(%error, "what a relay shows is no tree head");
+            return again(t, domain, "no head");
+        }
+    };
+    let mut row = match row {
+        Some(row) => row,
+        None if t.rooms.audit.kept >= limits::TREE_HEADS_MAX => {
+            t.rooms.audit.work.remove(domain);
+            return Ok(());
+        }
+        None => {
+            t.rooms.audit.kept += 1;
+            TreeRow { relay: head.relay(), head: head.signed().clone(), told: vec![], evidence: None, silent: false }
+        }
+    };
+    let mut open = false;
+    for (place, before) in earlier(&row).into_iter().enumerate() {
+        match head.after(&before, steps.get(place)) {
+            Ok(Succession::Grown) => row.told.retain(|told| told != before.signed()),
+            Ok(Succession::TwoFaces) if !planted::active(Bug::SkipConsistency) => {
+                let none = Step { root: TreeHash::from_bytes([0; TreeHash::LEN]), proof: Vec::new() };
+                let step = steps.into_iter().nth(place).unwrap_or(none);
+                return two_faces(t, domain, row, (before, head), step);
+            }
+            Ok(Succession::TwoFaces) => {}
+            // Its tree has not come so far, or it does not show how it came about.
+            Err(_) if place == 0 => return again(t, domain, "a head that does not go on from the one before"),
+            Err(_) => open = true,
+        }
+    }
+    row.head = head.signed().clone();
+    let more = !row.told.is_empty();
+    rows::put(&mut t.rows, key, &row);
+    let settled = match account {
+        Some(account) => judge(t, domain, account, entry, &head)?,
+        None => true,
+    };
+    if !settled || open {
+        return again(t, domain, "what was asked for is not shown in it");
+    }
+    let own = t.rooms.identity.relay().domain == *domain;
+    let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
+    (work.attempts, work.absent) = (0, 0);
+    work.accounts.retain(|other| Some(*other) != account);
+    if more || !work.accounts.is_empty() {
+        work.next = t.now.monotonic;
+    } else if own {
+        let account = t.rooms.identity.account();
+        work.accounts.insert(account);
+        work.next = t.now.monotonic.plus(limits::AUDIT_EVERY);
+    } else {
+        t.rooms.audit.work.remove(domain);
+    }
+    plan(t);
+    Ok(())
+}
+
+/// Whether a head is of the relay that the domain's heads are of. Our own relay we know by our identity.
+fn is_of<E: Engine>(t: &Turn<'_, E>, row: Option<&TreeRow>, head: &VerifiedHead) -> bool {
+    let home = t.rooms.identity.relay();
+    let relay = if home.domain == *head.domain() { Some(home.relay) } else { row.map(|row| row.relay) };
+    relay.is_none_or(|relay| relay == head.relay())
+}
+
+/// Holds somebody's entry in the tree against their log as it is known here. Says whether there is nothing more to ask.
+fn judge<E: Engine>(
+    t: &mut Turn<'_, E>,
+    domain: &Domain,
+    account: AccountId,
+    entry: Option<Inclusion>,
+    head: &VerifiedHead,
+) -> Result<bool, StorageError> {
+    let Some(log) = log_of(t, &account)? else { return Ok(true) };
+    let Some(entry) = entry.filter(|entry| head.holds(&account, entry).is_ok()) else { return Ok(false) };
+    let (seq, hash) = log.head();
+    if (entry.seq, entry.hash) == (seq, hash) {
+        let found = AuditRow { seq, hash, found: Some(head.size()), missing: false };
+        rows::put(&mut t.rows, rows::audit_key(&account), &found);
+        return Ok(true);
+    }
+    if entry.seq > seq {
+        // There is more of it: looked for, and seen in the tree once it is here.
+        herald::longer(t, account, domain.clone(), (entry.seq, entry.hash))?;
+        return Ok(true);
+    }
+    if log.hash_at(entry.seq) == Some(entry.hash) {
+        // The relay itself has shown us more than is in its tree.
+        return Ok(false);
+    }
+    warn!("a relay's tree has an entry that contradicts the account's log");
+    missing(t, account)?;
+    match account == t.rooms.identity.account() {
+        true => t.event(Event::AccountForked),
+        false => t.event(Event::LogForked { account }),
+    }
+    Ok(true)
+}
+
+fn log_of<E: Engine>(t: &Turn<'_, E>, account: &AccountId) -> Result<Option<AccountLog>, StorageError> {
+    if *account == t.rooms.identity.account() {
+        return Ok(Some(t.rooms.identity.log.clone()));
+    }
+    Ok(contacts::known(&t.rows, account)?.map(|person| person.log))
+}
+
+fn missing<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<bool, StorageError> {
+    let Some(log) = log_of(t, &account)? else { return Ok(false) };
+    let key = rows::audit_key(&account);
+    let (seq, hash) = log.head();
+    let told = rows::get::<AuditRow>(&t.rows, &key)?.is_some_and(|row| row.missing);
+    rows::put(&mut t.rows, key, &AuditRow { seq, hash, found: None, missing: true });
+    Ok(!told)
+}
+
+/// A relay signed two trees. What shows it is kept, and its owner is told; nothing it shows of its tree counts any more.
+fn two_faces<E: Engine>(
+    t: &mut Turn<'_, E>,
+    domain: &Domain,
+    row: TreeRow,
+    (earlier, later): (VerifiedHead, VerifiedHead),
+    step: Step,
+) -> Result<(), StorageError> {
+    warn!(relay = %domain, "a relay shows different people different account logs");
+    let evidence = Evidence { earlier: earlier.signed().clone(), later: later.signed().clone(), step };
+    let relay = row.relay;
+    let row = TreeRow { evidence: Some(evidence), told: Vec::new(), ..row };
+    rows::put(&mut t.rows, rows::tree_key(domain), &row);
+    t.rooms.audit.work.remove(domain);
+    t.event(Event::TwoFaces { domain: domain.clone(), relay });
+    plan(t);
+    Ok(())
+}
+
+/// The relay could not be asked, or would not answer.
+pub(crate) fn refused<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, passes: bool) -> Result<(), StorageError> {
+    if !passes {
+        return again(t, domain, "the relay does not show it");
+    }
+    let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
+    work.absent = work.absent.saturating_add(1);
+    work.next = t.now.monotonic.plus(backoff(work.absent, t.chance));
+    plan(t);
+    Ok(())
+}
+
+/// What was shown proves nothing. After so many times the owner is told what could not be proved.
+fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, why: &str) -> Result<(), StorageError> {
+    debug!(relay = %domain, why, "a relay's tree is asked for again");
+    let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
+    work.attempts = work.attempts.saturating_add(1);
+    if work.attempts < limits::AUDIT_ATTEMPTS_MAX {
+        work.next = t.now.monotonic.plus(backoff(work.attempts, t.chance));
+        plan(t);
+        return Ok(());
+    }
+    let accounts = std::mem::take(&mut work.accounts);
+    t.rooms.audit.work.remove(domain);
+    for account in accounts {
+        if missing(t, account)? {
+            t.event(Event::LogUnproved { account });
+        }
+    }
+    let key = rows::tree_key(domain);
+    if let Some(row) = rows::get::<TreeRow>(&t.rows, &key)?
+        && !row.told.is_empty()
+    {
+        rows::put(&mut t.rows, key, &TreeRow { told: Vec::new(), silent: true, ..row });
+        t.event(Event::TreeWithheld { domain: domain.clone() });
+    }
+    // Our own relay is asked again all the same: it may have been a bad hour.
+    if t.rooms.identity.relay().domain == *domain {
+        let (account, then) = (t.rooms.identity.account(), t.now.monotonic.plus(limits::AUDIT_EVERY));
+        t.rooms.audit.want(domain, Some(account), then);
+        if let Some(work) = t.rooms.audit.work.get_mut(domain) {
+            work.next = then;
+        }
+    }
+    plan(t);
+    Ok(())
+}
+
+/// Somebody we share a thread with says which head they were shown.
+pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: &SignedHead) -> Result<(), StorageError> {
+    let head = match transparency::verify(signed) {
+        Ok(head) => head,
+        Err(error) => {
+            debug!(%error, "a member tells of a head that is none");
+            return Ok(());
+        }
+    };
+    let domain = head.domain().clone();
+    let key = rows::tree_key(&domain);
+    let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
+    if !is_of(t, row.as_ref(), &head) {
+        debug!(relay = %domain, "a member tells of a head of another relay under this domain");
+        return Ok(());
+    }
+    let Some(mut row) = row else {
+        if t.rooms.audit.kept < limits::TREE_HEADS_MAX {
+            // Nothing is known of it yet: whatever it shows us has to go on from this.
+            t.rooms.audit.kept += 1;
+            let row =
+                TreeRow { relay: head.relay(), head: signed.clone(), told: vec![], evidence: None, silent: false };
+            rows::put(&mut t.rows, key, &row);
+            want(t, &domain);
+        }
+        return Ok(());
+    };
+    if row.evidence.is_some() || row.told.contains(signed) {
+        return Ok(());
+    }
+    let kept = earlier(&row).into_iter().next();
+    match kept.map(|kept| (head.after(&kept, None), kept)) {
+        Some((Ok(Succession::Grown), _)) => return Ok(()),
+        Some((Ok(Succession::TwoFaces), kept)) if !planted::active(Bug::SkipConsistency) => {
+            let step = Step { root: head.root(), proof: Vec::new() };
+            return two_faces(t, &domain, row, (kept, head), step);
+        }
+        _ => {}
+    }
+    if row.told.len() >= limits::TREE_HEADS_TOLD_MAX {
+        debug!(relay = %domain, "too many heads wait to be held against its tree");
+        return Ok(());
+    }
+    row.told.push(signed.clone());
+    rows::put(&mut t.rows, key, &row);
+    want(t, &domain);
+    Ok(())
+}
+
+fn want<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) {
+    t.rooms.audit.want(domain, None, t.now.monotonic);
+    plan(t);
+}
+
+/// Something is said in a thread: with it goes the newest head of our relay, if those in it have not heard of it lately.
+pub(crate) fn tell<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: whimbrel_protocol::id::ThreadId,
+    row: &mut ThreadRow,
+) -> Result<(), Halt> {
+    let domain = t.rooms.identity.relay().domain;
+    let Some(tree) = rows::get::<TreeRow>(&t.rows, &rows::tree_key(&domain))? else { return Ok(()) };
+    // Of a relay with two faces, too: by our half of the evidence others find theirs.
+    if row.state != rows::ThreadState::Open {
+        return Ok(());
+    }
+    if thread::leaves(row).count() > limits::RECEIPT_LEAVES_MAX {
+        return Ok(());
+    }
+    let Ok(head) = transparency::verify(&tree.head) else { return Ok(()) };
+    let key = rows::tree_told_key(&id);
+    if let Some(told) = rows::get::<TreeToldRow>(&t.rows, &key)? {
+        let passed = t.now.wall.as_millis().abs_diff(told.at.as_millis());
+        if told.size == head.size() || u128::from(passed) < limits::TREE_HEAD_TOLD_EVERY.as_millis() {
+            return Ok(());
+        }
+    }
+    match group::say(t, id, row, Body::TreeHead(Box::new(tree.head))) {
+        Ok(()) => {
+            rows::put(&mut t.rows, key, &TreeToldRow { size: head.size(), at: t.now.wall });
+            Ok(())
+        }
+        Err(Halt::Broken(error)) => Err(Halt::Broken(error)),
+        // What is said goes all the same.
+        Err(Halt::Command(error)) => {
+            debug!(%error, "a thread is not told of the relay's tree");
+            Ok(())
+        }
+    }
+}
