@@ -92,6 +92,8 @@ pub(crate) enum Purpose {
     Listing(usize),
     /// A change of the own account log.
     Extend,
+    /// How far this store has come.
+    Stamp,
     /// The relay brings us together with a device that is to come.
     JoinLinking,
     /// The newest head of a relay's tree, and somebody's entry in it.

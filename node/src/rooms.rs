@@ -110,6 +110,7 @@ impl Rooms {
             }
             Ok(())
         })?;
+        rooms.reception.outdated = reads.get(&rows::single_key(rows::Single::Outdated))?.is_some();
         rooms.resume_auditing(now, reads)?;
         rooms.timers.set(Timer::Vanish, now.monotonic);
         rooms.resume_sending(reads)?;
@@ -227,7 +228,8 @@ impl<E: Engine> Turn<'_, E> {
     pub(crate) fn tell_caught_up(&mut self) {
         let threads = &self.rooms.threads;
         let settled = threads.joining.is_empty() && threads.unparking.is_empty();
-        if self.rooms.push.caught_up && settled && self.rooms.friendship.asked.is_empty() {
+        let served = self.rooms.reception.admitted().is_some();
+        if self.rooms.push.caught_up && served && settled && self.rooms.friendship.asked.is_empty() {
             self.rooms.push.caught_up = false;
             self.event(Event::CaughtUp);
         } else if self.rooms.push.caught_up {

@@ -21,6 +21,7 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
@@ -125,10 +126,12 @@ pub(crate) enum Space {
     TreeTold = 50,
     /// When an identity key was compared, by account and key: [`Wall`].
     Compared = 51,
+    /// One row, [`StampRow`]: how far this store has come, as the relay was told.
+    Stamp = 53,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 35] = [
+pub(crate) const SPACES: [Space; 36] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -164,6 +167,7 @@ pub(crate) const SPACES: [Space; 35] = [
     Space::Audit,
     Space::TreeTold,
     Space::Compared,
+    Space::Stamp,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -190,6 +194,24 @@ pub(crate) enum Single {
     Joining = b'j',
     /// There while a change of the account log is said in every thread: the last [`ThreadId`] done, or nothing.
     Heralding = b'h',
+    /// There once the relay said that this store is an old copy: empty.
+    Outdated = b'o',
+}
+
+/// How far this store has come.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StampRow {
+    /// What the relay keeps, as far as it answered.
+    #[n(0)]
+    pub(crate) kept: Option<Stamp>,
+    /// What it was handed since.
+    #[n(1)]
+    pub(crate) next: Option<Stamp>,
+}
+
+pub(crate) fn stamp_key() -> Vec<u8> {
+    key(Space::Stamp, &[])
 }
 
 /// See [`Single::Stocked`].

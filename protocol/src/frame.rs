@@ -311,4 +311,6 @@ frames! {
     112 FetchTreeHead(transparency::FetchTreeHead) CONTROL_FRAME_BYTES_MAX,
     /// See [`transparency::TreeHead`].
     113 TreeHead(transparency::TreeHead) CONTROL_FRAME_BYTES_MAX,
+    /// See [`reception::KeepStamp`].
+    114 KeepStamp(reception::KeepStamp) CONTROL_FRAME_BYTES_MAX,
 }

@@ -89,6 +89,8 @@ codes! {
     20 EpochAhead "epoch not reached here yet",
     /// The device was taken off its account. Told to whoever holds the key it had.
     30 Revoked "this device was taken off its account",
+    /// The device's store is an old copy: a newer one of the same device was here.
+    38 OldCopy "this device's store is an old copy",
 }
 
 impl<C> Encode<C> for RefusalCode {

@@ -28,7 +28,9 @@ use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLi
 use whimbrel_protocol::message::{Body, Candidates, Content, DeviceReceipt, Reaction, Repair, Target};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
-use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
+use whimbrel_protocol::reception::{
+    Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, KeepStamp, Refused, Register, Registered, Stamp,
+};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{
@@ -302,6 +304,10 @@ fn endpoint() -> impl Strategy<Value = String> {
     "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}"
 }
 
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (any::<u64>(), any::<[u8; 16]>()).prop_map(|(number, token)| Stamp { number, token })
+}
+
 fn signed_head() -> impl Strategy<Value = SignedHead> {
     let chain = vec(vec(any::<u8>(), 0..40).prop_map(ByteVec::from), 0..=2);
     (vec(any::<u8>(), 0..100), signature(), chain).prop_map(|(head, signature, chain)| SignedHead {
@@ -356,6 +362,12 @@ fn user() -> BoxedStrategy<Frame> {
             .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
         (request(), signed_head(), vec(step, 0..=4), option::of(entry))
             .prop_map(|(request, head, steps, entry)| TreeHead { request, head, steps, entry }.into()),
+        (request(), option::of(stamp()), stamp()).prop_map(|(request, after, stamp)| KeepStamp {
+            request,
+            after,
+            stamp
+        }
+        .into()),
     ]
     .boxed()
 }

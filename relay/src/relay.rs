@@ -155,7 +155,8 @@ impl<P: Ports> Relay<P> {
 
     async fn handle_device(&self, now: Now, link: LinkId, from: Admission, frame: Frame) {
         let rooms = &self.rooms;
-        if let Some(request) = request_of(&frame)
+        let free = matches!(frame, Frame::KeepStamp(_)) && rooms.reception.first_stamp(link);
+        if let Some(request) = request_of(&frame).filter(|_| !free)
             && let Err(refusal) = rooms.limiter.request(now.monotonic, from.device.account)
         {
             return rooms.refuse(now, link, request, refusal);
@@ -183,6 +184,7 @@ impl<P: Ports> Relay<P> {
             Frame::LinkingWords(words) => link::pass(rooms, now, link, words),
             Frame::LinkingOver(_) => link::over(rooms, now, link),
             Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
+            Frame::KeepStamp(words) => own::keep_stamp(rooms, now, link, from, words).await,
             Frame::FetchTreeHead(words) => tree::fetch(rooms, now, link, from, words).await,
             Frame::SetProfile(words) => own::set_profile(rooms, now, link, from, words).await,
             Frame::FetchProfile(words) => own::profile(rooms, now, link, from, words).await,
@@ -366,6 +368,7 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::ExtendLog(words) => words.request,
         Frame::Recover(words) => words.request,
         Frame::FetchTreeHead(words) => words.request,
+        Frame::KeepStamp(words) => words.request,
         Frame::OfferLinking(words) => words.request,
         Frame::JoinLinking(words) => words.request,
         Frame::SetProfile(words) => words.request,

@@ -120,8 +120,8 @@ bugs! {
     UnsendOfAnother = "unsend-of-another",
     /// A relay shows some of those who ask another tree of account logs.
     TwoFaces = "two-faces",
-    /// A node takes a head of its relay's tree that does not go on from those before.
-    SkipConsistency = "skip-consistency",
+    /// A node tells its relay how far its store has come, and does not write down what it told.
+    StampUnwritten = "stamp-unwritten",
 }
 
 #[cfg(feature = "planted")]

@@ -74,6 +74,9 @@ pub enum Event {
         /// Which.
         thread: ThreadId,
     },
+    /// This device's store is an old copy: a newer one was at the relay. Nothing is sent from it any more; what is here can be
+    /// read and backed up, and the account goes on with another device.
+    StoreOutdated,
     /// A relay shows different people different account logs. What proves it is kept ([`crate::views::relays`]).
     TwoFaces {
         /// The domain it serves.

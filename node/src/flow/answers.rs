@@ -14,7 +14,9 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
-use super::{account, audit, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings};
+use super::{
+    account, audit, befriend, commit, connect, group, herald, join, link, open, own, receive, send, settings, stamp,
+};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
@@ -44,7 +46,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
-        _ if t.rooms.reception.admitted().is_none() => {
+        _ if !t.rooms.reception.is_let_in() => {
             debug!(frame = frame.name(), "not expected before the relay let us in");
             return Ok(());
         }
@@ -56,6 +58,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
             Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
             Some(Purpose::Extend) => return account::extended(t),
+            Some(Purpose::Stamp) => return stamp::kept(t),
             Some(Purpose::JoinLinking) => return link::joined(t),
             Some(Purpose::Errand(ticket, errand)) => return done(t, ticket, *errand),
             other => return unexpected(t, other),
@@ -290,6 +293,7 @@ fn refused<E: Engine>(
         }
         Purpose::JoinLinking => link::end(t, error),
         Purpose::Extend => account::refused(t, code, error, again),
+        Purpose::Stamp => stamp::refused(t, code, again),
         Purpose::Heralded(account) => herald::again(t, account),
         Purpose::Audit(domain, _) => audit::refused(t, &domain, again.is_some()),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),

@@ -13,7 +13,6 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Body;
 use whimbrel_protocol::transparency::{FetchTreeHead, Inclusion, SignedHead, Step, TreeHead};
 use whimbrel_storage::StorageError;
-use whimbrel_storage::planted::{self, Bug};
 
 use super::{group, herald};
 use crate::api::Event;
@@ -118,12 +117,11 @@ pub(crate) fn shown<E: Engine>(
     for (place, before) in earlier(&row).into_iter().enumerate() {
         match head.after(&before, steps.get(place)) {
             Ok(Succession::Grown) => row.told.retain(|told| told != before.signed()),
-            Ok(Succession::TwoFaces) if !planted::active(Bug::SkipConsistency) => {
+            Ok(Succession::TwoFaces) => {
                 let none = Step { root: TreeHash::from_bytes([0; TreeHash::LEN]), proof: Vec::new() };
                 let step = steps.into_iter().nth(place).unwrap_or(none);
                 return two_faces(t, domain, row, (before, head), step);
             }
-            Ok(Succession::TwoFaces) => {}
             // Its tree has not come so far, or it does not show how it came about.
             Err(_) if place == 0 => return again(t, domain, "a head that does not go on from the one before"),
             Err(_) => open = true,
@@ -313,7 +311,7 @@ pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: &SignedHead) -> Resu
     let kept = earlier(&row).into_iter().next();
     match kept.map(|kept| (head.after(&kept, None), kept)) {
         Some((Ok(Succession::Grown), _)) => return Ok(()),
-        Some((Ok(Succession::TwoFaces), kept)) if !planted::active(Bug::SkipConsistency) => {
+        Some((Ok(Succession::TwoFaces), kept)) => {
             let step = Step { root: head.root(), proof: Vec::new() };
             return two_faces(t, &domain, row, (kept, head), step);
         }

@@ -10,7 +10,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, account, befriend, direct, group, link, open, own, receipts, send, settings};
+use super::{about, account, befriend, direct, group, link, open, own, receipts, send, settings, stamp};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -22,6 +22,12 @@ use crate::{user, views};
 
 /// Does a command, or begins it; its answer comes now or later, once.
 pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<(), StorageError> {
+    if seals(&command)
+        && let Err(error) = stamp::check(t)
+    {
+        t.answer(ticket, Err(error));
+        return Ok(());
+    }
     let done = match needs_relay(t, &command)? {
         true => match wait_or_fail(t, ticket, &command) {
             Ok(true) => return Ok(()),
@@ -37,6 +43,22 @@ pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Comma
         Err(Halt::Broken(error)) => return Err(error),
     }
     Ok(())
+}
+
+/// Whether something is sealed for it in a thread that is here.
+const fn seals(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Send { .. }
+            | Command::Say { .. }
+            | Command::Edit { .. }
+            | Command::Unsend { .. }
+            | Command::React { .. }
+            | Command::SetTimer { .. }
+            | Command::SendTo { .. }
+            | Command::LeaveGroup { .. }
+            | Command::OfferDirect { .. }
+    )
 }
 
 fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, StorageError> {
@@ -96,10 +118,14 @@ fn others<E: Engine>(t: &Turn<'_, E>, people: &[AccountId]) -> Vec<AccountId> {
 fn wait_or_fail<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: &Command) -> Result<bool, CommandError> {
     let reception = &mut t.rooms.reception;
     match &reception.home {
-        Home::Admitted { .. } => return Ok(false),
+        Home::Admitted { stamped: true, .. } => return Ok(false),
         Home::Rejected(code) => return Err(CommandError::Refused(*code)),
         Home::Down if reception.attempts > 0 => return Err(CommandError::Unreachable(reception.reason.clone())),
-        Home::Down | Home::Connecting | Home::Registering { .. } | Home::Greeting { .. } => {}
+        Home::Down
+        | Home::Connecting
+        | Home::Registering { .. }
+        | Home::Greeting { .. }
+        | Home::Admitted { stamped: false, .. } => {}
     }
     if reception.waiting.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many commands wait for the relay already".to_owned()));

@@ -23,3 +23,4 @@ pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod siblings;
+pub(crate) mod stamp;

@@ -15,4 +15,5 @@ mod manners;
 mod messages;
 mod people;
 mod receipts;
+mod stamp;
 mod world;

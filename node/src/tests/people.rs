@@ -137,7 +137,7 @@ fn an_invite_answers_the_request_between_the_two() {
 }
 
 #[test]
-fn a_word_that_its_author_did_not_sign_changes_nothing() {
+fn t11_a_word_that_its_author_did_not_sign_changes_nothing() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     request(&mut world, ALICE, BOB).unwrap();
     let at = world.now.wall.as_millis() + 1;
@@ -283,7 +283,7 @@ fn asking_while_a_relay_is_away_fails_clearly_and_asking_again_is_harmless() {
 }
 
 #[test]
-fn a_name_that_leads_to_somebody_else_than_before_is_not_trusted() {
+fn t10_a_name_that_leads_to_somebody_else_than_before_is_not_trusted() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     request(&mut world, ALICE, BOB).unwrap();
     let (bob, carol) = (world.people[BOB].account, world.people[CAROL].account);
@@ -412,7 +412,7 @@ fn whoever_leaves_in_order_says_goodbye() {
 }
 
 #[test]
-fn a_card_holds_by_its_signature_and_never_goes_back() {
+fn t11_a_card_holds_by_its_signature_and_never_goes_back() {
     let (mut world, _) = friends();
     let bob = world.people[BOB].account;
     assert_eq!(world.ask(ALICE, Command::Profile(bob)), Err(CommandError::Refused(RefusalCode::NotFound)));
@@ -645,6 +645,7 @@ fn too_fast_is_tried_again_like_busy() {
         assert_eq!(world.state(ALICE, message), Some(State::Queued));
         world.relay.refuse.clear();
         world.advance(limits::RETRY_DELAY);
-        assert_eq!(world.state(ALICE, message), Some(State::Stored));
+        // Its receipt may have come by then, too.
+        assert!(matches!(world.state(ALICE, message), Some(State::Stored | State::Delivered)));
     }
 }

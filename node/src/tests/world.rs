@@ -12,7 +12,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
-use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered};
+use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered, Stamp};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored};
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
@@ -92,6 +92,8 @@ pub(super) struct Relay {
     pub(super) up: bool,
     /// Whether it shows its trees of account logs at all.
     pub(super) trees: Option<Trees>,
+    /// How far the stores of devices have come.
+    pub(super) stamps: BTreeMap<DeviceId, Stamp>,
     pub(super) manners: Manners,
 }
 
@@ -532,6 +534,7 @@ impl<E: Engine> World<E> {
             Frame::ExtendLog(words) => Some(words.request),
             Frame::FetchBlob(words) => Some(words.request),
             Frame::FetchTreeHead(words) => Some(words.request),
+            Frame::KeepStamp(words) => Some(words.request),
             other => manners::request(other),
         };
         let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
@@ -646,6 +649,7 @@ impl<E: Engine> World<E> {
             Frame::FetchCommit(words) => self.fetch_commit(who, &words),
             Frame::ExtendLog(words) => self.extend_log(who, &words),
             Frame::FetchTreeHead(words) => self.show_tree(who, &words),
+            Frame::KeepStamp(words) => self.keep_stamp(who, &words),
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),

@@ -94,6 +94,9 @@ pub enum Command {
     SetThread(people::SetThread),
     /// Continues an account's log: a device comes or goes. Condition: the log here ends where the new one goes on.
     ExtendLog(people::ExtendLog),
+    /// Keeps how far a device's store has come. Conditions: the device is known; the stamp follows the one that is here, or
+    /// one that this relay has lost.
+    KeepStamp(people::KeepStamp),
     /// Names where a device is woken; until it is confirmed, nothing goes there. Condition: the device is known.
     SetWake(people::SetWake),
     /// The device has the challenge. Condition: it is the one sent, and not too old.
@@ -503,6 +506,9 @@ pub enum Conflict {
     /// A bound on how many there may be.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// A newer stamp of the device, or another as new, is here.
+    #[error("the device's store is an old copy")]
+    OldCopy,
     /// A row that is needed cannot be read. Other rows can.
     #[error("unreadable: {0}")]
     Unreadable(String),
@@ -523,6 +529,7 @@ impl Conflict {
             Self::TooMany(_) => (Code::TooLarge, None),
             Self::TooFast => (Code::TooFast, Some(limits::FRIEND_REQUESTS_RETRY_AFTER)),
             Self::Closed => (Code::RegistrationClosed, None),
+            Self::OldCopy => (Code::OldCopy, None),
             Self::Unreadable(_) => (Code::Internal, Some(limits::FULL_RETRY_AFTER)),
         }
     }

@@ -121,6 +121,7 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
         Command::SetProfile(profile) => own::set_profile(rows, profile),
         Command::SetThread(settings) => own::set_thread(rows, settings),
         Command::ExtendLog(extend) => own::extend_log(rows, extend),
+        Command::KeepStamp(stamp) => own::keep_stamp(rows, stamp),
         Command::SetWake(wake) => own::set_wake(rows, wake),
         Command::ConfirmWake(confirm) => own::confirm_wake(rows, confirm),
         Command::DeleteAccount(account) => own::delete_account(rows, *account),

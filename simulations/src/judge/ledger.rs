@@ -107,6 +107,8 @@ pub struct Ledger {
     vanished: u64,
     unreadable: u64,
     violations: Vec<Violation>,
+    /// Processes whose disk was put back from a copy, and whether they have found out.
+    copied: BTreeMap<ProcessNo, bool>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
     /// Who was last told of whom that they are there.
@@ -343,6 +345,18 @@ impl Ledger {
         self.violate(Violation::Leaked { relay, place });
     }
 
+    /// The disk of a process was put back from a copy.
+    #[cfg(test)]
+    pub fn put_back(&mut self, on: ProcessNo) {
+        self.copied.insert(on, false);
+    }
+
+    /// Whether such a process has found out.
+    #[cfg(test)]
+    pub fn knows_to_be_old(&self, on: ProcessNo) -> bool {
+        self.copied.get(&on).copied().unwrap_or(false)
+    }
+
     /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
         match event {
@@ -373,6 +387,10 @@ impl Ledger {
                 }
             }
             Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
+            Event::StoreOutdated => match self.copied.get_mut(&on) {
+                Some(found) => *found = true,
+                None => self.violate(Violation::Outdated { of: on }),
+            },
             Event::ThreadHalted { thread } if !self.excused(on, thread) => self.violate(Violation::Halted { of: on }),
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });

@@ -181,6 +181,12 @@ pub enum Violation {
         /// Whose.
         of: ProcessNo,
     },
+    /// P7: so does a whole store.
+    #[error("P7: the relay of process {of} takes its store for an old copy")]
+    Outdated {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P6.
     #[error(
         "P6: process {of} is in a group by the node of its admin {admin}, and not at the same epoch with the same people"

@@ -410,6 +410,26 @@ impl World {
         self.net.heal(&mut self.engine, b, a);
     }
 
+    /// What a copy of a node's disk holds that is made now.
+    #[cfg(test)]
+    fn copy_disk(&mut self, who: ProcessNo) -> (whimbrel_storage::MemoryEngine, Option<u64>) {
+        match self.processes.get_mut(who as usize) {
+            Some(Process::Node(node, _)) => node.platter().copied(),
+            _ => Default::default(),
+        }
+    }
+
+    /// The node dies, and starts from such a copy.
+    #[cfg(test)]
+    fn put_disk_back(&mut self, who: ProcessNo, copy: (whimbrel_storage::MemoryEngine, Option<u64>)) {
+        self.kill(who);
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(who as usize) {
+            node.platter().put_back(copy);
+        }
+        self.ledger.put_back(who);
+        self.start(who);
+    }
+
     /// The rows of a node that runs, for tests.
     pub fn node(&self, who: ProcessNo) -> Option<&NodeProcess> {
         match self.processes.get(who as usize) {

@@ -1,6 +1,7 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
+mod copies;
 mod late;
 
 use whimbrel_protocol::limits;

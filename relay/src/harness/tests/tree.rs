@@ -5,7 +5,6 @@ use whimbrel_protocol::id::AccountId;
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::transparency::{FetchTreeHead, TreeHead};
 use whimbrel_protocol::user::ExtendLog;
-use whimbrel_storage::planted::{Bug, plant};
 
 use super::*;
 
@@ -107,22 +106,18 @@ fn the_tree_of_another_relay_is_asked_for_there_and_a_peer_is_shown_ours_alone()
 
 #[test]
 fn a_relay_with_two_faces_gives_itself_away_by_two_heads() {
-    let mut world = World::new(1);
-    // Accounts are drawn: two of different kind are there soon.
-    let people: Vec<usize> = (0..12).map(|n| world.join(&format!("p{n}"), 0)).collect();
-    let is_odd = |world: &World, who: usize| world.devices[who].id().account.as_bytes()[0] & 1 == 1;
-    // The first leaf is what the two trees differ in.
-    let odd = *people.iter().skip(1).find(|who| is_odd(&world, **who)).unwrap();
-    let even = *people.iter().find(|who| !is_odd(&world, **who)).unwrap();
-    plant(Some(Bug::TwoFaces));
-    let (one, _) = world.tree(even, 0, Some(even), &[]);
-    world.rename(even, "another");
-    let (other, shown) = world.tree(odd, 0, Some(odd), &[one.size()]);
-    plant(None);
-    // To each of the two it is whole.
-    other.holds(&world.devices[odd].id().account, &shown.entry.unwrap()).unwrap();
+    // One identity over two stores: what each shows is whole.
+    let (mut one, mut other) = (World::new(1), World::new(1));
+    let alice = one.join("alice", 0);
+    let (head, shown) = one.tree(alice, 0, Some(alice), &[]);
+    head.holds(&one.devices[alice].id().account, &shown.entry.unwrap()).unwrap();
+    other.person("alice");
+    let bob = other.join("bob", 0);
+    other.join("carol", 0);
+    let (later, shown) = other.tree(bob, 0, Some(bob), &[head.size()]);
+    later.holds(&other.devices[bob].id().account, &shown.entry.unwrap()).unwrap();
     let step = shown.steps.into_iter().next().unwrap();
-    assert_eq!(other.after(&one, Some(&step)), Ok(Succession::TwoFaces));
-    let evidence = Evidence { earlier: one.signed().clone(), later: other.signed().clone(), step };
+    assert_eq!(later.after(&head, Some(&step)), Ok(Succession::TwoFaces));
+    let evidence = Evidence { earlier: head.signed().clone(), later: later.signed().clone(), step };
     assert_eq!(evidence.verify().unwrap(), (relay_id(0), domain(0)), "whoever is shown it can tell");
 }

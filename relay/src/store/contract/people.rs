@@ -2,6 +2,7 @@
 
 use whimbrel_protocol::friendship::{Act, Standing};
 use whimbrel_protocol::id::Signature;
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::wake::WakeEndpoint;
@@ -10,7 +11,8 @@ use super::*;
 use crate::store::TreeView;
 use crate::store::command::Befriended;
 use crate::store::command::people::{
-    Befriend, Block, ConfirmWake, Decline, Expire, ExtendLog, LetSee, NewRegistration, SetProfile, SetThread, SetWake,
+    Befriend, Block, ConfirmWake, Decline, Expire, ExtendLog, KeepStamp, LetSee, NewRegistration, SetProfile,
+    SetThread, SetWake,
 };
 
 /// A word by somebody, at home here or there, to somebody here or there.
@@ -370,6 +372,32 @@ pub(super) fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut i
     done(&store, vec![Command::DeleteAccount(account(ALICE))]);
     let gone = view(&store, &[]);
     assert_eq!((gone.size, gone.root, gone.entry), (now.size, now.root, None));
+}
+
+pub(super) fn a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    let stamp = |number, token| Stamp { number, token: [token; 16] };
+    let keep = |after, stamp| Command::KeepStamp(KeepStamp { device: device(ALICE), after, stamp });
+    done(
+        &store,
+        vec![keep(None, stamp(1, 1)), keep(Some(stamp(1, 1)), stamp(2, 2)), keep(Some(stamp(1, 1)), stamp(2, 2))],
+    );
+    let store = fixture.restart(store);
+    // Behind, beside, and at the beginning again.
+    for old in [keep(Some(stamp(1, 1)), stamp(2, 9)), keep(Some(stamp(2, 9)), stamp(3, 9)), keep(None, stamp(1, 9))] {
+        assert_eq!(run(&store, old), Err(Conflict::OldCopy));
+    }
+    assert_eq!(run(&store, keep(Some(stamp(4, 4)), stamp(4, 5))), Err(Conflict::Malformed));
+    // A relay that has less than the device lost it.
+    done(&store, vec![keep(Some(stamp(7, 7)), stamp(8, 8))]);
+    let somebody = DeviceId { index: DeviceIndex::new(7), ..device(ALICE) };
+    let strange = Command::KeepStamp(KeepStamp { device: somebody, after: None, stamp: stamp(1, 1) });
+    assert_eq!(run(&store, strange), Err(Conflict::NotFound));
+    // It goes with the device, and another under its account begins anew.
+    done(&store, vec![extend(1, 2, &[1])]);
+    assert_eq!(run(&store, keep(Some(stamp(8, 8)), stamp(9, 9))), Err(Conflict::NotFound));
+    let next = DeviceId { index: DeviceIndex::new(1), ..device(ALICE) };
+    done(&store, vec![Command::KeepStamp(KeepStamp { device: next, after: None, stamp: stamp(1, 1) })]);
 }
 
 fn endpoint(n: u8) -> WakeEndpoint {

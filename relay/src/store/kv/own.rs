@@ -6,6 +6,7 @@
 
 use whimbrel_protocol::id::{AccountId, DeviceId, Sequence, TokenHash};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{ExportedRow, OpenInvite};
@@ -16,7 +17,7 @@ use super::accounts::{known_account, owner_row};
 use super::rows::{self, Challenge, CursorRow, Home, InviteRow, LogRow, Member, OwnRow, ProfileRow, WakeRow, space};
 use super::{Decided, Fault, blobs, friends, schema, tree};
 use crate::store::command::people::{
-    ConfirmWake, Entrance, ExtendLog, NewRegistration, SetProfile, SetThread, SetWake,
+    ConfirmWake, Entrance, ExtendLog, KeepStamp, NewRegistration, SetProfile, SetThread, SetWake,
 };
 use crate::store::{Account, Conflict, Epochs, ExportPage, LogId, MailboxId, Outcome, Wake};
 
@@ -150,6 +151,29 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
     Ok(Outcome::Done)
 }
 
+pub(super) fn keep_stamp(rows: &mut Overlay<'_>, command: &KeepStamp) -> Decided {
+    let KeepStamp { device, after, stamp } = *command;
+    let account = known_account(rows, device.account)?.ok_or(Conflict::NotFound)?;
+    account.device(device.index).ok_or(Conflict::NotFound)?;
+    let key = rows::of_device(space::STAMP, device);
+    let known: Option<Stamp> = rows::get(rows, &key)?;
+    if known == Some(stamp) {
+        // Said again, because the answer was lost.
+        return Ok(Outcome::Done);
+    }
+    if after.is_some_and(|after| after.number >= stamp.number) {
+        return Err(Conflict::Malformed.into());
+    }
+    // A relay that has less than the device lost it with its own store: the device knows better.
+    let follows =
+        known.is_none() || known == after || known.map(|known| known.number) < after.map(|after| after.number);
+    if !follows {
+        return Err(Conflict::OldCopy.into());
+    }
+    rows::put(rows, key, &stamp);
+    Ok(Outcome::Done)
+}
+
 pub(super) fn set_wake(rows: &mut Overlay<'_>, command: &SetWake) -> Decided {
     let SetWake { device, endpoint, at } = command;
     let account = known_account(rows, device.account)?.ok_or(Conflict::NotFound)?;
@@ -256,7 +280,7 @@ fn drop_device(
     }
     room = drop_rows(rows, &rows::of_device(space::PACKAGE, device), room)?;
     if room > 0 {
-        for space in [space::STOCK, space::LAST_RESORT, space::WAKE] {
+        for space in [space::STOCK, space::LAST_RESORT, space::WAKE, space::STAMP] {
             rows.delete(rows::of_device(space, device));
         }
     }
@@ -368,7 +392,7 @@ fn is_quiet(
 }
 
 /// Spaces given out to the account they are about, and what follows the account in their keys.
-const EXPORTED: [u8; 10] = [
+const EXPORTED: [u8; 11] = [
     space::ACCOUNT,
     space::ACCOUNT_LOG,
     space::OWNER,
@@ -379,6 +403,7 @@ const EXPORTED: [u8; 10] = [
     space::PROFILE,
     space::WAKE,
     space::LEAF,
+    space::STAMP,
 ];
 
 /// Everything kept of an account, after a place: one space after the other, then the entries of its inbox.

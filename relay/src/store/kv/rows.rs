@@ -89,6 +89,8 @@ pub(super) mod space {
     pub(crate) const TREE_SIZE: u8 = 47;
     /// account -> [`super::LeafRow`]: its newest leaf.
     pub(crate) const LEAF: u8 = 48;
+    /// device -> [`whimbrel_protocol::reception::Stamp`]: how far its store has come.
+    pub(crate) const STAMP: u8 = 49;
 }
 
 /// Counts of what an account owns.

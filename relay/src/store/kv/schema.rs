@@ -172,6 +172,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::TREE_NODE => "nodes of the tree",
         space::TREE_SIZE => "size of the tree",
         space::LEAF => "leaves by account",
+        space::STAMP => "stamps of devices",
         _ => "unknown",
     }
 }
