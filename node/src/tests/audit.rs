@@ -178,7 +178,7 @@ fn a_relay_that_turns_to_another_tree_is_caught_by_whoever_it_did_it_to() {
 }
 
 #[test]
-fn a_log_that_is_not_in_the_tree_is_told_of_once_and_only_after_it_was_asked_for_often_enough() {
+fn t10_a_log_that_is_not_in_the_tree_is_told_of_once_and_only_after_it_was_asked_for_often_enough() {
     let (mut world, _) = friends();
     let alice = world.people[ALICE].account;
     world.relay.trees = Some(Trees { leaves_out: [alice].into(), ..Trees::default() });

@@ -90,19 +90,19 @@ impl<E: Engine> World<E> {
         }
     }
 
-    fn people(&self, who: &[usize]) -> Vec<AccountId> {
+    pub(super) fn people(&self, who: &[usize]) -> Vec<AccountId> {
         who.iter().map(|one| self.people[*one].account).collect()
     }
 
     /// How a group stands on somebody's device: epoch, and how many are in it.
-    fn stands(&self, who: usize, thread: ThreadId) -> Option<(Standing, u64, usize)> {
+    pub(super) fn stands(&self, who: usize, thread: ThreadId) -> Option<(Standing, u64, usize)> {
         let view = views::thread(self.store(who), &thread).unwrap()?;
         Some((view.standing, view.epoch.get(), view.people.len() + 1))
     }
 }
 
 /// Alice knows everybody; Alice, Bob and Carol are in a group.
-fn group() -> (World<StandInEngine>, ThreadId) {
+pub(super) fn group() -> (World<StandInEngine>, ThreadId) {
     let mut world = world(&["a.example"; 4]);
     for other in [BOB, CAROL, DAVE] {
         world.befriend(other, ALICE);
@@ -216,7 +216,7 @@ fn what_comes_behind_a_change_waits_on_disk_until_its_newcomers_are_proved() {
 }
 
 #[test]
-fn a_commit_that_the_log_leaves_out_is_asked_for() {
+fn t06_a_commit_that_the_log_leaves_out_is_asked_for() {
     let (mut world, thread) = group();
     world.relay.hide_commits_from.insert(world.people[BOB].account);
     let people = world.people(&[DAVE]);

@@ -16,4 +16,5 @@ mod messages;
 mod people;
 mod receipts;
 mod stamp;
+mod threats;
 mod world;
