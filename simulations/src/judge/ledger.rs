@@ -13,6 +13,7 @@
 
 mod circles;
 mod close;
+mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -171,16 +172,6 @@ impl Ledger {
         if let Some(said) = self.said.get_mut(number) {
             said.outlives = true;
         }
-    }
-
-    /// Somebody was never told that their account is deleted.
-    pub fn unended(&mut self, of: ProcessNo) {
-        self.violate(Violation::Unended { of });
-    }
-
-    /// A relay said that an account is deleted, and kept something about it.
-    pub fn remains(&mut self, relay: ProcessNo, of: ProcessNo, rows: u64) {
-        self.violate(Violation::Remains { relay, of, rows });
     }
 
     /// Whether somebody keeps another away.

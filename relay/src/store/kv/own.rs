@@ -404,10 +404,15 @@ pub fn export(reads: &dyn Reads, account: AccountId, after: &[u8], limit: usize)
             page.rows.push(ExportedRow { kind, key: rest, value });
         }
         if page.rows.len() >= limit {
-            return Ok(page);
+            break;
         }
     }
-    page.next = None;
+    if page.rows.len() < limit {
+        page.next = None;
+    }
+    if planted::active(Bug::ExportSkips) && !after.is_empty() && !page.rows.is_empty() {
+        page.rows.remove(0);
+    }
     Ok(page)
 }
 
