@@ -306,3 +306,29 @@ fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
     // Of the present epoch already: nothing would come of a third time.
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
 }
+
+#[test]
+fn whoever_was_taken_out_before_they_heard_of_it_is_told_that_what_they_said_failed_and_why() {
+    let (mut world, thread) = group();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    let message = world.say(CAROL, thread, "still here?");
+    world.advance(Duration::from_secs(10));
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+    // It is not handed in over and over.
+    assert_eq!(world.submits(CAROL).len(), 1);
+}
+
+#[test]
+fn whoever_is_in_again_says_with_the_new_leaf_what_was_refused_of_the_old_one() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("Submit");
+    let message = world.say(CAROL, thread, "late");
+    assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+}

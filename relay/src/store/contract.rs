@@ -95,6 +95,7 @@ pub fn check(fixture: &mut impl Fixture) {
     hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);
     hub::a_commit_says_what_can_be(fixture);
     hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
+    hub::what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew(fixture);
     hub::whoever_comes_back_still_gets_what_waited(fixture);
     hub::another_relay_follows_its_hub(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);

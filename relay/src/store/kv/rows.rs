@@ -246,6 +246,34 @@ pub(super) struct ThreadMeta {
     #[n(11)]
     #[cbor(default)]
     pub(super) first: Epoch,
+    /// The last epoch of whoever was taken out latest.
+    #[n(12)]
+    pub(super) parted: Option<Epoch>,
+    /// Relays that forwarded something sealed after an epoch in which somebody was taken out: what they forward from then on
+    /// they took when they knew of it.
+    #[n(13)]
+    #[cbor(default)]
+    pub(super) aware: Vec<(Domain, Epoch)>,
+}
+
+impl ThreadMeta {
+    /// Whether a relay that forwards now had the commit that ended this epoch when it took what it forwards. It forwards in the
+    /// order in which it took, and takes nothing of an epoch it has not reached.
+    pub(super) fn was_aware(&self, relay: &Domain, ended: Epoch) -> bool {
+        self.aware.iter().any(|(domain, epoch)| domain == relay && *epoch > ended)
+    }
+
+    /// A relay forwarded something of this epoch. Says whether that is news: once for each time somebody was taken out.
+    pub(super) fn learns(&mut self, relay: &Domain, epoch: Epoch) -> bool {
+        if self.parted.is_none_or(|parted| epoch <= parted || self.was_aware(relay, parted)) {
+            return false;
+        }
+        match self.aware.iter_mut().find(|(domain, _)| domain == relay) {
+            Some((_, known)) => *known = epoch,
+            None => self.aware.push((relay.clone(), epoch)),
+        }
+        true
+    }
 }
 
 /// A commit that holds, kept whether or not everybody has its entry.
