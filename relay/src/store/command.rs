@@ -430,6 +430,8 @@ pub struct Befriended {
     pub other: Option<Standing>,
     /// The other's inbox, if it got the word.
     pub inbox: Option<LogId>,
+    /// Where the author's inbox ended when it parted with the other, if that was the word.
+    pub parted: Option<Sequence>,
 }
 
 /// An opened thread.

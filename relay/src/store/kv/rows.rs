@@ -83,6 +83,8 @@ pub(super) mod space {
     pub(crate) const COMMIT: u8 = 29;
     /// log, epoch -> [`super::EpochRow`]: when it ended, for as long as its commit is there.
     pub(crate) const EPOCH: u8 = 30;
+    /// owner, other -> the newest invite that is nothing to the other any more, for the owner has parted with them since.
+    pub(crate) const PARTED: u8 = 36;
 }
 
 /// Counts of what an account owns.
@@ -112,6 +114,14 @@ pub(super) struct OwnerRow {
     #[n(6)]
     #[cbor(default)]
     pub(super) hidden: bool,
+    /// How many invites the account has made.
+    #[n(7)]
+    #[cbor(default)]
+    pub(super) made: u64,
+    /// Rows of people who may not use the account's earlier invites.
+    #[n(8)]
+    #[cbor(default)]
+    pub(super) parted: u32,
 }
 
 /// How an owner stands with another account.
@@ -196,6 +206,10 @@ pub(super) struct InviteRow {
     pub(super) left: u32,
     #[n(1)]
     pub(super) expires: Wall,
+    /// Of an account's: the how manieth it was.
+    #[n(2)]
+    #[cbor(default)]
+    pub(super) number: u64,
 }
 
 impl InviteRow {
@@ -459,6 +473,10 @@ pub(super) fn package(device: DeviceId, number: u64) -> Vec<u8> {
 
 pub(super) fn friend(owner: AccountId, other: AccountId) -> Vec<u8> {
     key(space::FRIEND, &[owner.as_bytes(), other.as_bytes()])
+}
+
+pub(super) fn parted(owner: AccountId, other: AccountId) -> Vec<u8> {
+    key(space::PARTED, &[owner.as_bytes(), other.as_bytes()])
 }
 
 pub(super) fn registration(token: TokenHash) -> Vec<u8> {
