@@ -57,7 +57,9 @@ impl Desk<'_> {
             Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
-            Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
+            Request::Log { chat, number, since, follow, blocked } => {
+                self.log(&chat, number, since, (follow, blocked)).await
+            }
             Request::Status => self.status().await,
             Request::Me => self.item(Item::Me(self.me()?)).await,
             Request::Contacts => self.contacts().await,
@@ -194,7 +196,14 @@ impl Desk<'_> {
         Ok(())
     }
 
-    async fn log(&self, chat: &str, number: usize, since: Option<Wall>, follow: bool) -> Result<(), Failure> {
+    /// `follow`: goes on with what comes; `blocked`: shows what people who are kept away said.
+    async fn log(
+        &self,
+        chat: &str,
+        number: usize,
+        since: Option<Wall>,
+        (follow, blocked): (bool, bool),
+    ) -> Result<(), Failure> {
         let target = self.resolve(chat).await?;
         // Subscribed before the history is read: what comes in between is seen by both and printed once.
         let mut events = self.local.events();
@@ -207,7 +216,8 @@ impl Desk<'_> {
         }
         // Two whose first messages crossed have two threads, and one conversation.
         lines.sort_by_key(|line| (line.message.hlc, line.message.message));
-        for line in lines.split_off(lines.len().saturating_sub(number)) {
+        for mut line in lines.split_off(lines.len().saturating_sub(number)) {
+            line.message.hidden &= !blocked;
             printed.insert(line.message.message);
             if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
                 self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
@@ -217,7 +227,7 @@ impl Desk<'_> {
             return Ok(());
         }
         loop {
-            let (message, state) = match events.next().await {
+            let (mut message, state) = match events.next().await {
                 Heard::Event(Event::Shown(message)) => (message, None),
                 // A message of ours is only named.
                 Heard::Event(Event::State { thread, message, state }) => {
@@ -234,6 +244,7 @@ impl Desk<'_> {
                 }
                 Heard::End(failure) => return Err(failure),
             };
+            message.hidden &= !blocked;
             // A thread can be new, or one of two with the same people.
             book = self.book()?;
             let thread =
@@ -465,7 +476,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         thread: message.thread,
         chat: book.title_of(&message.thread),
         from: if own { "me".to_owned() } else { book.name_of(&message.author.account) },
-        text: message.text.clone(),
+        text: if message.hidden { String::new() } else { message.text.clone() },
         // The author's clock may lie; the order is his, the time shown is never after the arrival.
         sent_at: clock::rfc3339(Wall::from_millis(message.hlc.millis.min(message.received.as_millis()))),
         received_at: clock::rfc3339(message.received),
@@ -479,6 +490,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         mentions: message.mentions.iter().map(|account| name(account, book, me)).collect(),
         edited: false,
         unsent: message.unsent,
+        hidden: message.hidden.then(|| "blocked".to_owned()),
         reactions: Vec::new(),
         lasts_ms: None,
         missing_before: 0,

@@ -304,4 +304,7 @@ frames! {
     94 LinkingWords(linking::LinkingWords) CONTROL_FRAME_BYTES_MAX,
     /// See [`linking::LinkingOver`].
     95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
+
+    /// See [`friendship::Parted`].
+    100 Parted(friendship::Parted) CONTROL_FRAME_BYTES_MAX,
 }

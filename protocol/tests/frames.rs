@@ -16,7 +16,7 @@ use whimbrel_protocol::federation::{
 };
 use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
 use whimbrel_protocol::friendship::{
-    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
+    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, Parted, PeerBefriend, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::hub::{
@@ -229,6 +229,7 @@ fn friendship() -> BoxedStrategy<Frame> {
             blocked
         }
         .into()),
+        (request(), any::<u64>()).prop_map(|(request, inbox)| Parted { request, inbox: Sequence::new(inbox) }.into()),
         (request(), account(), any::<bool>()).prop_map(|(request, account, allowed)| LetSee {
             request,
             account,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::debug;
 use whimbrel_crypto::{Engine, EngineError};
 use whimbrel_protocol::Frame;
+use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::reception::Refused;
@@ -51,6 +52,17 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Push(run) => return receive::pushed(t, run),
         Frame::CaughtUp(_) => t.rooms.push.caught_up = true,
         Frame::Stocked(words) => return stocked(t, words),
+        Frame::Parted(words) => match take(t, words.request) {
+            Some(Purpose::Errand(ticket, errand)) => {
+                let with = match &*errand {
+                    Errand::Say(account, Act::Remove, _) | Errand::Block(account, _, true) => *account,
+                    _ => return unexpected(t, Some(Purpose::Errand(ticket, errand))),
+                };
+                done(t, ticket, *errand)?;
+                return befriend::parted(t, &with, words.inbox);
+            }
+            other => return unexpected(t, other),
+        },
         Frame::Done(words) => match take(t, words.request) {
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),

@@ -17,6 +17,7 @@ use crate::config::Registration;
 
 mod crowd;
 mod federation;
+mod hub;
 mod people;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);

@@ -2,6 +2,7 @@
 
 mod apart;
 mod late;
+mod polled;
 
 use whimbrel_protocol::limits;
 

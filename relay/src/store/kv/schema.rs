@@ -148,6 +148,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::NAMED => "counts by large body",
         space::COMMIT => "commits",
         space::EPOCH => "ends of epochs",
+        space::PARTED => "people parted with",
         _ => "unknown",
     }
 }
