@@ -306,6 +306,9 @@ pub(crate) struct Log {
     /// Print the beginning of each message's id first
     #[arg(long)]
     pub(crate) ids: bool,
+    /// Show what people you blocked say in groups
+    #[arg(long)]
+    pub(crate) blocked: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -70,9 +70,9 @@ pub(crate) async fn log(settings: &Settings, screen: Screen, command: args::Log)
                 .hint("write 2026-07-31, 2026-07-31T12:00:00Z or 2h")
         })?),
     };
-    let args::Log { chat, number, follow, ids, .. } = command;
+    let args::Log { chat, number, follow, ids, blocked, .. } = command;
     let number = number.unwrap_or(if since.is_some() { LOG_MESSAGES_MAX } else { LOG_MESSAGES_DEFAULT });
-    let request = Request::Log { chat, number, since, follow };
+    let request = Request::Log { chat, number, since, follow, blocked };
     seated(settings, async |seat| {
         seat.ask(settings, request.clone(), |item| match &item {
             Item::Message(message) if ids && !screen.json => {

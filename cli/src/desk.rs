@@ -58,7 +58,9 @@ impl Desk<'_> {
             Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
-            Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
+            Request::Log { chat, number, since, follow, blocked } => {
+                self.log(&chat, number, since, (follow, blocked)).await
+            }
             Request::Status => self.status().await,
             Request::Me => self.item(Item::Me(self.me()?)).await,
             Request::Contacts => self.contacts().await,
@@ -199,27 +201,38 @@ impl Desk<'_> {
         Ok(())
     }
 
-    async fn log(&self, chat: &str, number: usize, since: Option<Wall>, follow: bool) -> Result<(), Failure> {
+    /// `follow`: goes on with what comes; `blocked`: shows what people who are kept away said.
+    async fn log(
+        &self,
+        chat: &str,
+        number: usize,
+        since: Option<Wall>,
+        (follow, blocked): (bool, bool),
+    ) -> Result<(), Failure> {
         let target = self.resolve(chat).await?;
         // Subscribed before the history is read: what comes in between is seen by both and printed once.
         let mut events = self.local.events();
         let (mut book, me) = (self.book()?, self.account()?);
         let mut printed = BTreeSet::new();
+        let number = number.min(LOG_MESSAGES_MAX);
+        let mut lines = Vec::new();
         for thread in book.threads_of(&target) {
-            let lines =
-                self.read(|reads| views::messages(reads, &thread, Page::Newest, number.min(LOG_MESSAGES_MAX)))?;
-            for line in lines {
-                printed.insert(line.message.message);
-                if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
-                    self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
-                }
+            lines.extend(self.read(|reads| views::messages(reads, &thread, Page::Newest, number))?);
+        }
+        // Two whose first messages crossed have two threads, and one conversation.
+        lines.sort_by_key(|line| (line.message.hlc, line.message.message));
+        for mut line in lines.split_off(lines.len().saturating_sub(number)) {
+            line.message.hidden &= !blocked;
+            printed.insert(line.message.message);
+            if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
+                self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
             }
         }
         if !follow {
             return Ok(());
         }
         loop {
-            let (message, state) = match events.next().await {
+            let (mut message, state) = match events.next().await {
                 Heard::Event(Event::Shown(message)) => (message, None),
                 // A message of ours is only named.
                 Heard::Event(Event::State { thread, message, state }) => {
@@ -236,6 +249,7 @@ impl Desk<'_> {
                 }
                 Heard::End(failure) => return Err(failure),
             };
+            message.hidden &= !blocked;
             // A thread can be new, or one of two with the same people.
             book = self.book()?;
             let thread =
@@ -493,7 +507,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         thread: message.thread,
         chat: book.title_of(&message.thread),
         from: if own { "me".to_owned() } else { book.name_of(&message.author.account) },
-        text: message.text.clone(),
+        text: if message.hidden { String::new() } else { message.text.clone() },
         // The author's clock may lie; the order is his, the time shown is never after the arrival.
         sent_at: clock::rfc3339(Wall::from_millis(message.hlc.millis.min(message.received.as_millis()))),
         received_at: clock::rfc3339(message.received),
@@ -507,6 +521,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         mentions: message.mentions.iter().map(|account| name(account, book, me)).collect(),
         edited: false,
         unsent: message.unsent,
+        hidden: message.hidden.then(|| "blocked".to_owned()),
         reactions: Vec::new(),
         lasts_ms: None,
         missing_before: 0,

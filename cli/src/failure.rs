@@ -40,7 +40,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes
     0  done
     1  internal error, or a store that cannot be read
-    2  wrong usage, or a mistake in the configuration
+    2  wrong usage, something that cannot be done as things stand, or a mistake in the configuration
     3  not found, or ambiguous
     4  locked: sealed, or used by another process; or not authorised
     5  trust: a relay or a person is not who they must be, or the store is not as it was left
@@ -184,6 +184,8 @@ impl From<CommandError> for Failure {
             CommandError::OwnInvite => {
                 Self::new(Exit::Usage, "own_invite", message).hint("pass it on to somebody else")
             }
+            // What was asked for cannot be done as things stand, and the message says how they stand.
+            CommandError::State(_) => Self::new(Exit::Usage, "state", message),
             _ => Self::internal(message),
         }
     }
@@ -233,6 +235,7 @@ mod tests {
         assert_eq!(Failure::refused(RefusalCode::PeerUnreachable).exit, Exit::Unreachable);
         assert_eq!(Failure::refused(RefusalCode::RegistrationClosed).exit, Exit::Locked);
         assert_eq!(Failure::from(CommandError::Unknown).exit, Exit::NotFound);
+        assert_eq!(Failure::from(CommandError::State("only the admin does".to_owned())).exit, Exit::Usage);
         assert_eq!(Failure::refused(RefusalCode::TooFast).exit, Exit::Limit);
         assert_eq!(Failure::refused(RefusalCode::Expired).message, "the relay refused: held too long");
     }

@@ -210,6 +210,9 @@ async fn opened(settings: &Settings) -> Result<SealKey, Failure> {
     blocking(move || {
         // Before anybody types anything.
         runtime::key_id(&home).map_err(failure)?;
+        if file.is_none() && !at_terminal() {
+            return Err(locked());
+        }
         let mut tries = 0;
         loop {
             tries += 1;
@@ -264,11 +267,16 @@ fn asked(question: &str) -> Result<Passphrase, Failure> {
     taken(typed(question)?)
 }
 
+fn at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks at the terminal, without showing what is typed.
 fn typed(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let stdin = io::stdin();
-    if !stdin.is_terminal() || !io::stderr().is_terminal() {
-        return Err(locked());
+    if !at_terminal() {
+        return Err(Failure::new(Exit::Locked, "no_terminal", "there is no terminal to ask for a passphrase at")
+            .hint("name the file it is in; --help says by which option"));
     }
     let before = tcgetattr(stdin.as_fd()).map_err(Failure::internal)?;
     let mut silent = before.clone();

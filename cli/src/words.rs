@@ -51,7 +51,7 @@ pub(crate) enum Request {
     /// What was listed has been seen.
     MarkRead { marks: Vec<Mark> },
     /// A chat's history.
-    Log { chat: String, number: usize, since: Option<Wall>, follow: bool },
+    Log { chat: String, number: usize, since: Option<Wall>, follow: bool, blocked: bool },
     /// How things are.
     Status,
     /// The own identity.
@@ -275,6 +275,8 @@ pub(crate) struct Shown {
     pub(crate) edited: bool,
     /// Whether its author took it back: then there is no text.
     pub(crate) unsent: bool,
+    /// `blocked`: the owner keeps its author away and did not ask to see it, so there is no text.
+    pub(crate) hidden: Option<String>,
     /// The signs beside it.
     pub(crate) reactions: Vec<ReactionShown>,
     /// How long it is there to be read, in milliseconds; absent: for ever.
@@ -435,7 +437,11 @@ impl Shown {
         };
         let signs: Vec<_> = self.reactions.iter().map(|one| format!("{} {}", one.sign, one.by)).collect();
         let signs = if signs.is_empty() { String::new() } else { format!("  [{}]", sanitize::line(&signs.join(", "))) };
-        let text = if self.unsent { "(taken back)".to_owned() } else { sanitize::block(&self.text, "    ") };
+        let text = match (&self.hidden, self.unsent) {
+            (Some(why), _) => format!("(hidden: {})", sanitize::line(why)),
+            (None, true) => "(taken back)".to_owned(),
+            (None, false) => sanitize::block(&self.text, "    "),
+        };
         let missing = match self.missing_before {
             0 => String::new(),
             count => format!("({count} missing before) "),

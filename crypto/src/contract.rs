@@ -49,9 +49,9 @@ impl Reads for Disk {
 }
 
 /// One person's device, with an engine of its own.
-struct Person {
-    id: DeviceId,
-    device: KeyPair,
+pub(crate) struct Person {
+    pub(crate) id: DeviceId,
+    pub(crate) device: KeyPair,
     disk: Disk,
     engine: Box<dyn Engine>,
     chance: Chance,
@@ -62,7 +62,7 @@ struct Person {
 }
 
 impl Person {
-    fn new(number: u8, make: fn() -> Box<dyn Engine>) -> Self {
+    pub(crate) fn new(number: u8, make: fn() -> Box<dyn Engine>) -> Self {
         Self {
             id: DeviceId { account: AccountId::from_bytes([number; 32]), index: DeviceIndex::new(u32::from(number)) },
             device: KeyPair::from_seed_bytes([number; 32]),
@@ -76,7 +76,7 @@ impl Person {
     }
 
     /// One call; what it changed is applied only if it succeeded, and must be nothing if it failed.
-    fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         work: impl FnOnce(&mut dyn Engine, &mut Context<'_, '_>, &Own<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
@@ -105,16 +105,16 @@ impl Person {
         (result, changes)
     }
 
-    fn invitee(&mut self) -> Invitee {
+    pub(crate) fn invitee(&mut self) -> Invitee {
         let key_package = self.call(|engine, cx, own| engine.key_package(cx, own, false)).unwrap();
         Invitee { id: self.id, device_key: self.device.public(), key_package }
     }
 
-    fn join(&mut self, welcome: &[u8], tree: &[u8]) -> Result<Joined, EngineError> {
+    pub(crate) fn join(&mut self, welcome: &[u8], tree: &[u8]) -> Result<Joined, EngineError> {
         self.call(|engine, cx, own| engine.join(cx, own, welcome, tree))
     }
 
-    fn seal(&mut self, content: &str) -> Sealed {
+    pub(crate) fn seal(&mut self, content: &str) -> Sealed {
         self.call(|engine, cx, own| engine.seal(cx, own, THREAD, content.as_bytes())).unwrap()
     }
 
@@ -122,35 +122,35 @@ impl Person {
         self.call(|engine, cx, own| engine.open(cx, own, THREAD, body))
     }
 
-    fn reads(&mut self, body: &[u8]) -> String {
+    pub(crate) fn reads(&mut self, body: &[u8]) -> String {
         String::from_utf8(self.open(body).unwrap().content).unwrap()
     }
 
-    fn members(&mut self) -> Result<Vec<(DeviceId, PublicKey)>, EngineError> {
+    pub(crate) fn members(&mut self) -> Result<Vec<(DeviceId, PublicKey)>, EngineError> {
         self.call(|engine, cx, _| engine.members(cx, THREAD))
     }
 
-    fn epoch(&mut self) -> u64 {
+    pub(crate) fn epoch(&mut self) -> u64 {
         self.call(|engine, cx, _| engine.epoch(cx, THREAD)).unwrap().get()
     }
 
-    fn update(&mut self) -> Commit {
+    pub(crate) fn update(&mut self) -> Commit {
         self.call(|engine, cx, own| engine.update(cx, own, THREAD)).unwrap()
     }
 
-    fn add(&mut self, invitees: &[Invitee]) -> Commit {
+    pub(crate) fn add(&mut self, invitees: &[Invitee]) -> Commit {
         self.call(|engine, cx, own| engine.add(cx, own, THREAD, invitees)).unwrap()
     }
 
-    fn remove(&mut self, device: DeviceId) -> Commit {
+    pub(crate) fn remove(&mut self, device: DeviceId) -> Commit {
         self.call(|engine, cx, own| engine.remove(cx, own, THREAD, &[device])).unwrap()
     }
 
-    fn merge_own(&mut self) -> Result<Epoch, EngineError> {
+    pub(crate) fn merge_own(&mut self) -> Result<Epoch, EngineError> {
         self.call(|engine, cx, own| engine.merge_own(cx, own, THREAD))
     }
 
-    fn apply(&mut self, commit: &[u8]) -> Result<Epoch, EngineError> {
+    pub(crate) fn apply(&mut self, commit: &[u8]) -> Result<Epoch, EngineError> {
         self.call(|engine, cx, own| engine.apply(cx, own, THREAD, commit)).map(|applied| applied.epoch)
     }
 
@@ -160,7 +160,7 @@ impl Person {
     }
 }
 
-const THREAD: ThreadId = ThreadId::from_bytes([0x77; 32]);
+pub(crate) const THREAD: ThreadId = ThreadId::from_bytes([0x77; 32]);
 
 fn people(make: fn() -> Box<dyn Engine>, count: u8, restarts: bool) -> Vec<Person> {
     (1..=count)

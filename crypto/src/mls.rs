@@ -14,6 +14,9 @@ mod cache;
 mod chance;
 mod codec;
 mod errors;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod interop;
 mod leaf;
 mod mark;
 mod parts;
@@ -62,8 +65,8 @@ use crate::padding;
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
 
 /// Group encryption by MLS.
-#[derive(Default)]
 pub struct MlsEngine {
+    suite: Ciphersuite,
     /// The library seeds a generator from the operating system when this is made, and offers no other way; nothing is
     /// ever drawn from it, for `Crypto` stands before it.
     primitives: RustCrypto,
@@ -73,7 +76,17 @@ pub struct MlsEngine {
 impl MlsEngine {
     /// An engine with nothing loaded.
     pub fn new() -> Self {
-        Self::default()
+        Self::of(SUITE)
+    }
+
+    fn of(suite: Ciphersuite) -> Self {
+        Self { suite, primitives: RustCrypto::default(), cache: Cache::default() }
+    }
+}
+
+impl Default for MlsEngine {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -144,7 +157,10 @@ struct Call<'r> {
 
 impl MlsEngine {
     fn provider<'r>(&'r self, below: &'r dyn Reads, thread: Option<ThreadId>, chance: crate::Chance) -> Provider<'r> {
-        Provider { crypto: Crypto::new(&self.primitives, chance), store: Store::new(below, thread, config(0)) }
+        Provider {
+            crypto: Crypto::new(&self.primitives, self.suite, chance),
+            store: Store::new(below, thread, config(0)),
+        }
     }
 
     /// Runs `work` on a thread's present state: all it changed is kept, or nothing.
@@ -300,12 +316,12 @@ impl Engine for MlsEngine {
         let provider = self.provider(&*cx.rows, Some(thread), chance);
         let packages = check_adds(&provider, &mut BTreeSet::from([own.id]), invitees, cx.now.wall)?;
         let config = MlsGroupCreateConfig::builder()
-            .ciphersuite(SUITE)
+            .ciphersuite(self.suite)
             .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
             .sender_ratchet_configuration(ratchet())
             .max_past_epochs(0)
             .use_ratchet_tree_extension(false)
-            .capabilities(leaf::capabilities())
+            .capabilities(leaf::capabilities(self.suite))
             .lifetime(leaf::always())
             .build();
         let mut group = MlsGroup::new_with_group_id(
@@ -365,7 +381,7 @@ impl Engine for MlsEngine {
         let ours = (own.id, own.device.public());
         let leaf = group.own_leaf_index();
         let own_leaf = group.members().find(|member| member.index == leaf).as_ref().and_then(leaf::member);
-        if own_leaf != Some(ours) || group.ciphersuite() != SUITE || members.len() > limits::THREAD_DEVICES_MAX {
+        if own_leaf != Some(ours) || group.ciphersuite() != self.suite || members.len() > limits::THREAD_DEVICES_MAX {
             return Err(EngineError::Untrusted);
         }
         let joined = Joined { thread, epoch: epoch(&group), members };

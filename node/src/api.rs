@@ -538,6 +538,9 @@ pub struct Message {
     pub mentions: Vec<AccountId>,
     /// Whether its author took it back.
     pub unsent: bool,
+    /// Whether the owner keeps its author away: in a group of others too, a display shows that it is there, and what it says
+    /// when the owner asks for it.
+    pub hidden: bool,
 }
 
 /// A text to be said.

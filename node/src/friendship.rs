@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::friendship::Act;
-use whimbrel_protocol::id::{AccountId, Address};
+use whimbrel_protocol::id::{AccountId, Address, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::rows::{self, FriendRow, Relationship, Space};
+use crate::rows::{self, FriendRow, Relationship, Space, ThreadRow};
 
 /// A word that waits for its proof: the hash of all of it, so that a forged one stands in no genuine one's way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -93,7 +93,7 @@ pub(crate) fn put(rows: &mut Overlay<'_>, account: &AccountId, row: &FriendRow) 
 
 /// A row for an account that nothing was said to or by.
 pub(crate) fn fresh(address: Address, standing: Relationship, now: Wall) -> FriendRow {
-    FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now }
+    FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now, parted: None }
 }
 
 /// Whether there may be one row more. Rows that only remember how new the last word was make room.
@@ -112,6 +112,23 @@ pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {
     let made = !empty.is_empty();
     empty.into_iter().for_each(|key| rows.delete(key));
     Ok(made)
+}
+
+/// Whether an invitation from somebody lies in the inbox log before the place at which the owner parted with them.
+pub(crate) fn parted_since(reads: &dyn Reads, account: &AccountId, place: Sequence) -> Result<bool, StorageError> {
+    let row = get(reads, account)?.filter(|row| row.standing == Relationship::None);
+    Ok(row.and_then(|row| row.parted).is_some_and(|parted| place <= parted))
+}
+
+/// Whether what an account says in a thread is hidden from the owner, who keeps it away: where others are, too. A thread of
+/// the two is opened by whoever wants to see it.
+pub(crate) fn hides(reads: &dyn Reads, account: &AccountId, thread: &ThreadId) -> Result<bool, StorageError> {
+    if !get(reads, account)?.is_some_and(|row| row.standing == Relationship::Blocked) {
+        return Ok(false);
+    }
+    let row: Option<ThreadRow> = rows::get(reads, &rows::thread_key(thread))?;
+    let shared = |row: ThreadRow| row.participants.len() > 2 || row.founding.is_some_and(|founding| !founding.fixed);
+    Ok(row.is_some_and(shared))
 }
 
 /// Whether a note fits.

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod linking;
 mod node;
 mod outbox;
+pub mod poll;
 mod presence;
 mod push;
 mod reception;

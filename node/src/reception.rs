@@ -11,7 +11,7 @@ use whimbrel_crypto::Chance;
 use whimbrel_protocol::id::{LinkId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::time::Monotonic;
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
 
 use crate::api::{Command, Ticket};
 
@@ -53,6 +53,8 @@ pub(crate) struct Reception {
     pub(crate) beats: u64,
     /// Frames of the present link that could not be read.
     pub(crate) malformed: u32,
+    /// The relay's clock by its last word on the present link, and when that came.
+    pub(crate) clock: Option<(Wall, Monotonic)>,
     /// Commands that wait until the relay lets us in.
     pub(crate) waiting: VecDeque<(Ticket, Command)>,
     /// Whether something was sealed since the relay was last told how far this store has come.
@@ -76,6 +78,7 @@ impl Reception {
             told_down: false,
             beats: 0,
             malformed: 0,
+            clock: None,
             waiting: VecDeque::new(),
             sealed: false,
             gap: false,
@@ -96,6 +99,14 @@ impl Reception {
     /// Whether the relay has let us in, and pushes what it has for us.
     pub(crate) const fn is_let_in(&self) -> bool {
         matches!(self.home, Home::Admitted { .. })
+    }
+
+    /// Whether this device's clock and the relay's tell about the same time. Two that agree may both be wrong, but of two
+    /// that do not, one surely is.
+    pub(crate) fn clocks_agree(&self, now: Now) -> bool {
+        let Some((wall, heard)) = self.clock else { return false };
+        let relay = u128::from(wall.as_millis()) + now.monotonic.since(heard).as_millis();
+        u128::from(now.wall.as_millis()).abs_diff(relay) < limits::KEY_PACKAGE_STOCK_AHEAD_MAX.as_millis()
     }
 
     /// The link, once the relay serves us on it.

@@ -44,16 +44,18 @@ pub(crate) const fn missing(left: u32) -> usize {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Due {
     Nothing,
+    /// There never was a stock.
+    First,
     /// The last-resort KeyPackage has had its time.
     LastResort,
-    /// There is no stock, or it is too old, or a clock that was ahead made it: nobody takes what is not valid yet.
+    /// It is too old, or a clock that was ahead made it: nobody takes what is not valid yet.
     All,
 }
 
 /// What is due of the stock.
 pub(crate) fn due(reads: &dyn Reads, now: Now) -> Result<Due, StorageError> {
     let made: Option<Wall> = rows::get(reads, &rows::single_key(Single::LastResort))?;
-    let Some(made) = made else { return Ok(Due::All) };
+    let Some(made) = made else { return Ok(Due::First) };
     let stocked = rows::get(reads, &rows::single_key(Single::Stocked))?;
     let StockedRow { oldest, newest } = stocked.unwrap_or(StockedRow { oldest: made, newest: made });
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

@@ -23,7 +23,7 @@ use crate::rows::{
     self, AccountRow, AuditRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, MessageRow, OutboxRow,
     PlaceRow, ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState, TreeRow,
 };
-use crate::thread;
+use crate::{friendship, thread};
 
 /// The own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -772,13 +772,15 @@ fn line(
         text: row.text,
         reply: row.reply,
         mentions: row.mentions,
+        hidden: false,
     };
     let lasts = row.lasts_ms.map(Duration::from_millis);
     Ok(Line { message, state, receipts: None, edited: false, reactions: Vec::new(), lasts, missing_before: 0 })
 }
 
-/// The text as it stands now. Says whether that is another than was said.
+/// The text as it stands now, and whether the owner keeps its author away now. Says whether the text is another than was said.
 fn look(reads: &dyn Reads, thread: &ThreadId, message: &mut Message) -> Result<bool, StorageError> {
+    message.hidden = friendship::hides(reads, &message.author.account, thread)?;
     let of = Target { message: message.message, author: message.author };
     let edit: Option<EditRow> = rows::get(reads, &rows::edit_key(thread, &of))?;
     let edit = edit.filter(|_| !message.unsent);
@@ -803,6 +805,9 @@ fn adorn(reads: &dyn Reads, thread: &ThreadId, counter: Option<u64>, line: &mut 
         Ok(())
     })?;
     for (by, mut of) in signs {
+        if friendship::hides(reads, &by, thread)? {
+            continue;
+        }
         of.sort();
         line.reactions.extend(of.into_iter().take(limits::REACTIONS_SHOWN_MAX).map(|(_, sign)| (by, sign)));
     }

@@ -307,6 +307,9 @@ frames! {
     /// See [`linking::LinkingOver`].
     95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
 
+    /// See [`friendship::Parted`].
+    100 Parted(friendship::Parted) CONTROL_FRAME_BYTES_MAX,
+
     /// See [`transparency::FetchTreeHead`].
     112 FetchTreeHead(transparency::FetchTreeHead) CONTROL_FRAME_BYTES_MAX,
     /// See [`transparency::TreeHead`].

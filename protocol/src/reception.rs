@@ -44,6 +44,9 @@ pub struct Admitted {
     /// Where this device is to connect instead; absent: stay.
     #[n(2)]
     pub push_address: Option<String>,
+    /// The relay's wall clock.
+    #[n(3)]
+    pub wall: Wall,
 }
 
 /// First frame of a device that has no account here yet.

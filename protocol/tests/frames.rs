@@ -16,7 +16,7 @@ use whimbrel_protocol::federation::{
 };
 use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
 use whimbrel_protocol::friendship::{
-    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
+    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, Parted, PeerBefriend, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::hub::{
@@ -187,8 +187,8 @@ fn reception() -> BoxedStrategy<Frame> {
         (any::<u16>(), device(), any::<u64>(), log_hash(), signature()).prop_map(
             |(version, device, log_seq, log_hash, proof)| Hello { version, device, log_seq, log_hash, proof }.into()
         ),
-        (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"))
-            .prop_map(|(version, domain, push_address)| { Admitted { version, domain, push_address }.into() }),
+        (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"), wall())
+            .prop_map(|(version, domain, push_address, wall)| Admitted { version, domain, push_address, wall }.into()),
         (request(), name(), bytes(), device(), signature(), option::of(token())).prop_map(
             |(request, name, log, device, proof, invite)| {
                 Register { request, name, log, device, proof, invite }.into()
@@ -232,6 +232,7 @@ fn friendship() -> BoxedStrategy<Frame> {
             blocked
         }
         .into()),
+        (request(), any::<u64>()).prop_map(|(request, inbox)| Parted { request, inbox: Sequence::new(inbox) }.into()),
         (request(), account(), any::<bool>()).prop_map(|(request, account, allowed)| LetSee {
             request,
             account,

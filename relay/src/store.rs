@@ -210,6 +210,12 @@ impl Epochs {
         Self { first: self.first, last: None, gaps }
     }
 
+    /// The last epoch of the leaf that an entry of this epoch was sealed with, if the device has that leaf no more.
+    pub fn lost(&self, epoch: Epoch) -> Option<Epoch> {
+        let ends = self.gaps.iter().flatten().map(|(last, _)| *last).chain(self.last);
+        ends.filter(|last| epoch <= *last).min()
+    }
+
     /// Whether an entry of this epoch is for the device.
     pub fn contain(&self, epoch: Epoch) -> bool {
         let between = self.gaps.iter().flatten().any(|(last, first)| *last < epoch && epoch < *first);

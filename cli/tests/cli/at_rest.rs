@@ -134,6 +134,8 @@ fn a_store_is_sealed_later_and_its_passphrase_changed() {
     let (said, answer) = ("the mill is let", "to whom?");
     scene.talk(said, answer);
     assert!(!in_files(&scene.home(), said.as_bytes()).is_empty(), "it is not sealed yet");
+    let unasked = scene.alice.run(&["--json", "passphrase", "set"]);
+    assert_eq!((unasked.code, unasked.error()["code"].as_str()), (4, Some("no_terminal")), "{unasked:?}");
     let sealed = scene.alice(&["passphrase", "set"]);
     assert_eq!(sealed.code, 0, "{sealed:?}");
     assert!(sealed.values()[0]["rows"].as_u64().unwrap() > 10);

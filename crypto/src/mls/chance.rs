@@ -32,7 +32,6 @@ use whimbrel_protocol::id::{PublicKey, Signature};
 use x_wing::{Encapsulate, TryKeyInit};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::SUITE;
 use crate::chance::Chance;
 use crate::keys::{self, KeyPair};
 
@@ -42,15 +41,21 @@ type SecretBytes = openmls::prelude::tls_codec::SecretVLBytes;
 /// The crypto and randomness provider of one call.
 pub(super) struct Crypto<'a> {
     primitives: &'a RustCrypto,
+    suite: Ciphersuite,
     chance: Mutex<Chance>,
     /// What the chance of every HPKE operation is derived from, with its inputs.
     hpke: Zeroizing<[u8; 32]>,
 }
 
 impl<'a> Crypto<'a> {
-    pub(super) fn new(primitives: &'a RustCrypto, mut chance: Chance) -> Self {
+    pub(super) fn new(primitives: &'a RustCrypto, suite: Ciphersuite, mut chance: Chance) -> Self {
         let hpke = Zeroizing::new(chance.fork("hpke").bytes());
-        Self { primitives, chance: Mutex::new(chance), hpke }
+        Self { primitives, suite, chance: Mutex::new(chance), hpke }
+    }
+
+    /// The one suite there is for the library.
+    pub(super) const fn suite(&self) -> Ciphersuite {
+        self.suite
     }
 
     fn chance(&self) -> MutexGuard<'_, Chance> {
@@ -62,6 +67,8 @@ impl<'a> Crypto<'a> {
     fn hpke(&self, config: &HpkeConfig, inputs: &[&[u8]]) -> Result<Hpke<Handed>, CryptoError> {
         let kem = match config.0 {
             HpkeKemType::XWingKemDraft6 => KemAlgorithm::XWingDraft06,
+            #[cfg(test)]
+            HpkeKemType::DhKem25519 => KemAlgorithm::DhKem25519,
             _ => return Err(CryptoError::UnsupportedCiphersuite),
         };
         let kdf = match config.1 {
@@ -70,6 +77,8 @@ impl<'a> Crypto<'a> {
         };
         let aead = match config.2 {
             HpkeAeadType::AesGcm128 => AeadAlgorithm::Aes128Gcm,
+            #[cfg(test)]
+            HpkeAeadType::ChaCha20Poly1305 => AeadAlgorithm::ChaCha20Poly1305,
             _ => return Err(CryptoError::UnsupportedCiphersuite),
         };
         let chance = Chance::for_inputs(&self.hpke, inputs);
@@ -96,11 +105,11 @@ impl OpenMlsRand for Crypto<'_> {
 
 impl OpenMlsCrypto for Crypto<'_> {
     fn supports(&self, suite: Ciphersuite) -> Result<(), CryptoError> {
-        if suite == SUITE { Ok(()) } else { Err(CryptoError::UnsupportedCiphersuite) }
+        if suite == self.suite { Ok(()) } else { Err(CryptoError::UnsupportedCiphersuite) }
     }
 
     fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        vec![SUITE]
+        vec![self.suite]
     }
 
     fn hkdf_extract(&self, hash: HashType, salt: &[u8], ikm: &[u8]) -> Result<SecretBytes, CryptoError> {
@@ -270,7 +279,8 @@ impl HpkeCrypto for Handed {
     }
 
     fn supports_kem(alg: KemAlgorithm) -> Result<(), HpkeCryptoError> {
-        if alg == KemAlgorithm::XWingDraft06 { Ok(()) } else { Err(HpkeCryptoError::UnknownKemAlgorithm) }
+        let classical = cfg!(test) && alg == KemAlgorithm::DhKem25519;
+        if alg == KemAlgorithm::XWingDraft06 || classical { Ok(()) } else { Err(HpkeCryptoError::UnknownKemAlgorithm) }
     }
 
     fn supports_aead(alg: AeadAlgorithm) -> Result<(), HpkeCryptoError> {

@@ -11,19 +11,20 @@
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
     BasicCredential, Capabilities, Credential, CredentialType, CredentialWithKey, Extension, ExtensionType, Extensions,
-    KeyPackage, KeyPackageIn, Lifetime, Member, OpenMlsCrypto, ProtocolVersion, UnknownExtension,
+    KeyPackage, KeyPackageIn, Lifetime, Member, ProtocolVersion, UnknownExtension,
 };
+use openmls_traits::types::Ciphersuite;
 use whimbrel_protocol::id::{DeviceId, PublicKey};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 
-use super::chance::DeviceSigner;
+use super::Provider;
+use super::chance::{Crypto, DeviceSigner};
 use super::errors::{library, malformed};
-use super::{Provider, SUITE};
 use crate::engine::{EngineError, Invitee, KeyPackageFault, Own};
 
 /// The extension with a key package's dates; of the private-use range (RFC 9420 §17.3).
-const LIFETIME: u16 = 0xf7a1;
+pub(super) const LIFETIME: u16 = 0xf7a1;
 
 pub(super) fn credential(own: &Own<'_>) -> Result<CredentialWithKey, EngineError> {
     let id = minicbor::to_vec(own.id).map_err(library)?;
@@ -45,10 +46,10 @@ pub(super) fn member(member: &Member) -> Option<(DeviceId, PublicKey)> {
     device(&member.credential).map(|id| (id, key))
 }
 
-pub(super) fn capabilities() -> Capabilities {
+pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
-        Some(&[SUITE]),
+        Some(&[suite]),
         Some(&[ExtensionType::Unknown(LIFETIME), ExtensionType::LastResort]),
         None,
         Some(&[CredentialType::Basic]),
@@ -75,12 +76,12 @@ pub(super) fn make_key_package(
     let mut builder = KeyPackage::builder()
         .key_package_lifetime(always())
         .key_package_extensions(extensions)
-        .leaf_node_capabilities(capabilities());
+        .leaf_node_capabilities(capabilities(provider.crypto.suite()));
     if last_resort {
         builder = builder.mark_as_last_resort();
     }
     let bundle = builder
-        .build(SUITE, provider, &DeviceSigner(own.device), credential(own)?)
+        .build(provider.crypto.suite(), provider, &DeviceSigner(own.device), credential(own)?)
         .map_err(|error| provider.failed(error))?;
     let package = bundle.key_package();
     let reference = package.hash_ref(&provider.crypto).map_err(library)?;
@@ -91,11 +92,7 @@ pub(super) fn make_key_package(
 }
 
 /// Judges a key package: of our suite, well signed, for this very device and key, within its dates.
-pub(super) fn check_key_package(
-    crypto: &impl OpenMlsCrypto,
-    invitee: &Invitee,
-    now: Wall,
-) -> Result<KeyPackage, EngineError> {
+pub(super) fn check_key_package(crypto: &Crypto<'_>, invitee: &Invitee, now: Wall) -> Result<KeyPackage, EngineError> {
     let refused = |fault| EngineError::KeyPackage { device: invitee.id, fault };
     if invitee.key_package.len() > limits::KEY_PACKAGE_BYTES_MAX {
         return Err(refused(KeyPackageFault::Malformed));
@@ -110,7 +107,7 @@ pub(super) fn check_key_package(
         return Err(refused(KeyPackageFault::DeviceKey));
     }
     let package = package.validate(crypto, ProtocolVersion::Mls10).map_err(|_| refused(KeyPackageFault::Malformed))?;
-    if package.ciphersuite() != SUITE || package.leaf_node().capabilities() != &capabilities() {
+    if package.ciphersuite() != crypto.suite() || package.leaf_node().capabilities() != &capabilities(crypto.suite()) {
         return Err(refused(KeyPackageFault::Suite));
     }
     if package.life_time() != &always() {

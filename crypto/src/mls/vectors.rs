@@ -17,7 +17,7 @@ fn unhex(text: &str) -> Vec<u8> {
 
 fn with_provider(test: impl FnOnce(&Crypto<'_>)) {
     let library = RustCrypto::default();
-    test(&Crypto::new(&library, Chance::from_seed(Seed::from_bytes([1; 32]))));
+    test(&Crypto::new(&library, super::SUITE, Chance::from_seed(Seed::from_bytes([1; 32]))));
 }
 
 /// RFC 9420 §2.1.2: a vector with its length before it; all here are shorter than 64 bytes.

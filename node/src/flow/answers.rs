@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::debug;
 use whimbrel_crypto::{Engine, EngineError};
 use whimbrel_protocol::Frame;
+use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::reception::Refused;
@@ -53,6 +54,17 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Push(run) => return receive::pushed(t, run),
         Frame::CaughtUp(_) => t.rooms.push.caught_up = true,
         Frame::Stocked(words) => return stocked(t, words),
+        Frame::Parted(words) => match take(t, words.request) {
+            Some(Purpose::Errand(ticket, errand)) => {
+                let with = match &*errand {
+                    Errand::Say(account, Act::Remove, _) | Errand::Block(account, _, true) => *account,
+                    _ => return unexpected(t, Some(Purpose::Errand(ticket, errand))),
+                };
+                done(t, ticket, *errand)?;
+                return befriend::parted(t, &with, words.inbox);
+            }
+            other => return unexpected(t, other),
+        },
         Frame::Done(words) => match take(t, words.request) {
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
@@ -360,6 +372,12 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
     Ok(())
 }
 
+/// Stocks up if few are left, or what is there has had its time.
+pub(crate) fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let one_time = t.rooms.user.left.map_or(0, user::missing);
+    if one_time > 0 || user::due(&t.rows, t.now)? != Due::Nothing { stock(t, one_time) } else { Ok(()) }
+}
+
 /// Time to stock up again.
 pub(crate) fn restock<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let one_time = user::missing(t.rooms.user.left.unwrap_or(0));
@@ -372,11 +390,16 @@ pub(crate) fn stock<E: Engine>(t: &mut Turn<'_, E>, one_time: usize) -> Result<(
     if t.rooms.requests.any(|purpose| *purpose == Purpose::Stock) || t.rooms.timers.is_set(Timer::Stock) {
         return Ok(());
     }
+    let due = user::due(&t.rows, t.now)?;
+    // Nobody takes what a clock made that lies, so a stock of older ones, or their last resort alone, is of more use.
+    if due != Due::First && !t.rooms.reception.clocks_agree(t.now) {
+        debug!("no KeyPackages are made while the relay's clock tells another day");
+        return Ok(());
+    }
     let request = t.rooms.requests.begin(Purpose::Stock);
     let own = t.rooms.identity.own();
     // With none left the last resort may have been handed out, to any number of people: it has had its time.
-    let due = user::due(&t.rows, t.now)?;
-    let replaces = due == Due::All;
+    let replaces = matches!(due, Due::First | Due::All);
     let one_time = if replaces { limits::KEY_PACKAGES_MAX } else { one_time };
     let last_resort = t.rooms.user.left == Some(0) || due != Due::Nothing;
     let what = (one_time, last_resort, replaces);

@@ -11,7 +11,7 @@ use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::friendship::{
     Act, Befriend, Block, Decline, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, LetSee, ListFriends, Standing,
 };
-use whimbrel_protocol::id::{AccountId, Address};
+use whimbrel_protocol::id::{AccountId, Address, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signed::Signed;
@@ -28,6 +28,9 @@ use crate::requests::{Asker, Errand, Intent, Meeting, Purpose};
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, FriendRow, Relationship, Space, WordRow};
 use crate::timers::Timer;
+
+/// A place in the inbox log behind all: where it ended when the owner parted with somebody, until our relay says so.
+const NOT_KNOWN: Sequence = Sequence::new(u64::MAX);
 
 /// How things stand with an account, with what came of invites: consent is friendship.
 fn relationship(reads: &dyn Reads, account: &AccountId) -> Result<Relationship, StorageError> {
@@ -277,7 +280,10 @@ fn say<E: Engine>(
     (row.said, row.address) = (at, address.clone());
     match (act, row.standing) {
         (Act::Request, Relationship::None) => (row.standing, row.since) = (Relationship::Asked, t.now.wall),
-        (Act::Remove, _) => (row.standing, row.since, row.note) = (Relationship::None, t.now.wall, None),
+        (Act::Remove, _) => {
+            (row.standing, row.since, row.note) = (Relationship::None, t.now.wall, None);
+            row.parted = Some(NOT_KNOWN);
+        }
         _ => {}
     }
     friendship::put(&mut t.rows, &account, &row);
@@ -286,6 +292,16 @@ fn say<E: Engine>(
     let word = signed::sign(&t.rooms.identity.device, by, FRIENDSHIP_CONTEXT, encode_words(&word));
     let (domain, errand) = (address.domain, Errand::Say(account, act, before));
     t.ask(Purpose::Errand(ticket, Box::new(errand)), |request| Befriend { request, domain, word });
+    Ok(())
+}
+
+/// Our relay has it that the owner parted with somebody, from this place of the inbox log on.
+pub(crate) fn parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, inbox: Sequence) -> Result<(), StorageError> {
+    if let Some(row) = friendship::get(&t.rows, account)?
+        && row.parted == Some(NOT_KNOWN)
+    {
+        friendship::put(&mut t.rows, account, &FriendRow { parted: Some(inbox), ..row });
+    }
     Ok(())
 }
 
@@ -374,6 +390,7 @@ pub(crate) fn blocked<E: Engine>(
     if blocked {
         no_contact(t, &account)?;
         (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
+        row.parted = Some(NOT_KNOWN);
     } else if row.standing == Relationship::Blocked {
         (row.standing, row.since) = (Relationship::None, t.now.wall);
     }

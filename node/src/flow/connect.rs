@@ -27,7 +27,6 @@ use crate::requests::Purpose;
 use crate::rooms::Turn;
 use crate::rows::{self, Single};
 use crate::timers::Timer;
-use crate::user::{self, Due};
 
 /// How many heartbeats lie between two rounds of forgetting what is too old: an hour.
 const BEATS_PER_ROUND: u64 = 360;
@@ -147,6 +146,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     }
     let reception = &mut t.rooms.reception;
     reception.home = Home::Admitted { link, heard: t.now.monotonic, stamped: false };
+    reception.clock = Some((words.wall, t.now.monotonic));
     (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
@@ -158,10 +158,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
 pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     info!("admitted by the home relay");
     t.event(Event::RelayUp);
-    stock_what_is_due(t)?;
-    if t.rooms.user.left.is_some_and(|left| user::missing(left) > 0) {
-        answers::restock(t)?;
-    }
+    answers::stock_what_is_due(t)?;
     receive::acknowledge(t);
     open::submit_all(t)?;
     join::begin_all(t)?;
@@ -201,12 +198,7 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
         receive::forget_old(t)?;
     }
-    stock_what_is_due(t)
-}
-
-/// How many one-time KeyPackages are missing the relay says by itself.
-fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    if user::due(&t.rows, t.now)? == Due::Nothing { Ok(()) } else { answers::stock(t, 0) }
+    Ok(())
 }
 
 /// The process ends in order: the relay need not wait for a silence to know.
@@ -276,6 +268,7 @@ pub(crate) fn down<E: Engine>(
     t.rooms.outbox.starved.clear();
     t.rooms.push.stalled.clear();
     t.rooms.user.left = None;
+    t.rooms.reception.clock = None;
     for (request, purpose) in t.rooms.requests.take_all() {
         t.rooms.timers.clear(Timer::Answer(request));
         if let Some(ticket) = purpose.ticket() {

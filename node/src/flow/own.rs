@@ -18,7 +18,7 @@ use whimbrel_protocol::user::{
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_storage::StorageError;
 
-use super::{befriend, connect};
+use super::{answers, befriend, connect};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -222,6 +222,8 @@ pub(crate) fn presence<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket) -> Result
 
 /// The relay told who came or went. Of people we have no consent with it has nothing to tell.
 pub(crate) fn told<E: Engine>(t: &mut Turn<'_, E>, words: HeartbeatAnswer) -> Result<(), StorageError> {
+    t.rooms.reception.clock = Some((words.wall, t.now.monotonic));
+    answers::stock_what_is_due(t)?;
     let mut friends = Vec::new();
     for status in words.statuses {
         if !status.online || contacts::is_contact(&t.rows, &status.account)? {

@@ -16,6 +16,7 @@ use whimbrel_storage::{Order, Reads, StorageError};
 use super::commit::Course;
 use super::{about, audit, befriend, commit, connect, direct, herald, join, receipts, repair, send};
 use crate::api::{Event, Message, Path};
+use crate::friendship;
 use crate::push;
 use crate::rooms::Turn;
 use crate::rows::{
@@ -390,8 +391,9 @@ fn take_content<E: Engine>(
     if let Some(lasts_ms) = line.lasts_ms {
         about::lasts(t, thread, place, lasts_ms);
     }
-    // A sibling device's message is not news to its owner.
-    if author.account != t.rooms.identity.account() {
+    // A sibling device's message is not news to its owner, and that of somebody they keep away is to be none.
+    let hidden = friendship::hides(&t.rows, &author.account, &thread)?;
+    if author.account != t.rooms.identity.account() && !hidden {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
         row.unread = row.unread.saturating_add(1);
     }
@@ -415,6 +417,7 @@ fn take_content<E: Engine>(
         reply: line.reply,
         mentions: line.mentions,
         unsent,
+        hidden,
     }));
     Ok(Fate::Taken)
 }

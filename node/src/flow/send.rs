@@ -307,7 +307,10 @@ pub(crate) fn refused<E: Engine>(
             again(t, thread, order);
             t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(delay));
         }
-        None if code == RefusalCode::StaleEpoch && seal_again(t, thread, order)? => pump(t, thread)?,
+        // Whoever is in again says it with the new leaf.
+        None if matches!(code, RefusalCode::StaleEpoch | RefusalCode::Removed) && seal_again(t, thread, order)? => {
+            pump(t, thread)?;
+        }
         None => finish(t, thread, order, StateRow::Failed(code))?,
     }
     feed(t)

@@ -90,6 +90,28 @@ fn a_stock_made_by_a_clock_that_was_wrong_is_replaced_once_the_clock_is_right() 
 }
 
 #[test]
+fn a_device_whose_clock_lies_keeps_the_stock_that_a_right_one_made() {
+    let mut world = world(&["a.example", "a.example"]);
+    let account = world.people[BOB].account;
+    let packages = |world: &World<_>| Vec::from(world.relay.accounts[&account].packages.clone());
+    let made = packages(&world);
+    let right = world.now.wall;
+    world.relay.manners.wall = Some(right);
+    world.now.wall = Wall::from_millis(right.as_millis() + 365 * 24 * 3_600_000);
+    world.advance(2 * limits::HEARTBEAT_EVERY);
+    assert_eq!(packages(&world), made, "older than 60 days, by a clock that the relay does not share");
+    // Nor does it fill up what is handed out meanwhile, and it does once the clock is right.
+    world.relay.accounts.get_mut(&account).unwrap().packages.truncate(3);
+    world.say_to(BOB, whimbrel_protocol::user::Stocked { request: None, left: 3 });
+    world.settle();
+    assert_eq!(packages(&world), made[..3]);
+    world.relay.manners.wall = None;
+    world.now.wall = right;
+    world.advance(2 * limits::HEARTBEAT_EVERY);
+    assert_eq!((packages(&world).len(), &packages(&world)[..3]), (32, &made[..3]));
+}
+
+#[test]
 fn a_refused_registration_is_told_and_not_repeated() {
     let mut relay = Relay::default();
     relay.refuse.insert("Register", (RefusalCode::NameTaken, None));

@@ -14,6 +14,7 @@ use whimbrel_protocol::push::{EntryBody, Invitation};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::user::Who;
 
 use super::hostile::seal_as;
 use super::world::{ALICE, BOB, CAROL, Crash, World, world};
@@ -305,4 +306,58 @@ fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
     assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
     // Of the present epoch already: nothing would come of a third time.
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
+}
+
+#[test]
+fn whoever_was_taken_out_before_they_heard_of_it_is_told_that_what_they_said_failed_and_why() {
+    let (mut world, thread) = group();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    let message = world.say(CAROL, thread, "still here?");
+    world.advance(Duration::from_secs(10));
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+    // It is not handed in over and over.
+    assert_eq!(world.submits(CAROL).len(), 1);
+}
+
+#[test]
+fn whoever_is_in_again_says_with_the_new_leaf_what_was_refused_of_the_old_one() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("Submit");
+    let message = world.say(CAROL, thread, "late");
+    assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+}
+
+#[test]
+fn what_somebody_who_is_blocked_says_in_a_group_is_hidden_from_whoever_blocked_them_alone() {
+    let (mut world, thread) = group();
+    let bob = Who::Account(world.people[BOB].account, "a.example".parse().unwrap());
+    let block = |world: &mut World<StandInEngine>, blocked| {
+        world.ask(ALICE, Command::Block { who: bob.clone(), blocked }).unwrap();
+    };
+    let lines = |world: &World<StandInEngine>, who| {
+        let lines = views::messages(world.store(who), &thread, views::Page::Oldest, 9).unwrap();
+        lines.into_iter().map(|line| (line.message.text, line.message.hidden)).collect::<Vec<_>>()
+    };
+    let said = |hidden| [("psst".to_owned(), hidden), ("hello".to_owned(), false)];
+    block(&mut world, true);
+    let message = world.say(BOB, thread, "psst");
+    world.advance(Duration::from_secs(1));
+    world.say(CAROL, thread, "hello");
+    world.advance(Duration::from_secs(60));
+    assert_eq!((lines(&world, ALICE), lines(&world, CAROL)), (said(true).into(), said(false).into()));
+    // What is hidden is no news; and for whoever said it nothing is otherwise than before.
+    assert_eq!(views::unread(world.store(ALICE), &thread).unwrap(), 1);
+    assert!(matches!(world.state(BOB, message), Some(crate::api::State::Delivered)), "{:?}", world.state(BOB, message));
+    world.crash_now(ALICE);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(lines(&world, ALICE), said(true));
+    block(&mut world, false);
+    assert_eq!(lines(&world, ALICE), said(false));
 }

@@ -563,13 +563,14 @@ impl<E: Engine> World<E> {
                 row.pushed = row.cursors.clone();
                 let left = row.packages.len() as u32;
                 let domain = row.address.clone().unwrap().domain;
+                let wall = self.relay.manners.wall.unwrap_or(self.now.wall);
                 if let Some((endpoint, times)) = self.relay.manners.push_address.take() {
                     if times > 1 {
                         self.relay.manners.push_address = Some((endpoint.clone(), times - 1));
                     }
-                    return self.say_to(who, Admitted { version: 1, domain, push_address: Some(endpoint) });
+                    return self.say_to(who, Admitted { version: 1, domain, push_address: Some(endpoint), wall });
                 }
-                self.say_to(who, Admitted { version: 1, domain, push_address: None });
+                self.say_to(who, Admitted { version: 1, domain, push_address: None, wall });
                 self.say_to(who, Stocked { request: None, left });
                 self.push(who);
                 self.say_to(who, CaughtUp {});

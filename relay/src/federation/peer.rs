@@ -69,8 +69,8 @@ pub(crate) enum What {
     LookUp,
     /// The head of its tree of account logs.
     TreeHead,
-    /// A word about friendship that was passed on.
-    Befriend,
+    /// A word about friendship that was passed on; of a parting, the place in its author's inbox from which on it holds.
+    Befriend(Option<Sequence>),
     /// This account's card.
     Profile(AccountId),
     /// A change of a group, passed on to its hub.
@@ -267,6 +267,17 @@ impl Peer {
     }
 
     /// An answer came: whose it is.
+    /// A user of this relay has parted with somebody: what is under way gives no consent to them any more.
+    pub(super) fn parted(&mut self, by: AccountId, other: AccountId) {
+        for (asked, _) in self.requests.values_mut() {
+            if let What::Claim { owner, requester, token } = &mut asked.what
+                && (*owner, *requester) == (other, by)
+            {
+                *token = false;
+            }
+        }
+    }
+
     pub(super) fn answered(&mut self, request: RequestId) -> Option<Asked> {
         self.requests.remove(&request).map(|(asked, _)| asked)
     }

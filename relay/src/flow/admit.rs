@@ -8,6 +8,7 @@ use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::OwnLog;
+use whimbrel_storage::planted::{self, Bug};
 
 use super::{appear, federate, resume};
 use crate::admission::Stranger;
@@ -98,7 +99,7 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
     };
     let domain = rooms.config.domain.clone();
     if let Some(push_address) = elsewhere(rooms, words.device.account) {
-        rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address) });
+        rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address), wall: now.wall });
         return rooms.end(now, link);
     }
     let Some(replaced) = rooms.reception.admit(now.monotonic, link, admission) else { return };
@@ -107,11 +108,14 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         rooms.refuse_link(now, old, Refusal::last(RefusalCode::Unexpected));
     }
     rooms.push.attach(link, &admission);
+    if replaced.is_some() && planted::active(Bug::TakeOverForgets) {
+        rooms.push.mislay(admission.mailbox);
+    }
     if !rooms.reception.lives(link) {
         rooms.push.detach(link);
         return;
     }
-    rooms.answer(now, link, Admitted { version, domain, push_address: None });
+    rooms.answer(now, link, Admitted { version, domain, push_address: None, wall: now.wall });
     if let Some(log) = newer {
         rooms.answer(now, link, OwnLog { log });
     }

@@ -170,8 +170,9 @@ pub(crate) async fn claimed<P: Ports>(
             befriend::changed(rooms, requester, owner).await;
             given
         }
+        // Or the requester has parted with the owner meanwhile.
         What::Claim { .. } => Ok(()),
-        What::LookUp | What::Befriend | What::Profile(_) | What::Commit | What::TreeHead => {
+        What::LookUp | What::Befriend(_) | What::Profile(_) | What::Commit | What::TreeHead => {
             Err(Refusal::last(RefusalCode::PeerUntrusted))
         }
     };

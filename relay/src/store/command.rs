@@ -433,6 +433,8 @@ pub struct Befriended {
     pub other: Option<Standing>,
     /// The other's inbox, if it got the word.
     pub inbox: Option<LogId>,
+    /// Where the author's inbox ended when it parted with the other, if that was the word.
+    pub parted: Option<Sequence>,
 }
 
 /// An opened thread.
@@ -488,6 +490,9 @@ pub enum Conflict {
     /// Not the thread's epoch.
     #[error("epoch not current")]
     StaleEpoch,
+    /// The author's device has no leaf in the thread any more, and its relay knew when it took this.
+    #[error("no longer in the thread")]
+    Removed,
     /// An epoch that the thread has not reached here.
     #[error("epoch not reached yet")]
     EpochAhead,
@@ -523,6 +528,7 @@ impl Conflict {
             Self::NotFound | Self::NotMember => (Code::NotFound, None),
             Self::NoConsent => (Code::NoConsent, None),
             Self::StaleEpoch => (Code::StaleEpoch, None),
+            Self::Removed => (Code::Removed, None),
             Self::EpochAhead => (Code::EpochAhead, Some(limits::EPOCH_AHEAD_RETRY_AFTER)),
             Self::Malformed => (Code::Malformed, None),
             Self::Full => (Code::Full, Some(limits::FULL_RETRY_AFTER)),

@@ -13,6 +13,7 @@
 
 mod circles;
 mod close;
+mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -175,16 +176,6 @@ impl Ledger {
         }
     }
 
-    /// Somebody was never told that their account is deleted.
-    pub fn unended(&mut self, of: ProcessNo) {
-        self.violate(Violation::Unended { of });
-    }
-
-    /// A relay said that an account is deleted, and kept something about it.
-    pub fn remains(&mut self, relay: ProcessNo, of: ProcessNo, rows: u64) {
-        self.violate(Violation::Remains { relay, of, rows });
-    }
-
     /// Whether somebody keeps another away.
     pub fn blocks(&self, owner: ProcessNo, other: ProcessNo) -> bool {
         self.consent.blocks(owner, other)
@@ -208,7 +199,7 @@ impl Ledger {
     /// A frame arrived.
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
         match frame {
-            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run),
+            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run, at),
             Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
                 self.statuses(to, from, &words.statuses, at);
             }
@@ -232,7 +223,7 @@ impl Ledger {
         }
     }
 
-    fn pushed(&mut self, to: ProcessNo, relay: ProcessNo, run: &Push) {
+    fn pushed(&mut self, to: ProcessNo, relay: ProcessNo, run: &Push, now: Time) {
         if self.wire.is_hostile(relay) {
             return;
         }
@@ -247,6 +238,11 @@ impl Ledger {
                     let handed = self.wire.author(envelope);
                     if word && (by.is_none() || handed.map(|(author, _)| author) != by) {
                         self.misattribute(to, "its relay says another handed in than did");
+                    }
+                    if let (true, Some((by, at))) = (word, handed)
+                        && self.wire.is_parted(by, envelope, at)
+                    {
+                        self.violate(Violation::Outsider { to, by });
                     }
                     // In a group, the others decide who is in it.
                     let two = self.threads.get(&envelope.thread).is_some_and(|people| people.len() == 2);
@@ -265,7 +261,14 @@ impl Ledger {
                         self.consent.removed(by, to);
                     }
                 }
-                EntryBody::Undelivered(_) | EntryBody::Commit(_) => {}
+                EntryBody::Commit(accepted) => {
+                    let commit = &accepted.commit;
+                    for device in &commit.removed {
+                        let one = self.process_of(&device.account).filter(|one| self.excuses.home(*one) == Some(relay));
+                        one.into_iter().for_each(|one| self.wire.parted(commit.thread, one, commit.epoch, now));
+                    }
+                }
+                EntryBody::Undelivered(_) => {}
             }
         }
     }

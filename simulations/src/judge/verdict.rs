@@ -93,6 +93,16 @@ pub enum Violation {
         /// Who saw it.
         to: ProcessNo,
     },
+    /// P3.
+    #[error(
+        "P3: the relay of process {by} took what it handed in to a thread it is out of, and process {to} was given it"
+    )]
+    Outsider {
+        /// Who was given it.
+        to: ProcessNo,
+        /// Who is out, by what their relay had shown by then.
+        by: ProcessNo,
+    },
     /// P4.
     #[error("P4: the text of a message is in {place} of the relay {relay}")]
     Leaked {
@@ -142,6 +152,24 @@ pub enum Violation {
         of: ProcessNo,
         /// How many.
         rows: u64,
+    },
+    /// Its owner asked for what is kept (docs/protocol/user.md 11), when all was whole again.
+    #[error("P10: process {of} asked for what its relay keeps of it and was not given it to the end")]
+    Ungiven {
+        /// Who asked.
+        of: ProcessNo,
+    },
+    /// The same.
+    #[error(
+        "P10: what process {of} was given lacks {missing} rows its relay keeps of it, and has {beyond} it should not"
+    )]
+    Misgiven {
+        /// Who asked.
+        of: ProcessNo,
+        /// Rows that are kept and were not given as they are.
+        missing: usize,
+        /// Rows that were given and are not kept of them, or were given twice.
+        beyond: usize,
     },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]

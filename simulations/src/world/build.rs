@@ -39,6 +39,7 @@ impl World {
             engine: Engine::new(seed),
             seed,
             net: Net::new(network, seed.stream(Entity::World, "exporters")),
+            polls: super::poll::Polls::new(seed.stream(Entity::World, "calls")),
             processes: Vec::new(),
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
@@ -48,6 +49,7 @@ impl World {
             hidings: Vec::new(),
             circles: Vec::new(),
             late: super::late::Late::default(),
+            exports: Vec::new(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
@@ -92,6 +94,7 @@ impl World {
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         world.encircle(&people, scenario.friends.circles);
         world.foresee(&people, &scenario.friends);
+        world.exporters(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -134,8 +137,10 @@ impl World {
         let home = home.map(|relay| (relay.no, relay.link()));
         let (home, relay) = home.ok_or_else(|| BuildError(format!("no relay serves {}", population.relay)))?;
         let name: Name = format!("p{no}").parse().map_err(|error| BuildError(format!("node {no}: {error}")))?;
-        let birth =
-            Birth { no, name, home, relay, direct: population.direct, crypto: self.crypto, disk: population.disk };
+        let polled = self.seed.stream(Entity::Process(no), "poll").happens(population.poll.0);
+        // Whose network lets no UDP through dials no other node, and is dialled by none.
+        let direct = population.direct && !polled;
+        let birth = Birth { no, name, home, relay, direct, polled, crypto: self.crypto, disk: population.disk };
         let node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
         let (latency, link) = population.access();
         let default = Rate { bits: 1_000_000 };

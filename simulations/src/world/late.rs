@@ -1,4 +1,4 @@
-//! Late: what comes when everything else is done: a message that waits for a month, and accounts that end.
+//! Late: what comes when everything else is done: exports, a message that waits for a month, and accounts that end.
 //! Owns: who is away and for how long, who ends their account and when, by the seed; what relays may keep of them.
 //! Never: before the rest of the run was judged. What is found here is of these two alone.
 
@@ -57,6 +57,7 @@ impl World {
 
     /// Ends the run, after all that was owed has arrived.
     pub(super) fn come_late(&mut self, settle: Duration) {
+        self.export_accounts();
         if let Some(absence) = self.late.absence {
             self.wait_out(absence, settle);
         }

@@ -25,6 +25,7 @@ mod carry;
 mod circle;
 mod clock;
 mod event;
+mod export;
 mod fault;
 mod forwards;
 mod hostile;
@@ -32,6 +33,7 @@ mod judged;
 mod late;
 mod node;
 mod people;
+mod poll;
 mod relay;
 mod trap;
 
@@ -53,6 +55,7 @@ use crate::scenario::{Crypto, Scenario, Workload};
 pub use build::BuildError;
 pub use event::Event;
 pub use node::{NodeEvent, NodeProcess};
+pub use poll::CallEvent;
 pub use relay::{RelayEvent, RelayProcess};
 
 use apart::{Hiding, Parting};
@@ -94,6 +97,8 @@ pub struct Faults {
     pub flaps: u64,
     /// Times all links of a process broke at once.
     pub breaks: u64,
+    /// Times a node's address changed.
+    pub roams: u64,
     /// Disks that were slow, stalled, full, or failed to sync.
     pub disk_faults: u64,
     /// Processes that stopped because of their disk.
@@ -126,6 +131,7 @@ pub struct World {
     engine: Engine<Event>,
     seed: Seed,
     net: Net,
+    polls: poll::Polls,
     processes: Vec<Process>,
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,
@@ -135,6 +141,7 @@ pub struct World {
     hidings: Vec<Hiding>,
     circles: Vec<circle::Circle>,
     late: late::Late,
+    exports: Vec<export::Export>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -290,6 +297,7 @@ impl World {
             None => return,
         };
         self.net.crash(&mut self.engine, process);
+        self.polls.crash(&mut self.engine, process);
         self.struck.crashes += 1;
         self.struck.batches_lost += torn.lost;
         self.struck.batches_kept += torn.kept;
@@ -369,15 +377,23 @@ impl World {
             return;
         }
         self.search(process);
-        self.net.break_all(&mut self.engine, process);
+        self.break_all(process);
+        self.stop_polled(process);
         match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => drop(relay.crash(Keep::Everything)),
             Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
             None => return,
         }
         self.net.crash(&mut self.engine, process);
+        self.polls.crash(&mut self.engine, process);
         self.struck.restarts += 1;
         self.ask_again(process);
+    }
+
+    /// Every connection of a process breaks.
+    fn break_all(&mut self, process: ProcessNo) {
+        self.net.break_all(&mut self.engine, process);
+        self.polls.break_all(&mut self.engine, process);
     }
 
     /// Kills a process and starts it again a second later.
@@ -479,10 +495,12 @@ impl World {
                     }
                 }
             }
+            Event::Call { call, what } => self.call_event(call, what),
             Event::Meet { pair } => self.meet(pair),
             Event::Part { parting } => self.part(parting),
             Event::Hide { hiding } => self.hide(hiding),
             Event::End { ending } => self.end_account(ending),
+            Event::Export { export } => self.export(export),
             Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
@@ -536,7 +554,7 @@ impl World {
                 let by_domain = &self.by_domain;
                 // Whoever answers at that address must be who was meant; nobody else is in this world.
                 let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
-                relay.settle(&mut self.engine, &mut self.net, &reach);
+                relay.settle(&mut self.engine, &mut self.net, &mut self.polls, &reach);
                 self.sprung(no);
             }
             Some(Process::Node(..)) => {
@@ -694,7 +712,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 15] {
+    pub const fn struck(&self) -> [(&'static str, u64); 16] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -704,6 +722,7 @@ impl Account {
             ("partitions_one_way", faults.one_way),
             ("flaps", faults.flaps),
             ("breaks", faults.breaks),
+            ("roams", faults.roams),
             ("disk_faults", faults.disk_faults),
             ("disk_stops", faults.disk_stops),
             ("clock_faults", faults.clock_faults),

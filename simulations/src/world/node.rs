@@ -100,6 +100,8 @@ pub struct NodeProcess {
     pub transport: PublicKey,
     /// Whether other nodes can dial it.
     pub direct: bool,
+    /// Whether its network lets no UDP through: it reaches its relay over HTTPS.
+    pub polled: bool,
     platter: Platter,
     seed: Seed,
     crypto: Crypto,
@@ -126,6 +128,8 @@ pub struct Birth {
     pub relay: RelayLink,
     /// Whether other nodes can dial it.
     pub direct: bool,
+    /// Whether its network lets no UDP through.
+    pub polled: bool,
     /// How it seals threads.
     pub crypto: Crypto,
     /// Its disk.
@@ -138,7 +142,7 @@ impl NodeProcess {
     /// # Errors
     /// The core does not take what it is made of.
     pub fn new(birth: Birth, seed: Seed) -> Result<Self, String> {
-        let Birth { no, name, home, relay, direct, crypto, disk } = birth;
+        let Birth { no, name, home, relay, direct, polled, crypto, disk } = birth;
         let mut platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let mut chance = seed.stream(Entity::Process(no), "identity");
         let created = identity::create(name, relay, "phone", chance.chance(), Clock::new().now(Time::ZERO))
@@ -157,6 +161,7 @@ impl NodeProcess {
             account,
             transport,
             direct,
+            polled,
             platter,
             seed,
             crypto,

@@ -68,6 +68,8 @@ pub(super) enum Asked {
     Change(usize),
     /// To end their account.
     End(usize),
+    /// For what their relay keeps of them.
+    Export(usize),
     /// To say something about a message.
     About,
 }
@@ -296,6 +298,7 @@ impl World {
                 let gone = matches!(result, Ok(_) | Err(CommandError::Refused(RefusalCode::NotAuthenticated)));
                 self.account_ended(number, gone);
             }
+            (Asked::Export(number), result) => self.exported(number, result.ok()),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
         }
@@ -336,6 +339,7 @@ impl World {
             | Asked::Form(_)
             | Asked::Change(_)
             | Asked::End(_)
+            | Asked::Export(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -352,6 +356,7 @@ impl World {
                 Asked::Part(number) => self.parted(number, false),
                 Asked::Hide(number) => self.hid(number, false),
                 Asked::End(number) => self.account_ended(number, false),
+                Asked::Export(number) => self.exported(number, None),
                 Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) | Asked::About => {}
             }
         }

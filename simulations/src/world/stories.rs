@@ -3,6 +3,7 @@
 mod apart;
 mod copies;
 mod late;
+mod polled;
 
 use whimbrel_protocol::limits;
 

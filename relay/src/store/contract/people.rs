@@ -42,7 +42,7 @@ fn inbox(person: u8) -> LogId {
 
 fn became(outcome: Result<Outcome, Conflict>) -> (Option<Standing>, Option<Standing>, bool) {
     match outcome {
-        Ok(Outcome::Befriended(Befriended { standing, other, inbox })) => (standing, other, inbox.is_some()),
+        Ok(Outcome::Befriended(Befriended { standing, other, inbox, .. })) => (standing, other, inbox.is_some()),
         other => panic!("no word taken: {other:?}"),
     }
 }
@@ -275,6 +275,34 @@ pub(super) fn requests_are_bounded_by_the_day_and_by_the_list(fixture: &mut impl
     assert_eq!(run(&store, see(false)), Err(Conflict::NotFound));
     done(&store, vec![consent(ALICE, BOB, here()), see(false)]);
     assert_eq!(wait(store.standing(account(ALICE), account(BOB))).unwrap(), Some((Standing::Friends, false, here())));
+}
+
+pub(super) fn an_invite_is_nothing_to_whom_its_owner_has_parted_with_since(fixture: &mut impl Fixture) {
+    let mut store = registered(fixture);
+    done(&store, vec![register(CAROL, "carol"), stock(ALICE, &[1, 2, 3, 4], None)]);
+    done(&store, vec![invite(ALICE, 1, 9, 9_000)]);
+    assert!(run(&store, claim(ALICE, BOB, here(), Some(1))).is_ok());
+    for (lifted, round) in [(false, 0), (true, 1)] {
+        match lifted {
+            false => {
+                let removed = run(&store, says((ALICE, here()), Act::Remove, (BOB, here()), 2_000));
+                assert!(matches!(removed, Ok(Outcome::Befriended(Befriended { parted: Some(_), .. }))), "{removed:?}");
+            }
+            true => {
+                assert!(run(&store, block(ALICE, BOB, here(), true)).is_ok());
+                assert!(run(&store, block(ALICE, BOB, here(), false)).is_ok());
+            }
+        }
+        store = fixture.restart(store);
+        let old = 1 + round;
+        assert_eq!(run(&store, claim(ALICE, BOB, here(), Some(old))), Err(Conflict::NoConsent));
+        assert_eq!(standing(&store, ALICE, BOB), None);
+        // To others it is what it was, and a later one is for everybody.
+        assert!(run(&store, claim(ALICE, CAROL, here(), Some(1))).is_ok());
+        done(&store, vec![invite(ALICE, old + 1, 9, 9_000)]);
+        assert!(run(&store, claim(ALICE, BOB, here(), Some(old + 1))).is_ok());
+        assert_eq!(standing(&store, ALICE, BOB), Some(Standing::Friends));
+    }
 }
 
 pub(super) fn invites_are_listed_and_taken_back(fixture: &mut impl Fixture) {

@@ -197,6 +197,8 @@ impl Check<'_> {
             check.problems.expect(key, "threads", row.threads.into(), found);
             let found = check.count(&beside(space::INVITE, key))?;
             check.problems.expect(key, "invites", row.invites.into(), found);
+            let found = check.count(&beside(space::PARTED, key))?;
+            check.problems.expect(key, "people parted with", row.parted.into(), found);
             Ok(())
         })?;
         self.total(space::ROW, "thread rows", threads)?;

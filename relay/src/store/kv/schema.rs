@@ -169,6 +169,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::NAMED => "counts by large body",
         space::COMMIT => "commits",
         space::EPOCH => "ends of epochs",
+        space::PARTED => "people parted with",
         space::TREE_NODE => "nodes of the tree",
         space::TREE_SIZE => "size of the tree",
         space::LEAF => "leaves by account",
