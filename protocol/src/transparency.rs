@@ -71,13 +71,13 @@ pub struct TreeHead {
     pub request: RequestId,
     /// The head.
     #[n(1)]
-    pub head: SignedHead,
+    pub head: Box<SignedHead>,
     /// From each size asked for, in that order.
     #[n(2)]
     pub steps: Vec<Step>,
     /// The account's newest entry; absent when none was asked for, or there is no such account.
     #[n(3)]
-    pub entry: Option<Inclusion>,
+    pub entry: Option<Box<Inclusion>>,
 }
 
 /// How an earlier tree is part of the present one.

@@ -361,8 +361,9 @@ fn user() -> BoxedStrategy<Frame> {
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
         (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
             .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
-        (request(), signed_head(), vec(step, 0..=4), option::of(entry))
-            .prop_map(|(request, head, steps, entry)| TreeHead { request, head, steps, entry }.into()),
+        (request(), signed_head(), vec(step, 0..=4), option::of(entry)).prop_map(|(request, head, steps, entry)| {
+            TreeHead { request, head: Box::new(head), steps, entry: entry.map(Box::new) }.into()
+        }),
         (request(), option::of(stamp()), stamp()).prop_map(|(request, after, stamp)| KeepStamp {
             request,
             after,

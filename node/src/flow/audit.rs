@@ -166,7 +166,7 @@ fn judge<E: Engine>(
     t: &mut Turn<'_, E>,
     domain: &Domain,
     account: AccountId,
-    entry: Option<Inclusion>,
+    entry: Option<Box<Inclusion>>,
     head: &VerifiedHead,
 ) -> Result<bool, StorageError> {
     let Some(log) = log_of(t, &account)? else { return Ok(true) };

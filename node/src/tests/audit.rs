@@ -91,10 +91,10 @@ impl<E: Engine> World<E> {
         let entry = words.account.and_then(newest).and_then(|place| {
             let ((account, seq, hash), index) = (leaves[place], place as u64 + 1);
             let path = tree::inclusion(&nodes, index, size).unwrap()?;
-            Some(Inclusion { index, salt: salt(&salt_of(&account)), seq, hash, path })
+            Some(Box::new(Inclusion { index, salt: salt(&salt_of(&account)), seq, hash, path }))
         });
         let head = Head { size, root: tree::root(&nodes, size).unwrap(), at: self.now.wall };
-        let head = transparency::sign(&relay_identity(&words.domain), &head);
+        let head = Box::new(transparency::sign(&relay_identity(&words.domain), &head));
         self.say_to(who, TreeHead { request: words.request, head, steps, entry });
     }
 

@@ -46,7 +46,7 @@ async fn show<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, asker: Option<
     let shown = match rooms.store().tree(account, from, asker).await {
         Ok(TreeView { size, root, steps, entry }) => {
             let head = transparency::sign(rooms.ports.identity(), &Head { size, root, at: now.wall });
-            Ok(TreeHead { request, head, steps, entry }.into())
+            Ok(TreeHead { request, head: Box::new(head), steps, entry: entry.map(Box::new) }.into())
         }
         Err(error) => Err(error.into()),
     };
