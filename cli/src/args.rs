@@ -577,8 +577,7 @@ pub(crate) enum Chat {
     },
     /// Let texts in a chat go by themselves after a time, on every device; none: they stay
     ///
-    /// It holds for texts written from then on, by everybody; in a group its admin decides. Each device counts from when a
-    /// text came to it.
+    /// It holds for everybody's texts from then on; in a group its admin decides. Each device counts from when it came.
     Timer {
         /// As for mute
         chat: String,

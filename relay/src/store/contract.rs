@@ -83,9 +83,7 @@ pub fn check(fixture: &mut impl Fixture) {
     people::invites_are_listed_and_taken_back(fixture);
     people::of_two_cards_the_higher_revision_stays(fixture);
     people::settings_of_a_thread_are_its_owners(fixture);
-    people::an_account_log_grows_by_one_hand_at_a_time(fixture);
-    people::the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture);
-    people::a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture);
+    people::logs_trees_and_stamps(fixture);
     people::a_device_is_woken_where_it_has_shown_to_be(fixture);
     people::what_waited_too_long_goes_and_its_author_is_told(fixture);
     people::an_account_is_given_out_whole_and_ends_whole(fixture);

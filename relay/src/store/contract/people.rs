@@ -359,7 +359,14 @@ fn extend(from: u64, to: u64, devices: &[u32]) -> Command {
     })
 }
 
-pub(super) fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixture) {
+/// How account logs grow, and what grows with them.
+pub(super) fn logs_trees_and_stamps(fixture: &mut impl Fixture) {
+    an_account_log_grows_by_one_hand_at_a_time(fixture);
+    the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture);
+    a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture);
+}
+
+fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixture) {
     let store = three_friends(fixture);
     done(&store, vec![stock(ALICE, &[1], Some(2)), open(1, ALICE, &two()), append(1, BOB, b"one")]);
     let outcomes = run_all(&store, vec![extend(1, 2, &[0, 1]), extend(1, 3, &[0, 2]), extend(1, 2, &[0, 1])]);
@@ -382,7 +389,7 @@ pub(super) fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixt
     assert_eq!(run(&store, append(1, ALICE, b"two")), Err(Conflict::NotMember));
 }
 
-pub(super) fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut impl Fixture) {
+fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut impl Fixture) {
     fn view(store: &impl Store, from: &[u64]) -> TreeView {
         wait(store.tree(Some(account(ALICE)), from.to_vec(), None)).unwrap()
     }
@@ -402,7 +409,7 @@ pub(super) fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut i
     assert_eq!((gone.size, gone.root, gone.entry), (now.size, now.root, None));
 }
 
-pub(super) fn a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture: &mut impl Fixture) {
+fn a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture: &mut impl Fixture) {
     let store = three_friends(fixture);
     let stamp = |number, token| Stamp { number, token: [token; 16] };
     let keep = |after, stamp| Command::KeepStamp(KeepStamp { device: device(ALICE), after, stamp });
