@@ -94,6 +94,8 @@ pub(crate) enum Purpose {
     Extend,
     /// The relay brings us together with a device that is to come.
     JoinLinking,
+    /// That the owner parted with somebody, said once more.
+    PartAgain(AccountId),
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
     Meet(Box<Meeting>),

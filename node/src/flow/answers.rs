@@ -61,6 +61,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 done(t, ticket, *errand)?;
                 return befriend::parted(t, &with, words.inbox);
             }
+            Some(Purpose::PartAgain(with)) => return befriend::parted(t, &with, words.inbox),
             other => return unexpected(t, other),
         },
         Frame::Done(words) => match take(t, words.request) {
@@ -266,8 +267,11 @@ fn refused<E: Engine>(
             t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(delay));
             Ok(())
         }
-        Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
-            open::fail(t, job, error);
+        Purpose::LookUp(Asker::Job(job), account) | Purpose::Claim(job, account) => {
+            match error {
+                CommandError::TooFast { after } if open::slowed(t, job, account, after) => {}
+                error => open::fail(t, job, error),
+            }
             Ok(())
         }
         Purpose::LookUp(Asker::Joining(welcome), _) | Purpose::Blob(welcome, _) => {
@@ -297,6 +301,8 @@ fn refused<E: Engine>(
         Purpose::JoinLinking => link::end(t, error),
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Heralded(account) => herald::again(t, account),
+        // Said again with the next link.
+        Purpose::PartAgain(_) => Ok(()),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         // Not said for now: asked again when this device is let in the next time, and nothing is handed in before.
         Purpose::Listing(_) if again.is_some() => Ok(()),

@@ -69,7 +69,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::RevokeDevice(_)
         | Command::RenameDevice { .. } => true,
         Command::AcceptInvite(invite) => {
-            invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
+            invite.account != t.rooms.identity.account() && open::met(t, invite.account)?.is_none()
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
         Command::Send { .. }

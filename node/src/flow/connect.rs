@@ -154,6 +154,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     join::begin_all(t)?;
     join::tag_all(t)?;
     befriend::prove_all(t)?;
+    befriend::part_again(t)?;
     settings::hand_in_all(t)?;
     settings::fetch_all(t);
     group::submit_all(t)?;

@@ -52,13 +52,13 @@ fn is_contact(world: &Net, of: usize, other: usize) -> bool {
     views::contacts(world.store(of)).unwrap().iter().any(|contact| contact.account == account)
 }
 
-fn key_of(world: &Net, person: usize) -> KeyPair {
+pub(super) fn key_of(world: &Net, person: usize) -> KeyPair {
     let row: AccountRow = rows::get(world.store(person), &rows::account_key()).unwrap().unwrap();
     KeyPair::from_seed_bytes(row.device_key)
 }
 
 /// A word of `by` to `to`, signed with a key.
-fn word(world: &Net, (by, to): (usize, usize), act: Act, at: u64, key: &KeyPair) -> Signed {
+pub(super) fn word(world: &Net, (by, to): (usize, usize), act: Act, at: u64, key: &KeyPair) -> Signed {
     let by = views::account(world.store(by)).unwrap();
     let (device, address) = (DeviceId { account: by.account, index: DeviceIndex::FIRST }, by.address.unwrap());
     let to = world.people[to].account;
