@@ -166,6 +166,8 @@ pub(crate) enum Single {
     Arrival = b'n',
     /// There while the account was handed to its relay and the answer is not known: empty.
     Registering = b'g',
+    /// There while the relay was asked to delete the account and the answer is not known: empty.
+    Deleting = b'x',
     /// There once the relay deleted the account: empty.
     Deleted = b'd',
     /// A change of the account log that the relay is not known to have: [`ExtensionRow`].

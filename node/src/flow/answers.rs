@@ -237,6 +237,9 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
             None => Ok(()),
         },
         None => {
+            if words.code == RefusalCode::NotAuthenticated && own::unknown_as_asked(t)? {
+                return Ok(());
+            }
             if let Some(link) = t.rooms.reception.link() {
                 t.close(link);
             }
@@ -284,8 +287,12 @@ fn refused<E: Engine>(
             befriend::unproved(t, id, again, &code.to_string())
         }
         Purpose::Errand(ticket, errand) => {
-            if let Errand::Say(account, act, before) = *errand {
-                befriend::not_said(t, (account, act), before, code, again.is_some())?;
+            match *errand {
+                Errand::Say(account, act, before) => {
+                    befriend::not_said(t, (account, act), before, code, again.is_some())?;
+                }
+                Errand::Delete => own::not_deleted(t),
+                _ => {}
             }
             t.answer(ticket, Err(error));
             Ok(())

@@ -16,12 +16,17 @@ use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, PlaceRow, SeenRow};
+use crate::rows::{self, PlaceRow, SeenRow, Single};
 use crate::thread;
 use crate::{user, views};
 
 /// Does a command, or begins it; its answer comes now or later, once.
 pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<(), StorageError> {
+    // Asked for again by whoever did not hear that it is done.
+    if matches!(command, Command::DeleteAccount) && t.rows.get(&rows::single_key(Single::Deleted))?.is_some() {
+        t.answer(ticket, Ok(Reply::Done));
+        return Ok(());
+    }
     let done = match needs_relay(t, &command)? {
         true => match wait_or_fail(t, ticket, &command) {
             Ok(true) => return Ok(()),

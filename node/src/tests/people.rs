@@ -589,6 +589,36 @@ fn a_deleted_account_is_asked_for_no_more() {
 }
 
 #[test]
+fn an_account_whose_relay_did_not_get_to_say_that_it_is_deleted_is_deleted_all_the_same() {
+    for dies in [false, true] {
+        let (mut world, _) = friends();
+        // One that was refused was not done, and being refused at the door later is another matter.
+        world.relay.refuse.insert("DeleteAccount", (RefusalCode::Busy, Some(1_000)));
+        assert!(world.ask(ALICE, Command::DeleteAccount).is_err());
+        world.relay.refuse.clear();
+        let kept = world.relay.accounts.remove(&world.people[ALICE].account).unwrap();
+        world.crash_now(ALICE);
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+        assert_eq!(world.events(ALICE, |event| *event == Event::AccountDeleted), 0);
+        world.relay.accounts.insert(world.people[ALICE].account, kept);
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+
+        world.relay.mute.insert("DeleteAccount");
+        let asked = world.command(ALICE, Command::DeleteAccount);
+        world.relay.accounts.remove(&world.people[ALICE].account);
+        if dies {
+            world.crash_now(ALICE);
+        } else {
+            world.lose_home(ALICE);
+            assert!(matches!(world.answer(ALICE, asked), Some(Err(CommandError::Unreachable(_)))));
+        }
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+        assert_eq!(world.events(ALICE, |event| *event == Event::AccountDeleted), 1, "{dies}");
+        assert_eq!(world.ask(ALICE, Command::DeleteAccount), Ok(Reply::Done));
+    }
+}
+
+#[test]
 fn an_invitation_to_register_is_shown_to_the_relay() {
     let mut relay = Relay::default();
     relay.refuse.insert("Register", (RefusalCode::RegistrationClosed, None));
