@@ -160,6 +160,8 @@ pub(crate) enum Single {
     LastResort = b'r',
     /// By the clocks of then, when the oldest and the newest of the present stock were made: [`StockedRow`].
     Stocked = b's',
+    /// There until the relay is known to have the first stock: empty.
+    Unstocked = b'u',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
     /// The newest [`Arrival`].

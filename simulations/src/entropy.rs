@@ -58,6 +58,7 @@ mod system {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "their order is what is looked at")]
 mod tests {
     use std::collections::HashSet;
 

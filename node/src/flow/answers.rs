@@ -20,6 +20,7 @@ use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
+use crate::rows::{self, Single};
 use crate::timers::Timer;
 use crate::user::{self, Due};
 
@@ -362,6 +363,7 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
         return if one_time > 0 { stock(t, one_time) } else { Ok(()) };
     };
     take(t, request);
+    t.rows.delete(rows::single_key(Single::Unstocked));
     if user::missing(words.left) == 0 {
         return Ok(());
     }

@@ -610,6 +610,7 @@ fn an_account_whose_relay_did_not_get_to_say_that_it_is_deleted_is_deleted_all_t
             world.crash_now(ALICE);
         } else {
             world.lose_home(ALICE);
+            world.settle();
             assert!(matches!(world.answer(ALICE, asked), Some(Err(CommandError::Unreachable(_)))));
         }
         world.advance(limits::RELAY_BACKOFF_MAX * 2);
