@@ -24,7 +24,7 @@ use crate::shown::{
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 5;
+pub(crate) const SOCKET_VERSION: u32 = 6;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

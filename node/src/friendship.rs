@@ -66,6 +66,9 @@ pub(crate) enum Effect {
     Unasked,
 }
 
+/// A place in the inbox log behind all: where it ended when the owner parted with somebody, until our relay says so.
+pub(crate) const NOT_KNOWN: Sequence = Sequence::new(u64::MAX);
+
 /// How things stand after a word of theirs. The same as their relay and ours decide, from the same words.
 pub(crate) const fn after(act: Act, before: Relationship) -> (Relationship, Effect) {
     use Relationship as R;
@@ -96,12 +99,14 @@ pub(crate) fn fresh(address: Address, standing: Relationship, now: Wall) -> Frie
     FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now, parted: None }
 }
 
-/// Whether there may be one row more. Rows that only remember how new the last word was make room.
+/// Whether there may be one row more. Rows that only remember how new the last word was, and from where on somebody may
+/// invite again, make room; those whose parting the relay may not know stay.
 pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {
     let (mut count, mut empty) = (0usize, Vec::new());
     rows::each(rows, &rows::space(Space::Friend), |(key, value)| {
         count = count.saturating_add(1);
-        if rows::decode::<FriendRow>(&key, &value)?.standing == Relationship::None {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        if row.standing == Relationship::None && row.parted != Some(NOT_KNOWN) {
             empty.push(key);
         }
         Ok(())
@@ -116,7 +121,9 @@ pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {
 
 /// Whether an invitation from somebody lies in the inbox log before the place at which the owner parted with them.
 pub(crate) fn parted_since(reads: &dyn Reads, account: &AccountId, place: Sequence) -> Result<bool, StorageError> {
-    let row = get(reads, account)?.filter(|row| row.standing == Relationship::None);
+    // That they ask since is their word, not the owner's.
+    let over = |row: &FriendRow| matches!(row.standing, Relationship::None | Relationship::Asking);
+    let row = get(reads, account)?.filter(over);
     Ok(row.and_then(|row| row.parted).is_some_and(|parted| place <= parted))
 }
 

@@ -151,6 +151,10 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Race(thread) | Timer::Lane(thread) => send::pump(t, thread),
         Timer::Opening(thread) => open::submit(t, thread),
         Timer::Invitation(_) => join::begin_all(t),
+        Timer::Gather(job) => {
+            open::gather(t, job);
+            Ok(())
+        }
         Timer::Tag(_) => join::tag_all(t),
         Timer::Unpark(thread) => receive::unpark(t, thread),
         Timer::Stock => answers::restock(t),

@@ -98,6 +98,8 @@ pub(crate) enum Purpose {
     JoinLinking,
     /// The newest head of a relay's tree, and somebody's entry in it.
     Audit(Domain, Option<AccountId>),
+    /// That the owner parted with somebody, said once more.
+    PartAgain(AccountId),
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
     Meet(Box<Meeting>),

@@ -147,7 +147,7 @@ impl Rooms {
         rows::each(reads, &rows::space(Space::Audit), |(key, value)| {
             let row: AuditRow = rows::decode(&key, &value)?;
             let account = rows::id_in_key(&key).map(AccountId::from_bytes);
-            if let Some(account) = account.filter(|_| row.found.is_none() && !row.missing)
+            if let Some(account) = account.filter(|_| row.found.is_none())
                 && let Some(contact) = rows::get::<ContactRow>(reads, &rows::contact_key(&account))?
             {
                 self.audit.want(&contact.address.domain, Some(account), now.monotonic);

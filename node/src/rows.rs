@@ -180,12 +180,16 @@ pub(crate) enum Single {
     LastResort = b'r',
     /// By the clocks of then, when the oldest and the newest of the present stock were made: [`StockedRow`].
     Stocked = b's',
+    /// There until the relay is known to have the first stock: empty.
+    Unstocked = b'u',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
     /// The newest [`Arrival`].
     Arrival = b'n',
     /// There while the account was handed to its relay and the answer is not known: empty.
     Registering = b'g',
+    /// There while the relay was asked to delete the account and the answer is not known: empty.
+    Deleting = b'x',
     /// There once the relay deleted the account: empty.
     Deleted = b'd',
     /// A change of the account log that the relay is not known to have: [`ExtensionRow`].

@@ -55,6 +55,9 @@ pub(crate) struct Job {
     pub(crate) ticket: Ticket,
     pub(crate) aim: Aim,
     pub(crate) guests: BTreeMap<AccountId, Guest>,
+    pub(crate) since: Monotonic,
+    /// Whom the relay is to be asked about again: it was asked faster than it answers.
+    pub(crate) slowed: BTreeSet<AccountId>,
 }
 
 /// A thread being joined: the invitation is stored; what was fetched for it is when joining has to wait for more.

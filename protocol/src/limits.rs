@@ -434,6 +434,9 @@ pub const CERTIFICATE_ONLINE_AGE: Duration = Duration::from_secs(90 * 24 * 3_600
 pub const KEY_PACKAGE_STOCK_AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3_600);
 /// A stock made by a clock that was ahead of the present one by more than this is replaced: half of what verifiers allow.
 pub const KEY_PACKAGE_STOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long a node goes on asking for those who are taken into a group, when its relay takes its requests slowly: 100 people
+/// are 200 requests, of which an account has 600 at once and ten a second after that.
+pub const GATHERING_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long a KeyPackage holds: the library's default leaf lifetime, 12 weeks.
 pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 /// Epochs of a thread set aside for late messages.

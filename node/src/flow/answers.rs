@@ -22,6 +22,7 @@ use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
+use crate::rows::{self, Single};
 use crate::timers::Timer;
 use crate::user::{self, Due};
 
@@ -63,6 +64,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 done(t, ticket, *errand)?;
                 return befriend::parted(t, &with, words.inbox);
             }
+            Some(Purpose::PartAgain(with)) => return befriend::parted(t, &with, words.inbox),
             other => return unexpected(t, other),
         },
         Frame::Done(words) => match take(t, words.request) {
@@ -245,6 +247,9 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
             None => Ok(()),
         },
         None => {
+            if words.code == RefusalCode::NotAuthenticated && own::unknown_as_asked(t)? {
+                return Ok(());
+            }
             if let Some(link) = t.rooms.reception.link() {
                 t.close(link);
             }
@@ -275,8 +280,11 @@ fn refused<E: Engine>(
             t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(delay));
             Ok(())
         }
-        Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
-            open::fail(t, job, error);
+        Purpose::LookUp(Asker::Job(job), account) | Purpose::Claim(job, account) => {
+            match error {
+                CommandError::TooFast { after } if open::slowed(t, job, account, after) => {}
+                error => open::fail(t, job, error),
+            }
             Ok(())
         }
         Purpose::LookUp(Asker::Joining(welcome), _) | Purpose::Blob(welcome, _) => {
@@ -289,8 +297,12 @@ fn refused<E: Engine>(
             befriend::unproved(t, id, again, &code.to_string())
         }
         Purpose::Errand(ticket, errand) => {
-            if let Errand::Say(account, act, before) = *errand {
-                befriend::not_said(t, (account, act), before, code, again.is_some())?;
+            match *errand {
+                Errand::Say(account, act, before) => {
+                    befriend::not_said(t, (account, act), before, code, again.is_some())?;
+                }
+                Errand::Delete => own::not_deleted(t),
+                _ => {}
             }
             t.answer(ticket, Err(error));
             Ok(())
@@ -307,7 +319,12 @@ fn refused<E: Engine>(
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Stamp => stamp::refused(t, code, again),
         Purpose::Heralded(account) => herald::again(t, account),
-        Purpose::Audit(domain, _) => audit::refused(t, &domain, again.is_some()),
+        Purpose::Audit(domain, _) => {
+            // Whether the other relay can be trusted may change by its operator's hand.
+            audit::refused(t, &domain, again.is_some() || code == RefusalCode::PeerUntrusted)
+        }
+        // Said again with the next link.
+        Purpose::PartAgain(_) => Ok(()),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         // Not said for now: asked again when this device is let in the next time, and nothing is handed in before.
         Purpose::Listing(_) if again.is_some() => Ok(()),
@@ -360,6 +377,7 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
         return if one_time > 0 { stock(t, one_time) } else { Ok(()) };
     };
     take(t, request);
+    t.rows.delete(rows::single_key(Single::Unstocked));
     if user::missing(words.left) == 0 {
         return Ok(());
     }

@@ -5,6 +5,8 @@
 //! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
 //! `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
 
+use std::collections::BTreeSet;
+
 use tracing::{debug, warn};
 use whimbrel_crypto::transparency::{self, Evidence, Succession};
 use whimbrel_crypto::{AccountLog, Engine, VerifiedHead};
@@ -96,10 +98,10 @@ pub(crate) fn shown<E: Engine>(
     let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
     let head = match transparency::verify(&head) {
         Ok(head) if head.domain() == domain && is_of(t, row.as_ref(), &head) => head,
-        Ok(_) => return again(t, domain, "a head of another relay"),
+        Ok(_) => return again(t, domain, None, "a head of another relay"),
         Err(error) => {
             debug!(%error, "what a relay shows is no tree head");
-            return again(t, domain, "no head");
+            return again(t, domain, None, "no head");
         }
     };
     let mut row = match row {
@@ -123,19 +125,23 @@ pub(crate) fn shown<E: Engine>(
                 return two_faces(t, domain, row, (before, head), step);
             }
             // Its tree has not come so far, or it does not show how it came about.
-            Err(_) if place == 0 => return again(t, domain, "a head that does not go on from the one before"),
+            Err(_) if place == 0 => return again(t, domain, None, "a head that does not go on from the one before"),
             Err(_) => open = true,
         }
     }
     row.head = head.signed().clone();
+    row.silent &= !row.told.is_empty();
     let more = !row.told.is_empty();
     rows::put(&mut t.rows, key, &row);
     let settled = match account {
         Some(account) => judge(t, domain, account, entry, &head)?,
         None => true,
     };
-    if !settled || open {
-        return again(t, domain, "what was asked for is not shown in it");
+    if !settled {
+        return again(t, domain, account, "an entry is not shown in it");
+    }
+    if open {
+        return again(t, domain, None, "how it came about is not shown");
     }
     let own = t.rooms.identity.relay().domain == *domain;
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
@@ -187,10 +193,11 @@ fn judge<E: Engine>(
         return Ok(false);
     }
     warn!("a relay's tree has an entry that contradicts the account's log");
-    missing(t, account)?;
-    match account == t.rooms.identity.account() {
-        true => t.event(Event::AccountForked),
-        false => t.event(Event::LogForked { account }),
+    if missing(t, account)? {
+        t.event(match account == t.rooms.identity.account() {
+            true => Event::AccountForked,
+            false => Event::LogForked { account },
+        });
     }
     Ok(true)
 }
@@ -233,7 +240,7 @@ fn two_faces<E: Engine>(
 /// The relay could not be asked, or would not answer.
 pub(crate) fn refused<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, passes: bool) -> Result<(), StorageError> {
     if !passes {
-        return again(t, domain, "the relay does not show it");
+        return again(t, domain, None, "the relay does not show it");
     }
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     work.absent = work.absent.saturating_add(1);
@@ -242,8 +249,14 @@ pub(crate) fn refused<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, passes: b
     Ok(())
 }
 
-/// What was shown proves nothing. After so many times the owner is told what could not be proved.
-fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, why: &str) -> Result<(), StorageError> {
+/// What was shown proves nothing: of this account, or of the tree. After so many times the owner is told what could not be
+/// proved; the others that wait to be asked for are asked for then.
+fn again<E: Engine>(
+    t: &mut Turn<'_, E>,
+    domain: &Domain,
+    of: Option<AccountId>,
+    why: &str,
+) -> Result<(), StorageError> {
     debug!(relay = %domain, why, "a relay's tree is asked for again");
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     work.attempts = work.attempts.saturating_add(1);
@@ -252,8 +265,17 @@ fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, why: &str) -> Result<(
         plan(t);
         return Ok(());
     }
-    let accounts = std::mem::take(&mut work.accounts);
-    t.rooms.audit.work.remove(domain);
+    let accounts = match of {
+        Some(account) => {
+            work.accounts.remove(&account);
+            (work.attempts, work.next) = (0, t.now.monotonic);
+            BTreeSet::from([account])
+        }
+        None => std::mem::take(&mut work.accounts),
+    };
+    if work.accounts.is_empty() {
+        t.rooms.audit.work.remove(domain);
+    }
     for account in accounts {
         if missing(t, account)? {
             t.event(Event::LogUnproved { account });
@@ -261,9 +283,12 @@ fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, why: &str) -> Result<(
     }
     let key = rows::tree_key(domain);
     if let Some(row) = rows::get::<TreeRow>(&t.rows, &key)?
+        && of.is_none()
         && !row.told.is_empty()
+        && !row.silent
     {
-        rows::put(&mut t.rows, key, &TreeRow { told: Vec::new(), silent: true, ..row });
+        // What was told is kept: when it shows a tree again, that is held against it.
+        rows::put(&mut t.rows, key, &TreeRow { silent: true, ..row });
         t.event(Event::TreeWithheld { domain: domain.clone() });
     }
     // Our own relay is asked again all the same: it may have been a bad hour.
@@ -278,8 +303,12 @@ fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, why: &str) -> Result<(
     Ok(())
 }
 
-/// Somebody we share a thread with says which head they were shown.
-pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: &SignedHead) -> Result<(), StorageError> {
+/// Somebody we share a thread with says which head their own relay showed them.
+pub(crate) fn heard<E: Engine>(
+    t: &mut Turn<'_, E>,
+    author: AccountId,
+    signed: &SignedHead,
+) -> Result<(), StorageError> {
     let head = match transparency::verify(signed) {
         Ok(head) => head,
         Err(error) => {
@@ -288,6 +317,15 @@ pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: &SignedHead) -> Resu
         }
     };
     let domain = head.domain().clone();
+    let home = match author == t.rooms.identity.account() {
+        true => Some(t.rooms.identity.relay().domain),
+        false => contacts::known(&t.rows, &author)?.map(|person| person.address.domain),
+    };
+    if home.as_ref() != Some(&domain) {
+        // Anybody signs heads in the name of any domain: only who lives there is asked what theirs shows.
+        debug!(relay = %domain, "a member tells of a head that is not their own relay's");
+        return Ok(());
+    }
     let key = rows::tree_key(&domain);
     let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
     if !is_of(t, row.as_ref(), &head) {
@@ -295,14 +333,8 @@ pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signed: &SignedHead) -> Resu
         return Ok(());
     }
     let Some(mut row) = row else {
-        if t.rooms.audit.kept < limits::TREE_HEADS_MAX {
-            // Nothing is known of it yet: whatever it shows us has to go on from this.
-            t.rooms.audit.kept += 1;
-            let row =
-                TreeRow { relay: head.relay(), head: signed.clone(), told: vec![], evidence: None, silent: false };
-            rows::put(&mut t.rows, key, &row);
-            want(t, &domain);
-        }
+        // Which relay that is hearsay does not decide: the relay itself is asked.
+        want(t, &domain);
         return Ok(());
     };
     if row.evidence.is_some() || row.told.contains(signed) {

@@ -22,15 +22,12 @@ use whimbrel_storage::{Reads, StorageError};
 use super::{direct, join, own};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
-use crate::friendship::{self, Effect, WordId};
+use crate::friendship::{self, Effect, NOT_KNOWN, WordId};
 use crate::reception::backoff;
 use crate::requests::{Asker, Errand, Intent, Meeting, Purpose};
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, FriendRow, Relationship, Space, WordRow};
 use crate::timers::Timer;
-
-/// A place in the inbox log behind all: where it ended when the owner parted with somebody, until our relay says so.
-const NOT_KNOWN: Sequence = Sequence::new(u64::MAX);
 
 /// How things stand with an account, with what came of invites: consent is friendship.
 fn relationship(reads: &dyn Reads, account: &AccountId) -> Result<Relationship, StorageError> {
@@ -298,9 +295,34 @@ fn say<E: Engine>(
 /// Our relay has it that the owner parted with somebody, from this place of the inbox log on.
 pub(crate) fn parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, inbox: Sequence) -> Result<(), StorageError> {
     if let Some(row) = friendship::get(&t.rows, account)?
-        && row.parted == Some(NOT_KNOWN)
+        && let Some(known) = row.parted
     {
-        friendship::put(&mut t.rows, account, &FriendRow { parted: Some(inbox), ..row });
+        let parted = Some(if known == NOT_KNOWN { inbox } else { known.max(inbox) });
+        friendship::put(&mut t.rows, account, &FriendRow { parted, ..row });
+    }
+    Ok(())
+}
+
+/// Says again that the owner parted with somebody, where no answer came: until one does, nothing that they invite the owner
+/// to is followed, however new.
+pub(crate) fn part_again<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let Some(own) = t.rooms.identity.address().cloned() else { return Ok(()) };
+    let mut unknown = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Friend), |(key, value)| {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        if row.standing == Relationship::None && row.parted == Some(NOT_KNOWN) {
+            unknown.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), row)));
+        }
+        Ok(())
+    })?;
+    for (account, mut row) in unknown.into_iter().take(limits::FRIEND_PAGE_MAX) {
+        row.said = t.now.wall.max(Wall::from_millis(row.said.as_millis().saturating_add(1)));
+        friendship::put(&mut t.rows, &account, &row);
+        let by = t.rooms.identity.id();
+        let word = FriendshipWord { by, address: own.clone(), to: account, act: Act::Remove, at: row.said, note: None };
+        let word = signed::sign(&t.rooms.identity.device, by, FRIENDSHIP_CONTEXT, encode_words(&word));
+        let domain = row.address.domain;
+        t.ask(Purpose::PartAgain(account), |request| Befriend { request, domain, word });
     }
     Ok(())
 }
@@ -317,6 +339,7 @@ pub(crate) fn said<E: Engine>(
         && row.standing == Relationship::Asking
     {
         (row.standing, row.since, row.note) = (Relationship::Friends, t.now.wall, None);
+        row.parted = None;
         friendship::put(&mut t.rows, &account, &row);
         agreed(t, account)?;
     }
@@ -428,7 +451,7 @@ pub(crate) fn met_by_invite<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId)
     let Some(row) = friendship::get(&t.rows, account)? else { return Ok(()) };
     if matches!(row.standing, Relationship::Asked | Relationship::Asking) {
         let (standing, since) = (Relationship::Friends, t.now.wall);
-        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, ..row });
+        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, parted: None, ..row });
     }
     Ok(())
 }

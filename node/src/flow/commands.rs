@@ -16,12 +16,17 @@ use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, PlaceRow, SeenRow};
+use crate::rows::{self, PlaceRow, SeenRow, Single};
 use crate::thread;
 use crate::{user, views};
 
 /// Does a command, or begins it; its answer comes now or later, once.
 pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<(), StorageError> {
+    // Asked for again by whoever did not hear that it is done.
+    if matches!(command, Command::DeleteAccount) && t.rows.get(&rows::single_key(Single::Deleted))?.is_some() {
+        t.answer(ticket, Ok(Reply::Done));
+        return Ok(());
+    }
     if seals(&command)
         && let Err(error) = stamp::check(t)
     {
@@ -91,7 +96,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::RevokeDevice(_)
         | Command::RenameDevice { .. } => true,
         Command::AcceptInvite(invite) => {
-            invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
+            invite.account != t.rooms.identity.account() && open::met(t, invite.account)?.is_none()
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
         Command::Send { .. }

@@ -147,7 +147,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     let reception = &mut t.rooms.reception;
     reception.home = Home::Admitted { link, heard: t.now.monotonic, stamped: false };
     reception.clock = Some((words.wall, t.now.monotonic));
-    (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
+    reception.redirects = 0;
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rows.delete(rows::single_key(Single::Joining));
@@ -157,6 +157,8 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
 /// The relay keeps how far this store has come: everything that waited goes on.
 pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     info!("admitted by the home relay");
+    // Not before: a relay that lets us in and keeps no stamp is tried ever more seldom.
+    (t.rooms.reception.attempts, t.rooms.reception.told_down) = (0, false);
     t.event(Event::RelayUp);
     answers::stock_what_is_due(t)?;
     receive::acknowledge(t);
@@ -164,6 +166,7 @@ pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError>
     join::begin_all(t)?;
     join::tag_all(t)?;
     befriend::prove_all(t)?;
+    befriend::part_again(t)?;
     settings::hand_in_all(t)?;
     settings::fetch_all(t);
     group::submit_all(t)?;

@@ -34,7 +34,7 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
     if befriend::is_blocked(&t.rows, &invite.account)? {
         return Err(CommandError::State("they are blocked; unblock them first".to_owned()).into());
     }
-    if let Some(thread) = existing(t, [invite.account])? {
+    if let Some(thread) = met(t, invite.account)? {
         if let Some(waiting) = t.rooms.threads.openings.get_mut(&thread) {
             if waiting.len() >= limits::COMMANDS_WAITING_MAX {
                 return Err(CommandError::State("too many commands wait for this already".to_owned()).into());
@@ -102,6 +102,12 @@ pub(crate) fn existing<E: Engine>(
     thread::writable(&t.rows, &t.rooms.identity.account(), &tag)
 }
 
+/// The thread with a contact. With somebody else, such as one the owner has parted with, one is begun anew by an invite: that
+/// tells them, too, that it may be.
+pub(crate) fn met<E: Engine>(t: &Turn<'_, E>, account: AccountId) -> Result<Option<ThreadId>, StorageError> {
+    if contacts::is_contact(&t.rows, &account)? { existing(t, [account]) } else { Ok(None) }
+}
+
 fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Result<Option<Reply>, StorageError> {
     let known = contacts::known(reads, &account)?;
     Ok(known.map(|person| Reply::Contact { account, address: person.address, thread }))
@@ -123,7 +129,7 @@ pub(crate) fn begin<E: Engine>(
         let (domain, log) = (address.domain.clone(), own.log.clone());
         guests.insert(own.account(), Guest { domain, person: Some(Person { address, log }), packages: None });
     }
-    let job = Job { ticket, aim, guests };
+    let job = Job { ticket, aim, guests, since: t.now.monotonic, slowed: BTreeSet::new() };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
     }
@@ -173,7 +179,7 @@ pub(crate) fn looked_up<E: Engine>(
             t.keep(&person, false)?;
             direct::part_with_devices(t, &person.log)?;
         }
-        if let Some(thread) = existing(t, [inviter])? {
+        if let Some(thread) = met(t, inviter)? {
             t.rooms.threads.jobs.remove(&id);
             let reply = contact_reply(&t.rows, inviter, thread)?;
             t.answer(ticket, reply.ok_or(CommandError::Unknown));
@@ -221,7 +227,7 @@ pub(crate) fn claimed<E: Engine>(
 
 /// Makes the group and keeps it with its opening.
 fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
-    let Job { ticket, aim, guests } = job;
+    let Job { ticket, aim, guests, .. } = job;
     let creator = t.rooms.identity.account();
     let others = || guests.keys().copied().filter(|account| *account != creator);
     // Somebody's thread with the same people may have come meanwhile.
@@ -231,7 +237,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
             Some(thread) => return send::text(t, thread, text).map(Some),
             None => Aim::Text(text),
         },
-        Aim::Invite(invite) => match existing(t, others())? {
+        Aim::Invite(invite) => match met(t, invite.account)? {
             Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
             None => Aim::Invite(invite),
         },
@@ -345,6 +351,43 @@ pub(crate) fn untrusted(error: EngineError) -> Halt {
     match error {
         EngineError::Rows(error) => Halt::Broken(error),
         other => Halt::Command(CommandError::Untrusted(other.to_string())),
+    }
+}
+
+/// The relay takes no more about somebody just now. Whoever takes in many asks more of it at once than it takes: they wait,
+/// and those who are known by then stay so. False: the attempt is one for a person, or has waited long enough.
+pub(crate) fn slowed<E: Engine>(t: &mut Turn<'_, E>, id: JobId, account: AccountId, after: Duration) -> bool {
+    let now = t.now.monotonic;
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return true };
+    let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
+    if !many || now.since(job.since) + after > limits::GATHERING_TIME_MAX {
+        return false;
+    }
+    job.slowed.insert(account);
+    if !t.rooms.timers.is_set(Timer::Gather(id)) {
+        t.rooms.timers.set(Timer::Gather(id), now.plus(after));
+    }
+    true
+}
+
+/// Asks again about those the relay took nothing about.
+pub(crate) fn gather<E: Engine>(t: &mut Turn<'_, E>, id: JobId) {
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return };
+    let slowed = std::mem::take(&mut job.slowed);
+    let who: Vec<_> = slowed
+        .into_iter()
+        .filter_map(|account| {
+            let guest = job.guests.get(&account)?;
+            Some((account, guest.domain.clone(), guest.person.is_some()))
+        })
+        .collect();
+    for (account, domain, is_known) in who {
+        if is_known {
+            t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token: None });
+        } else {
+            let who = Who::Account(account, domain);
+            t.ask(Purpose::LookUp(Asker::Job(id), account), |request| LookUp { request, who, hint: None });
+        }
     }
 }
 

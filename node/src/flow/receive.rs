@@ -49,7 +49,7 @@ pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), St
     if run.after > place && !planted::active(Bug::MovePastGap) {
         if t.rooms.reception.admitted().is_none() {
             // An old copy is behind, too. Whether this store is one is asked already; then it is seen to.
-            t.rooms.reception.gap = true;
+            t.rooms.reception.gap |= !t.rooms.push.stalled.contains(&run.log);
             return Ok(());
         }
         // Entries between are missing. The relay pushes without gaps on a link, so only a new link mends it.
@@ -319,7 +319,7 @@ fn take_content<E: Engine>(
         Body::LogHead(seq, hash) => {
             return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
         }
-        Body::TreeHead(head) => return audit::heard(t, head).map(|()| Fate::Taken),
+        Body::TreeHead(head) => return audit::heard(t, author.account, head).map(|()| Fate::Taken),
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),

@@ -36,7 +36,8 @@ pub(crate) fn hand_in<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError
     if !planted::active(Bug::StampUnwritten) {
         rows::put(&mut t.rows, key, &StampRow { kept, next: Some(stamp) });
     }
-    t.rooms.reception.sealed = false;
+    // What was sealed since one was drawn whose answer was lost is not behind it.
+    t.rooms.reception.sealed = next.is_some();
     t.ask_on(link, Purpose::Stamp, |_, request| KeepStamp { request, after: kept, stamp });
     Ok(())
 }

@@ -116,6 +116,28 @@ pub(super) fn group() -> (World<StandInEngine>, ThreadId) {
 }
 
 #[test]
+fn a_group_is_made_all_the_same_when_the_relay_takes_its_requests_slowly() {
+    let (mut world, _) = group();
+    let people = world.people(&[BOB, CAROL]);
+    for slow in ["LookUp", "ClaimKeyPackages"] {
+        world.relay.refuse.insert(slow, (RefusalCode::TooFast, Some(1_000)));
+        let made = world.command(ALICE, Command::CreateGroup { title: slow.to_owned(), people: people.clone() });
+        world.advance(Duration::from_secs(30));
+        assert_eq!(world.answer(ALICE, made), None, "{slow}");
+        world.relay.refuse.clear();
+        world.advance(Duration::from_secs(2));
+        assert!(matches!(world.answer(ALICE, made), Some(Ok(Reply::Group { .. }))), "{slow}");
+    }
+    // It does not wait for ever, and what one person waits for is theirs to say again.
+    world.relay.refuse.insert("ClaimKeyPackages", (RefusalCode::TooFast, Some(1_000)));
+    let made = world.command(ALICE, Command::CreateGroup { title: "never".to_owned(), people: people.clone() });
+    world.advance(2 * limits::GATHERING_TIME_MAX);
+    assert!(matches!(world.answer(ALICE, made), Some(Err(CommandError::TooFast { .. }))));
+    let told = world.ask(ALICE, Command::SendTo { people, text: "now?".to_owned() });
+    assert!(matches!(told, Err(CommandError::TooFast { .. })), "{told:?}");
+}
+
+#[test]
 fn a_change_counts_at_its_author_when_it_comes_with_the_log_and_no_sooner() {
     let (mut world, thread) = group();
     assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)));

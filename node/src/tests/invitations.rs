@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use whimbrel_crypto::StandInEngine;
+use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceIndex, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
@@ -10,6 +11,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
 use whimbrel_protocol::user::Who;
 
+use super::people::{key_of, word};
 use super::world::{ALICE, BOB, CAROL, World, world};
 use crate::api::{Command, Event, Reply};
 use crate::rows::{self, Space};
@@ -132,6 +134,10 @@ fn an_invitation_from_before_a_block_makes_no_contact_after_it_is_lifted() {
     world.relay.mute.insert("Push");
     opened_by(&mut world, BOB);
     let bob = Who::Account(world.people[BOB].account, "a.example".parse().unwrap());
+    // He asks, too, from before the block: his word is not her consent.
+    let at = world.now.wall.as_millis();
+    let request = word(&world, (BOB, ALICE), Act::Request, at, &key_of(&world, BOB));
+    world.relay.accounts.get_mut(&world.people[ALICE].account).unwrap().inbox.insert(0, EntryBody::Friendship(request));
     for blocked in [true, false] {
         world.ask(ALICE, Command::Block { who: bob.clone(), blocked }).unwrap();
     }

@@ -52,13 +52,13 @@ fn is_contact(world: &Net, of: usize, other: usize) -> bool {
     views::contacts(world.store(of)).unwrap().iter().any(|contact| contact.account == account)
 }
 
-fn key_of(world: &Net, person: usize) -> KeyPair {
+pub(super) fn key_of(world: &Net, person: usize) -> KeyPair {
     let row: AccountRow = rows::get(world.store(person), &rows::account_key()).unwrap().unwrap();
     KeyPair::from_seed_bytes(row.device_key)
 }
 
 /// A word of `by` to `to`, signed with a key.
-fn word(world: &Net, (by, to): (usize, usize), act: Act, at: u64, key: &KeyPair) -> Signed {
+pub(super) fn word(world: &Net, (by, to): (usize, usize), act: Act, at: u64, key: &KeyPair) -> Signed {
     let by = views::account(world.store(by)).unwrap();
     let (device, address) = (DeviceId { account: by.account, index: DeviceIndex::FIRST }, by.address.unwrap());
     let to = world.people[to].account;
@@ -586,6 +586,37 @@ fn a_deleted_account_is_asked_for_no_more() {
     let refused = world.ask(ALICE, Command::Invites);
     assert_eq!(refused, Err(CommandError::Refused(RefusalCode::NotAuthenticated)));
     assert_eq!(world.history(ALICE, thread), ["kept here"]);
+}
+
+#[test]
+fn an_account_whose_relay_did_not_get_to_say_that_it_is_deleted_is_deleted_all_the_same() {
+    for dies in [false, true] {
+        let (mut world, _) = friends();
+        // One that was refused was not done, and being refused at the door later is another matter.
+        world.relay.refuse.insert("DeleteAccount", (RefusalCode::Busy, Some(1_000)));
+        assert!(world.ask(ALICE, Command::DeleteAccount).is_err());
+        world.relay.refuse.clear();
+        let kept = world.relay.accounts.remove(&world.people[ALICE].account).unwrap();
+        world.crash_now(ALICE);
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+        assert_eq!(world.events(ALICE, |event| *event == Event::AccountDeleted), 0);
+        world.relay.accounts.insert(world.people[ALICE].account, kept);
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+
+        world.relay.mute.insert("DeleteAccount");
+        let asked = world.command(ALICE, Command::DeleteAccount);
+        world.relay.accounts.remove(&world.people[ALICE].account);
+        if dies {
+            world.crash_now(ALICE);
+        } else {
+            world.lose_home(ALICE);
+            world.settle();
+            assert!(matches!(world.answer(ALICE, asked), Some(Err(CommandError::Unreachable(_)))));
+        }
+        world.advance(limits::RELAY_BACKOFF_MAX * 2);
+        assert_eq!(world.events(ALICE, |event| *event == Event::AccountDeleted), 1, "{dies}");
+        assert_eq!(world.ask(ALICE, Command::DeleteAccount), Ok(Reply::Done));
+    }
 }
 
 #[test]

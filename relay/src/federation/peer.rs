@@ -266,7 +266,6 @@ impl Peer {
         std::mem::take(&mut self.requests).into_values().map(|(asked, _)| asked).collect()
     }
 
-    /// An answer came: whose it is.
     /// A user of this relay has parted with somebody: what is under way gives no consent to them any more.
     pub(super) fn parted(&mut self, by: AccountId, other: AccountId) {
         for (asked, _) in self.requests.values_mut() {
@@ -278,6 +277,7 @@ impl Peer {
         }
     }
 
+    /// An answer came: whose it is.
     pub(super) fn answered(&mut self, request: RequestId) -> Option<Asked> {
         self.requests.remove(&request).map(|(asked, _)| asked)
     }

@@ -192,6 +192,8 @@ pub(crate) fn refused<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
                 let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
                 rooms.refused_by(now, link, Refusal { code, retry_after });
             }
+            // A relay of an older version: what was asked of it runs out of its time.
+            RefusalCode::UnknownKind => {}
             _ => rooms.end(now, link),
         };
     };

@@ -38,11 +38,12 @@ pub(crate) async fn befriend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId,
     if early {
         rooms.answer(now, link, Done { request });
     }
+    // Before the removal: what gives them consent by now is ahead of it.
+    if read.act == Act::Remove {
+        rooms.federation.parted(read.by.account, read.to);
+    }
     let parted = match rooms.friendship.befriend(rooms.store(), now.wall, (&read, word.clone()), domain.clone()).await {
         Ok(befriended) => {
-            if befriended.parted.is_some() {
-                rooms.federation.parted(read.by.account, read.to);
-            }
             changed(rooms, read.by.account, read.to).await;
             deliver::notices(rooms, now, befriended.inbox.as_slice()).await;
             befriended.parted
@@ -129,11 +130,11 @@ pub(crate) async fn decline<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
 /// A device keeps somebody away, or no longer.
 pub(crate) async fn block<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Block) {
     let (request, other) = (words.request, words.account);
+    if words.blocked {
+        rooms.federation.parted(from.device.account, other);
+    }
     let blocked = rooms.friendship.block(rooms.store(), now.wall, from.device.account, words).await;
-    if let Ok(blocked) = &blocked {
-        if blocked.parted.is_some() {
-            rooms.federation.parted(from.device.account, other);
-        }
+    if blocked.is_ok() {
         changed(rooms, from.device.account, other).await;
     }
     answer(rooms, now, link, request, blocked.map(|blocked| done(request, blocked.parted)));

@@ -19,11 +19,12 @@ mod threads;
 mod tree;
 mod trim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_protocol::id::{Domain, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_storage::{Batch, Op, OrderedKv, Overlay, Reads, StorageError};
 
@@ -40,6 +41,7 @@ pub use self::reads::{
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
 pub use self::tree::tree;
+use super::command::{Append, Origin};
 use super::{Command, Conflict, LogId, Outcome, StoreError};
 
 /// Why one command was not done.
@@ -76,7 +78,14 @@ pub fn decide(
 ) -> Result<(Batch, Vec<Result<Outcome, Conflict>>), StorageError> {
     let mut group = Overlay::new(reads);
     let mut outcomes = Vec::with_capacity(commands.len());
+    // What a peer offers of a thread behind something that must wait waits with it, or the two would change places, and what
+    // was stored at its author's relay in time could come too late here.
+    let mut waiting: BTreeMap<(&Domain, ThreadId), Conflict> = BTreeMap::new();
     for command in commands {
+        if let Some(conflict) = offered(command).and_then(|of| waiting.get(&of)) {
+            outcomes.push(Err(conflict.clone()));
+            continue;
+        }
         let mut rows = Overlay::new(&group);
         let decided = decide_one(&mut rows, command, recent);
         let changes = rows.into_changes();
@@ -85,12 +94,27 @@ pub fn decide(
                 group.absorb(changes);
                 Ok(outcome)
             }
-            Err(Fault::Conflict(conflict)) => Err(conflict),
+            Err(Fault::Conflict(conflict)) => {
+                if conflict.refusal().1.is_some()
+                    && let Some(of) = offered(command)
+                {
+                    waiting.insert(of, conflict.clone());
+                }
+                Err(conflict)
+            }
             Err(Fault::Storage(error)) if error.is_sticky() => return Err(error),
             Err(Fault::Storage(error)) => Err(Conflict::Unreadable(error.to_string())),
         });
     }
     Ok((group.into_batch(), outcomes))
+}
+
+/// Which peer offers an envelope of which thread.
+fn offered(command: &Command) -> Option<(&Domain, ThreadId)> {
+    match command {
+        Command::Append(Append { origin: Origin::Peer(peer), envelope, .. }) => Some((peer, envelope.thread)),
+        _ => None,
+    }
 }
 
 fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) -> Decided {

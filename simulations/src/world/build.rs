@@ -56,6 +56,7 @@ impl World {
             workload,
             crypto,
             lively: true,
+            hushed: false,
             spoken: 0,
             tickets: 0,
             last_frame: Time::ZERO,

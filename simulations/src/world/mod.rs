@@ -43,6 +43,7 @@ use std::time::Duration;
 use whimbrel_node::api::{self, Command, Input, Ticket};
 use whimbrel_node::views::{self, Page};
 use whimbrel_protocol::id::{AccountId, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
 use whimbrel_relay::PeerAddress;
 
 use crate::engine::{Engine, Seed, Time};
@@ -150,6 +151,8 @@ pub struct World {
     crypto: Crypto,
     /// People write, come and go.
     lively: bool,
+    /// Whether those who are to meet have stopped writing for it, too.
+    hushed: bool,
     spoken: u64,
     tickets: u64,
     last_frame: Time,
@@ -192,6 +195,16 @@ impl World {
         self.run_for(AFTERMATH);
         self.ledger.settle();
         self.come_late(settle);
+        self.hush();
+    }
+
+    /// Nobody says anything more, and what was said last is answered: a node has so long for that.
+    fn hush(&mut self) {
+        self.hushed = true;
+        let bound = self.engine.now().plus(3 * limits::ANSWER_TIME_MAX);
+        while self.engine.now() < bound && !self.unanswered().is_empty() {
+            self.run_for(Duration::from_secs(1));
+        }
     }
 
     /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a group are where its

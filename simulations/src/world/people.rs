@@ -207,7 +207,7 @@ impl World {
         let waits = self
             .person_mut(who)
             .is_some_and(|person| person.asked.iter().any(|(_, asked)| matches!(asked, Asked::Open(_))));
-        if self.is_awake(who) && !waits {
+        if self.is_awake(who) && !waits && !self.hushed {
             self.spoken += 1;
             let text = text(self.ledger.canaries().mark(), self.spoken, 40);
             self.write_to(who, &[who, to], text);

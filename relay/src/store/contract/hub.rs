@@ -216,6 +216,15 @@ pub(super) fn who_reads_an_entry_is_decided_by_its_epoch(fixture: &mut impl Fixt
     assert_eq!(refused(text(1, 1, DAVE, Origin::Local, b"early")), Conflict::StaleEpoch);
     assert_eq!(refused(text(1, 3, ALICE, Origin::Local, b"ahead")), Conflict::EpochAhead);
     assert_eq!(refused(text(1, 3, CAROL, Origin::Peer(there()), b"ahead")), Conflict::EpochAhead);
+    // What a peer offers behind it waits with it, or the two would change places; nobody else waits for that.
+    let behind = vec![
+        text(1, 3, CAROL, Origin::Peer(there()), b"ahead"),
+        text(1, 2, CAROL, Origin::Peer(there()), b"behind"),
+        text(1, 2, ALICE, Origin::Local, b"two"),
+    ];
+    let outcomes = run_all(&store, behind);
+    assert_eq!(outcomes[..2], [Err(Conflict::EpochAhead), Err(Conflict::EpochAhead)]);
+    assert!(outcomes[2].is_ok(), "{outcomes:?}");
     let week = 8 * 24 * 3_600 * 1_000;
     let old = Envelope { thread: thread(1), ..envelope(0, b"old") };
     let old = append_of(ALICE, Origin::Local, old, LogBounds::default(), week);

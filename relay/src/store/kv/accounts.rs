@@ -121,9 +121,7 @@ fn use_invite(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Result<(), Fa
         rows::put(rows, key, &invite);
     } else {
         rows.delete(key);
-        let mut owner = owner_row(rows, claim.owner)?;
-        owner.invites = owner.invites.saturating_sub(1);
-        rows::put(rows, rows::of_account(space::OWNER, claim.owner), &owner);
+        friends::invite_gone(rows, claim.owner)?;
     }
     Ok(())
 }

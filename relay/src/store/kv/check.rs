@@ -144,14 +144,12 @@ impl Check<'_> {
     /// Every node above the leaves is made of the two below it, every leaf is there, and every account's newest is its own.
     fn tree(&mut self) -> Result<(), StorageError> {
         let size = super::tree::size(self.reads)?;
-        let mut leaves = 0;
-        self.each(&[space::TREE_NODE], |check, key, value| {
+        let nodes = self.each(&[space::TREE_NODE], |check, key, value| {
             let place: [u8; 9] = rows::rest(key, 1)?;
             let (level, index) = place.split_first().ok_or_else(|| rows::damaged(key, "no place"))?;
             let index = index.try_into().map(u64::from_be_bytes).map_err(|_| rows::damaged(key, "no place"))?;
             let hash = TreeHash::try_from(value).map_err(|_| rows::damaged(key, "no tree hash"))?;
             let Some(below) = level.checked_sub(1) else {
-                leaves += 1;
                 if index >= size {
                     check.problems.note(key, "a leaf beyond the tree's size");
                 }
@@ -168,7 +166,9 @@ impl Check<'_> {
             }
             Ok(())
         })?;
-        self.problems.expect(&[space::TREE_SIZE], "leaves", size, leaves);
+        // Each leaf, and each node above whose leaves are all there (RFC 9162 §2.1).
+        let all = size.saturating_mul(2).saturating_sub(size.count_ones().into());
+        self.problems.expect(&[space::TREE_SIZE], "nodes", all, nodes);
         self.each(&[space::ACCOUNT], |check, key, value| {
             let account: Account = rows::read(key, value)?;
             let id = AccountId::from_bytes(rows::rest(key, 1)?);

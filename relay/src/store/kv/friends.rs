@@ -119,6 +119,19 @@ fn part(rows: &mut Overlay<'_>, owner: AccountId, other: AccountId) -> Result<Se
     Ok(log.head)
 }
 
+/// An invite of an owner is used up or taken back. With the last one goes who may not use it.
+pub(super) fn invite_gone(rows: &mut Overlay<'_>, owner: AccountId) -> Result<(), Fault> {
+    let mut counts = owner_row(rows, owner)?;
+    counts.invites = counts.invites.saturating_sub(1);
+    if counts.invites == 0 && counts.parted > 0 {
+        let parted = rows::scan(rows, &rows::of_account(space::PARTED, owner), limits::FRIENDS_MAX)?;
+        parted.into_iter().for_each(|(key, _)| rows.delete(key));
+        counts.parted = 0;
+    }
+    rows::put(rows, rows::of_account(space::OWNER, owner), &counts);
+    Ok(())
+}
+
 /// Makes room: rows that no open invite is older than go; if none does, all go, and the open invites with them.
 fn forget_parted(rows: &mut Overlay<'_>, owner: AccountId, counts: &mut OwnerRow) -> Result<(), Fault> {
     let invites = rows::of_account(space::INVITE, owner);

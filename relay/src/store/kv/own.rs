@@ -78,9 +78,7 @@ pub(super) fn revoke_invite(rows: &mut Overlay<'_>, owner: AccountId, token: Tok
     let key = rows::invite(owner, token);
     rows.get(&key)?.ok_or(Conflict::NotFound)?;
     rows.delete(key);
-    let mut counts = owner_row(rows, owner)?;
-    counts.invites = counts.invites.saturating_sub(1);
-    rows::put(rows, rows::of_account(space::OWNER, owner), &counts);
+    friends::invite_gone(rows, owner)?;
     Ok(Outcome::Done)
 }
 

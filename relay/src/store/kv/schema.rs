@@ -111,10 +111,14 @@ fn plant_tree(reads: &dyn Reads, from: &[u8]) -> Result<Page, StorageError> {
     let next = found.last().filter(|_| found.len() == PAGE).map(|(key, _)| rows::after(key));
     for (key, value) in found {
         let account = AccountId::from_bytes(rows::rest(&key, 1)?);
-        if reads.get(&rows::of_account(space::LEAF, account))?.is_some() {
-            continue;
-        }
-        let known: Account = rows::read(&key, &value)?;
+        let known: Account = match rows::read(&key, &value) {
+            // It is named already, and the relay must start.
+            Err(StorageError::Damaged { space, what }) => {
+                tracing::error!(space, what, "an account that cannot be read is no leaf");
+                continue;
+            }
+            other => other?,
+        };
         tree::grow(&mut rows, account, known.inbox, (known.log_seq, known.log_hash))?;
     }
     Ok(Page { batch: rows.into_batch(), next })

@@ -82,7 +82,11 @@ fn roams(world: &mut World, alice: ProcessNo, bob: ProcessNo) {
 
 fn exports(seed: u64) -> Verdict {
     let mut world = World::new(Seed::from(seed));
-    let (alice, bob, _) = world.two_friends_on_one_relay();
+    let (alice, bob, relay) = world.two_friends_on_one_relay();
+    // More rows than one part of an export has.
+    let carol = world.test_node(relay).unwrap();
+    world.befriend(alice, carol);
+    world.make_circle(alice, &[bob, carol]);
     let friends = crate::scenario::Friends { exports: Share(1.0), ..crate::scenario::Friends::default() };
     chat(&mut world, alice, bob, 2);
     world.run_for(secs(60));
