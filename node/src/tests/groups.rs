@@ -120,12 +120,16 @@ fn a_group_is_made_all_the_same_when_the_relay_takes_its_requests_slowly() {
     let (mut world, _) = group();
     let people = world.people(&[BOB, CAROL]);
     for slow in ["LookUp", "ClaimKeyPackages"] {
+        let before = world.relay.heard.iter().filter(|(_, frame)| frame.name() == slow).count();
         world.relay.refuse.insert(slow, (RefusalCode::TooFast, Some(1_000)));
         let made = world.command(ALICE, Command::CreateGroup { title: slow.to_owned(), people: people.clone() });
         world.advance(Duration::from_secs(30));
         assert_eq!(world.answer(ALICE, made), None, "{slow}");
+        // One after the other, at the pace the relay named: all at once would only be refused again.
+        let asked = world.relay.heard.iter().filter(|(_, frame)| frame.name() == slow).count();
+        assert!(asked - before <= 2 + 30, "{slow}: {asked} after {before}");
         world.relay.refuse.clear();
-        world.advance(Duration::from_secs(2));
+        world.advance(Duration::from_secs(5));
         assert!(matches!(world.answer(ALICE, made), Some(Ok(Reply::Group { .. }))), "{slow}");
     }
     // It does not wait for ever, and what one person waits for is theirs to say again.
