@@ -335,6 +335,13 @@ fn refused<E: Engine>(
 
 /// The relay said nothing to a request, though the link stands.
 pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+    if let Some(Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _)) = t.rooms.requests.get(request)
+        && open::is_patient(t, *job, Duration::ZERO)
+    {
+        // All members of a large group ask it about newcomers at the same time as who takes in the next ones.
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+        return Ok(());
+    }
     let Some(purpose) = t.rooms.requests.take(request) else { return Ok(()) };
     let silent = || CommandError::Unreachable("the relay did not answer in time".to_owned());
     match purpose {

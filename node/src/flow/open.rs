@@ -354,15 +354,22 @@ pub(crate) fn untrusted(error: EngineError) -> Halt {
     }
 }
 
-/// The relay takes no more about somebody just now. Whoever takes in many asks more of it at once than it takes: they wait,
-/// and those who are known by then stay so. False: the attempt is one for a person, or has waited long enough.
+/// Whether an attempt waits so much longer for a relay that is asked more at once than it takes: one for many people does.
+pub(crate) fn is_patient<E: Engine>(t: &Turn<'_, E>, id: JobId, longer: Duration) -> bool {
+    t.rooms.threads.jobs.get(&id).is_some_and(|job| {
+        let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
+        many && t.now.monotonic.since(job.since) + longer <= limits::GATHERING_TIME_MAX
+    })
+}
+
+/// The relay takes no more about somebody just now: they wait, and those who are known by then stay so. False: the attempt is
+/// given up.
 pub(crate) fn slowed<E: Engine>(t: &mut Turn<'_, E>, id: JobId, account: AccountId, after: Duration) -> bool {
     let now = t.now.monotonic;
-    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return true };
-    let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
-    if !many || now.since(job.since) + after > limits::GATHERING_TIME_MAX {
+    if !is_patient(t, id, after) {
         return false;
     }
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return false };
     job.slowed.insert(account);
     job.pace = after;
     if !t.rooms.timers.is_set(Timer::Gather(id)) {
