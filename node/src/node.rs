@@ -157,7 +157,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         }
         Timer::Tag(_) => join::tag_all(t),
         Timer::Unpark(thread) => receive::unpark(t, thread),
-        Timer::Stock => answers::restock(t),
+        Timer::Stock => answers::stock_what_is_due(t),
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),
         Timer::Change(thread) => group::submit(t, thread),

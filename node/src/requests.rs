@@ -159,6 +159,10 @@ impl Requests {
         Some(purpose)
     }
 
+    pub(crate) fn get(&self, request: RequestId) -> Option<&Purpose> {
+        self.open.get(&request)
+    }
+
     /// The relay says that this envelope must wait: what is handed in from now on was so with that in mind.
     pub(crate) fn must_wait(&mut self, submit: RequestId) {
         self.heard = Some(submit);

@@ -349,6 +349,13 @@ fn refused<E: Engine>(
 
 /// The relay said nothing to a request, though the link stands.
 pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+    if let Some(Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _)) = t.rooms.requests.get(request)
+        && open::is_patient(t, *job, Duration::ZERO)
+    {
+        // All members of a large group ask it about newcomers at the same time as who takes in the next ones.
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+        return Ok(());
+    }
     let Some(purpose) = t.rooms.requests.take(request) else { return Ok(()) };
     let silent = || CommandError::Unreachable("the relay did not answer in time".to_owned());
     match purpose {
@@ -372,17 +379,14 @@ pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> 
 /// How many KeyPackages the relay has.
 fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), StorageError> {
     t.rooms.user.left = Some(words.left);
-    let Some(request) = words.request else {
-        let one_time = user::missing(words.left);
-        return if one_time > 0 { stock(t, one_time) } else { Ok(()) };
-    };
+    let Some(request) = words.request else { return stock_what_is_due(t) };
     take(t, request);
     t.rows.delete(rows::single_key(Single::Unstocked));
     if user::missing(words.left) == 0 {
         return Ok(());
     }
     if t.rooms.user.sent == 0 {
-        restock(t)?;
+        stock_what_is_due(t)?;
     } else {
         // It took some and has too few all the same: not again at once, or we would make keys for ever.
         t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(limits::LINK_IDLE_MAX));
@@ -394,12 +398,6 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
 pub(crate) fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let one_time = t.rooms.user.left.map_or(0, user::missing);
     if one_time > 0 || user::due(&t.rows, t.now)? != Due::Nothing { stock(t, one_time) } else { Ok(()) }
-}
-
-/// Time to stock up again.
-pub(crate) fn restock<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    let one_time = user::missing(t.rooms.user.left.unwrap_or(0));
-    stock(t, one_time)
 }
 
 /// Makes and sends KeyPackages, unless some are on their way.

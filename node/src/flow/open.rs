@@ -129,7 +129,7 @@ pub(crate) fn begin<E: Engine>(
         let (domain, log) = (address.domain.clone(), own.log.clone());
         guests.insert(own.account(), Guest { domain, person: Some(Person { address, log }), packages: None });
     }
-    let job = Job { ticket, aim, guests, since: t.now.monotonic, slowed: BTreeSet::new() };
+    let job = Job { ticket, aim, guests, since: t.now.monotonic, slowed: BTreeSet::new(), pace: Duration::ZERO };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
     }
@@ -354,40 +354,45 @@ pub(crate) fn untrusted(error: EngineError) -> Halt {
     }
 }
 
-/// The relay takes no more about somebody just now. Whoever takes in many asks more of it at once than it takes: they wait,
-/// and those who are known by then stay so. False: the attempt is one for a person, or has waited long enough.
+/// Whether an attempt waits so much longer for a relay that is asked more at once than it takes: one for many people does.
+pub(crate) fn is_patient<E: Engine>(t: &Turn<'_, E>, id: JobId, longer: Duration) -> bool {
+    t.rooms.threads.jobs.get(&id).is_some_and(|job| {
+        let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
+        many && t.now.monotonic.since(job.since) + longer <= limits::GATHERING_TIME_MAX
+    })
+}
+
+/// The relay takes no more about somebody just now: they wait, and those who are known by then stay so. False: the attempt is
+/// given up.
 pub(crate) fn slowed<E: Engine>(t: &mut Turn<'_, E>, id: JobId, account: AccountId, after: Duration) -> bool {
     let now = t.now.monotonic;
-    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return true };
-    let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
-    if !many || now.since(job.since) + after > limits::GATHERING_TIME_MAX {
+    if !is_patient(t, id, after) {
         return false;
     }
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return false };
     job.slowed.insert(account);
+    job.pace = after;
     if !t.rooms.timers.is_set(Timer::Gather(id)) {
         t.rooms.timers.set(Timer::Gather(id), now.plus(after));
     }
     true
 }
 
-/// Asks again about those the relay took nothing about.
+/// Asks again about one of those the relay took nothing about, and about the next one after the time it named: all at once
+/// would only be refused again.
 pub(crate) fn gather<E: Engine>(t: &mut Turn<'_, E>, id: JobId) {
     let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return };
-    let slowed = std::mem::take(&mut job.slowed);
-    let who: Vec<_> = slowed
-        .into_iter()
-        .filter_map(|account| {
-            let guest = job.guests.get(&account)?;
-            Some((account, guest.domain.clone(), guest.person.is_some()))
-        })
-        .collect();
-    for (account, domain, is_known) in who {
-        if is_known {
-            t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token: None });
-        } else {
-            let who = Who::Account(account, domain);
-            t.ask(Purpose::LookUp(Asker::Job(id), account), |request| LookUp { request, who, hint: None });
-        }
+    let Some(account) = job.slowed.pop_first() else { return };
+    if !job.slowed.is_empty() {
+        t.rooms.timers.set(Timer::Gather(id), t.now.monotonic.plus(job.pace));
+    }
+    let Some(guest) = job.guests.get(&account) else { return };
+    let domain = guest.domain.clone();
+    if guest.person.is_some() {
+        t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token: None });
+    } else {
+        let who = Who::Account(account, domain);
+        t.ask(Purpose::LookUp(Asker::Job(id), account), |request| LookUp { request, who, hint: None });
     }
 }
 

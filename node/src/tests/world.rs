@@ -514,7 +514,7 @@ impl<E: Engine> World<E> {
         }
     }
 
-    fn serve(&mut self, who: usize, frame: Frame) {
+    pub(super) fn serve(&mut self, who: usize, frame: Frame) {
         self.relay.heard.push((who, frame.clone()));
         if self.relay.mute.contains(frame.name()) {
             return;
