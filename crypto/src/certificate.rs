@@ -176,13 +176,5 @@ pub fn verify_relay_chain(chain: &[&[u8]], now: Wall) -> Result<VerifiedRelay, C
     read::chain(chain, Some(now)).inspect_err(|error| tracing::debug!(%error, "a relay's certificates are refused"))
 }
 
-/// The same without the dates: for what a relay signed at some time, and has to stand by ever after.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub(crate) fn undated_relay_chain(chain: &[&[u8]]) -> Result<VerifiedRelay, CertificateError> {
-    read::chain(chain, None)
-}
-
 #[cfg(test)]
 mod tests;

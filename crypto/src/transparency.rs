@@ -1,7 +1,7 @@
 //! Transparency: heads that relays sign of their trees, and what follows from two of them.
 //! Owns: making and reading a head, what a leaf says, whether one head goes on from another or gives the relay away.
-//! Never: keeps a head, asks for one, reads a clock. Dates of certificates are not judged: a head is evidence, and has to hold
-//! when they have run out.
+//! Never: keeps a head, asks for one, reads a clock. Certificates are held to the moment the head was signed: it is evidence, and
+//! has to hold when they have run out.
 //! Rules: docs/protocol/transparency.md.
 
 use minicbor::{Decode, Encode};
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use whimbrel_protocol::canonical;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::id::{AccountId, Domain, LogHash, RelayId, TreeHash, TreeSalt};
+use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::transparency::{HEAD_CONTEXT, Head, Inclusion, SignedHead, Step};
 
 use crate::certificate::{self, CertificateError, RelayIdentity};
@@ -76,11 +77,11 @@ pub fn sign(identity: &RelayIdentity, head: &Head) -> SignedHead {
 /// Checks a head against the certificates it brings; whether they are the relay meant is the caller's to ask.
 ///
 /// # Errors
-/// It is malformed, or not signed by the relay its certificates name.
+/// It is malformed, not signed by the relay its certificates name, or signed when they did not hold.
 pub fn verify(signed: &SignedHead) -> Result<VerifiedHead, HeadError> {
     let head: Head = decode_words(&signed.head).map_err(|_| HeadError::Malformed)?;
     let chain: Vec<&[u8]> = signed.chain.iter().map(|der| der.as_slice()).collect();
-    let relay = certificate::undated_relay_chain(&chain)?;
+    let relay = certificate::verify_relay_chain(&chain, head.at)?;
     keys::verify(&relay.key, HEAD_CONTEXT, &signed.head, &signed.signature).map_err(|_| HeadError::Signature)?;
     Ok(VerifiedHead { relay: relay.id, domain: relay.domain, head, signed: signed.clone() })
 }
@@ -119,6 +120,11 @@ impl VerifiedHead {
     /// Their root.
     pub const fn root(&self) -> TreeHash {
         self.head.root
+    }
+
+    /// When it was signed, by the relay's clock.
+    pub const fn at(&self) -> Wall {
+        self.head.at
     }
 
     /// As it was signed.
@@ -179,8 +185,7 @@ impl Evidence {
 mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
-
-    use whimbrel_protocol::time::Wall;
+    use std::time::Duration;
 
     use super::*;
     use crate::keys::KeyPair;
@@ -299,7 +304,21 @@ mod tests {
         assert_eq!(tree.head(2, 9).after(&earlier, Some(&tree.step(6, 9))), Err(ProofError::Place));
         let evidence = Evidence { earlier: earlier.signed().clone(), later: later.signed().clone(), step: lie };
         evidence.verify().unwrap_err();
-        let nothing = verify(&sign(&identity(1), &Head { size: 0, root: tree::empty(), at: Wall::default() })).unwrap();
+        let at = later.at();
+        let nothing = verify(&sign(&identity(1), &Head { size: 0, root: tree::empty(), at })).unwrap();
         assert_eq!(later.after(&nothing, None), Ok(Succession::Grown));
+    }
+
+    #[test]
+    fn a_head_that_says_it_was_signed_when_its_certificates_did_not_hold_is_none() {
+        let head = Head { size: 0, root: tree::empty(), at: identity(1).online_until().unwrap() };
+        verify(&sign(&identity(1), &head)).unwrap();
+        for away in [Duration::from_secs(30 * 86_400), Duration::from_secs(365 * 86_400)] {
+            let at = Wall::from_millis(head.at.as_millis() + u64::try_from(away.as_millis()).unwrap());
+            let dates = Err(HeadError::Certificate(CertificateError::Dates));
+            assert_eq!(verify(&sign(&identity(1), &Head { at, ..head })), dates, "{away:?}");
+        }
+        let dates = verify(&sign(&identity(1), &Head { at: Wall::default(), ..head }));
+        assert_eq!(dates, Err(HeadError::Certificate(CertificateError::Dates)));
     }
 }

@@ -525,6 +525,9 @@ pub const TREE_STEPS_MAX: usize = 4;
 /// A node looks at its own entry in its relay's tree this often, and at those of people whose log changed when it did.
 pub const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 
+/// A head that a relay signed so long ago is not its newest. Twice how far clocks and certificates may be apart.
+pub const TREE_HEAD_AGE_MAX: Duration = Duration::from_secs(2 * CERTIFICATE_TOLERANCE.as_secs());
+
 /// What a relay does not show of its tree is asked for again so often before its owner is told.
 pub const AUDIT_ATTEMPTS_MAX: u32 = 8;
 

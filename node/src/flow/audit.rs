@@ -2,10 +2,11 @@
 //! In order: ask for its newest head, hold it against the one before and those that friends were shown, see the entry that was
 //! asked for in it; tell friends what we are shown. A relay that signed two trees is found, and what proves it is kept.
 //! Never: believes a head that does not go on from those before; takes silence for proof, or for good.
-//! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
+//! Limits: `limits::AUDIT_EVERY`, `limits::TREE_HEAD_AGE_MAX`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
 //! `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use whimbrel_crypto::transparency::{self, Evidence, Succession};
@@ -104,6 +105,11 @@ pub(crate) fn shown<E: Engine>(
             return again(t, domain, None, "no head");
         }
     };
+    // A device whose clock is wrong cannot tell; nor whose relay's is.
+    let age = Duration::from_millis(t.now.wall.as_millis().saturating_sub(head.at().as_millis()));
+    if t.rooms.reception.clocks_agree(t.now) && age > limits::TREE_HEAD_AGE_MAX {
+        return again(t, domain, None, "a head of long ago");
+    }
     let mut row = match row {
         Some(row) => row,
         None if t.rooms.audit.kept >= limits::TREE_HEADS_MAX => {

@@ -8,6 +8,7 @@ use whimbrel_crypto::transparency::{self, leaf, salt};
 use whimbrel_crypto::{Engine, UnverifiedLog, tree};
 use whimbrel_protocol::id::{AccountId, DeviceIndex, Domain, LogHash, TreeHash};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::transparency::{FetchTreeHead, Head, Inclusion, Step, TreeHead};
 
 use super::world::{ALICE, BOB, Crash, Relay, World, friends, relay_identity};
@@ -24,6 +25,8 @@ pub(super) struct Trees {
     leaves_out: BTreeSet<AccountId>,
     /// How many of the newest leaves it does not show, and whom.
     hides: BTreeMap<usize, u64>,
+    /// Since when it shows whoever asks the head of then.
+    stands_still: Option<Wall>,
 }
 
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl<E: Engine> World<E> {
             }
         }
         let another = trees.another_for.contains(&who);
+        let at = trees.stands_still.unwrap_or(self.now.wall);
         let mut nodes = Nodes::default();
         // What the trees of different people differ in is nobody's.
         nodes.push(tree::leaf(if another { b"two" } else { b"one" }));
@@ -93,7 +97,7 @@ impl<E: Engine> World<E> {
             let path = tree::inclusion(&nodes, index, size).unwrap()?;
             Some(Box::new(Inclusion { index, salt: salt(&salt_of(&account)), seq, hash, path }))
         });
-        let head = Head { size, root: tree::root(&nodes, size).unwrap(), at: self.now.wall };
+        let head = Head { size, root: tree::root(&nodes, size).unwrap(), at };
         let head = Box::new(transparency::sign(&relay_identity(&words.domain), &head));
         self.say_to(who, TreeHead { request: words.request, head, steps, entry });
     }
@@ -208,6 +212,23 @@ fn a_tree_that_shrinks_proves_nothing_and_what_was_shown_before_stays() {
     world.trees().hides.clear();
     world.advance(Duration::from_secs(2 * 3_600));
     assert!(matches!(views::own_log(world.store(ALICE)).unwrap(), LogProof::Found(_)), "it was a bad hour");
+}
+
+#[test]
+fn a_head_of_long_ago_shows_nothing() {
+    let (mut world, _) = friends();
+    world.show_trees();
+    world.advance(limits::AUDIT_EVERY * 2);
+    let (size, then) = (views::relays(world.store(ALICE)).unwrap()[0].size, world.now.wall);
+    world.trees().stands_still = Some(then);
+    world.advance(limits::TREE_HEAD_AGE_MAX - limits::AUDIT_EVERY * 2);
+    let alice = world.people[ALICE].account;
+    let unproved = move |event: &Event| matches!(event, Event::LogUnproved { account } if *account == alice);
+    assert_eq!(world.events(ALICE, unproved), 0, "it may be the newest");
+    world.rename(BOB, "desk");
+    world.advance(limits::AUDIT_EVERY * 6);
+    assert_eq!(views::own_log(world.store(ALICE)).unwrap(), LogProof::Unproved);
+    assert_eq!((world.events(ALICE, unproved), views::relays(world.store(ALICE)).unwrap()[0].size), (1, size));
 }
 
 #[test]
