@@ -240,9 +240,12 @@ pub(crate) fn domain(site: usize) -> Domain {
     ["a.example", "b.example", "c.example"][site].parse().unwrap()
 }
 
+/// When the world begins; the relays' certificates are of then.
+const STARTED: Wall = Wall::from_millis(1_700_000_000_000);
+
 pub(crate) fn identity(site: usize) -> RelayIdentity {
     let key = |n: usize| KeyPair::from_seed_bytes([200 + n as u8; 32]);
-    RelayIdentity::create(&key(site), &key(site + 10), &domain(site), Wall::from_millis(1_700_000_000_000)).unwrap()
+    RelayIdentity::create(&key(site), &key(site + 10), &domain(site), STARTED).unwrap()
 }
 
 pub(crate) fn relay_id(site: usize) -> RelayId {
@@ -267,7 +270,7 @@ impl World {
 
     pub(crate) fn with(configs: Vec<Config>) -> Self {
         let site = |config| Site { config, engine: MemoryEngine::new(), running: None, boots: 0, room: 1_024 };
-        let now = Now { monotonic: Monotonic::from_start(Duration::from_secs(5)), wall: Wall::from_millis(1_000_000) };
+        let now = Now { monotonic: Monotonic::from_start(Duration::from_secs(5)), wall: STARTED };
         let mut world = Self {
             now,
             sites: configs.into_iter().map(site).collect(),

@@ -27,6 +27,17 @@ use crate::rows::{self, AuditRow, ThreadRow, TreeRow, TreeToldRow};
 use crate::thread;
 use crate::timers::Timer;
 
+/// What an answer leaves in doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Doubt {
+    /// The tree.
+    Tree,
+    /// Whether somebody's log is in it.
+    Entry(AccountId),
+    /// Which of two logs is somebody's.
+    Fork(AccountId),
+}
+
 /// The relay lets us in: we look at our own entry, and at what waits.
 pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) {
     let (domain, account) = (t.rooms.identity.relay().domain, t.rooms.identity.account());
@@ -99,16 +110,16 @@ pub(crate) fn shown<E: Engine>(
     let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
     let head = match transparency::verify(&head) {
         Ok(head) if head.domain() == domain && is_of(t, row.as_ref(), &head) => head,
-        Ok(_) => return again(t, domain, None, "a head of another relay"),
+        Ok(_) => return again(t, domain, Doubt::Tree, "a head of another relay"),
         Err(error) => {
             debug!(%error, "what a relay shows is no tree head");
-            return again(t, domain, None, "no head");
+            return again(t, domain, Doubt::Tree, "no head");
         }
     };
     // A device whose clock is wrong cannot tell; nor whose relay's is.
     let age = Duration::from_millis(t.now.wall.as_millis().saturating_sub(head.at().as_millis()));
     if t.rooms.reception.clocks_agree(t.now) && age > limits::TREE_HEAD_AGE_MAX {
-        return again(t, domain, None, "a head of long ago");
+        return again(t, domain, Doubt::Tree, "a head of long ago");
     }
     let mut row = match row {
         Some(row) => row,
@@ -131,7 +142,9 @@ pub(crate) fn shown<E: Engine>(
                 return two_faces(t, domain, row, (before, head), step);
             }
             // Its tree has not come so far, or it does not show how it came about.
-            Err(_) if place == 0 => return again(t, domain, None, "a head that does not go on from the one before"),
+            Err(_) if place == 0 => {
+                return again(t, domain, Doubt::Tree, "a head that does not go on from the one before");
+            }
             Err(_) => open = true,
         }
     }
@@ -139,15 +152,15 @@ pub(crate) fn shown<E: Engine>(
     row.silent &= !row.told.is_empty();
     let more = !row.told.is_empty();
     rows::put(&mut t.rows, key, &row);
-    let settled = match account {
+    let doubt = match account {
         Some(account) => judge(t, domain, account, entry, &head)?,
-        None => true,
+        None => None,
     };
-    if !settled {
-        return again(t, domain, account, "an entry is not shown in it");
+    if let Some(doubt) = doubt {
+        return again(t, domain, doubt, "an entry is not shown in it");
     }
     if open {
-        return again(t, domain, None, "how it came about is not shown");
+        return again(t, domain, Doubt::Tree, "how it came about is not shown");
     }
     let own = t.rooms.identity.relay().domain == *domain;
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
@@ -173,39 +186,37 @@ fn is_of<E: Engine>(t: &Turn<'_, E>, row: Option<&TreeRow>, head: &VerifiedHead)
     relay.is_none_or(|relay| relay == head.relay())
 }
 
-/// Holds somebody's entry in the tree against their log as it is known here. Says whether there is nothing more to ask.
+/// Holds somebody's entry in the tree against their log as it is known here. Says what is in doubt then.
 fn judge<E: Engine>(
     t: &mut Turn<'_, E>,
     domain: &Domain,
     account: AccountId,
     entry: Option<Box<Inclusion>>,
     head: &VerifiedHead,
-) -> Result<bool, StorageError> {
-    let Some(log) = log_of(t, &account)? else { return Ok(true) };
-    let Some(entry) = entry.filter(|entry| head.holds(&account, entry).is_ok()) else { return Ok(false) };
+) -> Result<Option<Doubt>, StorageError> {
+    let Some(log) = log_of(t, &account)? else { return Ok(None) };
+    let Some(entry) = entry.filter(|entry| head.holds(&account, entry).is_ok()) else {
+        return Ok(Some(Doubt::Entry(account)));
+    };
     let (seq, hash) = log.head();
     if (entry.seq, entry.hash) == (seq, hash) {
         let found = AuditRow { seq, hash, found: Some(head.size()), missing: false };
         rows::put(&mut t.rows, rows::audit_key(&account), &found);
-        return Ok(true);
-    }
-    if entry.seq > seq {
-        // There is more of it: looked for, and seen in the tree once it is here.
-        herald::longer(t, account, domain.clone(), (entry.seq, entry.hash))?;
-        return Ok(true);
+        return Ok(None);
     }
     if log.hash_at(entry.seq) == Some(entry.hash) {
         // The relay itself has shown us more than is in its tree.
-        return Ok(false);
+        return Ok(Some(Doubt::Entry(account)));
     }
-    warn!("a relay's tree has an entry that contradicts the account's log");
-    if missing(t, account)? {
-        t.event(match account == t.rooms.identity.account() {
-            true => Event::AccountForked,
-            false => Event::LogForked { account },
-        });
+    // There is more of it, or what a recovery put in its place: looked for, and seen in the tree once it is here.
+    if !is_missing(t, &account)? {
+        herald::wanted(t, account, domain.clone(), (entry.seq, entry.hash))?;
     }
-    Ok(true)
+    Ok((entry.seq <= seq).then_some(Doubt::Fork(account)))
+}
+
+fn is_missing<E: Engine>(t: &Turn<'_, E>, account: &AccountId) -> Result<bool, StorageError> {
+    Ok(rows::get::<AuditRow>(&t.rows, &rows::audit_key(account))?.is_some_and(|row| row.missing))
 }
 
 fn log_of<E: Engine>(t: &Turn<'_, E>, account: &AccountId) -> Result<Option<AccountLog>, StorageError> {
@@ -217,10 +228,9 @@ fn log_of<E: Engine>(t: &Turn<'_, E>, account: &AccountId) -> Result<Option<Acco
 
 fn missing<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<bool, StorageError> {
     let Some(log) = log_of(t, &account)? else { return Ok(false) };
-    let key = rows::audit_key(&account);
     let (seq, hash) = log.head();
-    let told = rows::get::<AuditRow>(&t.rows, &key)?.is_some_and(|row| row.missing);
-    rows::put(&mut t.rows, key, &AuditRow { seq, hash, found: None, missing: true });
+    let told = is_missing(t, &account)?;
+    rows::put(&mut t.rows, rows::audit_key(&account), &AuditRow { seq, hash, found: None, missing: true });
     Ok(!told)
 }
 
@@ -246,7 +256,7 @@ fn two_faces<E: Engine>(
 /// The relay could not be asked, or would not answer.
 pub(crate) fn refused<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, passes: bool) -> Result<(), StorageError> {
     if !passes {
-        return again(t, domain, None, "the relay does not show it");
+        return again(t, domain, Doubt::Tree, "the relay does not show it");
     }
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     work.absent = work.absent.saturating_add(1);
@@ -257,12 +267,7 @@ pub(crate) fn refused<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, passes: b
 
 /// What was shown proves nothing: of this account, or of the tree. After so many times the owner is told what could not be
 /// proved; the others that wait to be asked for are asked for then.
-fn again<E: Engine>(
-    t: &mut Turn<'_, E>,
-    domain: &Domain,
-    of: Option<AccountId>,
-    why: &str,
-) -> Result<(), StorageError> {
+fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, doubt: Doubt, why: &str) -> Result<(), StorageError> {
     debug!(relay = %domain, why, "a relay's tree is asked for again");
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     work.attempts = work.attempts.saturating_add(1);
@@ -271,25 +276,30 @@ fn again<E: Engine>(
         plan(t);
         return Ok(());
     }
-    let accounts = match of {
-        Some(account) => {
+    let accounts = match doubt {
+        Doubt::Entry(account) | Doubt::Fork(account) => {
             work.accounts.remove(&account);
             (work.attempts, work.next) = (0, t.now.monotonic);
             BTreeSet::from([account])
         }
-        None => std::mem::take(&mut work.accounts),
+        Doubt::Tree => std::mem::take(&mut work.accounts),
     };
     if work.accounts.is_empty() {
         t.rooms.audit.work.remove(domain);
     }
     for account in accounts {
-        if missing(t, account)? {
-            t.event(Event::LogUnproved { account });
+        if !missing(t, account)? {
+            continue;
         }
+        t.event(match doubt {
+            Doubt::Fork(_) if account == t.rooms.identity.account() => Event::AccountForked,
+            Doubt::Fork(_) => Event::LogForked { account },
+            Doubt::Tree | Doubt::Entry(_) => Event::LogUnproved { account },
+        });
     }
     let key = rows::tree_key(domain);
     if let Some(row) = rows::get::<TreeRow>(&t.rows, &key)?
-        && of.is_none()
+        && doubt == Doubt::Tree
         && !row.told.is_empty()
         && !row.silent
     {

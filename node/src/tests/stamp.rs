@@ -24,7 +24,9 @@ impl<E: Engine> World<E> {
             return self.say_to(who, Refused { request: Some(request), code, retry_after_ms: None });
         }
         self.relay.stamps.insert(device, words.stamp);
-        self.say_to(who, Done { request });
+        if !self.relay.stamps_unanswered {
+            self.say_to(who, Done { request });
+        }
     }
 
     /// The disk as it was on another day takes the place of the present one.
@@ -136,6 +138,29 @@ fn no_crash_and_no_lost_answer_makes_a_store_look_like_an_old_copy() {
             assert_eq!(world.shown(BOB).last(), Some(&"whole"), "after {after}, {kind:?}");
         }
     }
+}
+
+#[test]
+fn a_stamp_that_is_kept_and_whose_answer_is_lost_is_said_again_and_then_followed() {
+    let (mut world, thread) = friends();
+    let alice = world.id(ALICE);
+    let before = world.relay.stamps[&alice];
+    world.relay.stamps_unanswered = true;
+    world.crash_now(ALICE);
+    world.advance(Duration::from_secs(60));
+    let kept = world.relay.stamps[&alice];
+    assert_eq!(kept.number, before.number + 1);
+    for _ in 0..3 {
+        world.crash_now(ALICE);
+        world.advance(Duration::from_secs(60));
+        assert_eq!(world.relay.stamps[&alice], kept, "the same one until it is known to be kept");
+    }
+    world.relay.stamps_unanswered = false;
+    world.advance(limits::RELAY_BACKOFF_MAX * 2);
+    world.say(ALICE, thread, "whole");
+    world.advance(limits::HEARTBEAT_EVERY * 2);
+    assert_eq!((world.events(ALICE, outdated), world.shown(BOB)), (0, vec!["whole"]));
+    assert!(world.relay.stamps[&alice].number > kept.number);
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub(super) struct Relay {
     pub(super) trees: Option<Trees>,
     /// How far the stores of devices have come.
     pub(super) stamps: BTreeMap<DeviceId, Stamp>,
+    /// It keeps them and cannot say so.
+    pub(super) stamps_unanswered: bool,
     pub(super) manners: Manners,
 }
 

@@ -25,6 +25,9 @@ const POLLED: u64 = 1 << 63;
 /// Of so many calls, and of so many answers, the connection breaks: by what stands between, which is no friend of long
 /// connections. An assumption, so that in an hour hundreds are lost; nobody publishes a figure.
 const LOST: f64 = 0.03;
+/// Of so many of those the caller hears nothing, and waits as long as a call may take; of the others it is told at once. An
+/// assumption.
+const SILENT: f64 = 0.5;
 /// Bytes of a call beside its frames: request line or status, and headers.
 const CALL_BYTES: usize = 220;
 
@@ -126,6 +129,8 @@ pub(super) struct Polls {
     stream: Stream,
     /// How many calls, and how many answers, are lost.
     pub(super) lost: f64,
+    /// Of how many of those the caller hears nothing.
+    pub(super) silent: f64,
 }
 
 /// Whether a link is one of these.
@@ -136,7 +141,7 @@ pub(super) const fn is_polled(link: LinkId) -> bool {
 impl Polls {
     /// No links. The stream says which calls are lost.
     pub(super) const fn new(stream: Stream) -> Self {
-        Self { sessions: BTreeMap::new(), calls: BTreeMap::new(), next: 0, stream, lost: LOST }
+        Self { sessions: BTreeMap::new(), calls: BTreeMap::new(), next: 0, stream, lost: LOST, silent: SILENT }
     }
 
     /// Node and relay.
@@ -264,7 +269,9 @@ impl Polls {
     ) -> (Option<Duration>, Option<Duration>) {
         let arrives = net.toss(engine.now(), from, to, bytes, trips);
         match arrives {
-            Some(after) if self.stream.happens(self.lost) => (None, self.stream.happens(0.5).then_some(after)),
+            Some(after) if self.stream.happens(self.lost) => {
+                (None, (!self.stream.happens(self.silent)).then_some(after))
+            }
             arrives => (arrives, None),
         }
     }

@@ -105,6 +105,25 @@ fn the_tree_of_another_relay_is_asked_for_there_and_a_peer_is_shown_ours_alone()
 }
 
 #[test]
+fn a_relay_of_an_older_version_that_knows_nothing_of_trees_is_not_parted_with() {
+    let mut world = World::new(2);
+    let alice = world.join("alice", 0);
+    world.tree(alice, 1, None, &[]);
+    let dialled = |((at, link), end): (&(usize, LinkId), &End)| match end {
+        End::Relay(1, _) if *at == 0 => Some(*link),
+        _ => None,
+    };
+    let link = world.ends.iter().find_map(dialled).unwrap();
+    let refused = |code| Frame::Refused(Refused { request: None, code, retry_after_ms: None });
+    world.hand(0, link, &refused(RefusalCode::UnknownKind));
+    world.run();
+    assert!(world.lives(0, link));
+    world.hand(0, link, &refused(RefusalCode::Malformed));
+    world.run();
+    assert!(!world.lives(0, link));
+}
+
+#[test]
 fn a_relay_with_two_faces_gives_itself_away_by_two_heads() {
     // One identity over two stores: what each shows is whole.
     let (mut one, mut other) = (World::new(1), World::new(1));

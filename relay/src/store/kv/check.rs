@@ -509,7 +509,7 @@ mod tests {
             kv
         };
         assert_eq!(check(&*whole(), SCHEMA.version).unwrap(), Problems::default());
-        for space in [
+        for key in [
             space::NAME,
             space::ACCOUNT_LOG,
             space::INVITE,
@@ -523,9 +523,16 @@ mod tests {
             space::CURSOR,
             space::FRIEND,
             space::NAMED,
-        ] {
+            space::TREE_NODE,
+            space::TREE_SIZE,
+            space::LEAF,
+        ]
+        .map(|space| rows::scan(&*whole(), &[space], 1).unwrap().remove(0).0)
+        .into_iter()
+        .chain([rows::tree_node(1, 0)])
+        {
             let kv = whole();
-            let (key, _) = rows::scan(&*kv, &[space], 1).unwrap().remove(0);
+            let space = key[0];
             let mut batch = Batch::new();
             batch.delete(key);
             kv.apply(&batch).unwrap();

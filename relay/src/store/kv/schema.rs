@@ -188,6 +188,7 @@ mod tests {
     use std::sync::Arc;
 
     use minicbor::Encode;
+    use whimbrel_crypto::transparency;
     use whimbrel_protocol::canonical;
     use whimbrel_protocol::id::{BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
     use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, bring_up};
@@ -349,6 +350,49 @@ mod tests {
         for (key, _) in accounts {
             let account = AccountId::from_bytes(rows::rest(&key, 1).unwrap());
             assert!(super::super::tree(&*kv, Some(account), &[], None).unwrap().entry.is_some());
+        }
+    }
+
+    #[test]
+    fn many_accounts_become_leaves_each_once_whatever_interrupts() {
+        for interruptions in 0..4 {
+            let disk = MemoryEngine::new();
+            let mut kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+            bring_up(&*kv, &Schema { name: "relay", version: 3, steps: &[] }).unwrap();
+            contract::fill(&KvStore::over(Arc::clone(&kv)));
+            let (key, value) = rows::scan(&*kv, &[space::ACCOUNT], 1).unwrap().remove(0);
+            let some: Account = rows::read(&key, &value).unwrap();
+            let mut old = Batch::new();
+            for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
+                rows::scan(&*kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
+            }
+            for n in 0..2 * PAGE as u16 + 9 {
+                let mut inbox = [9; 16];
+                inbox[..2].copy_from_slice(&n.to_be_bytes());
+                let one = Account { inbox: LogId::from_bytes(inbox), log_seq: n.into(), ..some.clone() };
+                old.put(rows::of_account(space::ACCOUNT, account(n)), canonical::encode(&one));
+            }
+            kv.apply(&old).unwrap();
+            kv.sync().unwrap();
+            for _ in 0..interruptions {
+                disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
+                bring_up(&*kv, &SCHEMA).unwrap_err();
+                drop(kv);
+                disk.crash(1);
+                kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+            }
+            bring_up(&*kv, &SCHEMA).unwrap();
+            let accounts = rows::scan(&*kv, &[space::ACCOUNT], 9_999).unwrap();
+            let tree = super::super::tree(&*kv, None, &[], None).unwrap();
+            assert_eq!(tree.size, accounts.len() as u64, "after {interruptions} interruptions");
+            for (key, value) in accounts {
+                let (account, known) = (rows::rest(&key, 1).unwrap(), rows::read::<Account>(&key, &value).unwrap());
+                let account = AccountId::from_bytes(account);
+                let entry = super::super::tree(&*kv, Some(account), &[], None).unwrap().entry.unwrap();
+                let leaf = transparency::leaf(&entry.salt, &account, known.log_seq, &known.log_hash);
+                let root = whimbrel_crypto::tree::included(leaf, entry.index, tree.size, &entry.path).unwrap();
+                assert_eq!(root, tree.root, "{}", known.log_seq);
+            }
         }
     }
 

@@ -46,10 +46,10 @@ fn what_is_said_over_https_is_shown_once_whatever_calls_and_answers_are_lost() {
 }
 
 #[test]
-fn a_call_that_is_lost_costs_a_repetition_and_no_link() {
+fn a_call_that_is_seen_to_be_lost_costs_a_repetition_and_no_link() {
     let (mut world, alice, bob, _) = polled(1, 0.0);
     let links = world.net.counts.links;
-    world.polls.lost = 1.0;
+    (world.polls.lost, world.polls.silent) = (1.0, 0.0);
     world.say(alice, bob, "hello");
     world.run_for(secs(1));
     world.polls.lost = 0.0;
