@@ -99,10 +99,13 @@ impl World {
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
-        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) {
+        // On a link it has given up a node hears nothing any more, whatever still comes.
+        let is_node = matches!(self.processes.get(process as usize), Some(Process::Node(..)));
+        let heeded = !(is_node && self.polls.is_given_up(link));
+        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) && heeded {
             self.ledger.told_on(process, link);
         }
-        if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.ends_of(link)) {
+        if let (Some(frame), Some((dialler, acceptor)), true) = (&frame, self.ends_of(link), heeded) {
             self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);
         }
         match (self.processes.get_mut(process as usize), frame) {

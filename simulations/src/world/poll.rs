@@ -195,6 +195,12 @@ impl Polls {
         engine.at(engine.now(), Event::Call { call: link.get(), what: CallEvent::Ended });
     }
 
+    /// Whether a link's node is about to end it: it says what it has to say, and heeds nothing.
+    pub(super) fn is_given_up(&self, link: LinkId) -> bool {
+        let caller = self.sessions.get(&link.get()).and_then(|session| session.caller.as_ref());
+        caller.is_some_and(|caller| caller.closing)
+    }
+
     /// The relay has no room for a frame that its core was told to have sent: the link goes, not the frame alone.
     pub(super) fn abort(&mut self, engine: &mut Engine<Event>, link: LinkId) {
         if let Some(served) = self.sessions.get_mut(&link.get()).and_then(|session| session.served.as_mut()) {
