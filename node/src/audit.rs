@@ -14,6 +14,8 @@ use whimbrel_protocol::time::Monotonic;
 pub(crate) struct Work {
     /// Whose entries are to be seen in its tree.
     pub(crate) accounts: BTreeSet<AccountId>,
+    /// How many of the heads kept were named when it was last asked.
+    pub(crate) asked: usize,
     /// Answers in a row that proved nothing.
     pub(crate) attempts: u32,
     /// Times in a row that it could not be asked.

@@ -109,11 +109,12 @@ impl<E: Engine> Turn<'_, E> {
         };
         let before = changed(&self.rows)?;
         keep(&mut self.rows, person, contact)?;
-        // What a relay shows of somebody has to be what it shows to everybody.
+        // What a relay shows of a contact has to be what it shows to everybody.
         let (seq, hash) = person.log.head();
         let audit_key = rows::audit_key(&account);
         let audited: Option<AuditRow> = rows::get(&self.rows, &audit_key)?;
-        if audited.is_none_or(|audited| (audited.seq, audited.hash) != (seq, hash)) {
+        let contact = rows::get::<ContactRow>(&self.rows, &key)?.is_some_and(|row| row.contact);
+        if contact && audited.is_none_or(|audited| (audited.seq, audited.hash) != (seq, hash)) {
             rows::put(&mut self.rows, audit_key, &AuditRow { seq, hash, found: None, missing: false });
             self.rooms.audit.want(&person.address.domain, Some(account), self.now.monotonic);
             self.rooms.timers.set(Timer::Audit, self.now.monotonic);

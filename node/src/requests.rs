@@ -184,6 +184,11 @@ impl Requests {
         self.submits
     }
 
+    /// The request of this purpose.
+    pub(crate) fn find(&self, wanted: &Purpose) -> Option<RequestId> {
+        self.open.iter().find(|(_, purpose)| *purpose == wanted).map(|(request, _)| *request)
+    }
+
     pub(crate) fn any(&self, wanted: impl Fn(&Purpose) -> bool) -> bool {
         self.open.values().any(wanted)
     }

@@ -144,12 +144,11 @@ impl Rooms {
             }
             Ok(())
         })?;
-        rows::each(reads, &rows::space(Space::Audit), |(key, value)| {
-            let row: AuditRow = rows::decode(&key, &value)?;
-            let account = rows::id_in_key(&key).map(AccountId::from_bytes);
-            if let Some(account) = account.filter(|_| row.found.is_none())
-                && let Some(contact) = rows::get::<ContactRow>(reads, &rows::contact_key(&account))?
-            {
+        rows::each(reads, &rows::space(Space::Contact), |(key, value)| {
+            let contact: ContactRow = rows::decode(&key, &value)?;
+            let Some(account) = rows::id_in_key(&key).map(AccountId::from_bytes) else { return Ok(()) };
+            let row: Option<AuditRow> = rows::get(reads, &rows::audit_key(&account))?;
+            if contact.contact && row.is_none_or(|row| row.found.is_none()) {
                 self.audit.want(&contact.address.domain, Some(account), now.monotonic);
             }
             Ok(())

@@ -525,6 +525,10 @@ pub const TREE_STEPS_MAX: usize = 4;
 /// A node looks at its own entry in its relay's tree this often, and at those of people whose log changed when it did.
 pub const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 
+/// Between two questions about one relay's tree, so that neither a member who tells of many heads nor a long list of contacts uses
+/// up what the device may ask.
+pub const AUDIT_PAUSE: Duration = Duration::from_secs(1);
+
 /// A head that a relay signed so long ago is not its newest. Twice how far clocks and certificates may be apart.
 pub const TREE_HEAD_AGE_MAX: Duration = Duration::from_secs(2 * CERTIFICATE_TOLERANCE.as_secs());
 

@@ -53,7 +53,10 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
             return Ok(());
         }
         Frame::Push(run) => return receive::pushed(t, run),
-        Frame::CaughtUp(_) => t.rooms.push.caught_up = true,
+        Frame::CaughtUp(_) => {
+            t.rooms.push.caught_up = true;
+            stamp::caught_up(t);
+        }
         Frame::Stocked(words) => return stocked(t, words),
         Frame::Parted(words) => match take(t, words.request) {
             Some(Purpose::Errand(ticket, errand)) => {
@@ -353,6 +356,10 @@ pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> 
         && open::is_patient(t, *job, Duration::ZERO)
     {
         // All members of a large group ask it about newcomers at the same time as who takes in the next ones.
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+        return Ok(());
+    }
+    if t.rooms.requests.get(request) == Some(&Purpose::Stamp) && stamp::is_patient(t) {
         t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //! In order: ask for its newest head, hold it against the one before and those that friends were shown, see the entry that was
 //! asked for in it; tell friends what we are shown. A relay that signed two trees is found, and what proves it is kept.
 //! Never: believes a head that does not go on from those before; takes silence for proof, or for good.
-//! Limits: `limits::AUDIT_EVERY`, `limits::TREE_HEAD_AGE_MAX`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
+//! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_PAUSE`, `limits::TREE_HEAD_AGE_MAX`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
 //! `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
 
 use std::collections::BTreeSet;
@@ -77,7 +77,11 @@ fn ask<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) -> Result<(), StorageErr
         return Ok(());
     }
     let from: Vec<u64> = row.iter().flat_map(earlier).map(|head| head.size()).collect();
-    let account = t.rooms.audit.work.get(domain).and_then(|work| work.accounts.first().copied());
+    let own = t.rooms.identity.account();
+    let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
+    // Others first: their own log is looked at again and again.
+    let account = work.accounts.iter().find(|one| **one != own).or(work.accounts.first()).copied();
+    work.asked = from.len();
     // Until the answer, or its absence.
     later(t, domain);
     let to = domain.clone();
@@ -108,6 +112,11 @@ pub(crate) fn shown<E: Engine>(
     let TreeHead { head, steps, entry, .. } = words;
     let key = rows::tree_key(domain);
     let row: Option<TreeRow> = rows::get(&t.rows, &key)?;
+    if row.as_ref().is_some_and(|row| row.evidence.is_some()) {
+        // It was given away meanwhile.
+        t.rooms.audit.work.remove(domain);
+        return Ok(());
+    }
     let head = match transparency::verify(&head) {
         Ok(head) if head.domain() == domain && is_of(t, row.as_ref(), &head) => head,
         Ok(_) => return again(t, domain, Doubt::Tree, "a head of another relay"),
@@ -133,7 +142,9 @@ pub(crate) fn shown<E: Engine>(
         }
     };
     let mut open = false;
-    for (place, before) in earlier(&row).into_iter().enumerate() {
+    // Those that friends told since are for the next question.
+    let asked = t.rooms.audit.work.get(domain).map_or(1, |work| work.asked.max(1));
+    for (place, before) in earlier(&row).into_iter().take(asked).enumerate() {
         match head.after(&before, steps.get(place)) {
             Ok(Succession::Grown) => row.told.retain(|told| told != before.signed()),
             Ok(Succession::TwoFaces) => {
@@ -159,15 +170,17 @@ pub(crate) fn shown<E: Engine>(
     if let Some(doubt) = doubt {
         return again(t, domain, doubt, "an entry is not shown in it");
     }
+    if let Some(work) = t.rooms.audit.work.get_mut(domain) {
+        work.accounts.retain(|other| Some(*other) != account);
+    }
     if open {
         return again(t, domain, Doubt::Tree, "how it came about is not shown");
     }
     let own = t.rooms.identity.relay().domain == *domain;
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     (work.attempts, work.absent) = (0, 0);
-    work.accounts.retain(|other| Some(*other) != account);
     if more || !work.accounts.is_empty() {
-        work.next = t.now.monotonic;
+        work.next = t.now.monotonic.plus(limits::AUDIT_PAUSE);
     } else if own {
         let account = t.rooms.identity.account();
         work.accounts.insert(account);
@@ -209,7 +222,7 @@ fn judge<E: Engine>(
         return Ok(Some(Doubt::Entry(account)));
     }
     // There is more of it, or what a recovery put in its place: looked for, and seen in the tree once it is here.
-    if !is_missing(t, &account)? {
+    if entry.seq > seq || !is_missing(t, &account)? {
         herald::wanted(t, account, domain.clone(), (entry.seq, entry.hash))?;
     }
     Ok((entry.seq <= seq).then_some(Doubt::Fork(account)))
@@ -311,7 +324,7 @@ fn again<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain, doubt: Doubt, why: &st
     if t.rooms.identity.relay().domain == *domain {
         let (account, then) = (t.rooms.identity.account(), t.now.monotonic.plus(limits::AUDIT_EVERY));
         t.rooms.audit.want(domain, Some(account), then);
-        if let Some(work) = t.rooms.audit.work.get_mut(domain) {
+        if let Some(work) = t.rooms.audit.work.get_mut(domain).filter(|work| work.accounts.len() == 1) {
             work.next = then;
         }
     }
@@ -376,7 +389,7 @@ pub(crate) fn heard<E: Engine>(
 }
 
 fn want<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) {
-    t.rooms.audit.want(domain, None, t.now.monotonic);
+    t.rooms.audit.want(domain, None, t.now.monotonic.plus(limits::AUDIT_PAUSE));
     plan(t);
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::error;
 use whimbrel_crypto::Engine;
+use whimbrel_protocol::limits;
 use whimbrel_protocol::reception::{KeepStamp, Stamp};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::StorageError;
@@ -19,6 +20,7 @@ use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::Turn;
 use crate::rows::{self, Single, StampRow};
+use crate::timers::Timer;
 
 /// Hands the next stamp in, unless one is on its way.
 pub(crate) fn hand_in<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
@@ -40,6 +42,18 @@ pub(crate) fn hand_in<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError
     t.rooms.reception.sealed = next.is_some();
     t.ask_on(link, Purpose::Stamp, |_, request| KeepStamp { request, after: kept, stamp });
     Ok(())
+}
+
+/// Whether its answer may still be behind what the relay has for us. A relay that falls silent meanwhile is the heartbeat's.
+pub(crate) fn is_patient<E: Engine>(t: &Turn<'_, E>) -> bool {
+    t.rooms.reception.is_let_in() && t.rooms.reception.admitted().is_none() && !t.rooms.push.caught_up
+}
+
+/// Everything the relay had for us has come: now its answer is due.
+pub(crate) fn caught_up<E: Engine>(t: &mut Turn<'_, E>) {
+    if let Some(request) = t.rooms.requests.find(&Purpose::Stamp).filter(|_| t.rooms.reception.admitted().is_none()) {
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+    }
 }
 
 /// The relay keeps it.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use whimbrel_crypto::transparency::{self, leaf, salt};
 use whimbrel_crypto::{Engine, KeyPair, RelayIdentity, UnverifiedLog, tree};
-use whimbrel_protocol::id::{AccountId, DeviceIndex, Domain, LogHash, TreeHash};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::id::{AccountId, DeviceIndex, Domain, LogHash, ThreadId, TreeHash};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::transparency::{FetchTreeHead, Head, Inclusion, SignedHead, Step, TreeHead};
@@ -114,6 +115,23 @@ impl<E: Engine> World<E> {
             let proved = relay.evidence.as_ref().map(|evidence| evidence.verify().unwrap());
             proved.is_some_and(|(id, domain)| id == relay_identity(&domain).id() && domain == relay.domain)
         })
+    }
+
+    /// Somebody's node is made to tell a thread of a head as that of its own relay.
+    fn tells_of(&mut self, who: usize, thread: ThreadId, home: &str, head: SignedHead) {
+        self.kill(who);
+        let relay = transparency::verify(&head).unwrap().relay();
+        let kv = Kv::open(self.people[who].disk.clone(), None).unwrap();
+        let row = rows::TreeRow { relay, head, told: vec![], evidence: None, silent: false };
+        let mut overlay = Overlay::new(&kv);
+        rows::put(&mut overlay, rows::tree_key(&home.parse().unwrap()), &row);
+        overlay.delete(rows::tree_told_key(&thread));
+        kv.apply(&overlay.into_batch()).unwrap();
+        kv.sync().unwrap();
+        drop(kv);
+        self.open(who);
+        self.settle();
+        self.say(who, thread, "look");
     }
 
     fn rename(&mut self, who: usize, label: &str) {
@@ -300,20 +318,7 @@ fn what_a_member_tells_of_a_relay_pins_nobody_and_gives_no_relay_away() {
         world.show_trees();
         let thread = world.befriend(BOB, ALICE);
         world.advance(limits::AUDIT_EVERY * 2);
-        world.kill(BOB);
-        let head = forged(framed, world.now.wall);
-        let relay = transparency::verify(&head).unwrap().relay();
-        let kv = Kv::open(world.people[BOB].disk.clone(), None).unwrap();
-        let row = rows::TreeRow { relay, head: head.clone(), told: vec![], evidence: None, silent: false };
-        let mut overlay = Overlay::new(&kv);
-        rows::put(&mut overlay, rows::tree_key(&"b.example".parse().unwrap()), &row);
-        overlay.delete(rows::tree_told_key(&thread));
-        kv.apply(&overlay.into_batch()).unwrap();
-        kv.sync().unwrap();
-        drop(kv);
-        world.open(BOB);
-        world.settle();
-        world.say(BOB, thread, "look");
+        world.tells_of(BOB, thread, "b.example", forged(framed, world.now.wall));
         world.advance(limits::AUDIT_EVERY * 2);
         assert_eq!(world.shown(ALICE), ["look"], "{framed}");
         world.befriend(CAROL, ALICE);
@@ -324,6 +329,47 @@ fn what_a_member_tells_of_a_relay_pins_nobody_and_gives_no_relay_away() {
         let as_they_are = |one: &views::RelayTree| one.relay == relay_identity(&one.domain).id() && !one.withheld;
         assert!(relays.iter().all(as_they_are), "{framed}: {relays:?}");
     }
+}
+
+#[test]
+fn heads_that_are_told_while_the_tree_is_asked_for_wait_for_the_next_question() {
+    let mut world = World::new(&["a.example"; 2], whimbrel_crypto::StandInEngine::new);
+    world.show_trees();
+    let thread = world.befriend(BOB, ALICE);
+    for n in 0..3 * limits::AUDIT_ATTEMPTS_MAX {
+        world.rename(BOB, &format!("{n}"));
+        world.advance(limits::AUDIT_PAUSE * 2);
+    }
+    let shown = world.relay.said.iter().filter_map(|frame| match frame {
+        Frame::TreeHead(words) => Some((transparency::verify(&words.head).unwrap().size(), (*words.head).clone())),
+        _ => None,
+    });
+    let heads: BTreeMap<u64, SignedHead> = shown.collect();
+    let newest = *heads.keys().next_back().unwrap();
+    let mut older = heads.into_iter().filter(|(size, _)| *size < newest).map(|(_, head)| head);
+    let questions = |world: &World<_>| -> Vec<FetchTreeHead> {
+        let asked = world.relay.heard.iter().filter(|(who, _)| *who == ALICE);
+        asked
+            .filter_map(|(_, frame)| if let Frame::FetchTreeHead(words) = frame { Some(words.clone()) } else { None })
+            .collect()
+    };
+    world.relay.mute.insert("FetchTreeHead");
+    for n in 0..=limits::AUDIT_ATTEMPTS_MAX {
+        let before = questions(&world).len();
+        world.tells_of(BOB, thread, "a.example", older.next().unwrap());
+        world.advance(limits::AUDIT_PAUSE);
+        let asked = questions(&world);
+        assert_eq!(asked.len(), before + 1, "{n}");
+        // Another one is told before the answer comes.
+        world.tells_of(BOB, thread, "a.example", older.next().unwrap());
+        world.show_tree(ALICE, asked.last().unwrap());
+        world.settle();
+    }
+    world.relay.mute.clear();
+    world.advance(limits::AUDIT_EVERY * 2);
+    let alarms = |event: &Event| matches!(event, Event::TreeWithheld { .. } | Event::LogUnproved { .. });
+    assert_eq!((world.events(ALICE, alarms), world.events(ALICE, two_faces)), (0, 0));
+    assert!(matches!(views::own_log(world.store(ALICE)).unwrap(), LogProof::Found(_)));
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl<E: Engine> World<E> {
         }
         self.relay.stamps.insert(device, words.stamp);
         if !self.relay.stamps_unanswered {
-            self.say_to(who, Done { request });
+            self.say_behind(who, Done { request });
         }
     }
 
@@ -161,6 +161,29 @@ fn a_stamp_that_is_kept_and_whose_answer_is_lost_is_said_again_and_then_followed
     world.advance(limits::HEARTBEAT_EVERY * 2);
     assert_eq!((world.events(ALICE, outdated), world.shown(BOB)), (0, vec!["whole"]));
     assert!(world.relay.stamps[&alice].number > kept.number);
+}
+
+#[test]
+fn a_device_for_which_so_much_waits_that_the_answer_takes_long_comes_in_by_the_first_link() {
+    let (mut world, thread) = friends();
+    world.relay.backlog = Some(Vec::new());
+    world.crash_now(ALICE);
+    world.command(ALICE, Command::Send { thread, text: "hello".to_owned() });
+    world.advance(Duration::from_secs(120));
+    assert_eq!(world.shown(BOB), Vec::<&str>::new());
+    let (caught_up, kept) = {
+        let mut waits = world.relay.backlog.take().unwrap().into_iter();
+        (waits.next().unwrap(), waits.next().unwrap())
+    };
+    assert!(
+        matches!((&caught_up, &kept), ((ALICE, Frame::CaughtUp(_)), (ALICE, Frame::Done(_)))),
+        "no other link was tried"
+    );
+    world.say_to(ALICE, caught_up.1);
+    world.advance(limits::ANSWER_TIME_MAX / 2);
+    world.say_to(ALICE, kept.1);
+    world.settle();
+    assert_eq!(world.shown(BOB), ["hello"]);
 }
 
 #[test]

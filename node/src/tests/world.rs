@@ -94,6 +94,8 @@ pub(super) struct Relay {
     pub(super) trees: Option<Trees>,
     /// How far the stores of devices have come.
     pub(super) stamps: BTreeMap<DeviceId, Stamp>,
+    /// While so much waits for people that what stands behind it does not come.
+    pub(super) backlog: Option<Vec<(usize, Frame)>>,
     /// It keeps them and cannot say so.
     pub(super) stamps_unanswered: bool,
     pub(super) manners: Manners,
@@ -516,6 +518,14 @@ impl<E: Engine> World<E> {
         }
     }
 
+    /// Says what stands behind everything that waits for somebody.
+    pub(super) fn say_behind(&mut self, who: usize, frame: impl Into<Frame>) {
+        match &mut self.relay.backlog {
+            Some(waits) => waits.push((who, frame.into())),
+            None => self.say_to(who, frame),
+        }
+    }
+
     pub(super) fn serve(&mut self, who: usize, frame: Frame) {
         self.relay.heard.push((who, frame.clone()));
         if self.relay.mute.contains(frame.name()) {
@@ -575,7 +585,7 @@ impl<E: Engine> World<E> {
                 self.say_to(who, Admitted { version: 1, domain, push_address: None, wall });
                 self.say_to(who, Stocked { request: None, left });
                 self.push(who);
-                self.say_to(who, CaughtUp {});
+                self.say_behind(who, CaughtUp {});
             }
             Frame::Heartbeat(words) => {
                 self.relay.accounts.get_mut(&account).unwrap().touches.extend(words.touches);

@@ -168,7 +168,7 @@ pub struct Committer<K> {
     unsynced: Arc<Unsynced>,
 }
 
-/// The logs with entries that can be read and that a crash could still take back.
+/// What can be read and a crash could still take back: logs with new entries, and the tree of account logs.
 #[derive(Debug, Default)]
 pub struct Unsynced {
     logs: Mutex<BTreeSet<LogId>>,

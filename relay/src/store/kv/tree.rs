@@ -25,7 +25,8 @@ impl tree::Nodes for Stored<'_> {
             (Ok(Some(bytes)), _) => {
                 TreeHash::try_from(bytes.as_slice()).map_err(|_| rows::damaged(&key, "no tree hash"))
             }
-            // It is what the two below it make: one row that is gone must stop no account from changing its keys.
+            // It is what the two below it make: one row that is gone must stop no account from changing its keys. Of a leaf
+            // there is no second copy.
             (Ok(None) | Err(StorageError::Damaged { .. }), Some(below)) => {
                 let left = index.saturating_mul(2);
                 Ok(tree::join(&self.node(below, left)?, &self.node(below, left.saturating_add(1))?))
@@ -64,6 +65,9 @@ pub(super) fn grow(
     (seq, hash): (u64, LogHash),
 ) -> Result<(), StorageError> {
     let index = size(rows)?;
+    if index == 0 && rows.get(&rows::tree_node(0, 0))?.is_some() {
+        return Err(rows::damaged(&[space::TREE_SIZE], "the size of a tree that has leaves is missing"));
+    }
     // Known to nobody but this relay, and there with the account in stores older than the tree.
     let salt = transparency::salt(inbox.as_bytes());
     let leaf = transparency::leaf(&salt, &account, seq, &hash);
