@@ -306,6 +306,9 @@ pub(crate) struct Log {
     /// Print the beginning of each message's id first
     #[arg(long)]
     pub(crate) ids: bool,
+    /// Show what people you blocked say in groups
+    #[arg(long)]
+    pub(crate) blocked: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -413,6 +416,11 @@ pub(crate) enum Contact {
     },
     /// Show somebody's keys: the safety number, when they changed, their devices
     Show {
+        /// Contact, address or account
+        who: String,
+    },
+    /// Show every key somebody has had: since when, and whether you verified it
+    History {
         /// Contact, address or account
         who: String,
     },
@@ -569,8 +577,7 @@ pub(crate) enum Chat {
     },
     /// Let texts in a chat go by themselves after a time, on every device; none: they stay
     ///
-    /// It holds for texts written from then on, by everybody; in a group its admin decides. Each device counts from when a
-    /// text came to it.
+    /// It holds for everybody's texts from then on; in a group its admin decides. Each device counts from when it came.
     Timer {
         /// As for mute
         chat: String,

@@ -70,9 +70,9 @@ pub(crate) async fn log(settings: &Settings, screen: Screen, command: args::Log)
                 .hint("write 2026-07-31, 2026-07-31T12:00:00Z or 2h")
         })?),
     };
-    let args::Log { chat, number, follow, ids, .. } = command;
+    let args::Log { chat, number, follow, ids, blocked, .. } = command;
     let number = number.unwrap_or(if since.is_some() { LOG_MESSAGES_MAX } else { LOG_MESSAGES_DEFAULT });
-    let request = Request::Log { chat, number, since, follow };
+    let request = Request::Log { chat, number, since, follow, blocked };
     seated(settings, async |seat| {
         seat.ask(settings, request.clone(), |item| match &item {
             Item::Message(message) if ids && !screen.json => {
@@ -162,6 +162,7 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Contact::Show { who } | Contact::Verify { who, number: None, yes: false, undo: false, .. } => {
                 Errand::Keys { who }
             }
+            Contact::History { who } => Errand::KeyHistory { who },
             Contact::Verify { who, number: Some(number), .. } => {
                 let number = if number == "-" { read_stdin(1024)? } else { number };
                 Errand::Verify { who, how: Verdict::Number(number) }

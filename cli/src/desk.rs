@@ -9,7 +9,7 @@ use tokio::time::{sleep_until, timeout_at};
 use whimbrel_node::api::{Draft, Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
-use whimbrel_protocol::id::{AccountId, MessageId};
+use whimbrel_protocol::id::{AccountId, Address, Domain, MessageId};
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
@@ -19,6 +19,7 @@ use crate::clock;
 use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
+use crate::shown::log_name;
 use crate::words::{
     Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReactionShown, ReceiptsShown, RelayShown, Request, Sent,
     Shown, StatusShown, expiry, path_name, state_name, trust_name,
@@ -57,7 +58,9 @@ impl Desk<'_> {
             Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
-            Request::Log { chat, number, since, follow } => self.log(&chat, number, since, follow).await,
+            Request::Log { chat, number, since, follow, blocked } => {
+                self.log(&chat, number, since, (follow, blocked)).await
+            }
             Request::Status => self.status().await,
             Request::Me => self.item(Item::Me(self.me()?)).await,
             Request::Contacts => self.contacts().await,
@@ -97,7 +100,11 @@ impl Desk<'_> {
         wait: Option<Wait>,
     ) -> Result<(), Failure> {
         let target = self.resolve(to).await?;
-        self.stop_at_changed_keys(&target)?;
+        if let Some(doubted) = self.stop_at_changed_keys(&target)? {
+            let hint =
+                format!("the relay of {doubted} shows different people different account logs; you compared keys");
+            self.hint(&hint).await?;
+        }
         let mut events = self.local.events();
         let mut home = self.local.home();
         let command = match target {
@@ -194,7 +201,14 @@ impl Desk<'_> {
         Ok(())
     }
 
-    async fn log(&self, chat: &str, number: usize, since: Option<Wall>, follow: bool) -> Result<(), Failure> {
+    /// `follow`: goes on with what comes; `blocked`: shows what people who are kept away said.
+    async fn log(
+        &self,
+        chat: &str,
+        number: usize,
+        since: Option<Wall>,
+        (follow, blocked): (bool, bool),
+    ) -> Result<(), Failure> {
         let target = self.resolve(chat).await?;
         // Subscribed before the history is read: what comes in between is seen by both and printed once.
         let mut events = self.local.events();
@@ -207,7 +221,8 @@ impl Desk<'_> {
         }
         // Two whose first messages crossed have two threads, and one conversation.
         lines.sort_by_key(|line| (line.message.hlc, line.message.message));
-        for line in lines.split_off(lines.len().saturating_sub(number)) {
+        for mut line in lines.split_off(lines.len().saturating_sub(number)) {
+            line.message.hidden &= !blocked;
             printed.insert(line.message.message);
             if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
                 self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
@@ -217,7 +232,7 @@ impl Desk<'_> {
             return Ok(());
         }
         loop {
-            let (message, state) = match events.next().await {
+            let (mut message, state) = match events.next().await {
                 Heard::Event(Event::Shown(message)) => (message, None),
                 // A message of ours is only named.
                 Heard::Event(Event::State { thread, message, state }) => {
@@ -234,6 +249,7 @@ impl Desk<'_> {
                 }
                 Heard::End(failure) => return Err(failure),
             };
+            message.hidden &= !blocked;
             // A thread can be new, or one of two with the same people.
             book = self.book()?;
             let thread =
@@ -259,6 +275,11 @@ impl Desk<'_> {
         let direct: BTreeSet<AccountId> = status.direct.iter().map(|device| device.account).collect();
         let contacts = self.contacts_shown(&direct)?;
         let unread = self.read(views::threads)?.iter().map(|thread| thread.unread).sum::<u64>();
+        let log = views::own_log(self.local.reads()).map_err(Failure::internal)?;
+        let relays = self.read(views::relays)?;
+        let named = |wanted: fn(&views::RelayTree) -> bool| {
+            relays.iter().filter(|relay| wanted(relay)).map(|relay| relay.domain.to_string()).collect()
+        };
         let shown = StatusShown {
             address: status.address,
             daemon: self.daemon,
@@ -267,12 +288,19 @@ impl Desk<'_> {
                 endpoint: status.relay.endpoint,
                 connected: status.relay_admitted,
                 reason: reason.filter(|_| !status.relay_admitted),
+                log: log_name(log).to_owned(),
+                entries: match log {
+                    views::LogProof::Found(size) => Some(size),
+                    _ => None,
+                },
             },
             contacts,
             queued: status.queued,
             unread: usize::try_from(unread).unwrap_or(usize::MAX),
             key_packages: status.key_packages,
             history: self.read(views::history)?.map(Into::into),
+            two_faces: named(|relay| relay.evidence.is_some()),
+            withheld: named(|relay| relay.withheld),
         };
         self.item(Item::Status(Box::new(shown))).await
     }
@@ -329,7 +357,9 @@ impl Desk<'_> {
     }
 
     /// Nothing is written to somebody whose keys the owner compared, and who has others now, before the owner knows.
-    fn stop_at_changed_keys(&self, target: &Target) -> Result<(), Failure> {
+    /// Nor to somebody whose keys nobody compared when their relay shows one person these and another person others. Gives
+    /// somebody of such a relay whose keys were compared: what is written to them is for them.
+    fn stop_at_changed_keys(&self, target: &Target) -> Result<Option<Address>, Failure> {
         let others: BTreeSet<AccountId> = match target {
             Target::People(people) => people.clone(),
             Target::Thread(thread) => {
@@ -337,10 +367,22 @@ impl Desk<'_> {
                 threads.into_iter().filter(|one| one.thread == *thread).flat_map(|one| one.people).collect()
             }
         };
-        let contacts = self.read(views::contacts)?.into_iter();
-        let mut changed = contacts.filter(|one| one.trust == Trust::Changed && others.contains(&one.account));
-        match changed.next() {
-            None => Ok(()),
+        let contacts: Vec<_> =
+            self.read(views::contacts)?.into_iter().filter(|one| others.contains(&one.account)).collect();
+        let relays = self.read(views::relays)?.into_iter();
+        let caught: BTreeSet<Domain> =
+            relays.filter(|relay| relay.evidence.is_some()).map(|relay| relay.domain).collect();
+        let doubted = |one: &&views::Contact| caught.contains(&one.address.domain);
+        if let Some(contact) = contacts.iter().filter(doubted).find(|one| one.trust == Trust::Unverified) {
+            let message = format!(
+                "the relay of {} shows different people different account logs, and you have not compared keys; nothing was sent",
+                contact.address
+            );
+            return Err(Failure::new(Exit::Trust, "relay_two_faces", message)
+                .hint(format!("compare them: whimbrel contact verify {}", contact.address)));
+        }
+        match contacts.iter().find(|one| one.trust == Trust::Changed) {
+            None => Ok(contacts.iter().find(doubted).map(|contact| contact.address.clone())),
             Some(contact) => Err(Failure::new(
                 Exit::Trust,
                 "key_changed",
@@ -466,7 +508,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         thread: message.thread,
         chat: book.title_of(&message.thread),
         from: if own { "me".to_owned() } else { book.name_of(&message.author.account) },
-        text: message.text.clone(),
+        text: if message.hidden { String::new() } else { message.text.clone() },
         // The author's clock may lie; the order is his, the time shown is never after the arrival.
         sent_at: clock::rfc3339(Wall::from_millis(message.hlc.millis.min(message.received.as_millis()))),
         received_at: clock::rfc3339(message.received),
@@ -476,10 +518,11 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         reason: code.map(ToString::to_string),
         missing: missing.iter().map(|account| book.name_of(account)).collect(),
         receipts: None,
-        reply: message.reply.map(|of| of.message),
-        mentions: message.mentions.iter().map(|account| name(account, book, me)).collect(),
+        reply: message.reply.filter(|_| !message.hidden).map(|of| of.message),
+        mentions: message.mentions.iter().filter(|_| !message.hidden).map(|account| name(account, book, me)).collect(),
         edited: false,
         unsent: message.unsent,
+        hidden: message.hidden.then(|| "blocked".to_owned()),
         reactions: Vec::new(),
         lasts_ms: None,
         missing_before: 0,

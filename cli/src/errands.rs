@@ -18,7 +18,10 @@ use crate::clock;
 use crate::desk::{Desk, unexpected};
 use crate::failure::{Exit, Failure};
 use crate::resolve::{Book, Target};
-use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, hex};
+use crate::shown::{
+    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, hex,
+    log_name,
+};
 use crate::words::{ChatChange, Errand, Item, Verdict, Which, trust_name};
 
 /// Characters of an invite's id that are enough to name it.
@@ -81,6 +84,13 @@ impl Desk<'_> {
                 let account = self.somebody(&who).await?;
                 self.keys(account).await
             }
+            Errand::KeyHistory { who } => {
+                let account = self.somebody(&who).await?;
+                for key in KeyShown::of(self.keys_of(account)?.history) {
+                    self.item(Item::Key(key)).await?;
+                }
+                Ok(())
+            }
             Errand::Verify { who, how } => self.verify(&who, how).await,
             Errand::Friends { which } => self.friends(which).await,
             Errand::Presence => self.presence().await,
@@ -134,8 +144,10 @@ impl Desk<'_> {
             number: keys.number.to_string(),
             scannable: keys.number.scannable(),
             trust: trust_name(keys.trust).to_owned(),
-            keys: keys.history.into_iter().map(|(since, key)| (clock::rfc3339(since), key.to_string())).collect(),
+            keys: KeyShown::of(keys.history),
             devices: keys.devices.into_iter().map(|(index, label)| (index.get(), label)).collect(),
+            log: log_name(keys.log).to_owned(),
+            relay_two_faces: keys.two_faces,
         };
         self.item(Item::Keys(shown)).await
     }

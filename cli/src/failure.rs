@@ -122,6 +122,13 @@ impl Failure {
             ),
             R::NoConsent => (Exit::Locked, "no_consent", "ask them for an invite"),
             R::NotAuthenticated => (Exit::Locked, "not_authorised", "the relay does not know this device"),
+            R::OldCopy => (
+                Exit::Locked,
+                "old_copy",
+                "this data folder was put back from a copy, and the device went on without it: nothing was sent. To be whole \
+                 again: whimbrel backup create FILE, then in another --home `whimbrel device link` with the word of another \
+                 device, or `whimbrel id recover`, and `whimbrel backup restore FILE`",
+            ),
             R::Revoked => (
                 Exit::Locked,
                 "revoked",

@@ -200,6 +200,7 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
             Ok(Event::RegistrationRefused(code)) => Home::Refused(code),
             Ok(Event::AccountDeleted) => Home::Deleted,
             Ok(Event::DeviceRevoked) => Home::Refused(RefusalCode::Revoked),
+            Ok(Event::StoreOutdated) => Home::Refused(RefusalCode::OldCopy),
             Ok(Event::RelayDown(reason)) => {
                 let problem = node.relay_problem();
                 // A relay that refuses the account ends the link, too, and the refusal is what people need to hear: it is
@@ -210,8 +211,10 @@ async fn watch_home(node: Arc<NodeHandle>, mut events: Events, home: watch::Send
                     event = events.next() => Some(event),
                     () = std::future::ready(()) => None,
                 };
-                if matches!(ahead, Some(Ok(Event::RegistrationRefused(_) | Event::DeviceRevoked)))
-                    || matches!(*home.borrow(), Home::Refused(_) | Home::Deleted)
+                if matches!(
+                    ahead,
+                    Some(Ok(Event::RegistrationRefused(_) | Event::DeviceRevoked | Event::StoreOutdated))
+                ) || matches!(*home.borrow(), Home::Refused(_) | Home::Deleted)
                 {
                     continue;
                 }

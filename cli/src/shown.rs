@@ -2,8 +2,10 @@
 //! Owns: their form in JSON and as text. Never: prints what others wrote unsanitised.
 
 use serde::{Deserialize, Serialize};
+use whimbrel_node::views::{KeyPeriod, LogProof};
 use whimbrel_protocol::id::{AccountId, Address, ThreadId};
 
+use crate::clock;
 use crate::output::Show;
 use crate::sanitize;
 
@@ -48,10 +50,63 @@ pub(crate) struct KeysShown {
     pub(crate) scannable: String,
     /// `unverified`, `verified`, or `changed` since.
     pub(crate) trust: String,
-    /// Every identity key they have had: since when, by their clock, and the key.
-    pub(crate) keys: Vec<(String, String)>,
+    /// Every identity key they have had, oldest first.
+    pub(crate) keys: Vec<KeyShown>,
     /// Their devices: index and label.
     pub(crate) devices: Vec<(u32, String)>,
+    /// `found` in their relay's tree of account logs, `pending`, or `unproved`.
+    pub(crate) log: String,
+    /// Whether their relay was found to show different people different logs.
+    pub(crate) relay_two_faces: bool,
+}
+
+/// An identity key that somebody has or had.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct KeyShown {
+    pub(crate) key: String,
+    /// By their clock.
+    pub(crate) since: String,
+    /// Whether it is theirs now.
+    pub(crate) current: bool,
+    /// When you compared it with them; absent: never.
+    pub(crate) verified_at: Option<String>,
+}
+
+impl KeyShown {
+    pub(crate) fn of(history: Vec<KeyPeriod>) -> Vec<Self> {
+        let last = history.len().saturating_sub(1);
+        let shown = history.into_iter().enumerate().map(|(place, period)| Self {
+            key: period.key.to_string(),
+            since: clock::rfc3339(period.since),
+            current: place == last,
+            verified_at: period.compared.map(clock::rfc3339),
+        });
+        shown.collect()
+    }
+}
+
+impl Show for KeyShown {
+    fn text(&self) -> String {
+        let verified = match &self.verified_at {
+            Some(at) => format!("verified {at}"),
+            None => "not verified".to_owned(),
+        };
+        let current = if self.current { ", theirs now" } else { "" };
+        format!("{}  since {}  ({verified}{current})", self.key.get(..16).unwrap_or(&self.key), self.since)
+    }
+}
+
+/// What a relay is told to be when it has been caught.
+pub(crate) const TWO_FACES: &str =
+    "TWO FACES: this relay shows different people different account logs; trust only keys that you compared";
+
+/// The name of what is known of a log, everywhere.
+pub(crate) fn log_name(log: LogProof) -> &'static str {
+    match log {
+        LogProof::Found(_) => "found",
+        LogProof::Unproved => "unproved",
+        _ => "pending",
+    }
 }
 
 impl Show for KeysShown {
@@ -67,8 +122,17 @@ impl Show for KeysShown {
             _ => "not verified: compare this number with what they see",
         };
         let mut text = format!("address  {}\nnumber   {}\ntrust    {trust}", self.address, rows.join("\n         "));
-        for (since, key) in &self.keys {
-            text.push_str(&format!("\nkey      {}  (since {since})", key.get(..16).unwrap_or(key)));
+        for key in &self.keys {
+            text.push_str(&format!("\nkey      {}", key.text()));
+        }
+        let log = match self.log.as_str() {
+            "found" => "as their relay shows it to everybody",
+            "unproved" => "NOT PROVED: their relay does not show it to everybody; or they deleted their account",
+            _ => "not looked up in their relay's tree yet",
+        };
+        text.push_str(&format!("\nlog      {log}"));
+        if self.relay_two_faces {
+            text.push_str(&format!("\nrelay    {TWO_FACES}"));
         }
         for (index, label) in &self.devices {
             text.push_str(&format!("\ndevice   {index}  {}", sanitize::line(label)));

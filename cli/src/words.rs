@@ -19,10 +19,12 @@ use crate::failure::Failure;
 use crate::groups::{GroupErrand, GroupShown};
 use crate::output::Show;
 use crate::sanitize;
-use crate::shown::{CardShown, ChatShown, Done, FriendShown, KeysShown, OpenInviteShown, PresenceShown, RowShown};
+use crate::shown::{
+    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, TWO_FACES,
+};
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 5;
+pub(crate) const SOCKET_VERSION: u32 = 6;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ pub(crate) enum Request {
     /// What was listed has been seen.
     MarkRead { marks: Vec<Mark> },
     /// A chat's history.
-    Log { chat: String, number: usize, since: Option<Wall>, follow: bool },
+    Log { chat: String, number: usize, since: Option<Wall>, follow: bool, blocked: bool },
     /// How things are.
     Status,
     /// The own identity.
@@ -80,6 +82,8 @@ pub(crate) enum Errand {
     Keys { who: String },
     /// Compares keys with somebody, by the number they see or by the owner's word, or takes that back.
     Verify { who: String, how: Verdict },
+    /// Every key somebody has had.
+    KeyHistory { who: String },
     /// How things stand with others.
     Friends { which: Which },
     /// Which contacts are there.
@@ -200,6 +204,7 @@ pub(crate) enum Item {
     Contact(ContactShown),
     Friend(FriendShown),
     Keys(KeysShown),
+    Key(KeyShown),
     Presence(PresenceShown),
     OpenInvite(OpenInviteShown),
     Profile(CardShown),
@@ -270,6 +275,8 @@ pub(crate) struct Shown {
     pub(crate) edited: bool,
     /// Whether its author took it back: then there is no text.
     pub(crate) unsent: bool,
+    /// `blocked`: the owner keeps its author away and did not ask to see it, so there is no text.
+    pub(crate) hidden: Option<String>,
     /// The signs beside it.
     pub(crate) reactions: Vec<ReactionShown>,
     /// How long it is there to be read, in milliseconds; absent: for ever.
@@ -307,6 +314,10 @@ pub(crate) struct StatusShown {
     pub(crate) unread: usize,
     /// One-time keys left at the relay for people who begin a conversation; absent: it did not say.
     pub(crate) key_packages: Option<u32>,
+    /// Relays that were found to show different people different account logs.
+    pub(crate) two_faces: Vec<String>,
+    /// Relays that do not show that what they told others is the beginning of what they tell us.
+    pub(crate) withheld: Vec<String>,
     /// How far this device is with what was said before it came; absent: it has all of it.
     pub(crate) history: Option<HistoryShown>,
 }
@@ -345,6 +356,10 @@ pub(crate) struct RelayShown {
     pub(crate) connected: bool,
     /// Why not, as far as known.
     pub(crate) reason: Option<String>,
+    /// Whether its tree of account logs has ours as it is here: `found`, `pending`, or `unproved`.
+    pub(crate) log: String,
+    /// How many entries that tree had.
+    pub(crate) entries: Option<u64>,
 }
 
 /// The own identity.
@@ -450,7 +465,11 @@ impl Shown {
         };
         let signs: Vec<_> = self.reactions.iter().map(|one| format!("{} {}", one.sign, one.by)).collect();
         let signs = if signs.is_empty() { String::new() } else { format!("  [{}]", sanitize::line(&signs.join(", "))) };
-        let text = if self.unsent { "(taken back)".to_owned() } else { sanitize::block(&self.text, "    ") };
+        let text = match (&self.hidden, self.unsent) {
+            (Some(why), _) => format!("(hidden: {})", sanitize::line(why)),
+            (None, true) => "(taken back)".to_owned(),
+            (None, false) => sanitize::block(&self.text, "    "),
+        };
         let missing = match self.missing_before {
             0 => String::new(),
             count => format!("({count} missing before) "),
@@ -493,6 +512,18 @@ impl Show for StatusShown {
         if let Some(history) = &self.history {
             text.push_str(&format!("\nhistory  {}", history.text()));
         }
+        let log = match (self.relay.log.as_str(), self.relay.entries) {
+            ("found", Some(entries)) => format!("yours is in the relay's tree of {entries} entries"),
+            ("unproved", _) => "NOT PROVED: the relay does not show yours in its tree of account logs".to_owned(),
+            _ => "not looked up in the relay's tree yet".to_owned(),
+        };
+        text.push_str(&format!("\nlog      {log}"));
+        for relay in &self.two_faces {
+            text.push_str(&format!("\nWARNING  {relay}: {TWO_FACES}"));
+        }
+        for relay in &self.withheld {
+            text.push_str(&format!("\nwarning  {relay} does not show that its tree of account logs is one"));
+        }
         for contact in &self.contacts {
             text.push_str(&format!("\ncontact  {}", contact.text()));
         }
@@ -529,6 +560,7 @@ impl Show for Item {
             Self::Status(item) => item.text(),
             Self::Me(item) => item.text(),
             Self::Contact(item) => item.text(),
+            Self::Key(item) => item.text(),
             Self::Friend(item) => item.text(),
             Self::Keys(item) => item.text(),
             Self::Presence(item) => item.text(),

@@ -24,6 +24,8 @@ pub mod siblings;
 pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+pub mod transparency;
+pub mod tree;
 
 pub use account_log::{AccountLog, Device, LogError, Relation, TransportProof, UnverifiedLog};
 pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};
@@ -43,3 +45,4 @@ pub use settings::SettingsKey;
 pub use siblings::SiblingKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::StandInEngine;
+pub use transparency::{HeadError, VerifiedHead};

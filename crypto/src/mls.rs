@@ -15,7 +15,7 @@ mod chance;
 mod codec;
 mod errors;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod interop;
 mod leaf;
 mod mark;

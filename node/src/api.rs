@@ -12,7 +12,8 @@ use whimbrel_crypto::{LinkingCode, RecoveryHash, RecoveryPhrase};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::id::{
-    AccountId, Address, DeviceId, DeviceIndex, InviteToken, LinkId, MessageId, PublicKey, ThreadId, TokenHash,
+    AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, LinkId, MessageId, PublicKey, RelayId, ThreadId,
+    TokenHash,
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
@@ -537,6 +538,9 @@ pub struct Message {
     pub mentions: Vec<AccountId>,
     /// Whether its author took it back.
     pub unsent: bool,
+    /// Whether the owner keeps its author away: in a group of others too, a display shows that it is there, and what it says
+    /// when the owner asks for it.
+    pub hidden: bool,
 }
 
 /// A text to be said.

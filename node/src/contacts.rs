@@ -5,11 +5,13 @@
 
 use whimbrel_crypto::{AccountLog, Engine, Relation, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, PublicKey};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::Event;
 use crate::rooms::Turn;
-use crate::rows::{self, ContactRow, DeviceRow, Space};
+use crate::rows::{self, AuditRow, ContactRow, DeviceRow, Space};
+use crate::timers::Timer;
 
 /// An account as proved by its log, and where its relay says it is found.
 #[derive(Clone, Debug)]
@@ -107,6 +109,16 @@ impl<E: Engine> Turn<'_, E> {
         };
         let before = changed(&self.rows)?;
         keep(&mut self.rows, person, contact)?;
+        // What a relay shows of a contact has to be what it shows to everybody.
+        let (seq, hash) = person.log.head();
+        let audit_key = rows::audit_key(&account);
+        let audited: Option<AuditRow> = rows::get(&self.rows, &audit_key)?;
+        let contact = rows::get::<ContactRow>(&self.rows, &key)?.is_some_and(|row| row.contact);
+        if contact && audited.is_none_or(|audited| (audited.seq, audited.hash) != (seq, hash)) {
+            rows::put(&mut self.rows, audit_key, &AuditRow { seq, hash, found: None, missing: false });
+            self.rooms.audit.want(&person.address.domain, Some(account), self.now.monotonic);
+            self.rooms.timers.set(Timer::Audit, self.now.monotonic);
+        }
         if !before && changed(&self.rows)? {
             tracing::warn!("the identity key of a verified contact has changed");
             self.event(Event::KeyChanged { account, address: person.address.clone() });
@@ -140,12 +152,18 @@ pub(crate) fn verify(
     rows: &mut Overlay<'_>,
     account: &AccountId,
     verified: bool,
+    at: Wall,
 ) -> Result<Option<Option<PublicKey>>, StorageError> {
     let Some(person) = known(rows, account)? else { return Ok(None) };
     let key = rows::contact_key(account);
     let identity = Some(person.log.identity_key());
     let verified = identity.filter(|_| verified);
     if let Some(row) = rows::get::<ContactRow>(rows, &key)? {
+        let compared = rows::compared_key(account, &person.log.identity_key());
+        match verified {
+            Some(_) => rows::put(rows, compared, &at),
+            None => rows.delete(compared),
+        }
         rows::put(rows, key, &ContactRow { verified, identity, ..row });
     }
     Ok(Some(verified))

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::friendship::Act;
-use whimbrel_protocol::id::{AccountId, Address};
+use whimbrel_protocol::id::{AccountId, Address, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::rows::{self, FriendRow, Relationship, Space};
+use crate::rows::{self, FriendRow, Relationship, Space, ThreadRow};
 
 /// A word that waits for its proof: the hash of all of it, so that a forged one stands in no genuine one's way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -66,6 +66,9 @@ pub(crate) enum Effect {
     Unasked,
 }
 
+/// A place in the inbox log behind all: where it ended when the owner parted with somebody, until our relay says so.
+pub(crate) const NOT_KNOWN: Sequence = Sequence::new(u64::MAX);
+
 /// How things stand after a word of theirs. The same as their relay and ours decide, from the same words.
 pub(crate) const fn after(act: Act, before: Relationship) -> (Relationship, Effect) {
     use Relationship as R;
@@ -93,15 +96,17 @@ pub(crate) fn put(rows: &mut Overlay<'_>, account: &AccountId, row: &FriendRow) 
 
 /// A row for an account that nothing was said to or by.
 pub(crate) fn fresh(address: Address, standing: Relationship, now: Wall) -> FriendRow {
-    FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now }
+    FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now, parted: None }
 }
 
-/// Whether there may be one row more. Rows that only remember how new the last word was make room.
+/// Whether there may be one row more. Rows that only remember how new the last word was, and from where on somebody may
+/// invite again, make room; those whose parting the relay may not know stay.
 pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {
     let (mut count, mut empty) = (0usize, Vec::new());
     rows::each(rows, &rows::space(Space::Friend), |(key, value)| {
         count = count.saturating_add(1);
-        if rows::decode::<FriendRow>(&key, &value)?.standing == Relationship::None {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        if row.standing == Relationship::None && row.parted != Some(NOT_KNOWN) {
             empty.push(key);
         }
         Ok(())
@@ -112,6 +117,25 @@ pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {
     let made = !empty.is_empty();
     empty.into_iter().for_each(|key| rows.delete(key));
     Ok(made)
+}
+
+/// Whether an invitation from somebody lies in the inbox log before the place at which the owner parted with them.
+pub(crate) fn parted_since(reads: &dyn Reads, account: &AccountId, place: Sequence) -> Result<bool, StorageError> {
+    // That they ask since is their word, not the owner's.
+    let over = |row: &FriendRow| matches!(row.standing, Relationship::None | Relationship::Asking);
+    let row = get(reads, account)?.filter(over);
+    Ok(row.and_then(|row| row.parted).is_some_and(|parted| place <= parted))
+}
+
+/// Whether what an account says in a thread is hidden from the owner, who keeps it away: where others are, too. A thread of
+/// the two is opened by whoever wants to see it.
+pub(crate) fn hides(reads: &dyn Reads, account: &AccountId, thread: &ThreadId) -> Result<bool, StorageError> {
+    if !get(reads, account)?.is_some_and(|row| row.standing == Relationship::Blocked) {
+        return Ok(false);
+    }
+    let row: Option<ThreadRow> = rows::get(reads, &rows::thread_key(thread))?;
+    let shared = |row: ThreadRow| row.participants.len() > 2 || row.founding.is_some_and(|founding| !founding.fixed);
+    Ok(row.is_some_and(shared))
 }
 
 /// Whether a note fits.

@@ -4,6 +4,7 @@
 //! Map: `api` (inputs, outputs), `node` (dispatch), `flow/` (a message's trip), one file per service.
 
 pub mod api;
+mod audit;
 pub mod backup;
 mod contacts;
 mod direct;
@@ -15,6 +16,7 @@ pub mod identity;
 pub mod linking;
 mod node;
 mod outbox;
+pub mod poll;
 mod presence;
 mod push;
 mod reception;

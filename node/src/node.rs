@@ -10,8 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    about, account, answers, befriend, commands, connect, direct, facts, group, herald, history, join, link, open,
-    receipts, receive, repair, resend, self_thread, send, settings, siblings,
+    about, account, answers, audit, befriend, commands, connect, direct, facts, group, herald, history, join, link,
+    open, receipts, receive, repair, resend, self_thread, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -151,9 +151,13 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Race(thread) | Timer::Lane(thread) => send::pump(t, thread),
         Timer::Opening(thread) => open::submit(t, thread),
         Timer::Invitation(_) => join::begin_all(t),
+        Timer::Gather(job) => {
+            open::gather(t, job);
+            Ok(())
+        }
         Timer::Tag(_) => join::tag_all(t),
         Timer::Unpark(thread) => receive::unpark(t, thread),
-        Timer::Stock => answers::restock(t),
+        Timer::Stock => answers::stock_what_is_due(t),
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),
         Timer::Change(thread) => group::submit(t, thread),
@@ -169,6 +173,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Resend(thread) => resend::due(t, thread),
         Timer::Repair(thread) => repair::due(t, thread),
         Timer::Vanish => about::vanish(t),
+        Timer::Audit => audit::due(t),
     }
 }
 

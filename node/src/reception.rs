@@ -27,7 +27,12 @@ pub(crate) enum Home {
     /// Told who we are.
     Greeting { link: LinkId },
     /// In.
-    Admitted { link: LinkId, heard: Monotonic },
+    Admitted {
+        link: LinkId,
+        heard: Monotonic,
+        /// Whether the relay keeps how far our store has come; nothing is asked or handed in before.
+        stamped: bool,
+    },
     /// The relay does not take this account; asking again would change nothing.
     Rejected(RefusalCode),
 }
@@ -52,6 +57,14 @@ pub(crate) struct Reception {
     pub(crate) clock: Option<(Wall, Monotonic)>,
     /// Commands that wait until the relay lets us in.
     pub(crate) waiting: VecDeque<(Ticket, Command)>,
+    /// Whether something was sealed since the relay was last told how far this store has come.
+    pub(crate) sealed: bool,
+    /// Whether the relay left out entries before it kept the first stamp on this link.
+    pub(crate) gap: bool,
+    /// Whether the relay has kept a stamp of this store since the process began: it is no old copy.
+    pub(crate) proved: bool,
+    /// Whether the relay said that it is one.
+    pub(crate) outdated: bool,
     touches: BTreeSet<ThreadId>,
 }
 
@@ -67,6 +80,10 @@ impl Reception {
             malformed: 0,
             clock: None,
             waiting: VecDeque::new(),
+            sealed: false,
+            gap: false,
+            proved: false,
+            outdated: false,
             touches: BTreeSet::new(),
         }
     }
@@ -77,6 +94,11 @@ impl Reception {
             Home::Registering { link, .. } | Home::Greeting { link } | Home::Admitted { link, .. } => Some(*link),
             Home::Down | Home::Connecting | Home::Rejected(_) => None,
         }
+    }
+
+    /// Whether the relay has let us in, and pushes what it has for us.
+    pub(crate) const fn is_let_in(&self) -> bool {
+        matches!(self.home, Home::Admitted { .. })
     }
 
     /// Whether this device's clock and the relay's tell about the same time. Two that agree may both be wrong, but of two
@@ -90,7 +112,7 @@ impl Reception {
     /// The link, once the relay serves us on it.
     pub(crate) fn admitted(&self) -> Option<LinkId> {
         match &self.home {
-            Home::Admitted { link, .. } => Some(*link),
+            Home::Admitted { link, stamped: true, .. } => Some(*link),
             _ => None,
         }
     }

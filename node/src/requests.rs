@@ -96,8 +96,14 @@ pub(crate) enum Purpose {
     OwnClaim,
     /// Words to another device of the account; whether they ask for something.
     Sibling(bool),
+    /// How far this store has come.
+    Stamp,
     /// The relay brings us together with a device that is to come.
     JoinLinking,
+    /// The newest head of a relay's tree, and somebody's entry in it.
+    Audit(Domain, Option<AccountId>),
+    /// That the owner parted with somebody, said once more.
+    PartAgain(AccountId),
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
     Meet(Box<Meeting>),
@@ -124,6 +130,7 @@ impl Purpose {
             | Self::Meet(_)
             | Self::Change(..)
             | Self::Newcomer(..)
+            | Self::Audit(..)
             | Self::Heralded(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
@@ -156,6 +163,10 @@ impl Requests {
         Some(purpose)
     }
 
+    pub(crate) fn get(&self, request: RequestId) -> Option<&Purpose> {
+        self.open.get(&request)
+    }
+
     /// The relay says that this envelope must wait: what is handed in from now on was so with that in mind.
     pub(crate) fn must_wait(&mut self, submit: RequestId) {
         self.heard = Some(submit);
@@ -175,6 +186,11 @@ impl Requests {
     /// Envelopes handed in and not answered for.
     pub(crate) const fn submits(&self) -> usize {
         self.submits
+    }
+
+    /// The request of this purpose.
+    pub(crate) fn find(&self, wanted: &Purpose) -> Option<RequestId> {
+        self.open.iter().find(|(_, purpose)| *purpose == wanted).map(|(request, _)| *request)
     }
 
     pub(crate) fn any(&self, wanted: impl Fn(&Purpose) -> bool) -> bool {

@@ -10,6 +10,7 @@ use whimbrel_protocol::time::Now;
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Event, Output, Reply, Ticket};
+use crate::audit::Audit;
 use crate::direct::Direct;
 use crate::friendship::{Friendship, WordId};
 use crate::hold::Hold;
@@ -19,7 +20,9 @@ use crate::presence::Presence;
 use crate::push::Push;
 use crate::reception::Reception;
 use crate::requests::{Purpose, Requests};
-use crate::rows::{self, InvitationRow, ResendRow, SettingsRow, Space, ThreadRow, ThreadState};
+use crate::rows::{
+    self, AuditRow, ContactRow, InvitationRow, ResendRow, SettingsRow, Space, ThreadRow, ThreadState, TreeRow,
+};
 use crate::thread::Threads;
 use crate::timers::{Timer, Timers};
 use crate::user::User;
@@ -38,6 +41,7 @@ pub(crate) struct Rooms {
     pub(crate) presence: Presence,
     pub(crate) requests: Requests,
     pub(crate) timers: Timers,
+    pub(crate) audit: Audit,
 }
 
 impl Rooms {
@@ -55,6 +59,7 @@ impl Rooms {
             presence: Presence::default(),
             requests: Requests::default(),
             timers: Timers::default(),
+            audit: Audit::default(),
         };
         rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
             let Some(id) = rows::id_in_key(&key) else { return Ok(()) };
@@ -109,6 +114,8 @@ impl Rooms {
             rooms.user.facts += 1;
             Ok(())
         })?;
+        rooms.reception.outdated = reads.get(&rows::single_key(rows::Single::Outdated))?.is_some();
+        rooms.resume_auditing(now, reads)?;
         rooms.timers.set(Timer::Vanish, now.monotonic);
         rooms.resume_sending(reads)?;
         rooms.resume_unparking(now, reads)?;
@@ -129,6 +136,27 @@ impl Rooms {
             }
         }
         Ok(())
+    }
+
+    /// People whose log has not been seen in their relay's tree, and heads that wait to be held against it.
+    fn resume_auditing(&mut self, now: Now, reads: &dyn Reads) -> Result<(), StorageError> {
+        rows::each(reads, &rows::space(Space::Tree), |(key, value)| {
+            let row: TreeRow = rows::decode(&key, &value)?;
+            self.audit.kept += 1;
+            if let Some(domain) = rows::tree_domain(&key).filter(|_| !row.told.is_empty()) {
+                self.audit.want(&domain, None, now.monotonic);
+            }
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Contact), |(key, value)| {
+            let contact: ContactRow = rows::decode(&key, &value)?;
+            let Some(account) = rows::id_in_key(&key).map(AccountId::from_bytes) else { return Ok(()) };
+            let row: Option<AuditRow> = rows::get(reads, &rows::audit_key(&account))?;
+            if contact.contact && row.is_none_or(|row| row.found.is_none()) {
+                self.audit.want(&contact.address.domain, Some(account), now.monotonic);
+            }
+            Ok(())
+        })
     }
 
     fn remember(&mut self, thread: ThreadId, row: &ThreadRow) {
@@ -203,7 +231,8 @@ impl<E: Engine> Turn<'_, E> {
     pub(crate) fn tell_caught_up(&mut self) {
         let threads = &self.rooms.threads;
         let settled = threads.joining.is_empty() && threads.unparking.is_empty();
-        if self.rooms.push.caught_up && settled && self.rooms.friendship.asked.is_empty() {
+        let served = self.rooms.reception.admitted().is_some();
+        if self.rooms.push.caught_up && served && settled && self.rooms.friendship.asked.is_empty() {
             self.rooms.push.caught_up = false;
             self.event(Event::CaughtUp);
         } else if self.rooms.push.caught_up {

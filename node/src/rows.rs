@@ -4,6 +4,7 @@
 //! Never: decides what to write. Rules: docs/protocol/storage.md.
 
 mod account;
+mod audit;
 mod group;
 mod message;
 mod people;
@@ -21,6 +22,7 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
@@ -28,6 +30,9 @@ use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
 pub(crate) use self::account::{
     ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_number, package_prefix,
+};
+pub(crate) use self::audit::{
+    AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
 };
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow};
@@ -124,10 +129,20 @@ pub(crate) enum Space {
     Fact = 36,
     /// A history on its way here: [`HistoryRow`], and [`HistoryThreadRow`] by number.
     Transfer = 37,
+    /// [`TreeRow`] by domain.
+    Tree = 48,
+    /// [`AuditRow`] by account.
+    Audit = 49,
+    /// [`TreeToldRow`] by thread.
+    TreeTold = 50,
+    /// When an identity key was compared, by account and key: [`Wall`].
+    Compared = 51,
+    /// One row, [`StampRow`]: how far this store has come, as the relay was told.
+    Stamp = 53,
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 33] = [
+pub(crate) const SPACES: [Space; 38] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -161,6 +176,11 @@ pub(crate) const SPACES: [Space; 33] = [
     Space::Count,
     Space::Fact,
     Space::Transfer,
+    Space::Tree,
+    Space::Audit,
+    Space::TreeTold,
+    Space::Compared,
+    Space::Stamp,
 ];
 
 /// Second byte of a key in [`Space::Single`].
@@ -173,12 +193,16 @@ pub(crate) enum Single {
     LastResort = b'r',
     /// By the clocks of then, when the oldest and the newest of the present stock were made: [`StockedRow`].
     Stocked = b's',
+    /// There until the relay is known to have the first stock: empty.
+    Unstocked = b'u',
     /// How much is parked: [`ParkedTotals`].
     Parked = b'k',
     /// The newest [`Arrival`].
     Arrival = b'n',
     /// There while the account was handed to its relay and the answer is not known: empty.
     Registering = b'g',
+    /// There while the relay was asked to delete the account and the answer is not known: empty.
+    Deleting = b'x',
     /// There once the relay deleted the account: empty.
     Deleted = b'd',
     /// A change of the account log that the relay is not known to have: [`ExtensionRow`].
@@ -189,6 +213,24 @@ pub(crate) enum Single {
     Heralding = b'h',
     /// There while everything the account's devices hold together is told: the key of the last fact told, or nothing.
     Telling = b't',
+    /// There once the relay said that this store is an old copy: empty.
+    Outdated = b'o',
+}
+
+/// How far this store has come.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StampRow {
+    /// What the relay keeps, as far as it answered.
+    #[n(0)]
+    pub(crate) kept: Option<Stamp>,
+    /// What it was handed since.
+    #[n(1)]
+    pub(crate) next: Option<Stamp>,
+}
+
+pub(crate) fn stamp_key() -> Vec<u8> {
+    key(Space::Stamp, &[])
 }
 
 /// See [`Single::Stocked`].

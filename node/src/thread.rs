@@ -5,6 +5,7 @@
 //! Limits: `limits::PARENTS_MAX`, `limits::JOININGS_MAX`, `limits::COMMANDS_WAITING_MAX`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use whimbrel_crypto::Chance;
 use whimbrel_protocol::id::{
@@ -55,6 +56,11 @@ pub(crate) struct Job {
     pub(crate) ticket: Ticket,
     pub(crate) aim: Aim,
     pub(crate) guests: BTreeMap<AccountId, Guest>,
+    pub(crate) since: Monotonic,
+    /// Whom the relay is to be asked about again: it was asked faster than it answers.
+    pub(crate) slowed: BTreeSet<AccountId>,
+    /// How long it wants to be left alone between two of them.
+    pub(crate) pace: Duration,
 }
 
 /// A thread being joined: the invitation is stored; what was fetched for it is when joining has to wait for more.

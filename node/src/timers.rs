@@ -7,6 +7,7 @@ use whimbrel_protocol::id::{AccountId, BlobId, RequestId, ThreadId};
 use whimbrel_protocol::time::Monotonic;
 
 use crate::friendship::WordId;
+use crate::thread::JobId;
 
 /// One thing to come back for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,6 +30,8 @@ pub(crate) enum Timer {
     Opening(ThreadId),
     /// An invitation that could not be followed may be tried again.
     Invitation(BlobId),
+    /// Those the relay was asked about too fast may be asked about again.
+    Gather(JobId),
     /// More of what was parked is to be opened.
     Unpark(ThreadId),
     /// A tag that could not be set may be tried again.
@@ -65,6 +68,8 @@ pub(crate) enum Timer {
     Repair(ThreadId),
     /// The time of the first text that goes by itself is over.
     Vanish,
+    /// A relay is to be asked for its tree.
+    Audit,
 }
 
 /// The table.

@@ -51,7 +51,7 @@ pub(crate) const fn missing(left: u32) -> usize {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Due {
     Nothing,
-    /// There never was a stock.
+    /// The relay never had one, as far as is known.
     First,
     /// The last-resort KeyPackage has had its time.
     LastResort,
@@ -62,7 +62,8 @@ pub(crate) enum Due {
 /// What is due of the stock.
 pub(crate) fn due(reads: &dyn Reads, now: Now) -> Result<Due, StorageError> {
     let made: Option<Wall> = rows::get(reads, &rows::single_key(Single::LastResort))?;
-    let Some(made) = made else { return Ok(Due::First) };
+    let untaken = reads.get(&rows::single_key(Single::Unstocked))?.is_some();
+    let Some(made) = made.filter(|_| !untaken) else { return Ok(Due::First) };
     let stocked = rows::get(reads, &rows::single_key(Single::Stocked))?;
     let StockedRow { oldest, newest } = stocked.unwrap_or(StockedRow { oldest: made, newest: made });
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -89,6 +90,9 @@ pub(crate) fn stock<E: Engine>(
     request: RequestId,
     (one_time, last_resort, replaces): (usize, bool, bool),
 ) -> Result<StockKeyPackages, EngineError> {
+    if rows.get(&rows::single_key(Single::LastResort))?.is_none() {
+        rows.put(rows::single_key(Single::Unstocked), Vec::new());
+    }
     let mut cx = Context { rows: &mut *rows, chance, now };
     let mut packages = Vec::with_capacity(one_time);
     for _ in 0..one_time {

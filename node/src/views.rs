@@ -2,10 +2,11 @@
 //! Owns: the read side of account, contacts, threads, history and outbox. Reads see applied batches.
 //! Never: writes; shows a key.
 
+mod trust;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
@@ -15,13 +16,14 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
+pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, keys, own_log, relays};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{
-    self, AccountRow, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, HistoryRow, MessageRow,
-    OutboxRow, PlaceRow, ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
+    self, CardRow, ContactRow, CountRow, EditRow, ExtensionRow, FriendRow, HistoryRow, MessageRow, OutboxRow, PlaceRow,
+    ReactionRow, Relationship, SaidRow, SeenRow, SettingsRow, Space, ThreadRow, ThreadState,
 };
-use crate::thread;
+use crate::{friendship, thread};
 
 /// The own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,65 +80,6 @@ pub struct Contact {
     pub address: Address,
     /// Whether the owner compared keys with them.
     pub trust: Trust,
-}
-
-/// How sure the owner can be that nobody stands between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Trust {
-    /// Nothing was compared: their keys are as relays, or an invite, told them first.
-    Unverified,
-    /// The owner compared the safety number, and it still holds.
-    Verified,
-    /// The owner compared it, and the identity key is another since.
-    Changed,
-}
-
-impl Trust {
-    fn of(row: &ContactRow) -> Self {
-        match row.verified {
-            None => Self::Unverified,
-            Some(_) if row.key_changed() => Self::Changed,
-            Some(_) => Self::Verified,
-        }
-    }
-}
-
-/// Somebody's keys, by their verified log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keys {
-    /// Whose.
-    pub account: AccountId,
-    /// Where they are found, by their relay's word.
-    pub address: Address,
-    /// What both can compare.
-    pub number: SafetyNumber,
-    /// Whether the owner did.
-    pub trust: Trust,
-    /// Every identity key they have had, oldest first, and since when by their clock.
-    pub history: Vec<(Wall, PublicKey)>,
-    /// Their devices: index and label.
-    pub devices: Vec<(DeviceIndex, String)>,
-}
-
-/// Somebody's keys, if they are known here.
-///
-/// # Errors
-/// The rows cannot be read.
-pub fn keys(reads: &dyn Reads, account: &AccountId) -> Result<Option<Keys>, StorageError> {
-    let Some(person) = crate::contacts::known(reads, account)? else { return Ok(None) };
-    let Some(row) = rows::get::<ContactRow>(reads, &rows::contact_key(account))? else { return Ok(None) };
-    let key = rows::account_key();
-    let own: AccountRow = rows::get(reads, &key)?.ok_or_else(|| rows::damaged(&key, "there is no account"))?;
-    let own = UnverifiedLog(own.log).verify().map_err(|error| rows::damaged(&key, error))?;
-    Ok(Some(Keys {
-        account: *account,
-        address: person.address.clone(),
-        number: SafetyNumber::of(&own, &person.log),
-        trust: Trust::of(&row),
-        history: person.log.identities().map(|(_, hlc, key)| (Wall::from_millis(hlc.millis), key)).collect(),
-        devices: person.log.devices().map(|device| (device.index, device.label.clone())).collect(),
-    }))
 }
 
 /// Whether a thread can be written to.
@@ -727,13 +670,15 @@ fn line(
         text: row.text,
         reply: row.reply,
         mentions: row.mentions,
+        hidden: false,
     };
     let lasts = row.lasts_ms.map(Duration::from_millis);
     Ok(Line { message, state, receipts: None, edited: false, reactions: Vec::new(), lasts, missing_before: 0 })
 }
 
-/// The text as it stands now. Says whether that is another than was said.
+/// The text as it stands now, and whether the owner keeps its author away now. Says whether the text is another than was said.
 fn look(reads: &dyn Reads, thread: &ThreadId, message: &mut Message) -> Result<bool, StorageError> {
+    message.hidden = friendship::hides(reads, &message.author.account, thread)?;
     let of = Target { message: message.message, author: message.author };
     let edit: Option<EditRow> = rows::get(reads, &rows::edit_key(thread, &of))?;
     let edit = edit.filter(|_| !message.unsent);
@@ -758,6 +703,9 @@ fn adorn(reads: &dyn Reads, thread: &ThreadId, counter: Option<u64>, line: &mut 
         Ok(())
     })?;
     for (by, mut of) in signs {
+        if friendship::hides(reads, &by, thread)? {
+            continue;
+        }
         of.sort();
         line.reactions.extend(of.into_iter().take(limits::REACTIONS_SHOWN_MAX).map(|(_, sign)| (by, sign)));
     }

@@ -7,7 +7,8 @@ use minicbor::{Decode, Encode};
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
 use crate::{
-    direct, federation, friendship, hold, hub, linking, presence, push, reception, siblings, thread, user, wake,
+    direct, federation, friendship, hold, hub, linking, presence, push, reception, siblings, thread, transparency,
+    user, wake,
 };
 
 /// A well-formed value that is over a bound of [`crate::limits`].
@@ -307,8 +308,18 @@ frames! {
     /// See [`linking::LinkingOver`].
     95 LinkingOver(linking::LinkingOver) CONTROL_FRAME_BYTES_MAX,
 
+    /// See [`friendship::Parted`].
+    100 Parted(friendship::Parted) CONTROL_FRAME_BYTES_MAX,
+
     /// See [`siblings::TellSibling`].
     103 TellSibling(siblings::TellSibling) ENVELOPE_FRAME_BYTES_MAX,
     /// See [`siblings::SiblingTold`].
     104 SiblingTold(siblings::SiblingTold) ENVELOPE_FRAME_BYTES_MAX,
+
+    /// See [`transparency::FetchTreeHead`].
+    112 FetchTreeHead(transparency::FetchTreeHead) CONTROL_FRAME_BYTES_MAX,
+    /// See [`transparency::TreeHead`].
+    113 TreeHead(transparency::TreeHead) CONTROL_FRAME_BYTES_MAX,
+    /// See [`reception::KeepStamp`].
+    114 KeepStamp(reception::KeepStamp) CONTROL_FRAME_BYTES_MAX,
 }

@@ -6,7 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{AccountId, Address, DeviceId, Domain, RequestId};
+use crate::id::{AccountId, Address, DeviceId, Domain, RequestId, Sequence};
 use crate::limits;
 use crate::signed::Signed;
 use crate::time::Wall;
@@ -52,6 +52,20 @@ pub struct FriendshipWord {
     #[n(5)]
     pub note: Option<String>,
 }
+
+/// The answer to a removal and to a block: it holds. What lies in the owner's inbox log up to here came before.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Parted {
+    /// The request.
+    #[n(0)]
+    pub request: RequestId,
+    /// Where the inbox log ended when it took effect.
+    #[n(1)]
+    pub inbox: Sequence,
+}
+
+impl Words for Parted {}
 
 /// Hands a word in; the relay passes it on to the other account's relay, as its own (`PeerBefriend`) when that is another.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

@@ -154,6 +154,14 @@ id!(
     CommitHash, 32
 );
 id!(
+    /// A node of a relay's tree of account logs: SHA-256, of RFC 9162's shape.
+    TreeHash, 32
+);
+id!(
+    /// What a relay hides an account in its tree with: told with the account's proofs and nowhere else.
+    TreeSalt, 16
+);
+id!(
     /// Keyed hash over the account ids of a thread's members; the key stays with the owner's devices.
     ParticipantsTag, 32
 );

@@ -24,6 +24,7 @@ pub mod siblings;
 pub mod signed;
 pub mod thread;
 pub mod time;
+pub mod transparency;
 pub mod user;
 pub mod wake;
 

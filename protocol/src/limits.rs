@@ -466,6 +466,9 @@ pub const CERTIFICATE_ONLINE_AGE: Duration = Duration::from_secs(90 * 24 * 3_600
 pub const KEY_PACKAGE_STOCK_AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3_600);
 /// A stock made by a clock that was ahead of the present one by more than this is replaced: half of what verifiers allow.
 pub const KEY_PACKAGE_STOCK_AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long a node goes on asking for those who are taken into a group, when its relay takes its requests slowly: 100 people
+/// are 200 requests, of which an account has 600 at once and ten a second after that.
+pub const GATHERING_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long a KeyPackage holds: the library's default leaf lifetime, 12 weeks.
 pub const KEY_PACKAGE_AGE_MAX: Duration = Duration::from_secs(84 * 24 * 3_600);
 /// Epochs of a thread set aside for late messages.
@@ -541,3 +544,34 @@ pub const BACKUP_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// The file they are sealed in: sixteen bytes more for every 64 KiB, and what stands before them.
 pub const BACKUP_FILE_BYTES_MAX: usize = BACKUP_BYTES_MAX + BACKUP_BYTES_MAX / 4096 + 1024;
+
+/// What a relay signs of its tree, in bytes: ours are under 64.
+pub const TREE_HEAD_BYTES_MAX: usize = 128;
+
+/// Nodes of one proof out of a relay's tree: a tree of 2^63 leaves is no deeper.
+pub const TREE_PROOF_MAX: usize = 64;
+
+/// Earlier heads that one request asks the present one to be led to from.
+pub const TREE_STEPS_MAX: usize = 4;
+
+/// A node looks at its own entry in its relay's tree this often, and at those of people whose log changed when it did.
+pub const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Between two questions about one relay's tree, so that neither a member who tells of many heads nor a long list of contacts uses
+/// up what the device may ask.
+pub const AUDIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// A head that a relay signed so long ago is not its newest. Twice how far clocks and certificates may be apart.
+pub const TREE_HEAD_AGE_MAX: Duration = Duration::from_secs(2 * CERTIFICATE_TOLERANCE.as_secs());
+
+/// What a relay does not show of its tree is asked for again so often before its owner is told.
+pub const AUDIT_ATTEMPTS_MAX: u32 = 8;
+
+/// Relays whose tree heads a node keeps. Beyond, those of further relays are not followed.
+pub const TREE_HEADS_MAX: usize = 1_024;
+
+/// Heads of one relay, told by friends, that wait to be held against its tree.
+pub const TREE_HEADS_TOLD_MAX: usize = 8;
+
+/// A thread is told the newest head of one's relay at most so often, and only when something is said there.
+pub const TREE_HEAD_TOLD_EVERY: Duration = Duration::from_secs(3_600);

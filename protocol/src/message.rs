@@ -8,6 +8,7 @@ use crate::id::{AccountId, DeviceId, LogHash, MessageId};
 use crate::limits;
 use crate::siblings::Fact;
 use crate::time::{Hlc, Wall};
+use crate::transparency::SignedHead;
 
 /// The signed content of an MLS application message.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -95,6 +96,9 @@ pub enum Body {
     /// Stands for a content of the author's that does not come any more.
     #[n(11)]
     Gone,
+    /// The newest head of the author's relay's tree, as it was shown to them: a reader holds it against what they are shown.
+    #[n(19)]
+    TreeHead(#[n(0)] Box<SignedHead>),
     /// How far the author's account log goes: a reader who has less of it asks for it.
     #[n(24)]
     LogHead(#[n(0)] u64, #[n(1)] LogHash),
@@ -160,6 +164,7 @@ impl Body {
             | Self::Title(_)
             | Self::Leave
             | Self::LogHead(..)
+            | Self::TreeHead(_)
             | Self::Receipt(_)
             | Self::Facts(_)
             | Self::Repair(_) => false,
@@ -214,6 +219,7 @@ impl std::fmt::Debug for Body {
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
             Self::Leave => f.write_str("Leave"),
             Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
+            Self::TreeHead(_) => f.write_str("TreeHead"),
             Self::Receipt(receipt) => write!(f, "Receipt({}, read {})", receipt.messages.len(), receipt.read),
             Self::Edit(_, text) => write!(f, "Edit({} bytes)", text.len()),
             Self::Unsend(_) => f.write_str("Unsend"),
@@ -241,6 +247,7 @@ impl Words for Content {
             }
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
             Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
+            Body::TreeHead(head) => head.check(),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;
                 let longest = candidates.addresses.iter().map(String::len).max().unwrap_or(0);

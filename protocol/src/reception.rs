@@ -138,6 +138,35 @@ pub struct HeartbeatAnswer {
     pub statuses: Vec<Status>,
 }
 
+/// How far a device's store has come. The relay keeps the newest: a store that shows an older one is an old copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Stamp {
+    /// Greater with each.
+    #[n(0)]
+    pub number: u64,
+    /// Drawn anew for each: two copies of one store go on with different ones.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub token: [u8; 16],
+}
+
+/// Has the relay keep a stamp in the place of the one it has. Answered with [`Done`], or refused with *OldCopy*.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct KeepStamp {
+    /// Pairs the answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The one before, as the device has it; absent: there was none.
+    #[n(1)]
+    pub after: Option<Stamp>,
+    /// The new one.
+    #[n(2)]
+    pub stamp: Stamp,
+}
+
+impl Words for KeepStamp {}
 impl Words for Hello {}
 impl Words for Registered {}
 impl Words for Refused {}

@@ -89,6 +89,10 @@ codes! {
     20 EpochAhead "epoch not reached here yet",
     /// The device was taken off its account. Told to whoever holds the key it had.
     30 Revoked "this device was taken off its account",
+    /// The author's device has no leaf in the thread any more: its relay had the commit that took it before this came.
+    31 Removed "no longer in this thread",
+    /// The device's store is an old copy: a newer one of the same device was here.
+    38 OldCopy "this device's store is an old copy",
 }
 
 impl<C> Encode<C> for RefusalCode {

@@ -16,7 +16,7 @@ use whimbrel_protocol::federation::{
 };
 use whimbrel_protocol::frame::{FrameError, decode_words, encode_words};
 use whimbrel_protocol::friendship::{
-    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
+    Befriend, Block, Decline, Friend, FriendPage, LetSee, ListFriends, Parted, PeerBefriend, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::hub::{
@@ -28,7 +28,9 @@ use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLi
 use whimbrel_protocol::message::{Body, Candidates, Content, DeviceReceipt, Reaction, Repair, Target};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
-use whimbrel_protocol::reception::{Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, Refused, Register, Registered};
+use whimbrel_protocol::reception::{
+    Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, KeepStamp, Refused, Register, Registered, Stamp,
+};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::{
     Fact, Handover, HistoryLine, HistoryPlace, HistorySign, HistoryThread, HistoryWords, Known, SiblingTold,
@@ -40,6 +42,7 @@ use whimbrel_protocol::thread::{
     Stored, Submit, TagThread, ThreadExists, ThreadPage, ThreadRow, ThreadSettings,
 };
 use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::transparency::{FetchTreeHead, Inclusion, SignedHead, Step, TreeHead};
 use whimbrel_protocol::user::{
     ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow, ExtendLog,
     FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile, Profile,
@@ -58,7 +61,7 @@ macro_rules! ids {
 ids!(
     account AccountId, relay RelayId, thread ThreadId, envelope_id EnvelopeId, message_id MessageId, blob BlobId,
     log_hash LogHash, commit_hash CommitHash, tag ParticipantsTag, token InviteToken, token_hash TokenHash, signature Signature,
-    public_key PublicKey, meeting MeetingId
+    public_key PublicKey, meeting MeetingId, tree_hash TreeHash, tree_salt TreeSalt
 );
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -233,6 +236,7 @@ fn friendship() -> BoxedStrategy<Frame> {
             blocked
         }
         .into()),
+        (request(), any::<u64>()).prop_map(|(request, inbox)| Parted { request, inbox: Sequence::new(inbox) }.into()),
         (request(), account(), any::<bool>()).prop_map(|(request, account, allowed)| LetSee {
             request,
             account,
@@ -305,7 +309,23 @@ fn endpoint() -> impl Strategy<Value = String> {
     "[a-z0-9.]{1,40}:[1-9][0-9]{0,3}"
 }
 
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (any::<u64>(), any::<[u8; 16]>()).prop_map(|(number, token)| Stamp { number, token })
+}
+
+fn signed_head() -> impl Strategy<Value = SignedHead> {
+    let chain = vec(vec(any::<u8>(), 0..40).prop_map(ByteVec::from), 0..=2);
+    (vec(any::<u8>(), 0..100), signature(), chain).prop_map(|(head, signature, chain)| SignedHead {
+        head,
+        signature,
+        chain,
+    })
+}
+
 fn user() -> BoxedStrategy<Frame> {
+    let step = (tree_hash(), vec(tree_hash(), 0..4)).prop_map(|(root, proof)| Step { root, proof });
+    let entry = (any::<u64>(), tree_salt(), any::<u64>(), log_hash(), vec(tree_hash(), 0..4))
+        .prop_map(|(index, salt, seq, hash, path)| Inclusion { index, salt, seq, hash, path });
     let who =
         prop_oneof![address().prop_map(Who::Address), (account(), domain()).prop_map(|(a, d)| Who::Account(a, d))];
     let hint = (domain(), endpoint(), relay(), option::of(token()))
@@ -345,6 +365,17 @@ fn user() -> BoxedStrategy<Frame> {
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
         (request(), index(), bytes()).prop_map(|(request, to, bytes)| TellSibling { request, to, bytes }.into()),
         (index(), bytes()).prop_map(|(from, bytes)| SiblingTold { from, bytes }.into()),
+        (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
+            .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
+        (request(), signed_head(), vec(step, 0..=4), option::of(entry)).prop_map(|(request, head, steps, entry)| {
+            TreeHead { request, head: Box::new(head), steps, entry: entry.map(Box::new) }.into()
+        }),
+        (request(), option::of(stamp()), stamp()).prop_map(|(request, after, stamp)| KeepStamp {
+            request,
+            after,
+            stamp
+        }
+        .into()),
     ]
     .boxed()
 }
@@ -470,6 +501,7 @@ fn content() -> impl Strategy<Value = Content> {
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
     let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
+    let tree_head = signed_head().prop_map(|head| Body::TreeHead(Box::new(head)));
     let receipt = (any::<bool>(), vec(message_id(), 0..4))
         .prop_map(|(read, messages)| Body::Receipt(DeviceReceipt { read, messages }));
     let reaction =
@@ -481,6 +513,7 @@ fn content() -> impl Strategy<Value = Content> {
         candidates,
         title,
         Just(Body::Leave),
+        tree_head,
         receipt,
         (target(), ".{0,80}").prop_map(|(of, text)| Body::Edit(of, text)),
         target().prop_map(Body::Unsend),

@@ -62,6 +62,7 @@ fn every_page_numbers_its_clauses_without_gaps() {
         "direct",
         "message",
         "devices",
+        "transparency",
         "storage",
     ] {
         let page = page(&format!("{name}.md"));

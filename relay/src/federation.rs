@@ -439,6 +439,11 @@ impl Federation {
         Ok(())
     }
 
+    /// A user of this relay has parted with somebody: an invite of theirs that is being taken up gives no consent any more.
+    pub(crate) fn parted(&self, by: AccountId, other: AccountId) {
+        self.state().peers.values_mut().for_each(|peer| peer.parted(by, other));
+    }
+
     /// A peer answered a request on its link: who had asked.
     pub(crate) fn answered(&self, link: LinkId, request: RequestId) -> Option<Asked> {
         self.state().peer_of(link).and_then(|(_, peer)| peer.answered(request))

@@ -13,4 +13,5 @@ pub(crate) mod own;
 pub(crate) mod resume;
 pub(crate) mod sibling;
 pub(crate) mod submit;
+pub(crate) mod tree;
 pub(crate) mod wake;

@@ -101,10 +101,12 @@ impl Friendship {
         at: Wall,
         owner: AccountId,
         words: friendship::Block,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Befriended, Refusal> {
         let friendship::Block { account: other, domain, blocked, .. } = words;
-        store.commit(Command::Block(Block { owner, other, domain, blocked, at })).await?;
-        Ok(())
+        match store.commit(Command::Block(Block { owner, other, domain, blocked, at })).await? {
+            Outcome::Befriended(befriended) => Ok(befriended),
+            _ => Err(Refusal::INTERNAL),
+        }
     }
 
     pub(crate) async fn let_see(

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof, link};
+use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, RelayIdentity, Seed, TransportProof, link};
 use whimbrel_protocol::id::{DeviceId, DeviceIndex, Domain, LinkId, RelayId, RequestId, Sequence};
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::reception::{Hello, Register};
@@ -152,6 +152,7 @@ pub(crate) struct Kit {
     store: KvStore<SlowDisk>,
     links: FakeLinks,
     chance: Mutex<Chance>,
+    identity: RelayIdentity,
 }
 
 impl Ports for Kit {
@@ -168,6 +169,10 @@ impl Ports for Kit {
 
     fn chance(&self, buffer: &mut [u8]) {
         self.chance.lock().unwrap().fill(buffer);
+    }
+
+    fn identity(&self) -> &RelayIdentity {
+        &self.identity
     }
 
     fn wake(&self, order: WakeOrder) {
@@ -237,8 +242,16 @@ pub(crate) fn domain(site: usize) -> Domain {
     ["a.example", "b.example", "c.example"][site].parse().unwrap()
 }
 
+/// When the world begins; the relays' certificates are of then.
+const STARTED: Wall = Wall::from_millis(1_700_000_000_000);
+
+pub(crate) fn identity(site: usize) -> RelayIdentity {
+    let key = |n: usize| KeyPair::from_seed_bytes([200 + n as u8; 32]);
+    RelayIdentity::create(&key(site), &key(site + 10), &domain(site), STARTED).unwrap()
+}
+
 pub(crate) fn relay_id(site: usize) -> RelayId {
-    RelayId::from_bytes([200 + site as u8; 32])
+    identity(site).id()
 }
 
 pub(crate) fn address(site: usize) -> PeerAddress {
@@ -259,7 +272,7 @@ impl World {
 
     pub(crate) fn with(configs: Vec<Config>) -> Self {
         let site = |config| Site { config, engine: MemoryEngine::new(), running: None, boots: 0, room: 1_024 };
-        let now = Now { monotonic: Monotonic::from_start(Duration::from_secs(5)), wall: Wall::from_millis(1_000_000) };
+        let now = Now { monotonic: Monotonic::from_start(Duration::from_secs(5)), wall: STARTED };
         let mut world = Self {
             now,
             sites: configs.into_iter().map(site).collect(),
@@ -289,6 +302,7 @@ impl World {
             store: KvStore::new(disk.clone()),
             links: links.clone(),
             chance: Mutex::new(Chance::from_seed(seed)),
+            identity: identity(at),
         };
         let mut opening = Box::pin(Relay::open(kit, site.config.clone(), now));
         let relay = loop {

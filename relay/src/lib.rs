@@ -13,6 +13,7 @@ mod friendship;
 mod harness;
 mod hold;
 mod linking;
+pub mod poll;
 pub mod ports;
 mod presence;
 mod push;

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
 use whimbrel_protocol::wake::WakeEndpoint;
@@ -29,6 +30,8 @@ pub trait Ports: Send + Sync + 'static {
     fn links(&self) -> &Self::Links;
     /// Fills the buffer with chance.
     fn chance(&self, buffer: &mut [u8]);
+    /// Who this relay is, and the key that it signs with.
+    fn identity(&self) -> &RelayIdentity;
     /// Hands a wake-up to the device's push service. Does not wait, and need not work: what waits is in the log.
     fn wake(&self, order: WakeOrder);
 }

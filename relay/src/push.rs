@@ -37,6 +37,11 @@ impl Push {
         self.table().attach(link, admission.device, admission.mailbox);
     }
 
+    /// A bug on purpose: nobody knows any more on which link a device is.
+    pub(crate) fn mislay(&self, mailbox: MailboxId) {
+        self.table().mislay(mailbox);
+    }
+
     /// The link is gone, and all it was subscribed to; gives what that was.
     pub(crate) fn detach(&self, link: LinkId) -> Vec<LogId> {
         self.table().detach(link)

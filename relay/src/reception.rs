@@ -58,6 +58,8 @@ struct Session {
     overflow: VecDeque<Arc<Frame>>,
     /// Envelopes refused for now, in the order their refusals were sent, as far as the device has not said it heard.
     unheard: VecDeque<(RequestId, ThreadId, Refusal)>,
+    /// Whether the device has handed in a stamp on it.
+    stamped: bool,
 }
 
 impl Session {
@@ -97,10 +99,16 @@ impl Reception {
     }
 
     pub(crate) fn link_up(&self, now: Monotonic, link: LinkId, stage: Stage) {
-        let session = Session { stage, heard: now, overflow: VecDeque::new(), unheard: VecDeque::new() };
+        let (overflow, unheard) = (VecDeque::new(), VecDeque::new());
+        let session = Session { stage, heard: now, overflow, unheard, stamped: false };
         let mut state = self.state();
         state.wakes.insert((session.deadline(), link));
         state.sessions.insert(link, session);
+    }
+
+    /// Whether this is the first stamp on a link: it belongs to coming in, which has bounds of its own.
+    pub(crate) fn first_stamp(&self, link: LinkId) -> bool {
+        self.state().sessions.get_mut(&link).is_some_and(|session| !std::mem::replace(&mut session.stamped, true))
     }
 
     /// How far the link has come; something was heard on it. Nothing: it has ended.

@@ -11,7 +11,9 @@ use whimbrel_protocol::{Frame, RefusalCode, limits};
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
-use crate::flow::{admit, appear, ask, befriend, commit, deliver, federate, link, log, own, sibling, submit, wake};
+use crate::flow::{
+    admit, appear, ask, befriend, commit, deliver, federate, link, log, own, sibling, submit, tree, wake,
+};
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
 use crate::refusal::Refusal;
@@ -155,7 +157,8 @@ impl<P: Ports> Relay<P> {
 
     async fn handle_device(&self, now: Now, link: LinkId, from: Admission, frame: Frame) {
         let rooms = &self.rooms;
-        if let Some(request) = request_of(&frame)
+        let free = matches!(frame, Frame::KeepStamp(_)) && rooms.reception.first_stamp(link);
+        if let Some(request) = request_of(&frame).filter(|_| !free)
             && let Err(refusal) = rooms.limiter.request(now.monotonic, from.device.account)
         {
             return rooms.refuse(now, link, request, refusal);
@@ -184,6 +187,8 @@ impl<P: Ports> Relay<P> {
             Frame::LinkingWords(words) => link::pass(rooms, now, link, words),
             Frame::LinkingOver(_) => link::over(rooms, now, link),
             Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
+            Frame::KeepStamp(words) => own::keep_stamp(rooms, now, link, from, words).await,
+            Frame::FetchTreeHead(words) => tree::fetch(rooms, now, link, from, words).await,
             Frame::SetProfile(words) => own::set_profile(rooms, now, link, from, words).await,
             Frame::FetchProfile(words) => own::profile(rooms, now, link, from, words).await,
             Frame::ListInvites(words) => own::invites(rooms, now, link, from, words).await,
@@ -206,6 +211,7 @@ impl<P: Ports> Relay<P> {
         match frame {
             Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,
             Frame::LookUp(words) => ask::look_up_for(rooms, now, link, &peer, words).await,
+            Frame::FetchTreeHead(words) => tree::fetch_for(rooms, now, link, words).await,
             Frame::PeerClaim(words) => ask::claim_here(rooms, now, link, peer, words).await,
             Frame::PeerBefriend(words) => befriend::befriend_here(rooms, now, link, peer, words).await,
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
@@ -225,6 +231,7 @@ impl<P: Ports> Relay<P> {
             Frame::CommitLost(words) => commit::lost(rooms, now, link, words),
             Frame::Profile(words) => own::profiled(rooms, now, link, words),
             Frame::LookedUp(words) => ask::looked_up(rooms, now, link, &peer, words),
+            Frame::TreeHead(words) => tree::fetched(rooms, now, link, words),
             Frame::ClaimedKeyPackages(words) => ask::claimed(rooms, now, link, peer, words).await,
             Frame::Refused(words) => ask::refused(rooms, now, link, &peer, words),
             Frame::PeerHello(words) => admit::greeted(rooms, now, link, peer, words).await,
@@ -363,6 +370,8 @@ const fn request_of(frame: &Frame) -> Option<RequestId> {
         Frame::ListFriends(words) => words.request,
         Frame::ExtendLog(words) => words.request,
         Frame::Recover(words) => words.request,
+        Frame::FetchTreeHead(words) => words.request,
+        Frame::KeepStamp(words) => words.request,
         Frame::OfferLinking(words) => words.request,
         Frame::JoinLinking(words) => words.request,
         Frame::TellSibling(words) => words.request,

@@ -18,12 +18,13 @@ use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
     AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LogHash, Name, ParticipantsTag, PublicKey, RelayId,
-    Sequence, ThreadId, TokenHash,
+    Sequence, ThreadId, TokenHash, TreeHash,
 };
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{ListingPlace, ThreadRow};
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::transparency::{Inclusion, Step};
 use whimbrel_protocol::user::{ExportedRow, OpenInvite};
 use whimbrel_protocol::wake::WakeEndpoint;
 use whimbrel_storage::StorageError;
@@ -209,6 +210,12 @@ impl Epochs {
         Self { first: self.first, last: None, gaps }
     }
 
+    /// The last epoch of the leaf that an entry of this epoch was sealed with, if the device has that leaf no more.
+    pub fn lost(&self, epoch: Epoch) -> Option<Epoch> {
+        let ends = self.gaps.iter().flatten().map(|(last, _)| *last).chain(self.last);
+        ends.filter(|last| epoch <= *last).min()
+    }
+
     /// Whether an entry of this epoch is for the device.
     pub fn contain(&self, epoch: Epoch) -> bool {
         let between = self.gaps.iter().flatten().any(|(last, first)| *last < epoch && epoch < *first);
@@ -250,6 +257,19 @@ pub struct Wake {
     pub live: Option<WakeEndpoint>,
     /// Whether a challenge waits for its answer.
     pub asked: bool,
+}
+
+/// The tree over the account logs at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TreeView {
+    /// How many leaves it has.
+    pub size: u64,
+    /// Their root.
+    pub root: TreeHash,
+    /// How each earlier tree asked for is part of it.
+    pub steps: Vec<Step>,
+    /// The newest entry of the account asked for.
+    pub entry: Option<Inclusion>,
 }
 
 /// A part of what a relay keeps of an account.
@@ -444,6 +464,15 @@ pub trait Store: Send + Sync + 'static {
         after: Option<LogId>,
         limit: usize,
     ) -> impl Future<Output = Result<(Vec<LogId>, Option<LogId>), StoreError>> + Send;
+
+    /// The tree over the account logs, with an account's newest entry and how trees of these sizes are part of it, as it is
+    /// shown to `asker`.
+    fn tree(
+        &self,
+        account: Option<AccountId>,
+        from: Vec<u64>,
+        asker: Option<AccountId>,
+    ) -> impl Future<Output = Result<TreeView, StoreError>> + Send;
 
     /// Deleted accounts with rows left.
     fn to_purge(&self, limit: usize) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send;

@@ -19,7 +19,7 @@ impl Stopwatch {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Seconds this thread had a processor; where the system does not say, seconds.
+    /// Seconds this process had a processor; where the system does not say, seconds.
     pub(crate) fn core_seconds(&self) -> f64 {
         match (self.cpu, on_cpu()) {
             (Some(began), Some(now)) => now - began,
@@ -28,9 +28,13 @@ impl Stopwatch {
     }
 }
 
-/// Seconds on a processor since this thread began, as Linux counts them (`proc_pid_schedstat(5)`: nanoseconds first).
+/// Seconds on a processor since this process began, all threads together, as Linux counts them: `utime` and `stime` of
+/// `proc_pid_stat(5)`, in hundredths on every machine.
 fn on_cpu() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanos: u64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(nanos as f64 / 1e9)
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name may hold anything; what follows its closing parenthesis is numbers.
+    let mut numbers = text.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut ticks = || numbers.next()?.parse::<u64>().ok();
+    let all = ticks()?.saturating_add(ticks()?);
+    Some(all as f64 / 100.0)
 }

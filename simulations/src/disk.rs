@@ -112,6 +112,18 @@ impl Platter {
         Kv::open(self.medium.clone(), self.tail)
     }
 
+    /// What a copy of the disk holds that is made now.
+    #[cfg(test)]
+    pub fn copied(&self) -> (MemoryEngine, Option<u64>) {
+        (self.medium.rows.copied(), self.tail)
+    }
+
+    /// The copy takes the place of what is there. Every [`SimKv`] over it must be gone.
+    #[cfg(test)]
+    pub fn put_back(&mut self, (rows, tail): (MemoryEngine, Option<u64>)) {
+        (self.medium.rows, self.tail) = (rows, tail);
+    }
+
     /// Takes back what was not synced, except for what is to be kept. Every [`SimKv`] over it must be gone.
     ///
     /// The engines below the house's store write a batch whole or not at all. A batch that was being written is

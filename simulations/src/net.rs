@@ -8,6 +8,7 @@
 //! the other end finds out by the silence. An outage shorter than that breaks nothing: what it swallowed is sent again
 //! once the path is back, after the pause between two probes, which grew with the outage.
 
+mod counts;
 mod place;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,7 @@ use crate::engine::{Engine, Stream, Time};
 use crate::scenario::{Network, facts};
 use crate::world::Event;
 
+pub use counts::Counts;
 use place::Place;
 pub use place::{Access, Nat};
 
@@ -147,37 +149,6 @@ impl Conn {
             Side::Acceptor => &mut self.acceptor,
         }
     }
-}
-
-/// What went over the network so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Frames that arrived.
-    pub frames: u64,
-    /// Bytes sent, packet overhead included.
-    pub bytes: u64,
-    /// Packets lost for whatever reason, and sent again.
-    pub packets_lost: u64,
-    /// Of these, in a bad stretch of an access link.
-    pub lost_in_bursts: u64,
-    /// Of these, because the queue before an uplink was full.
-    pub lost_at_uplink: u64,
-    /// Of these, because the queue before a downlink was full.
-    pub lost_at_downlink: u64,
-    /// Of these, while the path was out.
-    pub lost_in_outages: u64,
-    /// Packets that arrived twice, and were dropped once.
-    pub packets_doubled: u64,
-    /// Packets that arrived behind later ones.
-    pub packets_reordered: u64,
-    /// Links that stood.
-    pub links: u64,
-    /// Links that broke.
-    pub broken: u64,
-    /// Dials that came to nothing.
-    pub dials_failed: u64,
-    /// Of these, because of address translation.
-    pub punches_failed: u64,
 }
 
 /// A standing link, as one end is told of it.
@@ -419,6 +390,28 @@ impl Net {
         Some(departs)
     }
 
+    /// Sends something that belongs to no link, and says when it arrives after so many trips: it and what comes before it.
+    /// Nothing: the path is out.
+    pub fn toss(&mut self, now: Time, from: ProcessNo, to: ProcessNo, bytes: usize, trips: u32) -> Option<Duration> {
+        let packets = bytes.div_ceil(PACKET_PAYLOAD).max(1);
+        let on_wire = bytes + packets * PACKET_OVERHEAD;
+        let (departs, no_room) = self.places.get_mut(from as usize)?.depart(now, on_wire, self.settings.buffer.0);
+        self.counts.bytes += on_wire as u64;
+        if !self.reaches(from, to) {
+            self.counts.lost_in_outages += packets as u64;
+            self.counts.packets_lost += packets as u64;
+            return None;
+        }
+        let (mut flight, _) = self.flight(departs, from, to, packets);
+        flight += self.least(from, to) * trips.saturating_sub(1);
+        if no_room {
+            flight += 2 * self.least(from, to);
+            self.counts.lost_at_uplink += packets as u64;
+            self.counts.packets_lost += packets as u64;
+        }
+        Some(departs.since(now) + flight)
+    }
+
     /// Something arrived at an end; nothing if it was lost with its sender or its receiver, or is late.
     pub fn arrive(&mut self, now: Time, link: LinkId, side: Side) -> Option<(ProcessNo, Cargo)> {
         let half = self.conn_mut(link)?.half_mut(side);
@@ -531,6 +524,24 @@ impl Net {
         }
     }
 
+    /// A process's address changes: its links are gone for it, and it is told of each; the other ends find out by the
+    /// silence. What had left arrives.
+    pub fn roam(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
+        for link in self.links_of(process) {
+            let Some(side) = self.side(link, process) else { continue };
+            let Some(conn) = self.conn_mut(link) else { continue };
+            if conn.half(side).end != End::Up {
+                continue;
+            }
+            conn.dead = true;
+            let half = conn.half_mut(side);
+            half.end = End::Leaving;
+            half.inward.on_the_way.clear();
+            engine.at(engine.now(), Event::Lost { link, side });
+            self.fall_silent(engine, link, side.other());
+        }
+    }
+
     /// Every link of a process breaks where it stands, and both ends are told at once: a reset that reaches both.
     pub fn break_all(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
         for link in self.links_of(process) {
@@ -614,7 +625,8 @@ impl Net {
         few.intersection(many).map(|link| LinkId::new(*link)).collect()
     }
 
-    fn reaches(&self, from: ProcessNo, to: ProcessNo) -> bool {
+    /// Whether anything from one process reaches the other.
+    pub fn reaches(&self, from: ProcessNo, to: ProcessNo) -> bool {
         self.is_online(from) && self.is_online(to) && !self.cut.contains_key(&(from, to))
     }
 

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use whimbrel_storage::planted::{Bug, active};
 
 use crate::engine::Seed;
+use crate::entropy;
 use crate::faults::Plan;
 use crate::judge::canary::{Canaries, Ear};
 use crate::judge::verdict::{Verdict, Violation};
@@ -31,7 +32,7 @@ impl Ran {
     /// # Errors
     /// A core does not take what the scenario makes it of.
     pub fn of(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Self, BuildError> {
-        heard(seed, || caught(|| World::run(scenario, seed, plan)))
+        entropy::without(|| heard(seed, || caught(|| World::run(scenario, seed, plan))))
     }
 
     /// A run that came to nothing but this.

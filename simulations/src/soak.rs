@@ -84,6 +84,7 @@ impl Case {
                 1 + draw.below(20),
             );
         }
+        let poll = poll(Seed::from(self.seed));
         for relay in 0..relays {
             let letter = char::from(b'a' + relay as u8);
             let left = relays - relay;
@@ -113,11 +114,11 @@ impl Case {
             };
             let _infallible = write!(
                 text,
-                "[[population]]\nrelay = \"{letter}.example\"\ncount = {count}\n{}{access}direct = {direct}\n{nat}{churn}\n",
+                "[[population]]\nrelay = \"{letter}.example\"\ncount = {count}\n{}{access}direct = {direct}\n{poll}{nat}{churn}\n",
                 region(draw),
             );
         }
-        let apart = apart(Seed::from(self.seed)) + &late(Seed::from(self.seed));
+        let apart = apart(Seed::from(self.seed)) + &exports(Seed::from(self.seed)) + &late(Seed::from(self.seed));
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -222,11 +223,25 @@ fn groups(draw: &mut Stream) -> String {
     format!("groups = {groups}\ngroup_size = [3, {most}]\ntwins = \"{twins} %\"\n")
 }
 
+/// In half of the worlds some people's networks let no UDP through. Drawn apart from the rest, which stays as it was.
+fn poll(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "poll");
+    let (some, share) = (stream.happens(0.5), 5 + stream.below(36));
+    if some { format!("poll = \"{share} %\"\n") } else { String::new() }
+}
+
 /// In three of four worlds people part, and some hide. Drawn apart from the rest, which stays as it was.
 fn apart(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "apart");
     let (some, partings, hidden) = (stream.happens(0.75), 1 + stream.below(30), 1 + stream.below(20));
     if some { format!("partings = \"{partings} %\"\nhidden = \"{hidden} %\"\n") } else { String::new() }
+}
+
+/// In half of the worlds some ask for all their relay keeps of them. Drawn apart from the rest, too.
+fn exports(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "exports");
+    let (some, share) = (stream.happens(0.5), 5 + stream.below(16));
+    if some { format!("exports = \"{share} %\"\n") } else { String::new() }
 }
 
 /// In half of the worlds some end their account at last; in one of eight a message waits for nearly as long as relays hold
@@ -258,6 +273,7 @@ fn swarm(mut profile: Profile, kept: f64, stream: &mut Stream) -> Profile {
         &mut profile.clocks,
         &mut profile.hostile_relays,
         &mut profile.hostile_members,
+        &mut profile.roams,
     ] {
         if !stream.happens(kept) {
             *rate = 0.0;

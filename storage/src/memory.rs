@@ -65,6 +65,14 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// What somebody gets who copies the disk now, unsynced batches included: a disk of its own.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let copy = Self::new();
+        copy.disk().rows = self.disk().rows.clone();
+        copy
+    }
+
     /// How many batches a crash could take back.
     pub fn unsynced(&self) -> usize {
         self.disk().undo.len()

@@ -60,6 +60,8 @@ bugs! {
     SkipOnResume = "skip-on-resume",
     /// A relay takes what it pushed for what the device acknowledged.
     CursorAtPush = "cursor-at-push",
+    /// A node goes on behind a call over HTTPS that never arrived, and its relay lets it.
+    PollCursorSkips = "poll-cursor-skips",
     /// A relay lets go what one reader has, not what all have.
     TrimEagerly = "trim-eagerly",
     /// A relay forgets the row for a peer when others wait for the same peer.
@@ -104,10 +106,16 @@ bugs! {
     MergeLost = "merge-lost",
     /// A node keeps the place of a log and forgets a commit that has to wait.
     ForgetCommit = "forget-commit",
+    /// A relay takes what a device that has no leaf any more hands in.
+    IgnoreLeaf = "ignore-leaf",
     /// A relay lets a device that has no leaf any more read on.
     ReadOn = "read-on",
     /// A relay forgets some of the rows of an account that was deleted.
     DeletionLeavesRows = "deletion-leaves-rows",
+    /// A relay that is asked for the next part of an account's data begins one row late.
+    ExportSkips = "export-skips",
+    /// A relay that a device comes in at again forgets the device's new link with the old one.
+    TakeOverForgets = "take-over-forgets",
     /// A relay lets go of what waits in half the time it promised.
     ExpiryEarly = "expiry-early",
     /// What waited too long goes at the relay, which tells nobody, and no node says again what nobody says to have.
@@ -122,6 +130,10 @@ bugs! {
     SiblingMissed = "sibling-missed",
     /// A node leaves a device that was taken off its account in its threads.
     RevokedStays = "revoked-stays",
+    /// A relay shows some of those who ask another tree of account logs.
+    TwoFaces = "two-faces",
+    /// A node tells its relay how far its store has come, and does not write down what it told.
+    StampUnwritten = "stamp-unwritten",
 }
 
 #[cfg(feature = "planted")]

@@ -125,6 +125,28 @@ fn five_people_at_two_relays_come_and_go_and_talk_while_the_hub_dies() {
 }
 
 #[test]
+fn what_somebody_blocked_says_in_a_group_is_hidden_until_it_is_asked_for() {
+    let stage = Stage::new();
+    let [alice, _, carol, _, erin] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Rowing", "carol", "erin"]);
+    for person in [carol, erin] {
+        until(person, &["group", "show", "rowing"], |group| members(group) == 3);
+    }
+    erin.json(&["contact", "block", "carol@a.example"]);
+    carol.json(&["send", "rowing", "unheard"]);
+    let log = until(erin, &["log", "rowing"], |lines| !lines.is_empty());
+    assert_eq!((log[0]["text"].as_str(), log[0]["hidden"].as_str()), (Some(""), Some("blocked")));
+    assert!(erin.json(&["inbox"]).is_empty(), "it is never unread");
+    let shown = erin.run(&["log", "rowing"]).out;
+    assert!(shown.contains("(hidden: blocked)") && !shown.contains("unheard"), "{shown}");
+    assert_eq!(texts(&erin.json(&["log", "rowing", "--blocked"])), ["unheard"]);
+    // The others read it as ever, and so does whoever unblocks.
+    reads(alice, "rowing", "unheard");
+    erin.json(&["contact", "unblock", "carol@a.example"]);
+    assert_eq!(texts(&erin.json(&["log", "rowing"])), ["unheard"]);
+}
+
+#[test]
 fn of_two_commits_from_two_relays_at_once_one_holds_and_both_are_done() {
     let stage = Stage::new();
     let [alice, bob, carol, dave, _] = &stage.people[..] else { panic!("five people") };

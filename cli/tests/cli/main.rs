@@ -7,6 +7,7 @@ mod account;
 mod at_rest;
 mod backup;
 mod bad_input;
+mod copies;
 mod daemon;
 mod groups;
 mod hostile;

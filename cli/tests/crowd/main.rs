@@ -38,12 +38,10 @@ struct Person {
 }
 
 impl Person {
-    async fn new(number: usize, relay: &RelayLink) -> Self {
+    async fn new(number: usize, relay: &RelayLink, wall: Wall) -> Self {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
         let mut chance = Chance::from_seed(Seed::from_bytes(seed));
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let wall = Wall::from_millis(u64::try_from(since.as_millis()).unwrap());
         let now = Now { monotonic: Monotonic::default(), wall };
         let name = format!("person{number}").parse().unwrap();
         let created = whimbrel_node::identity::create(name, relay.clone(), "test", &mut chance, now).unwrap();
@@ -115,12 +113,16 @@ async fn a_group_of_many_devices_is_made_used_and_halved() {
     let home = tempfile::tempdir().unwrap();
     let running = stage::Relay::start("a.example", &home.path().join("relay"));
     let relay: RelayLink = running.link.parse().unwrap();
+    // The present as the file tells it that the relay wrote.
+    let written = std::fs::metadata(&running.config).unwrap().modified().unwrap();
+    let since = written.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let wall = Wall::from_millis(u64::try_from(since.as_millis()).unwrap());
     let mut people = Vec::new();
     let said = |what: &str, begun: f64| println!("{what}: {:.2} CPU s, {} MiB", cpu() - begun, resident_mib());
 
     // Everybody comes to be a contact of the first.
     let begun = cpu();
-    people.push(Person::new(0, &relay).await);
+    people.push(Person::new(0, &relay, wall).await);
     let uses = u32::try_from(devices).unwrap();
     let Reply::Invite(invite) = people[0].ask(Command::NewInvite { uses, holds: Duration::from_secs(3_600) }).await
     else {
@@ -132,7 +134,7 @@ async fn a_group_of_many_devices_is_made_used_and_halved() {
         for number in some {
             let (relay, invite, number) = (relay.clone(), invite.clone(), *number);
             joining.spawn(async move {
-                let person = Person::new(number, &relay).await;
+                let person = Person::new(number, &relay, wall).await;
                 person.ask(Command::AcceptInvite(invite)).await;
                 person
             });

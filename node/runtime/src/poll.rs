@@ -6,12 +6,11 @@
 mod http;
 mod queue;
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use whimbrel_crypto::{KeyPair, link};
 use whimbrel_node::api::Input;
+use whimbrel_node::poll::Calls as Numbers;
 use whimbrel_protocol::codec::{HEADER_BYTES, Header};
 use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::id::LinkId;
@@ -41,18 +40,11 @@ pub(crate) struct Calls {
     site: Site,
     path: String,
     frames: queue::Drain,
-    /// Frames the relay may not have yet, the oldest first, and how many it has taken before them.
-    pending: VecDeque<Bytes>,
-    taken: u64,
-    /// How many of its frames have arrived.
-    arrived: u64,
-    /// Whether the relay has let the device in: from then on a call's body may be large.
-    admitted: bool,
+    /// What has arrived, here and there.
+    numbers: Numbers<Bytes>,
     /// One call waits for frames while another one carries some there, so there are two connections.
     waiting: Option<Http>,
     speaking: Option<Http>,
-    /// Calls in a row that came to nothing.
-    failed: u32,
     /// When the link ends so that QUIC is tried again, if that is wanted.
     until: Option<Instant>,
 }
@@ -85,13 +77,9 @@ async fn open_now(to: &RelayLink, transport: &KeyPair, forever: bool) -> Result<
         site,
         path: format!("/v1/link/{path}"),
         frames,
-        pending: VecDeque::new(),
-        taken: 0,
-        arrived: 0,
-        admitted: false,
+        numbers: Numbers::default(),
         waiting: None,
         speaking: Some(http),
-        failed: 0,
         until: (!forever).then(|| Instant::now() + limits::POLL_LINK_AGE_MAX),
     };
     Ok(Opened { exporter, sender, calls })
@@ -134,13 +122,13 @@ impl Calls {
         self.gather();
         match self.frames.order() {
             Order::Abort => return Err(End::Link(CloseReason::Here)),
-            Order::Close if self.pending.is_empty() => return Err(End::Link(CloseReason::Here)),
-            Order::Run if self.pending.is_empty() => {}
+            Order::Close if self.numbers.is_idle() => return Err(End::Link(CloseReason::Here)),
+            Order::Run if self.numbers.is_idle() => {}
             _ => {
-                let taken = self.taken;
+                let taken = self.numbers.from();
                 let (after, answer) = self.speak().await;
                 self.heard(link, entrance, after, answer).await?;
-                if self.taken == taken && self.failed == 0 {
+                if self.numbers.from() == taken && !self.numbers.has_failed() {
                     // It has no room for them now.
                     sleep(limits::POLL_RETRY_DELAY).await;
                 }
@@ -162,7 +150,7 @@ impl Calls {
                 Err(error) => return self.failed(error).await,
             },
         };
-        let (after, path) = (self.arrived, self.call_path(limits::POLL_WAIT_MAX));
+        let (after, path) = (self.numbers.after(), self.call_path(limits::POLL_WAIT_MAX));
         let patience = limits::POLL_WAIT_MAX + limits::POLL_BODY_TIME_MAX;
         let mut call = Box::pin(async move { (within(patience, http.ask("POST", &path, Bytes::new())).await, http) });
         let until = self.until;
@@ -182,7 +170,7 @@ impl Calls {
             () = self.frames.changed() => {}
         }
         self.gather();
-        if self.pending.is_empty() {
+        if self.numbers.is_idle() {
             return Ok(());
         }
         let (spoke_after, spoken) = self.speak().await;
@@ -203,27 +191,21 @@ impl Calls {
 
     /// Takes over what waits in the queue, within the bound of a body.
     fn gather(&mut self) {
-        while self.pending.len() < limits::POLL_PENDING_FRAMES_MAX {
+        while self.numbers.has_room() {
             let Some(frame) = self.frames.take() else { return };
-            self.pending.push_back(frame);
+            let bytes = frame.len();
+            self.numbers.push(frame, bytes);
         }
     }
 
     fn call_path(&self, wait: Duration) -> String {
-        format!("{}?after={}&from={}&wait={}", self.path, self.arrived, self.taken, wait.as_secs())
+        format!("{}?after={}&from={}&wait={}", self.path, self.numbers.after(), self.numbers.from(), wait.as_secs())
     }
 
     /// A call with frames, which waits for none.
     async fn speak(&mut self) -> (u64, Result<Answer, PollError>) {
-        let max = if self.admitted { limits::POLL_BODY_BYTES_MAX } else { limits::UNAUTHENTICATED_BYTES_MAX };
-        let mut body = Vec::new();
-        for frame in &self.pending {
-            if !body.is_empty() && body.len() + frame.len() > max {
-                break;
-            }
-            body.extend_from_slice(frame);
-        }
-        let (after, path) = (self.arrived, self.call_path(Duration::ZERO));
+        let body = self.numbers.body().concat();
+        let (after, path) = (self.numbers.after(), self.call_path(Duration::ZERO));
         let mut http = match self.speaking.take() {
             Some(http) => http,
             None => match self.site.connect().await {
@@ -259,26 +241,22 @@ impl Calls {
             Err(error @ PollError::Busy) => return self.failed(error).await,
             Err(error) => return Err(lost(error)),
         };
-        self.failed = 0;
         let taken = answer.received.ok_or_else(|| lost("the relay does not say what it has"))?;
-        // An answer that was overtaken says less than one before it.
-        for _ in self.taken..taken {
-            self.pending.pop_front().ok_or_else(|| lost("the relay has frames that nobody sent"))?;
-        }
-        self.taken = self.taken.max(taken);
+        self.numbers.answered(taken).map_err(lost)?;
         let (mut body, mut number) = (&answer.body[..], after);
         while !body.is_empty() {
             let (header, rest) = body.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| lost("half a frame"))?;
             let header = Header::parse(*header).map_err(lost)?;
             let (frame, rest) = rest.split_at_checked(header.length).ok_or_else(|| lost("half a frame"))?;
             (body, number) = (rest, number + 1);
-            if number <= self.arrived {
+            if !self.numbers.arrives(number) {
                 continue;
             }
-            self.arrived = number;
             match header.decode(frame) {
                 Ok(frame) => {
-                    self.admitted |= matches!(frame, Frame::Admitted(_));
+                    if matches!(frame, Frame::Admitted(_)) {
+                        self.numbers.let_in();
+                    }
                     entrance.input(Input::Frame { link, frame }).await?;
                 }
                 Err(error) => {
@@ -292,12 +270,9 @@ impl Calls {
 
     /// A call came to nothing: it is made again, on another connection, a bounded number of times.
     async fn failed(&mut self, error: PollError) -> Result<(), End> {
-        self.failed += 1;
-        if self.failed > limits::POLL_RETRIES_MAX || error.is_mistrust() {
-            return Err(lost(error));
-        }
+        let Some(delay) = self.numbers.failed().filter(|_| !error.is_mistrust()) else { return Err(lost(error)) };
         tracing::debug!(%error, "a call to the home relay is made again");
-        sleep(limits::POLL_RETRY_DELAY * self.failed).await;
+        sleep(delay).await;
         Ok(())
     }
 

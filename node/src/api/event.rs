@@ -74,6 +74,31 @@ pub enum Event {
         /// Which.
         thread: ThreadId,
     },
+    /// This device's store is an old copy: a newer one was at the relay. Nothing is sent from it any more; what is here can be
+    /// read and backed up, and the account goes on with another device.
+    StoreOutdated,
+    /// A relay shows different people different account logs. What proves it is kept ([`crate::views::relays`]).
+    TwoFaces {
+        /// The domain it serves.
+        domain: Domain,
+        /// Which relay.
+        relay: RelayId,
+    },
+    /// A relay does not show that what it told others is the beginning of what it tells us.
+    TreeWithheld {
+        /// The domain it serves.
+        domain: Domain,
+    },
+    /// Somebody's account log, as it was shown here, is not in their relay's tree.
+    LogUnproved {
+        /// Whose.
+        account: AccountId,
+    },
+    /// Somebody's relay keeps a log of theirs that contradicts the one known here.
+    LogForked {
+        /// Whose.
+        account: AccountId,
+    },
     /// A message is here to be shown; never twice.
     Shown(Message),
     /// A message of ours has come further.

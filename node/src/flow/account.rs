@@ -16,7 +16,7 @@ use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::ExtendLog;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{connect, facts, group, link, send, siblings};
+use super::{audit, connect, facts, group, link, send, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -261,6 +261,9 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
         facts::hand_over(t, &held, key)?;
     }
     facts::take_identity(t)?;
+    if t.rooms.reception.admitted().is_some() {
+        audit::begin(t);
+    }
     if !added.is_empty() || !revoked.is_empty() || rotated {
         info!(added = added.len(), revoked = revoked.len(), rotated, "the account's log is longer");
         // Whoever did it may share no thread with those who have to know.

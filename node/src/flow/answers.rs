@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::debug;
 use whimbrel_crypto::{Engine, EngineError};
 use whimbrel_protocol::Frame;
+use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::reception::Refused;
@@ -15,13 +16,14 @@ use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
 use super::{
-    account, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread, send,
-    settings,
+    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread,
+    send, settings, stamp,
 };
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::{Asker, Errand, Purpose};
 use crate::rooms::Turn;
+use crate::rows::{self, Single};
 use crate::timers::Timer;
 use crate::user::{self, Due};
 
@@ -47,18 +49,34 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 other => unexpected(t, other),
             };
         }
-        _ if t.rooms.reception.admitted().is_none() => {
+        _ if !t.rooms.reception.is_let_in() => {
             debug!(frame = frame.name(), "not expected before the relay let us in");
             return Ok(());
         }
         Frame::Push(run) => return receive::pushed(t, run),
-        Frame::CaughtUp(_) => t.rooms.push.caught_up = true,
+        Frame::CaughtUp(_) => {
+            t.rooms.push.caught_up = true;
+            stamp::caught_up(t);
+        }
         Frame::Stocked(words) => return stocked(t, words),
+        Frame::Parted(words) => match take(t, words.request) {
+            Some(Purpose::Errand(ticket, errand)) => {
+                let with = match &*errand {
+                    Errand::Say(account, Act::Remove, _) | Errand::Block(account, _, true) => *account,
+                    _ => return unexpected(t, Some(Purpose::Errand(ticket, errand))),
+                };
+                done(t, ticket, *errand)?;
+                return befriend::parted(t, &with, words.inbox);
+            }
+            Some(Purpose::PartAgain(with)) => return befriend::parted(t, &with, words.inbox),
+            other => return unexpected(t, other),
+        },
         Frame::Done(words) => match take(t, words.request) {
             Some(Purpose::Invite(ticket, invite)) => t.answer(ticket, Ok(Reply::Invite(*invite))),
             Some(Purpose::Tag(thread)) => return join::tagged(t, thread),
             Some(Purpose::Settings(thread, changes)) => return settings::kept(t, thread, changes),
             Some(Purpose::Extend) => return account::extended(t),
+            Some(Purpose::Stamp) => return stamp::kept(t),
             Some(Purpose::JoinLinking) => return link::joined(t),
             // On its way: what it asks for comes by itself, or not.
             Some(Purpose::Sibling(_)) => {}
@@ -125,6 +143,12 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Committed(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
+                other => unexpected(t, other),
+            };
+        }
+        Frame::TreeHead(words) => {
+            return match take(t, words.request) {
+                Some(Purpose::Audit(domain, account)) => audit::shown(t, &domain, account, words),
                 other => unexpected(t, other),
             };
         }
@@ -231,6 +255,9 @@ fn refusal<E: Engine>(t: &mut Turn<'_, E>, words: Refused) -> Result<(), Storage
             None => Ok(()),
         },
         None => {
+            if words.code == RefusalCode::NotAuthenticated && own::unknown_as_asked(t)? {
+                return Ok(());
+            }
             if let Some(link) = t.rooms.reception.link() {
                 t.close(link);
             }
@@ -261,8 +288,11 @@ fn refused<E: Engine>(
             t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(delay));
             Ok(())
         }
-        Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _) => {
-            open::fail(t, job, error);
+        Purpose::LookUp(Asker::Job(job), account) | Purpose::Claim(job, account) => {
+            match error {
+                CommandError::TooFast { after } if open::slowed(t, job, account, after) => {}
+                error => open::fail(t, job, error),
+            }
             Ok(())
         }
         Purpose::LookUp(Asker::Joining(welcome), _) | Purpose::Blob(welcome, _) => {
@@ -275,8 +305,12 @@ fn refused<E: Engine>(
             befriend::unproved(t, id, again, &code.to_string())
         }
         Purpose::Errand(ticket, errand) => {
-            if let Errand::Say(account, act, before) = *errand {
-                befriend::not_said(t, (account, act), before, code, again.is_some())?;
+            match *errand {
+                Errand::Say(account, act, before) => {
+                    befriend::not_said(t, (account, act), before, code, again.is_some())?;
+                }
+                Errand::Delete => own::not_deleted(t),
+                _ => {}
             }
             t.answer(ticket, Err(error));
             Ok(())
@@ -294,7 +328,14 @@ fn refused<E: Engine>(
         Purpose::OwnClaim | Purpose::Sibling(false) => Ok(()),
         Purpose::Sibling(true) => history::not_passed(t, again),
         Purpose::Extend => account::refused(t, code, error, again),
+        Purpose::Stamp => stamp::refused(t, code, again),
         Purpose::Heralded(account) => herald::again(t, account),
+        Purpose::Audit(domain, _) => {
+            // Whether the other relay can be trusted may change by its operator's hand.
+            audit::refused(t, &domain, again.is_some() || code == RefusalCode::PeerUntrusted)
+        }
+        // Said again with the next link.
+        Purpose::PartAgain(_) => Ok(()),
         Purpose::Settings(thread, _) => settings::refused(t, thread, again),
         // Not said for now: asked again when this device is let in the next time, and nothing is handed in before.
         Purpose::Listing(_) if again.is_some() => Ok(()),
@@ -319,6 +360,17 @@ fn refused<E: Engine>(
 
 /// The relay said nothing to a request, though the link stands.
 pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+    if let Some(Purpose::LookUp(Asker::Job(job), _) | Purpose::Claim(job, _)) = t.rooms.requests.get(request)
+        && open::is_patient(t, *job, Duration::ZERO)
+    {
+        // All members of a large group ask it about newcomers at the same time as who takes in the next ones.
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+        return Ok(());
+    }
+    if t.rooms.requests.get(request) == Some(&Purpose::Stamp) && stamp::is_patient(t) {
+        t.rooms.timers.set(Timer::Answer(request), t.now.monotonic.plus(limits::ANSWER_TIME_MAX));
+        return Ok(());
+    }
     let Some(purpose) = t.rooms.requests.take(request) else { return Ok(()) };
     let silent = || CommandError::Unreachable("the relay did not answer in time".to_owned());
     match purpose {
@@ -342,16 +394,14 @@ pub(crate) fn unanswered<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> 
 /// How many KeyPackages the relay has.
 fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), StorageError> {
     t.rooms.user.left = Some(words.left);
-    let Some(request) = words.request else {
-        let one_time = user::missing(words.left);
-        return if one_time > 0 { stock(t, one_time) } else { Ok(()) };
-    };
+    let Some(request) = words.request else { return stock_what_is_due(t) };
     take(t, request);
+    t.rows.delete(rows::single_key(Single::Unstocked));
     if user::missing(words.left) == 0 {
         return Ok(());
     }
     if t.rooms.user.sent == 0 {
-        restock(t)?;
+        stock_what_is_due(t)?;
     } else {
         // It took some and has too few all the same: not again at once, or we would make keys for ever.
         t.rooms.timers.set(Timer::Stock, t.now.monotonic.plus(limits::LINK_IDLE_MAX));
@@ -363,12 +413,6 @@ fn stocked<E: Engine>(t: &mut Turn<'_, E>, words: Stocked) -> Result<(), Storage
 pub(crate) fn stock_what_is_due<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let one_time = t.rooms.user.left.map_or(0, user::missing);
     if one_time > 0 || user::due(&t.rows, t.now)? != Due::Nothing { stock(t, one_time) } else { Ok(()) }
-}
-
-/// Time to stock up again.
-pub(crate) fn restock<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    let one_time = user::missing(t.rooms.user.left.unwrap_or(0));
-    stock(t, one_time)
 }
 
 /// Makes and sends KeyPackages, unless some are on their way.

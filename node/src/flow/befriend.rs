@@ -11,7 +11,7 @@ use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::friendship::{
     Act, Befriend, Block, Decline, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, LetSee, ListFriends, Standing,
 };
-use whimbrel_protocol::id::{AccountId, Address};
+use whimbrel_protocol::id::{AccountId, Address, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
@@ -23,7 +23,7 @@ use whimbrel_storage::{Reads, StorageError};
 use super::{direct, facts, join, own};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
-use crate::friendship::{self, Effect, WordId};
+use crate::friendship::{self, Effect, NOT_KNOWN, WordId};
 use crate::reception::backoff;
 use crate::requests::{Asker, Errand, Intent, Meeting, Purpose};
 use crate::rooms::{Halt, Turn};
@@ -279,7 +279,10 @@ fn say<E: Engine>(
     (row.said, row.address) = (at, address.clone());
     match (act, row.standing) {
         (Act::Request, Relationship::None) => (row.standing, row.since) = (Relationship::Asked, t.now.wall),
-        (Act::Remove, _) => (row.standing, row.since, row.note) = (Relationship::None, t.now.wall, None),
+        (Act::Remove, _) => {
+            (row.standing, row.since, row.note) = (Relationship::None, t.now.wall, None);
+            row.parted = Some(NOT_KNOWN);
+        }
         _ => {}
     }
     friendship::put(&mut t.rows, &account, &row);
@@ -288,6 +291,41 @@ fn say<E: Engine>(
     let word = signed::sign(&t.rooms.identity.device, by, FRIENDSHIP_CONTEXT, encode_words(&word));
     let (domain, errand) = (address.domain, Errand::Say(account, act, before));
     t.ask(Purpose::Errand(ticket, Box::new(errand)), |request| Befriend { request, domain, word });
+    Ok(())
+}
+
+/// Our relay has it that the owner parted with somebody, from this place of the inbox log on.
+pub(crate) fn parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, inbox: Sequence) -> Result<(), StorageError> {
+    if let Some(row) = friendship::get(&t.rows, account)?
+        && let Some(known) = row.parted
+    {
+        let parted = Some(if known == NOT_KNOWN { inbox } else { known.max(inbox) });
+        friendship::put(&mut t.rows, account, &FriendRow { parted, ..row });
+    }
+    Ok(())
+}
+
+/// Says again that the owner parted with somebody, where no answer came: until one does, nothing that they invite the owner
+/// to is followed, however new.
+pub(crate) fn part_again<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let Some(own) = t.rooms.identity.address().cloned() else { return Ok(()) };
+    let mut unknown = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Friend), |(key, value)| {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        if row.standing == Relationship::None && row.parted == Some(NOT_KNOWN) {
+            unknown.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), row)));
+        }
+        Ok(())
+    })?;
+    for (account, mut row) in unknown.into_iter().take(limits::FRIEND_PAGE_MAX) {
+        row.said = t.now.wall.max(Wall::from_millis(row.said.as_millis().saturating_add(1)));
+        friendship::put(&mut t.rows, &account, &row);
+        let by = t.rooms.identity.id();
+        let word = FriendshipWord { by, address: own.clone(), to: account, act: Act::Remove, at: row.said, note: None };
+        let word = signed::sign(&t.rooms.identity.device, by, FRIENDSHIP_CONTEXT, encode_words(&word));
+        let domain = row.address.domain;
+        t.ask(Purpose::PartAgain(account), |request| Befriend { request, domain, word });
+    }
     Ok(())
 }
 
@@ -303,6 +341,7 @@ pub(crate) fn said<E: Engine>(
         && row.standing == Relationship::Asking
     {
         (row.standing, row.since, row.note) = (Relationship::Friends, t.now.wall, None);
+        row.parted = None;
         friendship::put(&mut t.rows, &account, &row);
         agreed(t, account)?;
     }
@@ -391,6 +430,7 @@ pub(crate) fn set_blocked<E: Engine>(
     if blocked {
         part(t, account)?;
         (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
+        row.parted = Some(NOT_KNOWN);
     } else if row.standing == Relationship::Blocked {
         (row.standing, row.since) = (Relationship::None, t.now.wall);
     }
@@ -433,7 +473,7 @@ pub(crate) fn met_by_invite<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId)
     let Some(row) = friendship::get(&t.rows, account)? else { return Ok(()) };
     if matches!(row.standing, Relationship::Asked | Relationship::Asking) {
         let (standing, since) = (Relationship::Friends, t.now.wall);
-        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, ..row });
+        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, parted: None, ..row });
     }
     Ok(())
 }

@@ -11,18 +11,29 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings};
+use super::{about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings, stamp};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, PlaceRow, SeenRow};
+use crate::rows::{self, PlaceRow, SeenRow, Single};
 use crate::thread;
 use crate::{user, views};
 
 /// Does a command, or begins it; its answer comes now or later, once.
 pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<(), StorageError> {
+    // Asked for again by whoever did not hear that it is done.
+    if matches!(command, Command::DeleteAccount) && t.rows.get(&rows::single_key(Single::Deleted))?.is_some() {
+        t.answer(ticket, Ok(Reply::Done));
+        return Ok(());
+    }
+    if seals(&command)
+        && let Err(error) = stamp::check(t)
+    {
+        t.answer(ticket, Err(error));
+        return Ok(());
+    }
     let done = match needs_relay(t, &command)? {
         true => match wait_or_fail(t, ticket, &command) {
             Ok(true) => return Ok(()),
@@ -38,6 +49,22 @@ pub(crate) fn run<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Comma
         Err(Halt::Broken(error)) => return Err(error),
     }
     Ok(())
+}
+
+/// Whether something is sealed for it in a thread that is here.
+const fn seals(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Send { .. }
+            | Command::Say { .. }
+            | Command::Edit { .. }
+            | Command::Unsend { .. }
+            | Command::React { .. }
+            | Command::SetTimer { .. }
+            | Command::SendTo { .. }
+            | Command::LeaveGroup { .. }
+            | Command::OfferDirect { .. }
+    )
 }
 
 fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, StorageError> {
@@ -70,7 +97,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::RevokeDevice(_)
         | Command::RenameDevice { .. } => true,
         Command::AcceptInvite(invite) => {
-            invite.account != t.rooms.identity.account() && open::existing(t, [invite.account])?.is_none()
+            invite.account != t.rooms.identity.account() && open::met(t, invite.account)?.is_none()
         }
         Command::SendTo { people, .. } => open::existing(t, others(t, people))?.is_none(),
         Command::Send { .. }
@@ -97,10 +124,14 @@ fn others<E: Engine>(t: &Turn<'_, E>, people: &[AccountId]) -> Vec<AccountId> {
 fn wait_or_fail<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: &Command) -> Result<bool, CommandError> {
     let reception = &mut t.rooms.reception;
     match &reception.home {
-        Home::Admitted { .. } => return Ok(false),
+        Home::Admitted { stamped: true, .. } => return Ok(false),
         Home::Rejected(code) => return Err(CommandError::Refused(*code)),
         Home::Down if reception.attempts > 0 => return Err(CommandError::Unreachable(reception.reason.clone())),
-        Home::Down | Home::Connecting | Home::Registering { .. } | Home::Greeting { .. } => {}
+        Home::Down
+        | Home::Connecting
+        | Home::Registering { .. }
+        | Home::Greeting { .. }
+        | Home::Admitted { stamped: false, .. } => {}
     }
     if reception.waiting.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many commands wait for the relay already".to_owned()));
@@ -164,7 +195,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
-        Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified)? {
+        Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified, t.now.wall)? {
             Some(key) => {
                 facts::note(t, What::Verified(account, key), None)?;
                 Ok(Some(Reply::Done))

@@ -16,8 +16,8 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
-    account, answers, befriend, commands, direct, facts, group, herald, history, join, link, open, own, receipts,
-    receive, send, settings, siblings,
+    account, answers, audit, befriend, commands, direct, facts, group, herald, history, join, link, open, own,
+    receipts, receive, send, settings, siblings, stamp,
 };
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
@@ -37,6 +37,10 @@ const REDIRECTS_MAX: u32 = 3;
 pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     if t.rows.get(&rows::single_key(Single::Deleted))?.is_some() {
         own::at_an_end(t);
+        return Ok(());
+    }
+    if t.rooms.reception.outdated {
+        stamp::at_an_end(t);
         return Ok(());
     }
     if !t.rooms.identity.is_listed() {
@@ -118,7 +122,7 @@ pub(crate) fn rejected<E: Engine>(t: &mut Turn<'_, E>, code: RefusalCode) -> Res
     Ok(())
 }
 
-/// The relay serves us: everything that waited goes on.
+/// The relay lets us in. Nothing leaves before it has been told how far this store has come.
 pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Result<(), StorageError> {
     let Home::Greeting { link } = t.rooms.reception.home else { return Ok(()) };
     if words.version == 0 || words.version > VERSION {
@@ -141,25 +145,35 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
         return Ok(());
     }
     let reception = &mut t.rooms.reception;
-    reception.home = Home::Admitted { link, heard: t.now.monotonic };
-    (reception.attempts, reception.redirects, reception.told_down) = (0, 0, false);
+    reception.home = Home::Admitted { link, heard: t.now.monotonic, stamped: false };
+    reception.clock = Some((words.wall, t.now.monotonic));
+    reception.redirects = 0;
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rows.delete(rows::single_key(Single::Joining));
+    stamp::hand_in(t)
+}
+
+/// The relay keeps how far this store has come: everything that waited goes on.
+pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     info!("admitted by the home relay");
+    // Not before: a relay that lets us in and keeps no stamp is tried ever more seldom.
+    (t.rooms.reception.attempts, t.rooms.reception.told_down) = (0, false);
     t.event(Event::RelayUp);
-    t.rooms.reception.clock = Some((words.wall, t.now.monotonic));
     answers::stock_what_is_due(t)?;
+    receive::acknowledge(t);
     open::submit_all(t)?;
     join::begin_all(t)?;
     join::tag_all(t)?;
     befriend::prove_all(t)?;
+    befriend::part_again(t)?;
     settings::hand_in_all(t)?;
     settings::fetch_all(t);
     group::submit_all(t)?;
     account::submit(t)?;
     account::resume_heralding(t)?;
     herald::ask_all(t)?;
+    audit::begin(t);
     siblings::begin(t)?;
     facts::resume(t)?;
     history::want(t)?;
@@ -174,7 +188,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
 
 /// "I am here", with what the relay could not see.
 pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    let Home::Admitted { link, heard } = t.rooms.reception.home else { return Ok(()) };
+    let Home::Admitted { link, heard, .. } = t.rooms.reception.home else { return Ok(()) };
     if t.now.monotonic.since(heard) > limits::HEARTBEAT_EVERY + limits::ANSWER_TIME_MAX {
         return abandon(t, "the relay fell silent");
     }
@@ -183,6 +197,9 @@ pub(crate) fn heartbeat<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     t.send(link, Heartbeat { touches, statuses });
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rooms.reception.beats = t.rooms.reception.beats.wrapping_add(1);
+    if t.rooms.reception.sealed {
+        stamp::hand_in(t)?;
+    }
     if t.rooms.reception.beats.is_multiple_of(BEATS_PER_ROUND) {
         receive::forget_old(t)?;
     }
@@ -219,10 +236,19 @@ pub(crate) fn malformed<E: Engine>(t: &mut Turn<'_, E>, link: LinkId) -> Result<
 
 /// Ends the link from this side, and tries again.
 pub(crate) fn abandon<E: Engine>(t: &mut Turn<'_, E>, reason: &str) -> Result<(), StorageError> {
+    abandon_for(t, reason, None)
+}
+
+/// The same; not tried again before this time.
+pub(crate) fn abandon_for<E: Engine>(
+    t: &mut Turn<'_, E>,
+    reason: &str,
+    retry_after: Option<Duration>,
+) -> Result<(), StorageError> {
     if let Some(link) = t.rooms.reception.link() {
         t.close(link);
     }
-    down(t, reason.to_owned(), None)
+    down(t, reason.to_owned(), retry_after)
 }
 
 /// The relay is out of reach. What needs it now fails, what can wait waits; the next attempt has its time.
@@ -235,10 +261,11 @@ pub(crate) fn down<E: Engine>(
         return Ok(());
     }
     t.rooms.reception.home = Home::Down;
+    t.rooms.reception.gap = false;
     let wait = backoff(t.rooms.reception.attempts, t.chance).max(retry_after.unwrap_or_default());
     t.rooms.reception.attempts = t.rooms.reception.attempts.saturating_add(1);
     t.rooms.reception.reason.clone_from(&reason);
-    for timer in [Timer::Greeting, Timer::Heartbeat, Timer::Acknowledge, Timer::Stock] {
+    for timer in [Timer::Greeting, Timer::Heartbeat, Timer::Acknowledge, Timer::Stock, Timer::Audit] {
         t.rooms.timers.clear(timer);
     }
     t.rooms.timers.set(Timer::Connect, t.now.monotonic.plus(wait));

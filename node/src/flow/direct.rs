@@ -100,6 +100,10 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, frame: Frame) 
         debug!(frame = frame.name(), "on a link that is not in use");
         return Ok(());
     };
+    if t.rooms.reception.outdated {
+        // What is for this device is for its newer store; nothing is said to be here.
+        return Ok(());
+    }
     match frame {
         Frame::DirectEnvelope(words) => envelope(t, link, device, &words.envelope),
         Frame::DirectStored(words) => stored(t, device, words.envelope),

@@ -114,7 +114,7 @@ pub(crate) fn claimed<E: Engine>(
         t.engine.check_key_package(&mut cx, invitee).map_err(open::untrusted)?;
     }
     for guest in guests.values().filter_map(|guest| guest.person.as_ref()) {
-        contacts::keep(&mut t.rows, guest, false)?;
+        t.keep(guest, false)?;
     }
     stage(t, id, &row, invitees, Leaving::default())?;
     t.rooms.threads.changes.insert(id, ticket);

@@ -37,18 +37,41 @@ pub(crate) fn heard<E: Engine>(
     if log.hash_at(seq) == Some(hash) {
         return Ok(());
     }
-    let key = rows::herald_key(&account);
-    let before: Option<HeraldRow> = rows::get(&t.rows, &key)?;
+    let before: Option<HeraldRow> = rows::get(&t.rows, &rows::herald_key(&account))?;
     if before.is_some_and(|before| before.seq > seq) {
         return Ok(());
     }
-    if before.is_none() && t.rooms.user.heralds.len() >= limits::HERALDS_MAX {
+    let domain = thread::get(&t.rows, &thread)?.and_then(|row| thread::domain_of(&row, &account).cloned());
+    seek(t, account, domain, HeraldRow { seq, hash })
+}
+
+/// Somebody's log goes on otherwise than it is known here, as their relay's tree shows.
+pub(crate) fn wanted<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: AccountId,
+    domain: Domain,
+    (seq, hash): (u64, LogHash),
+) -> Result<(), StorageError> {
+    // What is looked for already is not looked for anew each time the tree is.
+    match rows::get::<HeraldRow>(&t.rows, &rows::herald_key(&account))?.is_some_and(|known| known.seq >= seq) {
+        true => Ok(()),
+        false => seek(t, account, Some(domain), HeraldRow { seq, hash }),
+    }
+}
+
+fn seek<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: AccountId,
+    domain: Option<Domain>,
+    row: HeraldRow,
+) -> Result<(), StorageError> {
+    let heralds = &mut t.rooms.user.heralds;
+    if !heralds.contains_key(&account) && heralds.len() >= limits::HERALDS_MAX {
         tracing::debug!("too many account logs are looked for already");
         return Ok(());
     }
-    rows::put(&mut t.rows, key, &HeraldRow { seq, hash });
-    t.rooms.user.heralds.insert(account, 0);
-    let domain = thread::get(&t.rows, &thread)?.and_then(|row| thread::domain_of(&row, &account).cloned());
+    heralds.insert(account, 0);
+    rows::put(&mut t.rows, rows::herald_key(&account), &row);
     ask(t, account, domain)
 }
 

@@ -18,8 +18,9 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::{befriend, facts, history, receive};
-use crate::api::Event;
+use crate::api::{CommandError, Event};
 use crate::contacts::{self, Distrust, Person};
+use crate::friendship;
 use crate::reception::backoff;
 use crate::requests::{Asker, Purpose};
 use crate::rooms::Turn;
@@ -57,10 +58,14 @@ pub(crate) fn invited<E: Engine>(
         t.event(Event::InvitationRefused { thread, reason });
         return Ok(());
     }
+    let inviter = invitation.inviter.account;
     let row = InvitationRow { invitation, unfetched: Some(place), kept: false };
     rows::put(&mut t.rows, rows::invitation_key(&welcome), &row);
     t.rooms.threads.invitations.insert(welcome, 0);
     t.rooms.threads.unfetched.insert((place, welcome));
+    if !contacts::is_contact(&t.rows, &inviter)? && friendship::parted_since(&t.rows, &inviter, place)? {
+        return refuse(t, welcome, "from somebody who is no contact any more");
+    }
     Ok(())
 }
 
@@ -267,6 +272,15 @@ pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Resul
         let row = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))?;
         if row.is_some_and(|row| row.invitation.inviter.account == *account) {
             refuse(t, welcome, "from somebody who is no contact any more")?;
+        }
+    }
+    // Nor is a thread made with them that is being made: an invite of theirs that is taken up, or a group.
+    let with = |job: &thread::Job| job.guests.contains_key(account);
+    let jobs: Vec<_> = t.rooms.threads.jobs.iter().filter(|(_, job)| with(job)).map(|(id, _)| *id).collect();
+    for id in jobs {
+        if let Some(job) = t.rooms.threads.jobs.remove(&id) {
+            let why = "somebody it is for is no contact any more".to_owned();
+            t.answer(job.ticket, Err(CommandError::State(why)));
         }
     }
     Ok(())

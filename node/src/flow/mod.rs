@@ -4,6 +4,7 @@
 pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod answers;
+pub(crate) mod audit;
 pub(crate) mod befriend;
 pub(crate) mod commands;
 pub(crate) mod commit;
@@ -26,3 +27,4 @@ pub(crate) mod self_thread;
 pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod siblings;
+pub(crate) mod stamp;

@@ -34,7 +34,7 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
     if befriend::is_blocked(&t.rows, &invite.account)? {
         return Err(CommandError::State("they are blocked; unblock them first".to_owned()).into());
     }
-    if let Some(thread) = existing(t, [invite.account])? {
+    if let Some(thread) = met(t, invite.account)? {
         if let Some(waiting) = t.rooms.threads.openings.get_mut(&thread) {
             if waiting.len() >= limits::COMMANDS_WAITING_MAX {
                 return Err(CommandError::State("too many commands wait for this already".to_owned()).into());
@@ -106,6 +106,12 @@ pub(crate) fn existing<E: Engine>(
     thread::writable(&t.rows, &t.rooms.identity.account(), &tag)
 }
 
+/// The thread with a contact. With somebody else, such as one the owner has parted with, one is begun anew by an invite: that
+/// tells them, too, that it may be.
+pub(crate) fn met<E: Engine>(t: &Turn<'_, E>, account: AccountId) -> Result<Option<ThreadId>, StorageError> {
+    if contacts::is_contact(&t.rows, &account)? { existing(t, [account]) } else { Ok(None) }
+}
+
 fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Result<Option<Reply>, StorageError> {
     let known = contacts::known(reads, &account)?;
     Ok(known.map(|person| Reply::Contact { account, address: person.address, thread }))
@@ -127,7 +133,7 @@ pub(crate) fn begin<E: Engine>(
         let (domain, log) = (address.domain.clone(), own.log.clone());
         guests.insert(own.account(), Guest { domain, person: Some(Person { address, log }), packages: None });
     }
-    let job = Job { ticket, aim, guests };
+    let job = Job { ticket, aim, guests, since: t.now.monotonic, slowed: BTreeSet::new(), pace: Duration::ZERO };
     if t.rooms.threads.jobs.len() >= limits::COMMANDS_WAITING_MAX {
         return Err(CommandError::State("too many threads are being made already".to_owned()).into());
     }
@@ -177,7 +183,7 @@ pub(crate) fn looked_up<E: Engine>(
             t.keep(&person, false)?;
             direct::part_with_devices(t, &person.log)?;
         }
-        if let Some(thread) = existing(t, [inviter])? {
+        if let Some(thread) = met(t, inviter)? {
             t.rooms.threads.jobs.remove(&id);
             let reply = contact_reply(&t.rows, inviter, thread)?;
             t.answer(ticket, reply.ok_or(CommandError::Unknown));
@@ -225,7 +231,7 @@ pub(crate) fn claimed<E: Engine>(
 
 /// Makes the group and keeps it with its opening.
 fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt> {
-    let Job { ticket, aim, guests } = job;
+    let Job { ticket, aim, guests, .. } = job;
     let creator = t.rooms.identity.account();
     let others = || guests.keys().copied().filter(|account| *account != creator);
     // Somebody's thread with the same people may have come meanwhile.
@@ -235,7 +241,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
             Some(thread) => return send::text(t, thread, text).map(Some),
             None => Aim::Text(text),
         },
-        Aim::Invite(invite) => match existing(t, others())? {
+        Aim::Invite(invite) => match met(t, invite.account)? {
             Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
             None => Aim::Invite(invite),
         },
@@ -349,6 +355,48 @@ pub(crate) fn untrusted(error: EngineError) -> Halt {
     match error {
         EngineError::Rows(error) => Halt::Broken(error),
         other => Halt::Command(CommandError::Untrusted(other.to_string())),
+    }
+}
+
+/// Whether an attempt waits so much longer for a relay that is asked more at once than it takes: one for many people does.
+pub(crate) fn is_patient<E: Engine>(t: &Turn<'_, E>, id: JobId, longer: Duration) -> bool {
+    t.rooms.threads.jobs.get(&id).is_some_and(|job| {
+        let many = matches!(job.aim, Aim::Group(_) | Aim::Add(_));
+        many && t.now.monotonic.since(job.since) + longer <= limits::GATHERING_TIME_MAX
+    })
+}
+
+/// The relay takes no more about somebody just now: they wait, and those who are known by then stay so. False: the attempt is
+/// given up.
+pub(crate) fn slowed<E: Engine>(t: &mut Turn<'_, E>, id: JobId, account: AccountId, after: Duration) -> bool {
+    let now = t.now.monotonic;
+    if !is_patient(t, id, after) {
+        return false;
+    }
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return false };
+    job.slowed.insert(account);
+    job.pace = after;
+    if !t.rooms.timers.is_set(Timer::Gather(id)) {
+        t.rooms.timers.set(Timer::Gather(id), now.plus(after));
+    }
+    true
+}
+
+/// Asks again about one of those the relay took nothing about, and about the next one after the time it named: all at once
+/// would only be refused again.
+pub(crate) fn gather<E: Engine>(t: &mut Turn<'_, E>, id: JobId) {
+    let Some(job) = t.rooms.threads.jobs.get_mut(&id) else { return };
+    let Some(account) = job.slowed.pop_first() else { return };
+    if !job.slowed.is_empty() {
+        t.rooms.timers.set(Timer::Gather(id), t.now.monotonic.plus(job.pace));
+    }
+    let Some(guest) = job.guests.get(&account) else { return };
+    let domain = guest.domain.clone();
+    if guest.person.is_some() {
+        t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token: None });
+    } else {
+        let who = Who::Account(account, domain);
+        t.ask(Purpose::LookUp(Asker::Job(id), account), |request| LookUp { request, who, hint: None });
     }
 }
 

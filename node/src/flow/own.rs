@@ -16,10 +16,10 @@ use whimbrel_protocol::user::{
     CARD_CONTEXT, Card, DeleteAccount, ExportOwn, FetchProfile, ListInvites, RevokeInvite, SetProfile, Who,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
-use whimbrel_storage::StorageError;
+use whimbrel_storage::{Reads, StorageError};
 
 use super::{answers, befriend, connect};
-use crate::api::{CommandError, Event, Reply, Ticket};
+use crate::api::{Command, CommandError, Event, Reply, Ticket};
 use crate::contacts;
 use crate::reception::Home;
 use crate::requests::{Errand, Intent, Meeting, Purpose};
@@ -178,17 +178,36 @@ pub(crate) fn export<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, after: Vec<
     Ok(())
 }
 
-/// Deletes the account at its relay.
+/// Deletes the account at its relay. That it is asked for is kept: the answer may be lost with the links that the deletion ends.
 pub(crate) fn delete<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket) {
     let account = t.rooms.identity.account();
+    t.rows.put(rows::single_key(Single::Deleting), Vec::new());
     t.ask(errand(ticket, Errand::Delete), |request| DeleteAccount { request, account });
 }
 
 /// The account is gone at the relay: it is asked for nothing any more.
 pub(crate) fn deleted<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket) -> Result<(), StorageError> {
+    t.answer(ticket, Ok(Reply::Done));
+    gone(t)
+}
+
+/// The relay did not delete it.
+pub(crate) fn not_deleted<E: Engine>(t: &mut Turn<'_, E>) {
+    t.rows.delete(rows::single_key(Single::Deleting));
+}
+
+/// The relay knows this device no more. True: as it was asked to.
+pub(crate) fn unknown_as_asked<E: Engine>(t: &mut Turn<'_, E>) -> Result<bool, StorageError> {
+    if t.rows.get(&rows::single_key(Single::Deleting))?.is_none() {
+        return Ok(false);
+    }
+    gone(t).map(|()| true)
+}
+
+fn gone<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     info!("the account was deleted at its relay");
     t.rows.put(rows::single_key(Single::Deleted), Vec::new());
-    t.answer(ticket, Ok(Reply::Done));
+    t.rows.delete(rows::single_key(Single::Deleting));
     connect::abandon(t, "the account is deleted")?;
     at_an_end(t);
     Ok(())
@@ -199,8 +218,14 @@ pub(crate) fn at_an_end<E: Engine>(t: &mut Turn<'_, E>) {
     t.rooms.timers.clear(Timer::Connect);
     t.rooms.reception.home = Home::Rejected(RefusalCode::NotAuthenticated);
     t.event(Event::AccountDeleted);
-    for (ticket, _) in std::mem::take(&mut t.rooms.reception.waiting) {
-        t.answer(ticket, Err(CommandError::Refused(RefusalCode::NotAuthenticated)));
+    for (ticket, command) in std::mem::take(&mut t.rooms.reception.waiting) {
+        t.answer(
+            ticket,
+            match command {
+                Command::DeleteAccount => Ok(Reply::Done),
+                _ => Err(CommandError::Refused(RefusalCode::NotAuthenticated)),
+            },
+        );
     }
 }
 

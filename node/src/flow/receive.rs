@@ -14,8 +14,11 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
-use super::{about, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send};
+use super::{
+    about, audit, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send,
+};
 use crate::api::{Event, Message, Path};
+use crate::friendship;
 use crate::push;
 use crate::rooms::Turn;
 use crate::rows::{
@@ -46,6 +49,11 @@ pub(crate) enum Fate {
 pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), StorageError> {
     let place = push::place(&t.rows, run.log)?;
     if run.after > place && !planted::active(Bug::MovePastGap) {
+        if t.rooms.reception.admitted().is_none() {
+            // An old copy is behind, too. Whether this store is one is asked already; then it is seen to.
+            t.rooms.reception.gap |= !t.rooms.push.stalled.contains(&run.log);
+            return Ok(());
+        }
         // Entries between are missing. The relay pushes without gaps on a link, so only a new link mends it.
         if !t.rooms.push.stalled.contains(&run.log) {
             connect::abandon(t, "the relay left out entries")?;
@@ -327,6 +335,7 @@ fn take_content<E: Engine>(
         Body::LogHead(seq, hash) => {
             return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
         }
+        Body::TreeHead(head) => return audit::heard(t, author.account, head).map(|()| Fate::Taken),
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),
@@ -407,8 +416,11 @@ fn take_content<E: Engine>(
     if let Some(lasts_ms) = line.lasts_ms {
         about::lasts(t, thread, place, lasts_ms);
     }
-    // A sibling device's message is not news to its owner, nor is what was read on one.
-    let news = author.account != t.rooms.identity.account() && !read::is_read(t, &thread, &author, counter)?;
+    // A sibling device's message is not news to its owner, nor is what was read on one, and that of somebody they keep away
+    // is to be none.
+    let own = author.account == t.rooms.identity.account();
+    let hidden = friendship::hides(&t.rows, &author.account, &thread)?;
+    let news = !own && !hidden && !read::is_read(t, &thread, &author, counter)?;
     if news {
         rows::put(&mut t.rows, rows::unread_key(&thread, arrival), &place);
         row.unread = row.unread.saturating_add(1);
@@ -434,6 +446,7 @@ fn take_content<E: Engine>(
         reply: line.reply,
         mentions: line.mentions,
         unsent,
+        hidden,
     }));
     Ok(Fate::Taken)
 }

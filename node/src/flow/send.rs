@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{about, direct, open, receipts, resend};
+use super::{about, audit, direct, open, receipts, resend, stamp};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -83,6 +83,7 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     let lasts_ms = row.timer.map(|timer| timer.lasts_ms).filter(|lasts_ms| *lasts_ms > 0);
     let content = Content { reply, mentions, lasts_ms, ..Content::new(message, hlc, Body::Text(text)) };
     compose(t, thread, &mut row, content)?;
+    audit::tell(t, thread, &mut row)?;
     thread::put(&mut t.rows, &thread, &row);
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     t.event(Event::State { thread, message, state: crate::api::State::Queued });
@@ -147,6 +148,8 @@ pub(crate) fn seal<E: Engine>(
     message: Option<MessageId>,
     until: Option<Wall>,
 ) -> Result<(), Halt> {
+    stamp::check(t)?;
+    t.rooms.reception.sealed = true;
     let own = t.rooms.identity.own();
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
     let sealed = t.engine.seal(&mut cx, &own, thread, &encode_words(content))?;
@@ -247,7 +250,9 @@ fn first_path<E: Engine>(
     let others: BTreeSet<DeviceId> = thread::leaves(row).filter(|leaf| *leaf != own).collect();
     let links: Option<Vec<_>> = others.iter().map(|leaf| t.rooms.direct.link(leaf)).collect();
     let small = others.len() < limits::DIRECT_LEAVES_MAX && !others.is_empty();
-    let (Class::Message, true, Some(links)) = (waiting.class, small, links) else { return Ok(Phase::Ready) };
+    // A store that has not been told to be none yet may be an old copy, and the relay is who knows.
+    let may = small && t.rooms.reception.proved;
+    let (Class::Message, true, Some(links)) = (waiting.class, may, links) else { return Ok(Phase::Ready) };
     let Some(outbox) = outbox::row(&t.rows, &thread, order)? else { return Ok(Phase::Ready) };
     let answers = Answers { thread, message: waiting.message, missing: others };
     if !t.rooms.direct.await_answers(waiting.envelope, answers) {
@@ -302,7 +307,10 @@ pub(crate) fn refused<E: Engine>(
             again(t, thread, order);
             t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(delay));
         }
-        None if code == RefusalCode::StaleEpoch && seal_again(t, thread, order)? => pump(t, thread)?,
+        // Whoever is in again says it with the new leaf.
+        None if matches!(code, RefusalCode::StaleEpoch | RefusalCode::Removed) && seal_again(t, thread, order)? => {
+            pump(t, thread)?;
+        }
         None => finish(t, thread, order, StateRow::Failed(code))?,
     }
     feed(t)

@@ -1,7 +1,7 @@
 //! Rows about people and what the owner keeps of threads. Owns: their types and keys. Never: decides what to write.
 
 use minicbor::{Decode, Encode};
-use whimbrel_protocol::id::{AccountId, Address, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, Sequence, ThreadId};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 
@@ -48,6 +48,10 @@ pub(crate) struct FriendRow {
     pub(crate) note: Option<String>,
     #[n(5)]
     pub(crate) since: Wall,
+    /// The owner parted with them: where the inbox log ended when our relay had it; its end while that is not known. What
+    /// they invited us to before is not followed.
+    #[n(6)]
+    pub(crate) parted: Option<Sequence>,
 }
 
 /// A word about friendship that is not proved yet.

@@ -112,6 +112,23 @@ fn a_device_whose_clock_lies_keeps_the_stock_that_a_right_one_made() {
 }
 
 #[test]
+fn the_first_stock_reaches_the_relay_though_the_first_of_it_was_lost_and_the_clock_lies() {
+    let mut relay = Relay::default();
+    relay.mute.insert("StockKeyPackages");
+    let mut world = World::around(relay, &["a.example"], whimbrel_crypto::StandInEngine::new);
+    let account = world.people[ALICE].account;
+    world.relay.manners.wall = Some(world.now.wall);
+    world.now.wall = Wall::from_millis(world.now.wall.as_millis() + 365 * 24 * 3_600_000);
+    world.crash_now(ALICE);
+    assert_eq!(world.relay.accounts[&account].packages.len(), 0);
+    world.relay.mute.clear();
+    world.crash_now(ALICE);
+    world.settle();
+    // Nobody with another clock takes them; with none at all, nobody could try.
+    assert_eq!(world.relay.accounts[&account].packages.len(), 32);
+}
+
+#[test]
 fn a_refused_registration_is_told_and_not_repeated() {
     let mut relay = Relay::default();
     relay.refuse.insert("Register", (RefusalCode::NameTaken, None));

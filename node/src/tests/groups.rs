@@ -14,6 +14,7 @@ use whimbrel_protocol::push::{EntryBody, Invitation};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::user::Who;
 
 use super::hostile::seal_as;
 use super::world::{ALICE, BOB, CAROL, Crash, World, world};
@@ -105,19 +106,19 @@ impl<E: Engine> World<E> {
         }
     }
 
-    fn people(&self, who: &[usize]) -> Vec<AccountId> {
+    pub(super) fn people(&self, who: &[usize]) -> Vec<AccountId> {
         who.iter().map(|one| self.people[*one].account).collect()
     }
 
     /// How a group stands on somebody's device: epoch, and how many are in it.
-    fn stands(&self, who: usize, thread: ThreadId) -> Option<(Standing, u64, usize)> {
+    pub(super) fn stands(&self, who: usize, thread: ThreadId) -> Option<(Standing, u64, usize)> {
         let view = views::thread(self.store(who), &thread).unwrap()?;
         Some((view.standing, view.epoch.get(), view.people.len() + 1))
     }
 }
 
 /// Alice knows everybody; Alice, Bob and Carol are in a group.
-fn group() -> (World<StandInEngine>, ThreadId) {
+pub(super) fn group() -> (World<StandInEngine>, ThreadId) {
     let mut world = world(&["a.example"; 4]);
     for other in [BOB, CAROL, DAVE] {
         world.befriend(other, ALICE);
@@ -127,6 +128,45 @@ fn group() -> (World<StandInEngine>, ThreadId) {
     let Reply::Group { thread } = made else { panic!("{made:?}") };
     world.advance(Duration::from_secs(1));
     (world, thread)
+}
+
+#[test]
+fn a_group_is_made_all_the_same_when_the_relay_takes_its_requests_slowly() {
+    let (mut world, _) = group();
+    let people = world.people(&[BOB, CAROL]);
+    for slow in ["LookUp", "ClaimKeyPackages"] {
+        let before = world.relay.heard.iter().filter(|(_, frame)| frame.name() == slow).count();
+        world.relay.refuse.insert(slow, (RefusalCode::TooFast, Some(1_000)));
+        let made = world.command(ALICE, Command::CreateGroup { title: slow.to_owned(), people: people.clone() });
+        world.advance(Duration::from_secs(30));
+        assert_eq!(world.answer(ALICE, made), None, "{slow}");
+        // One after the other, at the pace the relay named: all at once would only be refused again.
+        let asked = world.relay.heard.iter().filter(|(_, frame)| frame.name() == slow).count();
+        assert!(asked - before <= 2 + 30, "{slow}: {asked} after {before}");
+        world.relay.refuse.clear();
+        world.advance(Duration::from_secs(5));
+        assert!(matches!(world.answer(ALICE, made), Some(Ok(Reply::Group { .. }))), "{slow}");
+    }
+    // Nor is it given up because a relay has too much to do to answer in time: the answer is taken when it comes.
+    world.relay.mute.insert("ClaimKeyPackages");
+    let made = world.command(ALICE, Command::CreateGroup { title: "late".to_owned(), people: people.clone() });
+    world.advance(3 * limits::ANSWER_TIME_MAX);
+    assert_eq!(world.answer(ALICE, made), None);
+    world.relay.mute.clear();
+    let asked = world.relay.heard.iter().rev().filter(|(_, frame)| frame.name() == "ClaimKeyPackages").take(2);
+    let asked: Vec<_> = asked.cloned().collect();
+    for (who, frame) in asked {
+        world.serve(who, frame);
+    }
+    world.settle();
+    assert!(matches!(world.answer(ALICE, made), Some(Ok(Reply::Group { .. }))));
+    // It does not wait for ever, and what one person waits for is theirs to say again.
+    world.relay.refuse.insert("ClaimKeyPackages", (RefusalCode::TooFast, Some(1_000)));
+    let made = world.command(ALICE, Command::CreateGroup { title: "never".to_owned(), people: people.clone() });
+    world.advance(2 * limits::GATHERING_TIME_MAX);
+    assert!(matches!(world.answer(ALICE, made), Some(Err(CommandError::TooFast { .. }))));
+    let told = world.ask(ALICE, Command::SendTo { people, text: "now?".to_owned() });
+    assert!(matches!(told, Err(CommandError::TooFast { .. })), "{told:?}");
 }
 
 #[test]
@@ -214,7 +254,7 @@ fn what_comes_behind_a_change_waits_on_disk_until_its_newcomers_are_proved() {
     let add = world.command(ALICE, Command::AddMembers { thread, people: people.clone() });
     world.advance(Duration::from_secs(1));
     world.relay.mute.clear();
-    world.advance(limits::ANSWER_TIME_MAX * 2);
+    world.advance(limits::GATHERING_TIME_MAX + limits::ANSWER_TIME_MAX);
     if world.answer(ALICE, add).is_none_or(|answer| answer.is_err()) {
         assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
     }
@@ -231,7 +271,7 @@ fn what_comes_behind_a_change_waits_on_disk_until_its_newcomers_are_proved() {
 }
 
 #[test]
-fn a_commit_that_the_log_leaves_out_is_asked_for() {
+fn t06_a_commit_that_the_log_leaves_out_is_asked_for() {
     let (mut world, thread) = group();
     world.relay.hide_commits_from.insert(world.people[BOB].account);
     let people = world.people(&[DAVE]);
@@ -320,4 +360,58 @@ fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
     assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
     // Of the present epoch already: nothing would come of a third time.
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
+}
+
+#[test]
+fn whoever_was_taken_out_before_they_heard_of_it_is_told_that_what_they_said_failed_and_why() {
+    let (mut world, thread) = group();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    let message = world.say(CAROL, thread, "still here?");
+    world.advance(Duration::from_secs(10));
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+    // It is not handed in over and over.
+    assert_eq!(world.submits(CAROL).len(), 1);
+}
+
+#[test]
+fn whoever_is_in_again_says_with_the_new_leaf_what_was_refused_of_the_old_one() {
+    let (mut world, thread) = group();
+    world.relay.mute.insert("Submit");
+    let message = world.say(CAROL, thread, "late");
+    assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
+}
+
+#[test]
+fn what_somebody_who_is_blocked_says_in_a_group_is_hidden_from_whoever_blocked_them_alone() {
+    let (mut world, thread) = group();
+    let bob = Who::Account(world.people[BOB].account, "a.example".parse().unwrap());
+    let block = |world: &mut World<StandInEngine>, blocked| {
+        world.ask(ALICE, Command::Block { who: bob.clone(), blocked }).unwrap();
+    };
+    let lines = |world: &World<StandInEngine>, who| {
+        let lines = views::messages(world.store(who), &thread, views::Page::Oldest, 9).unwrap();
+        lines.into_iter().map(|line| (line.message.text, line.message.hidden)).collect::<Vec<_>>()
+    };
+    let said = |hidden| [("psst".to_owned(), hidden), ("hello".to_owned(), false)];
+    block(&mut world, true);
+    let message = world.say(BOB, thread, "psst");
+    world.advance(Duration::from_secs(1));
+    world.say(CAROL, thread, "hello");
+    world.advance(Duration::from_secs(60));
+    assert_eq!((lines(&world, ALICE), lines(&world, CAROL)), (said(true).into(), said(false).into()));
+    // What is hidden is no news; and for whoever said it nothing is otherwise than before.
+    assert_eq!(views::unread(world.store(ALICE), &thread).unwrap(), 1);
+    assert!(matches!(world.state(BOB, message), Some(crate::api::State::Delivered)), "{:?}", world.state(BOB, message));
+    world.crash_now(ALICE);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(lines(&world, ALICE), said(true));
+    block(&mut world, false);
+    assert_eq!(lines(&world, ALICE), said(false));
 }

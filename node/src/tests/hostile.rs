@@ -69,7 +69,7 @@ fn a_damaged_copy_on_a_direct_link_is_refused_without_a_trace() {
 }
 
 #[test]
-fn a_welcome_whose_leaf_does_not_match_its_log_is_refused_and_told() {
+fn t11_a_welcome_made_in_somebodys_name_is_refused_and_told() {
     let (mut world, _) = friends();
     // A relay makes a group in Bob's name, with a key of its own in his leaf.
     let account = world.people[ALICE].account;
@@ -111,7 +111,7 @@ fn views_device_key(world: &World<StandInEngine>, who: usize) -> Box<whimbrel_pr
 }
 
 #[test]
-fn a_log_of_another_account_is_not_trusted() {
+fn t10_a_log_of_another_account_than_the_invite_names_is_not_trusted() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     let invite = world.invite(ALICE);
     let (alice, carol) = (world.people[ALICE].account, world.people[CAROL].account);
@@ -123,7 +123,7 @@ fn a_log_of_another_account_is_not_trusted() {
 }
 
 #[test]
-fn a_key_package_of_another_device_is_not_trusted() {
+fn t12_a_key_package_of_another_device_is_not_trusted() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     let invite = world.invite(ALICE);
     let (alice, carol) = (world.people[ALICE].account, world.people[CAROL].account);

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use whimbrel_crypto::StandInEngine;
+use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceIndex, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::user::Who;
 
+use super::people::{key_of, word};
 use super::world::{ALICE, BOB, CAROL, World, world};
 use crate::api::{Command, Event, Reply};
 use crate::rows::{self, Space};
+use crate::views;
 
 /// How far Alice has acknowledged her inbox.
 fn acknowledged(world: &World<StandInEngine>) -> u64 {
@@ -122,4 +126,54 @@ fn beyond_its_bound_a_node_keeps_no_bodies_and_lets_the_relay_keep_them() {
     world.advance(Duration::from_secs(1_200));
     assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), usize::from(many));
     assert_eq!((acknowledged(&world), kept(&world)), (many.into(), 0));
+}
+
+#[test]
+fn an_invitation_from_before_a_block_makes_no_contact_after_it_is_lifted() {
+    let mut world = world(&["a.example", "a.example"]);
+    world.relay.mute.insert("Push");
+    opened_by(&mut world, BOB);
+    let bob = Who::Account(world.people[BOB].account, "a.example".parse().unwrap());
+    // He asks, too, from before the block: his word is not her consent.
+    let at = world.now.wall.as_millis();
+    let request = word(&world, (BOB, ALICE), Act::Request, at, &key_of(&world, BOB));
+    world.relay.accounts.get_mut(&world.people[ALICE].account).unwrap().inbox.insert(0, EntryBody::Friendship(request));
+    for blocked in [true, false] {
+        world.ask(ALICE, Command::Block { who: bob.clone(), blocked }).unwrap();
+    }
+    world.relay.mute.clear();
+    world.push_all();
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), 1);
+    assert_eq!((joined(&world), views::contacts(world.store(ALICE)).unwrap().len()), (0, 0));
+}
+
+#[test]
+fn an_invitation_from_before_a_removal_makes_no_contact_again_and_one_from_after_it_does() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    world.befriend(BOB, ALICE);
+    world.befriend(CAROL, BOB);
+    let (alice, bob) = (world.people[ALICE].account, world.people[BOB].account);
+    let is_contact = |world: &World<StandInEngine>| {
+        views::contacts(world.store(ALICE)).unwrap().iter().any(|contact| contact.account == bob)
+    };
+    assert!(is_contact(&world));
+    world.relay.mute.insert("Push");
+    let people = vec![alice, world.people[CAROL].account];
+    world.ask(BOB, Command::CreateGroup { title: "Sailing".to_owned(), people }).unwrap();
+    world.ask(ALICE, Command::RemoveFriend(bob)).unwrap();
+    world.relay.mute.clear();
+    world.push_all();
+    world.advance(Duration::from_secs(30));
+    for _ in ["before a crash", "after it"] {
+        assert_eq!(world.events(ALICE, |event| matches!(event, Event::InvitationRefused { .. })), 1);
+        assert!(!is_contact(&world));
+        world.crash_now(ALICE);
+        world.advance(Duration::from_secs(30));
+    }
+    // What she lets them do now is another matter.
+    opened_by(&mut world, BOB);
+    world.ask(BOB, Command::CreateGroup { title: "Rowing".to_owned(), people: vec![alice] }).unwrap();
+    world.advance(Duration::from_secs(30));
+    assert!(is_contact(&world));
 }

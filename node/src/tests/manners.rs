@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
-use whimbrel_protocol::friendship::{Act, Friend, FriendPage, FriendshipWord, Standing};
+use whimbrel_protocol::friendship::{Act, Friend, FriendPage, FriendshipWord, Parted, Standing};
 use whimbrel_protocol::id::{AccountId, RequestId, Sequence, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::EntryBody;
@@ -63,6 +63,13 @@ impl<E: Engine> World<E> {
         let account = self.people[who].account;
         let request = request(&frame);
         let done = request.map(|request| Done { request });
+        let parts = match &frame {
+            Frame::Befriend(words) => {
+                decode_words::<FriendshipWord>(&words.word.content).is_ok_and(|word| word.act == Act::Remove)
+            }
+            Frame::Block(words) => words.blocked,
+            _ => false,
+        };
         match frame {
             Frame::Befriend(words) => self.take_word(words.word),
             Frame::Decline(words) => {
@@ -88,7 +95,13 @@ impl<E: Engine> World<E> {
             Frame::Goodbye(_) => return,
             other => return self.tell_people(who, other),
         }
-        self.say_to(who, done.unwrap());
+        match request.filter(|_| parts) {
+            Some(request) => {
+                let inbox = Sequence::new(self.relay.accounts[&account].inbox.len() as u64);
+                self.say_to(who, Parted { request, inbox });
+            }
+            None => self.say_to(who, done.unwrap()),
+        }
         self.push_all();
     }
 

@@ -2,6 +2,7 @@
 
 mod about;
 mod account;
+mod audit;
 mod backup;
 mod contact;
 mod crash;
@@ -15,4 +16,6 @@ mod messages;
 mod people;
 mod receipts;
 mod siblings;
+mod stamp;
+mod threats;
 mod world;

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use whimbrel_crypto::{Chance, Engine, Seed, StandInEngine, UnverifiedLog, link as proof};
+use whimbrel_crypto::{Chance, Engine, KeyPair, RelayIdentity, Seed, StandInEngine, UnverifiedLog, link as proof};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{
-    AccountId, Address, BlobId, DeviceId, DeviceIndex, Epoch, LinkId, MessageId, PublicKey, RelayId, Sequence,
-    ThreadId, TokenHash,
+    AccountId, Address, BlobId, DeviceId, DeviceIndex, Domain, Epoch, LinkId, MessageId, PublicKey, Sequence, ThreadId,
+    TokenHash,
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
-use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered};
+use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered, Stamp};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored, ThreadExists};
 use whimbrel_protocol::time::{Monotonic, Now, Wall};
@@ -23,6 +23,7 @@ use crate::api::{Command, CommandError, Config, Event, Input, Message, Output, P
 use crate::views::{self, Page};
 use crate::{Node, identity};
 
+use super::audit::Trees;
 use super::manners::{self, Manners};
 
 pub(super) const ALICE: usize = 0;
@@ -96,6 +97,14 @@ pub(super) struct Relay {
     /// Everything it said, whoever heard it.
     pub(super) said: Vec<Frame>,
     pub(super) up: bool,
+    /// Whether it shows its trees of account logs at all.
+    pub(super) trees: Option<Trees>,
+    /// How far the stores of devices have come.
+    pub(super) stamps: BTreeMap<DeviceId, Stamp>,
+    /// While so much waits for people that what stands behind it does not come.
+    pub(super) backlog: Option<Vec<(usize, Frame)>>,
+    /// It keeps them and cannot say so.
+    pub(super) stamps_unanswered: bool,
     pub(super) manners: Manners,
 }
 
@@ -154,8 +163,14 @@ pub(super) fn relay_link(domain: &str) -> RelayLink {
     RelayLink {
         domain: domain.parse().unwrap(),
         endpoint: "127.0.0.1:1".to_owned(),
-        relay: RelayId::from_bytes([9; 32]),
+        relay: relay_identity(&domain.parse().unwrap()).id(),
     }
+}
+
+/// What the relay of a domain signs with.
+pub(super) fn relay_identity(domain: &Domain) -> RelayIdentity {
+    let key = |n| KeyPair::from_seed_bytes([n; 32]);
+    RelayIdentity::create(&key(90), &key(91), domain, Wall::from_millis(1_700_000_000_000)).unwrap()
 }
 
 impl<E: Engine> World<E> {
@@ -523,7 +538,15 @@ impl<E: Engine> World<E> {
         }
     }
 
-    fn serve(&mut self, who: usize, frame: Frame) {
+    /// Says what stands behind everything that waits for somebody.
+    pub(super) fn say_behind(&mut self, who: usize, frame: impl Into<Frame>) {
+        match &mut self.relay.backlog {
+            Some(waits) => waits.push((who, frame.into())),
+            None => self.say_to(who, frame),
+        }
+    }
+
+    pub(super) fn serve(&mut self, who: usize, frame: Frame) {
         self.relay.heard.push((who, frame.clone()));
         if self.relay.mute.contains(frame.name()) {
             return;
@@ -544,6 +567,8 @@ impl<E: Engine> World<E> {
             Frame::FetchBlob(words) => Some(words.request),
             Frame::TellSibling(words) => Some(words.request),
             Frame::JoinLinking(words) => Some(words.request),
+            Frame::FetchTreeHead(words) => Some(words.request),
+            Frame::KeepStamp(words) => Some(words.request),
             other => manners::request(other),
         };
         let refuse = |code, retry_after_ms| Refused { request, code, retry_after_ms };
@@ -590,7 +615,7 @@ impl<E: Engine> World<E> {
                 self.say_to(who, Admitted { version: 1, domain, push_address: None, wall });
                 self.say_to(who, Stocked { request: None, left });
                 self.push(who);
-                self.say_to(who, CaughtUp {});
+                self.say_behind(who, CaughtUp {});
             }
             Frame::Heartbeat(words) => {
                 self.relay.accounts.get_mut(&account).unwrap().touches.extend(words.touches);
@@ -685,6 +710,8 @@ impl<E: Engine> World<E> {
             Frame::JoinLinking(words) => self.say_to(who, Done { request: words.request }),
             Frame::LinkingWords(words) => self.newcomer_hears(who, &words),
             Frame::LinkingOver(_) => self.newcomer = None,
+            Frame::FetchTreeHead(words) => self.show_tree(who, &words),
+            Frame::KeepStamp(words) => self.keep_stamp(who, &words),
             Frame::FetchBlob(words) => match self.relay.blobs.get(&words.blob).cloned() {
                 Some(bytes) => self.say_to(who, Blob { request: words.request, bytes }),
                 None => self.say_to(who, refuse(RefusalCode::NotFound, None)),

@@ -31,10 +31,10 @@ use whimbrel_protocol::id::RelayId;
 use whimbrel_protocol::poll::{Challenge, OpenLink, OpenedLink};
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::LinkPeer;
+use whimbrel_relay::poll::{Fetched, Incoming};
 
 use self::challenge::Challenges;
 pub(crate) use self::inlet::PollInlet;
-use self::outbox::Fetched;
 pub(crate) use self::outbox::Outbox;
 use crate::clock::Clock;
 use crate::http::Remote;
@@ -62,14 +62,13 @@ pub(crate) struct Poll {
 struct Session {
     outbox: Arc<Outbox>,
     /// Held by the call whose frames are being taken: one at a time, so that they stay in order.
-    incoming: tokio::sync::Mutex<Incoming>,
+    incoming: tokio::sync::Mutex<Inbox>,
     /// Whether the core has let the device in: from then on its frames may be large.
     admitted: inlet::Admitted,
 }
 
-struct Incoming {
-    /// Frames taken so far.
-    received: u64,
+struct Inbox {
+    numbers: Incoming,
     frames: mpsc::Sender<Result<Frame, FrameError>>,
 }
 
@@ -207,7 +206,7 @@ async fn open(
     let session = Session {
         outbox: outbox.clone(),
         admitted: inlet.admitted(),
-        incoming: Incoming { received: 0, frames: sender }.into(),
+        incoming: Inbox { numbers: Incoming::default(), frames: sender }.into(),
     };
     let peer = LinkPeer::Node { transport: words.transport, exporter, source: source(remote.ip()) };
     let entering = Entering { peer, sender: Outlet::Poll(outbox), receiver: Inlet::Poll(inlet), dialled: false };
@@ -230,7 +229,7 @@ async fn call(
     let asked = Asked::parse(uri.query().unwrap_or_default()).ok_or(Fault::Malformed)?;
     let (received, turn) = {
         let mut incoming = session.incoming.lock().await;
-        if !session.outbox.acknowledge(asked.after) || asked.from > incoming.received {
+        if !session.outbox.acknowledge(asked.after) || !incoming.numbers.follows(asked.from) {
             return Err(Fault::Gap);
         }
         let admitted = session.admitted.get();
@@ -247,7 +246,7 @@ async fn call(
             return Err(fault);
         }
         // Whoever waited before does so no more: one call waits, the newest.
-        (incoming.received, session.outbox.turn())
+        (incoming.numbers.taken(), session.outbox.turn())
     };
     let frames = poll.fetch(&session.outbox, asked, turn).await?;
     let body = Body::from_stream(futures_util::stream::iter(frames.into_iter().map(Ok::<_, std::convert::Infallible>)));
@@ -332,7 +331,7 @@ impl Asked {
     }
 }
 
-impl Incoming {
+impl Inbox {
     /// Hands the frames of a body on, as far as there is room; those that were handed on before are passed over.
     fn take(&mut self, mut body: &[u8], from: u64) -> Result<(), Fault> {
         let mut number = from;
@@ -340,10 +339,10 @@ impl Incoming {
             let (header, rest) = body.split_first_chunk::<HEADER_BYTES>().ok_or(Fault::Malformed)?;
             let header = Header::parse(*header).map_err(|_| Fault::TooLarge)?;
             let (frame, rest) = rest.split_at_checked(header.length).ok_or(Fault::Malformed)?;
-            if number >= self.received {
+            if self.numbers.is_new(number) {
                 let Ok(room) = self.frames.try_reserve() else { return Ok(()) };
                 room.send(header.decode(frame));
-                self.received += 1;
+                self.numbers.take();
             }
             number += 1;
             body = rest;

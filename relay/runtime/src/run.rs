@@ -57,6 +57,7 @@ pub(crate) struct Real {
     store: KvStore<RelayDisk>,
     links: Arc<LinkTable>,
     wakes: WakeQueue,
+    identity: RelayIdentity,
 }
 
 impl Ports for Real {
@@ -73,6 +74,10 @@ impl Ports for Real {
 
     fn chance(&self, buffer: &mut [u8]) {
         assert!(getrandom::fill(buffer).is_ok(), "the operating system gives no randomness");
+    }
+
+    fn identity(&self) -> &RelayIdentity {
+        &self.identity
     }
 
     fn wake(&self, order: WakeOrder) {
@@ -173,7 +178,7 @@ async fn until_stopped(
     let vapid = Vapid::load(&settings.data_dir, &settings.domain, settings.wake_contact.as_deref());
     let pusher =
         Pusher::new(vapid.map_err(std::io::Error::other)?, settings.wake_private).map_err(IdentityError::from)?;
-    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes };
+    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes, identity: identity.clone() };
     let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
     let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
     let relay = Relay::open(ports, core, clock.now()).await?;

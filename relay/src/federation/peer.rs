@@ -67,8 +67,10 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum What {
     LookUp,
-    /// A word about friendship that was passed on.
-    Befriend,
+    /// The head of its tree of account logs.
+    TreeHead,
+    /// A word about friendship that was passed on; of a parting, the place in its author's inbox from which on it holds.
+    Befriend(Option<Sequence>),
     /// This account's card.
     Profile(AccountId),
     /// A change of a group, passed on to its hub.
@@ -262,6 +264,17 @@ impl Peer {
     pub(super) fn take_requests(&mut self) -> Vec<Asked> {
         self.queue.clear();
         std::mem::take(&mut self.requests).into_values().map(|(asked, _)| asked).collect()
+    }
+
+    /// A user of this relay has parted with somebody: what is under way gives no consent to them any more.
+    pub(super) fn parted(&mut self, by: AccountId, other: AccountId) {
+        for (asked, _) in self.requests.values_mut() {
+            if let What::Claim { owner, requester, token } = &mut asked.what
+                && (*owner, *requester) == (other, by)
+            {
+                *token = false;
+            }
+        }
     }
 
     /// An answer came: whose it is.

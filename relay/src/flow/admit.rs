@@ -8,6 +8,7 @@ use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::OwnLog;
+use whimbrel_storage::planted::{self, Bug};
 
 use super::{appear, federate, resume};
 use crate::admission::Stranger;
@@ -107,6 +108,9 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         rooms.refuse_link(now, old, Refusal::last(RefusalCode::Unexpected));
     }
     rooms.push.attach(link, &admission);
+    if replaced.is_some() && planted::active(Bug::TakeOverForgets) {
+        rooms.push.mislay(admission.mailbox);
+    }
     if !rooms.reception.lives(link) {
         rooms.push.detach(link);
         return;

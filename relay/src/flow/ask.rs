@@ -170,8 +170,9 @@ pub(crate) async fn claimed<P: Ports>(
             befriend::changed(rooms, requester, owner).await;
             given
         }
+        // Or the requester has parted with the owner meanwhile.
         What::Claim { .. } => Ok(()),
-        What::LookUp | What::Befriend | What::Profile(_) | What::Commit => {
+        What::LookUp | What::Befriend(_) | What::Profile(_) | What::Commit | What::TreeHead => {
             Err(Refusal::last(RefusalCode::PeerUntrusted))
         }
     };
@@ -191,6 +192,8 @@ pub(crate) fn refused<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
                 let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
                 rooms.refused_by(now, link, Refusal { code, retry_after });
             }
+            // A relay of an older version: what was asked of it runs out of its time.
+            RefusalCode::UnknownKind => {}
             _ => rooms.end(now, link),
         };
     };
@@ -202,7 +205,7 @@ pub(crate) fn refused<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
     }
 }
 
-fn late() {
+pub(super) fn late() {
     tracing::debug!("a peer's answer came after its time");
 }
 

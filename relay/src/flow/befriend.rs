@@ -3,10 +3,11 @@
 //! other's relay, push of the word, presence.
 //! Rules: docs/protocol/friendship.md.
 
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::{
-    Act, Befriend, Block, Decline, FriendPage, LetSee, ListFriends, PeerBefriend, Standing,
+    Act, Befriend, Block, Decline, FriendPage, LetSee, ListFriends, Parted, PeerBefriend, Standing,
 };
-use whimbrel_protocol::id::{AccountId, Domain, LinkId};
+use whimbrel_protocol::id::{AccountId, Domain, LinkId, RequestId, Sequence};
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::planted::{self, Bug};
@@ -37,23 +38,36 @@ pub(crate) async fn befriend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId,
     if early {
         rooms.answer(now, link, Done { request });
     }
-    match rooms.friendship.befriend(rooms.store(), now.wall, (&read, word.clone()), domain.clone()).await {
+    // Before the removal: what gives them consent by now is ahead of it.
+    if read.act == Act::Remove {
+        rooms.federation.parted(read.by.account, read.to);
+    }
+    let parted = match rooms.friendship.befriend(rooms.store(), now.wall, (&read, word.clone()), domain.clone()).await {
         Ok(befriended) => {
             changed(rooms, read.by.account, read.to).await;
             deliver::notices(rooms, now, befriended.inbox.as_slice()).await;
+            befriended.parted
         }
         Err(refusal) => return rooms.refuse(now, link, request, refusal),
-    }
+    };
     if early {
         return;
     }
     if !elsewhere {
-        return rooms.answer(now, link, Done { request });
+        return rooms.answer(now, link, done(request, parted));
     }
-    let asked = Asked { link, request, what: What::Befriend };
+    let asked = Asked { link, request, what: What::Befriend(parted) };
     let frame = |request| PeerBefriend { request, word }.into();
     if let Err(refusal) = rooms.federation.ask(rooms.links(), now.monotonic, &domain, asked, frame) {
         rooms.refuse(now, link, request, refusal);
+    }
+}
+
+/// It is done; of a parting, with the place in the inbox from which on it holds.
+fn done(request: RequestId, parted: Option<Sequence>) -> Frame {
+    match parted {
+        Some(inbox) => Parted { request, inbox }.into(),
+        None => Done { request }.into(),
     }
 }
 
@@ -116,11 +130,14 @@ pub(crate) async fn decline<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
 /// A device keeps somebody away, or no longer.
 pub(crate) async fn block<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Block) {
     let (request, other) = (words.request, words.account);
+    if words.blocked {
+        rooms.federation.parted(from.device.account, other);
+    }
     let blocked = rooms.friendship.block(rooms.store(), now.wall, from.device.account, words).await;
     if blocked.is_ok() {
         changed(rooms, from.device.account, other).await;
     }
-    answer(rooms, now, link, request, blocked.map(|()| Done { request }.into()));
+    answer(rooms, now, link, request, blocked.map(|blocked| done(request, blocked.parted)));
 }
 
 /// A device lets a friend see, or not.
@@ -148,7 +165,7 @@ pub(crate) fn passed_on<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, word
     };
     let request = asked.request;
     let done = match asked.what {
-        What::Befriend => Ok(Done { request }.into()),
+        What::Befriend(parted) => Ok(done(request, parted)),
         _ => Err(Refusal::last(whimbrel_protocol::RefusalCode::PeerUntrusted)),
     };
     answer(rooms, now, asked.link, request, done);

@@ -4,7 +4,7 @@
 
 use whimbrel_protocol::id::{Domain, LinkId};
 use whimbrel_protocol::presence::SetVisible;
-use whimbrel_protocol::reception::Done;
+use whimbrel_protocol::reception::{Done, KeepStamp};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{
     DeleteAccount, ExportOwn, Exported, FetchProfile, InvitePage, ListInvites, PeerProfile, Profile, RevokeInvite,
@@ -19,7 +19,7 @@ use crate::federation::{Asked, What};
 use crate::ports::{Ports, WakeOrder, WakeWord};
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
-use crate::store::{Command, Store};
+use crate::store::{Command, Conflict, Store, StoreError, command};
 
 /// A device puts its owner's card up.
 pub(crate) async fn set_profile<P: Ports>(
@@ -179,4 +179,15 @@ async fn done<P: Ports>(
 ) {
     let result = rooms.store().commit(command).await.map_err(Refusal::from);
     answer(rooms, now, link, request, result.map(|_| Done { request }.into()));
+}
+
+/// A device says how far its store has come.
+pub(crate) async fn keep_stamp<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: KeepStamp) {
+    let KeepStamp { request, after, stamp } = words;
+    let keep = command::people::KeepStamp { device: from.device, after, stamp };
+    let kept = rooms.store().commit(Command::KeepStamp(keep)).await;
+    if matches!(kept, Err(StoreError::Conflict(Conflict::OldCopy))) {
+        tracing::warn!("a device came with an old copy of its store");
+    }
+    answer(rooms, now, link, request, kept.map(|_| Done { request }.into()).map_err(Refusal::from));
 }

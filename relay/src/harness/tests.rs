@@ -17,8 +17,10 @@ use crate::config::Registration;
 
 mod crowd;
 mod federation;
+mod hub;
 mod people;
 mod siblings;
+mod tree;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 const LOG: LogRef = LogRef::Thread(THREAD);

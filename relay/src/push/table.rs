@@ -85,6 +85,10 @@ impl Table {
         self.mailboxes.insert(mailbox, link);
     }
 
+    pub(super) fn mislay(&mut self, mailbox: MailboxId) {
+        self.mailboxes.remove(&mailbox);
+    }
+
     pub(super) fn detach(&mut self, link: LinkId) -> Vec<LogId> {
         let Some(gone) = self.links.remove(&link) else { return Vec::new() };
         if self.mailboxes.get(&gone.mailbox) == Some(&link) {

@@ -94,6 +94,9 @@ pub enum Command {
     SetThread(people::SetThread),
     /// Continues an account's log: a device comes or goes. Condition: the log here ends where the new one goes on.
     ExtendLog(people::ExtendLog),
+    /// Keeps how far a device's store has come. Conditions: the device is known; the stamp follows the one that is here, or
+    /// one that this relay has lost.
+    KeepStamp(people::KeepStamp),
     /// Names where a device is woken; until it is confirmed, nothing goes there. Condition: the device is known.
     SetWake(people::SetWake),
     /// The device has the challenge. Condition: it is the one sent, and not too old.
@@ -430,6 +433,8 @@ pub struct Befriended {
     pub other: Option<Standing>,
     /// The other's inbox, if it got the word.
     pub inbox: Option<LogId>,
+    /// Where the author's inbox ended when it parted with the other, if that was the word.
+    pub parted: Option<Sequence>,
 }
 
 /// An opened thread.
@@ -485,6 +490,9 @@ pub enum Conflict {
     /// Not the thread's epoch.
     #[error("epoch not current")]
     StaleEpoch,
+    /// The author's device has no leaf in the thread any more, and its relay knew when it took this.
+    #[error("no longer in the thread")]
+    Removed,
     /// An epoch that the thread has not reached here.
     #[error("epoch not reached yet")]
     EpochAhead,
@@ -503,6 +511,9 @@ pub enum Conflict {
     /// A bound on how many there may be.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// A newer stamp of the device, or another as new, is here.
+    #[error("the device's store is an old copy")]
+    OldCopy,
     /// A row that is needed cannot be read. Other rows can.
     #[error("unreadable: {0}")]
     Unreadable(String),
@@ -517,12 +528,14 @@ impl Conflict {
             Self::NotFound | Self::NotMember => (Code::NotFound, None),
             Self::NoConsent => (Code::NoConsent, None),
             Self::StaleEpoch => (Code::StaleEpoch, None),
+            Self::Removed => (Code::Removed, None),
             Self::EpochAhead => (Code::EpochAhead, Some(limits::EPOCH_AHEAD_RETRY_AFTER)),
             Self::Malformed => (Code::Malformed, None),
             Self::Full => (Code::Full, Some(limits::FULL_RETRY_AFTER)),
             Self::TooMany(_) => (Code::TooLarge, None),
             Self::TooFast => (Code::TooFast, Some(limits::FRIEND_REQUESTS_RETRY_AFTER)),
             Self::Closed => (Code::RegistrationClosed, None),
+            Self::OldCopy => (Code::OldCopy, None),
             Self::Unreadable(_) => (Code::Internal, Some(limits::FULL_RETRY_AFTER)),
         }
     }

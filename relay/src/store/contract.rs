@@ -79,10 +79,11 @@ pub fn check(fixture: &mut impl Fixture) {
     people::whoever_is_kept_away_cannot_tell(fixture);
     people::a_block_holds_from_the_next_command_of_its_group_on(fixture);
     people::requests_are_bounded_by_the_day_and_by_the_list(fixture);
+    people::an_invite_is_nothing_to_whom_its_owner_has_parted_with_since(fixture);
     people::invites_are_listed_and_taken_back(fixture);
     people::of_two_cards_the_higher_revision_stays(fixture);
     people::settings_of_a_thread_are_its_owners(fixture);
-    people::an_account_log_grows_by_one_hand_at_a_time(fixture);
+    people::logs_trees_and_stamps(fixture);
     people::a_device_is_woken_where_it_has_shown_to_be(fixture);
     people::what_waited_too_long_goes_and_its_author_is_told(fixture);
     people::an_account_is_given_out_whole_and_ends_whole(fixture);
@@ -95,6 +96,7 @@ pub fn check(fixture: &mut impl Fixture) {
     hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);
     hub::a_commit_says_what_can_be(fixture);
     hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
+    hub::what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew(fixture);
     hub::whoever_comes_back_still_gets_what_waited(fixture);
     hub::another_relay_follows_its_hub(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);

@@ -20,7 +20,7 @@ use whimbrel_storage::{OrderedKv, Reads, StorageError};
 use super::kv::{self, Committer, Unsynced};
 use super::{
     Account, Command, Conflict, DeviceLog, ExportPage, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey,
-    Outcome, Pin, Store, StoreError, Wake,
+    Outcome, Pin, Store, StoreError, TreeView, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -222,6 +222,17 @@ impl<D: Disk> Store for KvStore<D> {
 
     async fn export(&self, account: AccountId, after: Vec<u8>, limit: usize) -> Result<ExportPage, StoreError> {
         self.0.read(move |reads| kv::export(reads, account, &after, limit)).await
+    }
+
+    async fn tree(
+        &self,
+        account: Option<AccountId>,
+        from: Vec<u64>,
+        asker: Option<AccountId>,
+    ) -> Result<TreeView, StoreError> {
+        let found = self.0.read(move |reads| kv::tree(reads, account, &from, asker)).await?;
+        // A head that was signed and then lost would leave its place to another: the relay would have two faces.
+        self.durable(found, |_, unsynced| unsynced.has_leaves()).await
     }
 
     async fn stale_logs(

@@ -16,14 +16,17 @@ mod recent;
 mod rows;
 mod schema;
 mod threads;
+mod tree;
 mod trim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_protocol::id::{Domain, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_storage::{Batch, OrderedKv, Overlay, Reads, StorageError};
+use whimbrel_storage::{Batch, Op, OrderedKv, Overlay, Reads, StorageError};
 
 pub use self::check::{Problems, check};
 pub use self::friends::{friends, standing};
@@ -37,6 +40,8 @@ pub use self::reads::{
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
+pub use self::tree::tree;
+use super::command::{Append, Origin};
 use super::{Command, Conflict, LogId, Outcome, StoreError};
 
 /// Why one command was not done.
@@ -73,7 +78,14 @@ pub fn decide(
 ) -> Result<(Batch, Vec<Result<Outcome, Conflict>>), StorageError> {
     let mut group = Overlay::new(reads);
     let mut outcomes = Vec::with_capacity(commands.len());
+    // What a peer offers of a thread behind something that must wait waits with it, or the two would change places, and what
+    // was stored at its author's relay in time could come too late here.
+    let mut waiting: BTreeMap<(&Domain, ThreadId), Conflict> = BTreeMap::new();
     for command in commands {
+        if let Some(conflict) = offered(command).and_then(|of| waiting.get(&of)) {
+            outcomes.push(Err(conflict.clone()));
+            continue;
+        }
         let mut rows = Overlay::new(&group);
         let decided = decide_one(&mut rows, command, recent);
         let changes = rows.into_changes();
@@ -82,12 +94,27 @@ pub fn decide(
                 group.absorb(changes);
                 Ok(outcome)
             }
-            Err(Fault::Conflict(conflict)) => Err(conflict),
+            Err(Fault::Conflict(conflict)) => {
+                if conflict.refusal().1.is_some()
+                    && let Some(of) = offered(command)
+                {
+                    waiting.insert(of, conflict.clone());
+                }
+                Err(conflict)
+            }
             Err(Fault::Storage(error)) if error.is_sticky() => return Err(error),
             Err(Fault::Storage(error)) => Err(Conflict::Unreadable(error.to_string())),
         });
     }
     Ok((group.into_batch(), outcomes))
+}
+
+/// Which peer offers an envelope of which thread.
+fn offered(command: &Command) -> Option<(&Domain, ThreadId)> {
+    match command {
+        Command::Append(Append { origin: Origin::Peer(peer), envelope, .. }) => Some((peer, envelope.thread)),
+        _ => None,
+    }
 }
 
 fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) -> Decided {
@@ -118,6 +145,7 @@ fn decide_one(rows: &mut Overlay<'_>, command: &Command, recent: &mut Recent) ->
         Command::SetProfile(profile) => own::set_profile(rows, profile),
         Command::SetThread(settings) => own::set_thread(rows, settings),
         Command::ExtendLog(extend) => own::extend_log(rows, extend),
+        Command::KeepStamp(stamp) => own::keep_stamp(rows, stamp),
         Command::SetWake(wake) => own::set_wake(rows, wake),
         Command::ConfirmWake(confirm) => own::confirm_wake(rows, confirm),
         Command::DeleteAccount(account) => own::delete_account(rows, *account),
@@ -140,10 +168,11 @@ pub struct Committer<K> {
     unsynced: Arc<Unsynced>,
 }
 
-/// The logs with entries that can be read and that a crash could still take back.
+/// What can be read and a crash could still take back: logs with new entries, and the tree of account logs.
 #[derive(Debug, Default)]
 pub struct Unsynced {
     logs: Mutex<BTreeSet<LogId>>,
+    tree: AtomicBool,
 }
 
 impl Unsynced {
@@ -156,6 +185,18 @@ impl Unsynced {
     /// Whether any log has such entries.
     pub fn any(&self) -> bool {
         !self.logs().is_empty()
+    }
+
+    /// Whether the tree over the account logs has leaves that a crash could still take back.
+    pub fn has_leaves(&self) -> bool {
+        self.tree.load(Ordering::SeqCst)
+    }
+
+    fn note_leaves(&self, batch: &Batch) {
+        let is_size = |op: &Op| matches!(op, Op::Put { key, .. } if key.as_slice() == [rows::space::TREE_SIZE]);
+        if batch.ops().iter().any(is_size) {
+            self.tree.store(true, Ordering::SeqCst);
+        }
     }
 
     fn note(&self, outcomes: &[Result<Outcome, Conflict>]) {
@@ -183,6 +224,7 @@ impl Unsynced {
     }
 
     fn forget(&self) {
+        self.tree.store(false, Ordering::SeqCst);
         self.logs().clear();
     }
 
@@ -218,6 +260,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
                 if !batch.is_empty() {
                     // Before anybody can read it.
                     self.unsynced.note(&decided);
+                    self.unsynced.note_leaves(&batch);
                     self.kv.apply(&batch)?;
                     self.hot.applied(&batch);
                 }

@@ -52,6 +52,8 @@ pub struct Profile {
     pub flaps: f64,
     /// Links that break where they stand.
     pub breaks: f64,
+    /// Nodes whose address changes.
+    pub roams: f64,
     /// Disks that are slow or stall.
     pub slow_disks: f64,
     /// Disks that are full.
@@ -77,6 +79,7 @@ impl Profile {
             offline: 0.0,
             flaps: 0.0,
             breaks: 0.0,
+            roams: 0.0,
             slow_disks: 0.0,
             full_disks: 0.0,
             failed_syncs: 0.0,
@@ -96,6 +99,7 @@ impl Profile {
             offline: 60.0,
             flaps: 20.0,
             breaks: 40.0,
+            roams: 40.0,
             slow_disks: 20.0,
             full_disks: 10.0,
             failed_syncs: 10.0,
@@ -134,7 +138,7 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         return plan;
     }
     type Make = fn(&mut Draw) -> Kind;
-    let kinds: [(&str, f64, Make, [u64; 2]); 13] = [
+    let kinds: [(&str, f64, Make, [u64; 2]); 14] = [
         ("relay crash", profile.relay_crashes, Draw::relay_crash, [100, 20_000]),
         ("node crash", profile.node_crashes, Draw::node_crash, [100, 60_000]),
         ("restart", profile.restarts, Draw::restart, [500, 20_000]),
@@ -148,6 +152,7 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         ("clock", profile.clocks, Draw::clock, [10_000, 600_000]),
         ("hostile relay", profile.hostile_relays, Draw::hostile_relay, [10_000, 300_000]),
         ("hostile member", profile.hostile_members, Draw::hostile_member, [10_000, 300_000]),
+        ("roam", profile.roams, Draw::roam, [0, 0]),
     ];
     for (name, an_hour, make, [least, most]) in kinds {
         if an_hour <= 0.0 {
@@ -283,6 +288,10 @@ impl Draw {
             _ => Point::Synced(n),
         };
         Kind::Break { target, point }
+    }
+
+    fn roam(&mut self) -> Kind {
+        Kind::Roam { target: Target::Node(self.node()) }
     }
 
     fn slow_disk(&mut self) -> Kind {

@@ -177,6 +177,12 @@ pub enum Kind {
         /// Where in its work.
         point: Point,
     },
+    /// A node's address changes, as when its network does: its links are gone for it at once, and it comes in again while
+    /// whoever is at their other ends believes in them.
+    Roam {
+        /// Which.
+        target: Target,
+    },
     /// Every partition, flapping path and lost network ends.
     Heal,
     /// A disk takes so many times as long.
@@ -240,6 +246,7 @@ impl Kind {
             Self::Flap { .. } => "flap",
             Self::Restart { .. } => "restart",
             Self::Break { .. } => "break",
+            Self::Roam { .. } => "roam",
             Self::Heal => "heal",
             Self::SlowDisk { .. } => "slow-disk",
             Self::StallDisk { .. } => "stall-disk",
@@ -257,6 +264,7 @@ impl Kind {
             Self::Crash { target, .. }
             | Self::Offline { target }
             | Self::Restart { target }
+            | Self::Roam { target }
             | Self::Break { target, .. }
             | Self::SlowDisk { target, .. }
             | Self::StallDisk { target }

@@ -41,6 +41,7 @@ fn an_hour_of_storm_has_every_kind() {
         "offline",
         "flap",
         "break",
+        "roam",
         "slow-disk",
         "stall-disk",
         "full-disk",

@@ -221,6 +221,14 @@ impl TryFrom<Wire> for Fault {
                 let (target, point) = spot(w, whom)?;
                 Kind::Break { target, point }
             }
+            "roam" => match target(w)? {
+                target @ Target::Node(_) => Kind::Roam { target },
+                Target::Relay(_) => {
+                    return Err(wrong("target")(
+                        "a relay stays where it is: whoever roams is named like \"node 3\"".to_owned(),
+                    ));
+                }
+            },
             "heal" => Kind::Heal,
             "slow-disk" => match need(&mut w.times, &kind, "times")? {
                 0 | 1 => return Err(wrong("times")("a slow disk takes two `times` as long or more".to_owned())),
@@ -277,8 +285,8 @@ impl TryFrom<Wire> for Fault {
             }
             _ => {
                 return Err(wrong("kind")(format!(
-                    "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, break, heal, slow-disk, \
-                     stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
+                    "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, break, roam, heal, \
+                     slow-disk, stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
                 )));
             }
         };
@@ -305,7 +313,7 @@ fn shares(trick: MemberTrick) -> bool {
 
 /// What strikes and is over.
 const fn endless(kind: &Kind) -> bool {
-    matches!(kind, Kind::Break { .. } | Kind::Heal)
+    matches!(kind, Kind::Break { .. } | Kind::Roam { .. } | Kind::Heal)
 }
 
 impl Wire {
@@ -360,6 +368,7 @@ impl From<Fault> for Wire {
             }
             Kind::Offline { target }
             | Kind::Restart { target }
+            | Kind::Roam { target }
             | Kind::StallDisk { target }
             | Kind::FullDisk { target }
             | Kind::FailSync { target } => wire.target = Some(target.to_string()),

@@ -13,6 +13,7 @@
 
 mod circles;
 mod close;
+mod kept;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +112,8 @@ pub struct Ledger {
     vanished: u64,
     unreadable: u64,
     violations: Vec<Violation>,
+    /// Processes whose disk was put back from a copy, and whether they have found out.
+    copied: BTreeMap<ProcessNo, bool>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
     /// Who was last told of whom that they are there.
@@ -178,16 +181,6 @@ impl Ledger {
         }
     }
 
-    /// Somebody was never told that their account is deleted.
-    pub fn unended(&mut self, of: ProcessNo) {
-        self.violate(Violation::Unended { of });
-    }
-
-    /// A relay said that an account is deleted, and kept something about it.
-    pub fn remains(&mut self, relay: ProcessNo, of: ProcessNo, rows: u64) {
-        self.violate(Violation::Remains { relay, of, rows });
-    }
-
     /// Whether somebody keeps another away.
     pub fn blocks(&self, owner: ProcessNo, other: ProcessNo) -> bool {
         self.consent.blocks(owner, other)
@@ -213,7 +206,7 @@ impl Ledger {
         // Whoever hands in is somebody, from whichever device.
         let from = self.twins.owner(from);
         match frame {
-            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run),
+            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run, at),
             Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
                 self.statuses(to, from, &words.statuses, at);
             }
@@ -237,7 +230,7 @@ impl Ledger {
         }
     }
 
-    fn pushed(&mut self, to: ProcessNo, relay: ProcessNo, run: &Push) {
+    fn pushed(&mut self, to: ProcessNo, relay: ProcessNo, run: &Push, now: Time) {
         if self.wire.is_hostile(relay) {
             return;
         }
@@ -252,6 +245,11 @@ impl Ledger {
                     let handed = self.wire.author(envelope);
                     if word && (by.is_none() || handed.map(|(author, _)| author) != by) {
                         self.misattribute(to, "its relay says another handed in than did");
+                    }
+                    if let (true, Some((by, at))) = (word, handed)
+                        && self.wire.is_parted(by, envelope, at)
+                    {
+                        self.violate(Violation::Outsider { to, by });
                     }
                     // In a group, the others decide who is in it.
                     let two = self.threads.get(&envelope.thread).is_some_and(|people| people.len() == 2);
@@ -270,7 +268,14 @@ impl Ledger {
                         self.consent.removed(by, to);
                     }
                 }
-                EntryBody::Undelivered(_) | EntryBody::Commit(_) => {}
+                EntryBody::Commit(accepted) => {
+                    let commit = &accepted.commit;
+                    for device in &commit.removed {
+                        let one = self.process_of(&device.account).filter(|one| self.excuses.home(*one) == Some(relay));
+                        one.into_iter().for_each(|one| self.wire.parted(commit.thread, one, commit.epoch, now));
+                    }
+                }
+                EntryBody::Undelivered(_) => {}
             }
         }
     }
@@ -350,6 +355,18 @@ impl Ledger {
         self.violate(Violation::Leaked { relay, place });
     }
 
+    /// The disk of a process was put back from a copy.
+    #[cfg(test)]
+    pub fn put_back(&mut self, on: ProcessNo) {
+        self.copied.insert(on, false);
+    }
+
+    /// Whether such a process has found out.
+    #[cfg(test)]
+    pub fn knows_to_be_old(&self, on: ProcessNo) -> bool {
+        self.copied.get(&on).copied().unwrap_or(false)
+    }
+
     /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
         match event {
@@ -379,6 +396,11 @@ impl Ledger {
                     self.violate(Violation::Seen { to: on });
                 }
             }
+            Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
+            Event::StoreOutdated => match self.copied.get_mut(&on) {
+                Some(found) => *found = true,
+                None => self.violate(Violation::Outdated { of: on }),
+            },
             Event::ThreadHalted { thread } if !self.excused(on, thread) => self.violate(Violation::Halted { of: on }),
             Event::InvitationRefused { thread, reason } if !self.excused(on, thread) => {
                 self.violate(Violation::Uninvited { of: on, reason: reason.clone() });

@@ -93,6 +93,16 @@ pub enum Violation {
         /// Who saw it.
         to: ProcessNo,
     },
+    /// P3.
+    #[error(
+        "P3: the relay of process {by} took what it handed in to a thread it is out of, and process {to} was given it"
+    )]
+    Outsider {
+        /// Who was given it.
+        to: ProcessNo,
+        /// Who is out, by what their relay had shown by then.
+        by: ProcessNo,
+    },
     /// P4.
     #[error("P4: the text of a message is in {place} of the relay {relay}")]
     Leaked {
@@ -143,6 +153,24 @@ pub enum Violation {
         /// How many.
         rows: u64,
     },
+    /// Its owner asked for what is kept (docs/protocol/user.md 11), when all was whole again.
+    #[error("P10: process {of} asked for what its relay keeps of it and was not given it to the end")]
+    Ungiven {
+        /// Who asked.
+        of: ProcessNo,
+    },
+    /// The same.
+    #[error(
+        "P10: what process {of} was given lacks {missing} rows its relay keeps of it, and has {beyond} it should not"
+    )]
+    Misgiven {
+        /// Who asked.
+        of: ProcessNo,
+        /// Rows that are kept and were not given as they are.
+        missing: usize,
+        /// Rows that were given and are not kept of them, or were given twice.
+        beyond: usize,
+    },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]
     Untold {
@@ -159,6 +187,12 @@ pub enum Violation {
         /// Who is there.
         of: ProcessNo,
     },
+    /// P5: every relay of a drawn world shows everybody one tree.
+    #[error("P5: the node of process {of} found an honest relay to show different people different account logs")]
+    TwoFaces {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {
@@ -172,6 +206,12 @@ pub enum Violation {
     /// P7: a store that went back is an old copy, and none was made.
     #[error("P7: a thread of process {of} halted: its node takes its store for an old copy")]
     Halted {
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P7: so does a whole store.
+    #[error("P7: the relay of process {of} takes its store for an old copy")]
+    Outdated {
         /// Whose.
         of: ProcessNo,
     },

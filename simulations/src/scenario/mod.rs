@@ -253,6 +253,9 @@ pub struct Population {
     /// Whether each can be dialled by other nodes.
     #[serde(default)]
     pub direct: bool,
+    /// How many are on networks that let no UDP through: they reach their relay over HTTPS, and other nodes not at all.
+    #[serde(default, skip_serializing_if = "Population::has_no_poll")]
+    pub poll: Share,
     /// Their address translation; without it anybody who may dial them reaches them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<NatShares>,
@@ -330,6 +333,9 @@ pub struct Friends {
     /// a world nobody ends their account, and nobody is away for a month.
     #[serde(skip_serializing_if = "Friends::has_default_devices")]
     pub devices: Share,
+    /// People who ask for everything their relay keeps of them when all else is done.
+    #[serde(skip_serializing_if = "Friends::has_default_exports")]
+    pub exports: Share,
     /// People who end their account when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_deletions")]
     pub deletions: Share,
@@ -351,6 +357,7 @@ impl Default for Friends {
             partings: Share(0.0),
             hidden: Share(0.0),
             devices: Share(0.0),
+            exports: Share(0.0),
             deletions: Share(0.0),
             absence: None,
         }
@@ -383,6 +390,10 @@ impl Friends {
 
     fn has_default_hidden(hidden: &Share) -> bool {
         *hidden == Self::default().hidden
+    }
+
+    fn has_default_exports(exports: &Share) -> bool {
+        *exports == Self::default().exports
     }
 
     fn has_default_deletions(deletions: &Share) -> bool {
@@ -456,9 +467,14 @@ impl Population {
             downlink: None,
             disk: Disk::default(),
             direct: false,
+            poll: Share(0.0),
             nat: None,
             churn: None,
         }
+    }
+
+    fn has_no_poll(poll: &Share) -> bool {
+        poll.0 == 0.0
     }
 
     /// What is said of the access link: by its own keys, else by its profile, else by default.

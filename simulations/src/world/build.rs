@@ -39,6 +39,7 @@ impl World {
             engine: Engine::new(seed),
             seed,
             net: Net::new(network, seed.stream(Entity::World, "exporters")),
+            polls: super::poll::Polls::new(seed.stream(Entity::World, "calls")),
             processes: Vec::new(),
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
@@ -49,12 +50,14 @@ impl World {
             circles: Vec::new(),
             late: super::late::Late::default(),
             seconds: Vec::new(),
+            exports: Vec::new(),
             ledger: Ledger::of(seed),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
             workload,
             crypto,
             lively: true,
+            hushed: false,
             spoken: 0,
             tickets: 0,
             last_frame: Time::ZERO,
@@ -97,6 +100,7 @@ impl World {
         } else {
             world.foresee(&people, &scenario.friends);
         }
+        world.exporters(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -118,7 +122,7 @@ impl World {
         let access = Access { latency: Duration::ZERO, up, down, loss: 0.0, region, nat: Nat::Open };
         self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
-        let mut process = RelayProcess::new(no, relay.domain.clone(), identity.id(), relay.disk, self.seed);
+        let mut process = RelayProcess::new(no, identity, relay.disk, self.seed);
         process.listed = relay.listed;
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {
@@ -139,8 +143,10 @@ impl World {
         let home = home.map(|relay| (relay.no, relay.link()));
         let (home, relay) = home.ok_or_else(|| BuildError(format!("no relay serves {}", population.relay)))?;
         let name: Name = format!("p{no}").parse().map_err(|error| BuildError(format!("node {no}: {error}")))?;
-        let birth =
-            Birth { no, name, home, relay, direct: population.direct, crypto: self.crypto, disk: population.disk };
+        let polled = self.seed.stream(Entity::Process(no), "poll").happens(population.poll.0);
+        // Whose network lets no UDP through dials no other node, and is dialled by none.
+        let direct = population.direct && !polled;
+        let birth = Birth { no, name, home, relay, direct, polled, crypto: self.crypto, disk: population.disk };
         let node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
         let (latency, link) = population.access();
         let default = Rate { bits: 1_000_000 };

@@ -9,6 +9,7 @@ use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::{Frame, codec};
 use whimbrel_relay::LinkPeer;
 
+use super::poll::is_polled;
 use super::{Process, TRACED_FRAME, World};
 use crate::net::{Cargo, ProcessNo, Side};
 
@@ -65,8 +66,18 @@ impl World {
 
     pub(super) fn arrive(&mut self, link: LinkId, side: Side) {
         let Some((process, cargo)) = self.net.arrive(self.engine.now(), link, side) else { return };
+        self.hear(process, link, cargo);
+    }
+
+    /// The two ends of a link, whatever carries it; first whoever dialled.
+    fn ends_of(&self, link: LinkId) -> Option<(ProcessNo, ProcessNo)> {
+        if is_polled(link) { self.polls.ends(link) } else { self.net.ends(link) }
+    }
+
+    /// A process hears what came on a link.
+    pub(super) fn hear(&mut self, process: ProcessNo, link: LinkId, cargo: Cargo) {
         let mut frame = cargo.frame.map(Arc::unwrap_or_clone);
-        let peer = self.net.ends(link).map(|(one, other)| if one == process { other } else { one });
+        let peer = self.ends_of(link).map(|(one, other)| if one == process { other } else { one });
         if let Some(frame) = &mut frame {
             let heard = match self.processes.get_mut(process as usize) {
                 Some(Process::Relay(relay)) => {
@@ -88,10 +99,13 @@ impl World {
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
-        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) {
+        // On a link it has given up a node hears nothing any more, whatever still comes.
+        let is_node = matches!(self.processes.get(process as usize), Some(Process::Node(..)));
+        let heeded = !(is_node && self.polls.is_given_up(link));
+        if matches!(frame, Some(Frame::HeartbeatAnswer(_))) && heeded {
             self.ledger.told_on(process, link);
         }
-        if let (Some(frame), Some((dialler, acceptor))) = (&frame, self.net.ends(link)) {
+        if let (Some(frame), Some((dialler, acceptor)), true) = (&frame, self.ends_of(link), heeded) {
             self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);
         }
         match (self.processes.get_mut(process as usize), frame) {
@@ -114,7 +128,7 @@ impl World {
     }
 
     /// A process is told that a link of its is gone.
-    fn link_gone(&mut self, process: ProcessNo, link: LinkId) {
+    pub(super) fn link_gone(&mut self, process: ProcessNo, link: LinkId) {
         let now = self.engine.now();
         match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => relay.link_lost(now, link),
@@ -160,14 +174,20 @@ impl World {
                         Some(member) => member.outgoing(frame),
                         None => pack(Arc::new(frame)).into_iter().collect(),
                     };
+                    if is_polled(link) {
+                        self.say_polled(link, cargos);
+                        continue;
+                    }
                     for cargo in cargos {
                         self.net.send(&mut self.engine, link, no, cargo);
                     }
                 }
+                Output::Close { link } if is_polled(link) => self.close_polled(link),
                 Output::Close { link } => self.net.close(&mut self.engine, link, no),
                 Output::Connect { relay } => {
                     let to = self.relays().find(|one| one.link() == relay).map(|one| one.no);
                     match to {
+                        Some(to) if self.node(no).is_some_and(|node| node.polled) => self.open_polled(no, to),
                         Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
                         None => self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() }),
                     }

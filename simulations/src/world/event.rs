@@ -4,6 +4,7 @@
 
 use whimbrel_protocol::id::LinkId;
 
+use super::poll::CallEvent;
 use super::{NodeEvent, RelayEvent};
 use crate::net::{ProcessNo, Side};
 
@@ -73,6 +74,13 @@ pub enum Event {
         /// What.
         what: RelayEvent,
     },
+    /// Something of a home link over HTTPS.
+    Call {
+        /// Of this call, or of this link, as `what` says.
+        call: u64,
+        /// What.
+        what: CallEvent,
+    },
     /// Two people come a step closer.
     Meet {
         /// Which pair.
@@ -92,6 +100,11 @@ pub enum Event {
     End {
         /// Which of those who do.
         ending: usize,
+    },
+    /// Somebody asks for what their relay keeps of them.
+    Export {
+        /// Which of those who do.
+        export: usize,
     },
     /// A process dies, and starts again.
     Die {
@@ -169,6 +182,7 @@ impl Event {
                 let (kind, number) = what.mark();
                 (relay, kind, number ^ u64::from(run) << 40)
             }
+            Self::Call { call, what } => (what as u32, 24, call),
             Self::Meet { pair } => (0, 8, pair as u64),
             Self::Gather { group } => (0, 17, group as u64),
             Self::Part { parting } => (0, 19, parting as u64),
@@ -176,6 +190,7 @@ impl Event {
             Self::Change { circle } => (0, 21, circle as u64),
             Self::Device { device } => (0, 24, device as u64),
             Self::End { ending } => (0, 22, ending as u64),
+            Self::Export { export } => (0, 25, export as u64),
             Self::Die { process } => (process, 23, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),

@@ -124,6 +124,13 @@ impl World {
             }
             Kind::Flap { .. } => self.swing(number),
             Kind::Restart { target } => self.process(target).into_iter().for_each(|process| self.stop(process)),
+            Kind::Roam { target } => {
+                let Some(process) = self.process(target) else { return };
+                self.struck.roams += u64::from(self.is_running(process));
+                self.net.roam(&mut self.engine, process);
+                // A call is made again from the new address.
+                self.polls.break_all(&mut self.engine, process);
+            }
             Kind::Heal => {
                 let network =
                     |kind: &Kind| matches!(kind, Kind::Partition { .. } | Kind::Offline { .. } | Kind::Flap { .. });
@@ -234,7 +241,8 @@ impl World {
                 self.bear(process);
                 // What it kept back comes when its devices come in again: somebody has set it up anew.
                 if matches!(trick, RelayTrick::Drop | RelayTrick::Reorder | RelayTrick::Fork) {
-                    self.net.break_all(&mut self.engine, process);
+                    self.break_all(process);
+                    self.polls.end_all(&mut self.engine, process);
                 }
             }
             Kind::HostileMember { node, trick, .. } => {
@@ -251,7 +259,7 @@ impl World {
                     traps.clear(number);
                 }
             }
-            Kind::Heal => {}
+            Kind::Roam { .. } | Kind::Heal => {}
         }
     }
 
@@ -300,7 +308,7 @@ impl World {
             Some(Kind::Crash { keep, .. }) => self.kill_keeping(process, keep),
             Some(Kind::Break { .. }) => {
                 self.struck.breaks += 1;
-                self.net.break_all(&mut self.engine, process);
+                self.break_all(process);
             }
             _ => {}
         }

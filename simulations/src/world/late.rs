@@ -1,4 +1,4 @@
-//! Late: what comes when everything else is done: a message that waits for a month, and accounts that end.
+//! Late: what comes when everything else is done: exports, a message that waits for a month, and accounts that end.
 //! Owns: who is away and for how long, who ends their account and when, by the seed; what relays may keep of them.
 //! Never: before the rest of the run was judged. What is found here is of these two alone.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 use whimbrel_node::api::Command;
 use whimbrel_protocol::id::AccountId;
 use whimbrel_protocol::limits;
+use whimbrel_relay::store::kv;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::apart::Stage;
@@ -26,6 +27,8 @@ const ENDINGS: Duration = Duration::from_secs(60);
 const ENDED: Duration = Duration::from_secs(600);
 /// Rows looked at once.
 const PAGE: usize = 1_024;
+/// What a relay calls its rows of who may not use somebody's open invites.
+const PARTINGS: &str = "people parted with";
 /// An account's id in a row's key.
 const ID_BYTES: usize = 32;
 
@@ -57,6 +60,7 @@ impl World {
 
     /// Ends the run, after all that was owed has arrived.
     pub(super) fn come_late(&mut self, settle: Duration) {
+        self.export_accounts();
         if let Some(absence) = self.late.absence {
             self.wait_out(absence, settle);
         }
@@ -194,7 +198,7 @@ impl World {
 }
 
 /// Rows of a relay that are about an account: those it owns, and those of others about it. Who is in a thread stays
-/// with the thread, and whom somebody keeps away stays away (`keepers`).
+/// with the thread, whom somebody keeps away stays away (`keepers`), and who may not use open invites may not do so.
 fn rows_about(reads: &dyn Reads, account: AccountId, keepers: &[AccountId]) -> Result<u64, StorageError> {
     let (mut from, mut found) = (Vec::new(), 0);
     loop {
@@ -204,7 +208,8 @@ fn rows_about(reads: &dyn Reads, account: AccountId, keepers: &[AccountId]) -> R
         from.push(0);
         for (key, _) in page {
             let Some((owner, rest)) = key.get(1..).and_then(|key| key.split_at_checked(ID_BYTES)) else { continue };
-            let kept = keepers.iter().any(|keeper| keeper.as_bytes() == owner);
+            let parts = key.first().is_some_and(|space| kv::space_name(*space) == PARTINGS);
+            let kept = parts || keepers.iter().any(|keeper| keeper.as_bytes() == owner);
             found += u64::from(owner == account.as_bytes() || (rest == account.as_bytes() && !kept));
         }
     }

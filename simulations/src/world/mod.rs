@@ -27,6 +27,7 @@ mod clock;
 mod coming;
 mod devices;
 mod event;
+mod export;
 mod fault;
 mod forwards;
 mod hostile;
@@ -34,6 +35,7 @@ mod judged;
 mod late;
 mod node;
 mod people;
+mod poll;
 mod relay;
 mod trap;
 
@@ -43,6 +45,7 @@ use std::time::Duration;
 use whimbrel_node::api::{self, Command, Input, Ticket};
 use whimbrel_node::views::{self, Page};
 use whimbrel_protocol::id::{AccountId, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
 use whimbrel_relay::PeerAddress;
 
 use crate::engine::{Engine, Seed, Time};
@@ -55,6 +58,7 @@ use crate::scenario::{Crypto, Scenario, Workload};
 pub use build::BuildError;
 pub use event::Event;
 pub use node::{NodeEvent, NodeProcess};
+pub use poll::CallEvent;
 pub use relay::{RelayEvent, RelayProcess};
 
 use apart::{Hiding, Parting};
@@ -96,6 +100,8 @@ pub struct Faults {
     pub flaps: u64,
     /// Times all links of a process broke at once.
     pub breaks: u64,
+    /// Times a node's address changed.
+    pub roams: u64,
     /// Disks that were slow, stalled, full, or failed to sync.
     pub disk_faults: u64,
     /// Processes that stopped because of their disk.
@@ -128,6 +134,7 @@ pub struct World {
     engine: Engine<Event>,
     seed: Seed,
     net: Net,
+    polls: poll::Polls,
     processes: Vec<Process>,
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,
@@ -139,6 +146,7 @@ pub struct World {
     late: late::Late,
     /// Second devices of people.
     seconds: Vec<devices::Second>,
+    exports: Vec<export::Export>,
     ledger: Ledger,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
@@ -147,6 +155,8 @@ pub struct World {
     crypto: Crypto,
     /// People write, come and go.
     lively: bool,
+    /// Whether those who are to meet have stopped writing for it, too.
+    hushed: bool,
     spoken: u64,
     tickets: u64,
     last_frame: Time,
@@ -190,6 +200,16 @@ impl World {
         self.run_for(AFTERMATH);
         self.ledger.settle();
         self.come_late(settle);
+        self.hush();
+    }
+
+    /// Nobody says anything more, and what was said last is answered: a node has so long for that.
+    fn hush(&mut self) {
+        self.hushed = true;
+        let bound = self.engine.now().plus(3 * limits::ANSWER_TIME_MAX);
+        while self.engine.now() < bound && !self.unanswered().is_empty() {
+            self.run_for(Duration::from_secs(1));
+        }
     }
 
     /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a group are where its
@@ -298,6 +318,7 @@ impl World {
             None => return,
         };
         self.net.crash(&mut self.engine, process);
+        self.polls.crash(&mut self.engine, process);
         self.struck.crashes += 1;
         self.struck.batches_lost += torn.lost;
         self.struck.batches_kept += torn.kept;
@@ -383,15 +404,23 @@ impl World {
             return;
         }
         self.search(process);
-        self.net.break_all(&mut self.engine, process);
+        self.break_all(process);
+        self.stop_polled(process);
         match self.processes.get_mut(process as usize) {
             Some(Process::Relay(relay)) => drop(relay.crash(Keep::Everything)),
             Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
             None => return,
         }
         self.net.crash(&mut self.engine, process);
+        self.polls.crash(&mut self.engine, process);
         self.struck.restarts += 1;
         self.ask_again(process);
+    }
+
+    /// Every connection of a process breaks.
+    fn break_all(&mut self, process: ProcessNo) {
+        self.net.break_all(&mut self.engine, process);
+        self.polls.break_all(&mut self.engine, process);
     }
 
     /// Kills a process and starts it again a second later.
@@ -422,6 +451,26 @@ impl World {
     pub fn heal(&mut self, a: ProcessNo, b: ProcessNo) {
         self.net.heal(&mut self.engine, a, b);
         self.net.heal(&mut self.engine, b, a);
+    }
+
+    /// What a copy of a node's disk holds that is made now.
+    #[cfg(test)]
+    fn copy_disk(&mut self, who: ProcessNo) -> (whimbrel_storage::MemoryEngine, Option<u64>) {
+        match self.processes.get_mut(who as usize) {
+            Some(Process::Node(node, _)) => node.platter().copied(),
+            _ => Default::default(),
+        }
+    }
+
+    /// The node dies, and starts from such a copy.
+    #[cfg(test)]
+    fn put_disk_back(&mut self, who: ProcessNo, copy: (whimbrel_storage::MemoryEngine, Option<u64>)) {
+        self.kill(who);
+        if let Some(Process::Node(node, _)) = self.processes.get_mut(who as usize) {
+            node.platter().put_back(copy);
+        }
+        self.ledger.put_back(who);
+        self.start(who);
     }
 
     /// The rows of a node that runs, for tests.
@@ -473,10 +522,12 @@ impl World {
                     }
                 }
             }
+            Event::Call { call, what } => self.call_event(call, what),
             Event::Meet { pair } => self.meet(pair),
             Event::Part { parting } => self.part(parting),
             Event::Hide { hiding } => self.hide(hiding),
             Event::End { ending } => self.end_account(ending),
+            Event::Export { export } => self.export(export),
             Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
@@ -531,7 +582,7 @@ impl World {
                 let by_domain = &self.by_domain;
                 // Whoever answers at that address must be who was meant; nobody else is in this world.
                 let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
-                relay.settle(&mut self.engine, &mut self.net, &reach);
+                relay.settle(&mut self.engine, &mut self.net, &mut self.polls, &reach);
                 self.sprung(no);
             }
             Some(Process::Node(..)) => {
@@ -692,7 +743,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 15] {
+    pub const fn struck(&self) -> [(&'static str, u64); 16] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -702,6 +753,7 @@ impl Account {
             ("partitions_one_way", faults.one_way),
             ("flaps", faults.flaps),
             ("breaks", faults.breaks),
+            ("roams", faults.roams),
             ("disk_faults", faults.disk_faults),
             ("disk_stops", faults.disk_stops),
             ("clock_faults", faults.clock_faults),

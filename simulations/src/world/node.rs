@@ -108,6 +108,8 @@ pub struct NodeProcess {
     pub transport: PublicKey,
     /// Whether other nodes can dial it.
     pub direct: bool,
+    /// Whether its network lets no UDP through: it reaches its relay over HTTPS.
+    pub polled: bool,
     platter: Platter,
     seed: Seed,
     crypto: Crypto,
@@ -136,6 +138,8 @@ pub struct Birth {
     pub relay: RelayLink,
     /// Whether other nodes can dial it.
     pub direct: bool,
+    /// Whether its network lets no UDP through.
+    pub polled: bool,
     /// How it seals threads.
     pub crypto: Crypto,
     /// Its disk.
@@ -148,7 +152,7 @@ impl NodeProcess {
     /// # Errors
     /// The core does not take what it is made of.
     pub fn new(birth: Birth, seed: Seed) -> Result<Self, String> {
-        let Birth { no, name, home, relay, direct, crypto, disk } = birth;
+        let Birth { no, name, home, relay, direct, polled, crypto, disk } = birth;
         let mut platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let mut chance = seed.stream(Entity::Process(no), "identity");
         let created = identity::create(name, relay, "phone", chance.chance(), Clock::new().now(Time::ZERO))
@@ -167,6 +171,7 @@ impl NodeProcess {
             account,
             transport,
             direct,
+            polled,
             platter,
             seed,
             crypto,
@@ -189,6 +194,7 @@ impl NodeProcess {
             // Until it begins to come.
             transport: first.transport,
             direct: first.direct,
+            polled: first.polled,
             platter,
             seed: first.seed,
             crypto: first.crypto,

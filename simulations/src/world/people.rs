@@ -74,6 +74,8 @@ pub(super) enum Asked {
     TakeOff(usize),
     /// A text, from a second device.
     SendFrom(SaidNo),
+    /// For what their relay keeps of them.
+    Export(usize),
     /// To say something about a message.
     About,
 }
@@ -211,7 +213,7 @@ impl World {
         let waits = self
             .person_mut(who)
             .is_some_and(|person| person.asked.iter().any(|(_, asked)| matches!(asked, Asked::Open(_))));
-        if self.is_awake(who) && !waits {
+        if self.is_awake(who) && !waits && !self.hushed {
             self.spoken += 1;
             let text = text(self.ledger.canaries().mark(), self.spoken, 40);
             self.write_to(who, &[who, to], text);
@@ -306,6 +308,7 @@ impl World {
             (Asked::TakeOff(number), result) => self.taken_off(number, result.is_ok()),
             (Asked::SendFrom(said), Ok(Reply::Queued { message, .. })) => self.ledger.queued_on_twin(said, message),
             (Asked::SendFrom(said), _) => self.ledger.declined(said, true),
+            (Asked::Export(number), result) => self.exported(number, result.ok()),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
         }
@@ -349,6 +352,7 @@ impl World {
             | Asked::Approve(_)
             | Asked::TakeOff(_)
             | Asked::SendFrom(_)
+            | Asked::Export(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -367,6 +371,7 @@ impl World {
                 Asked::End(number) => self.account_ended(number, false),
                 Asked::Approve(number) => self.approved(number, false),
                 Asked::TakeOff(number) => self.taken_off(number, false),
+                Asked::Export(number) => self.exported(number, None),
                 Asked::Send(_)
                 | Asked::SendFrom(_)
                 | Asked::Open(_)

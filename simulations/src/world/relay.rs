@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::{Frame, limits};
@@ -14,6 +15,7 @@ use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rel
 use super::Event;
 use super::clock::Clock;
 use super::hostile::Mischief;
+use super::poll::{Polls, is_polled};
 use super::trap::{Spot, Traps};
 use crate::disk::{Due, Platter, RelayDisk, Torn};
 use crate::engine::{Engine, Entity, Seed, Stream, Time};
@@ -72,6 +74,8 @@ struct Line {
     departures: VecDeque<Time>,
     /// Taken by [`Links::send`] and not handed to the network yet.
     taken: usize,
+    /// What waits in the queue of a link over HTTPS.
+    queued: usize,
     /// The core has let the peer in, or dialled it: many frames may be served at once.
     admitted: bool,
 }
@@ -105,7 +109,7 @@ impl Links for SimLinks {
         while line.departures.front().is_some_and(|departs| departs <= now) {
             line.departures.pop_front();
         }
-        if line.departures.len() + line.taken >= limits::LINK_QUEUE_FRAMES_MAX {
+        if line.departures.len() + line.taken + line.queued >= limits::LINK_QUEUE_FRAMES_MAX {
             refused.insert(link);
             return Err(SendError::Full);
         }
@@ -130,6 +134,7 @@ pub(super) struct SimPorts {
     store: KvStore<RelayDisk>,
     links: SimLinks,
     chance: Mutex<Stream>,
+    identity: RelayIdentity,
 }
 
 impl Ports for SimPorts {
@@ -146,6 +151,10 @@ impl Ports for SimPorts {
 
     fn chance(&self, buffer: &mut [u8]) {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).chance().fill(buffer);
+    }
+
+    fn identity(&self) -> &RelayIdentity {
+        &self.identity
     }
 
     fn wake(&self, _: WakeOrder) {
@@ -191,6 +200,7 @@ pub struct RelayProcess {
     pub id: RelayId,
     /// Whether the operators of the others have listed it.
     pub listed: bool,
+    identity: RelayIdentity,
     platter: Platter,
     seed: Seed,
     run: u32,
@@ -205,10 +215,11 @@ pub struct RelayProcess {
 
 impl RelayProcess {
     /// A relay that has not started.
-    pub fn new(no: ProcessNo, domain: Domain, id: RelayId, disk: crate::scenario::Disk, seed: Seed) -> Self {
+    pub fn new(no: ProcessNo, identity: RelayIdentity, disk: crate::scenario::Disk, seed: Seed) -> Self {
+        let (domain, id) = (identity.domain().clone(), identity.id());
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
-        Self { no, domain, id, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
+        Self { no, domain, id, identity, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
     }
 
     /// Where it is and who it is.
@@ -242,8 +253,12 @@ impl RelayProcess {
         let stream = |purpose| self.seed.stream(Entity::Run(self.no, self.run), purpose);
         let disk = RelayDisk::open(&self.platter, stream("reads")).map_err(|error| error.to_string())?;
         let links = SimLinks::default();
-        let ports =
-            SimPorts { store: KvStore::new(disk.clone()), links: links.clone(), chance: Mutex::new(stream("chance")) };
+        let ports = SimPorts {
+            store: KvStore::new(disk.clone()),
+            links: links.clone(),
+            chance: Mutex::new(stream("chance")),
+            identity: self.identity.clone(),
+        };
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
@@ -317,6 +332,24 @@ impl RelayProcess {
         self.read(at, link);
     }
 
+    /// Whether a link over HTTPS may bring another frame.
+    pub(super) fn has_room(&self, link: LinkId) -> bool {
+        let inlet = self.life.as_ref().and_then(|life| life.inlets.get(&link));
+        inlet.is_some_and(|inlet| inlet.waiting.len() < limits::LINK_REQUESTS_MAX)
+    }
+
+    /// So much still waits in the queue of a link over HTTPS; `drained` when it had no room, and has.
+    pub(super) fn fetched(&mut self, engine: &mut Engine<Event>, link: LinkId, queued: usize, drained: bool) {
+        let (no, run) = (self.no, self.run);
+        let Some(life) = &mut self.life else { return };
+        let mut board = life.links.board();
+        let Some(line) = board.lines.get_mut(&link) else { return };
+        line.queued = queued;
+        if drained || (queued <= limits::LINK_QUEUE_FRAMES_MAX / 2 && board.refused.remove(&link)) {
+            engine.at(engine.now(), Event::Relay { relay: no, run, what: RelayEvent::Drained(link) });
+        }
+    }
+
     /// Begins what waits on a link, as far as its bound allows.
     fn read(&mut self, at: Time, link: LinkId) {
         let Some((life, relay, now)) = self.awake(at) else { return };
@@ -342,7 +375,10 @@ impl RelayProcess {
     /// A link is gone; what it brought and was not begun goes with it.
     pub fn link_lost(&mut self, now: Time, link: LinkId) {
         let Some((life, relay, now)) = self.awake(now) else { return };
-        life.links.board().lines.remove(&link);
+        let mut board = life.links.board();
+        board.lines.remove(&link);
+        board.refused.remove(&link);
+        drop(board);
         life.inlets.remove(&link);
         relay.link_lost(now, link);
     }
@@ -423,10 +459,11 @@ impl RelayProcess {
     }
 
     /// After anything happened: sends what is to be sent and schedules what follows.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         engine: &mut Engine<Event>,
         net: &mut Net,
+        polls: &mut Polls,
         reach: &impl Fn(&PeerAddress) -> Option<ProcessNo>,
     ) {
         let (no, run) = (self.no, self.run);
@@ -449,7 +486,8 @@ impl RelayProcess {
                         if unsynced && matches!(&*frame, Frame::Push(_) | Frame::Forward(_)) {
                             self.traps.hit(Spot::Left);
                         }
-                        let to = net.ends(link).map(|(one, other)| if one == no { other } else { one });
+                        let ends = if is_polled(link) { polls.ends(link) } else { net.ends(link) };
+                        let to = ends.map(|(one, other)| if one == no { other } else { one });
                         let leave = match self.mischief.as_mut().zip(to) {
                             Some((mischief, to)) => mischief.outgoing(link, to, frame),
                             None => super::carry::pack(frame).into_iter().collect(),
@@ -458,12 +496,20 @@ impl RelayProcess {
                             line.taken -= 1;
                         }
                         for cargo in leave {
+                            if is_polled(link) {
+                                match (polls.send(engine, net, link, cargo), board.lines.get_mut(&link)) {
+                                    (Some(queued), Some(line)) => line.queued = queued,
+                                    _ => polls.abort(engine, link),
+                                }
+                                continue;
+                            }
                             let departs = net.send(engine, link, no, cargo);
                             if let Some(line) = board.lines.get_mut(&link) {
                                 line.departures.extend(departs);
                             }
                         }
                     }
+                    Effect::Close(link) if is_polled(link) => polls.close(engine, net, link),
                     Effect::Close(link) => net.close(engine, link, no),
                     Effect::Dial(peer) => match reach(&peer) {
                         Some(to) => drop(net.dial(engine, no, to)),
@@ -471,7 +517,9 @@ impl RelayProcess {
                     },
                 }
             }
-            for link in std::mem::take(&mut board.refused) {
+            // Of a link over HTTPS, the next call says what was fetched.
+            let refused: Vec<_> = board.refused.extract_if(.., |link| !is_polled(*link)).collect();
+            for link in refused {
                 let Some(line) = board.lines.get(&link) else { continue };
                 // Room for half a queue before the relay is bothered again.
                 let half = line.departures.get(line.departures.len() / 2);

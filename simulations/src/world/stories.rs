@@ -1,8 +1,10 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
+mod copies;
 mod devices;
 mod late;
+mod polled;
 
 use whimbrel_protocol::limits;
 

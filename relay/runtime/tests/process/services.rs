@@ -327,7 +327,8 @@ async fn row_3_friends_are_made_and_kept_away_across_two_relays() {
     );
     assert!(matches!(alice.claim(&bob.person, "b.example", None).await, Frame::ClaimedKeyPackages(_)));
     let (request, account) = (bob.request(), alice.person.log.account());
-    bob.done(Block { request, account, domain: "a.example".parse().unwrap(), blocked: true }).await;
+    let blocked = bob.ask(Block { request, account, domain: "a.example".parse().unwrap(), blocked: true }).await;
+    assert!(matches!(blocked, Frame::Parted(_)), "{blocked:?}");
     assert_eq!(refused(&alice.claim(&bob.person, "b.example", None).await), Some((RefusalCode::NoConsent, None)));
     // To whoever is kept away it looks as to a stranger asking a stranger.
     let again = alice.tell("a.example", Act::Request, &bob.person, "b.example").await;
@@ -549,7 +550,7 @@ async fn t33_a_friend_who_was_removed_is_out_at_both_relays() {
     assert!(matches!(alice.say(b"friend").await, Frame::Stored(_)));
     assert_eq!(bodies(&bob.entries(LOG, 1).await), [b"friend".to_vec()]);
     let removed = bob.tell("b.example", Act::Remove, &alice.person, "a.example").await;
-    assert!(matches!(removed, Frame::Done(_)), "{removed:?}");
+    assert!(matches!(removed, Frame::Parted(_)), "{removed:?}");
     assert_eq!(refused(&alice.claim(&bob.person, "b.example", None).await), Some((RefusalCode::NoConsent, None)));
     // Her relay takes it and Bob's does not: she is told in her inbox.
     alice.heard.clear();

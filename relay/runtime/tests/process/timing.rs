@@ -27,7 +27,7 @@ async fn t30_the_time_of_answers_about_nobody_a_stranger_and_whoever_keeps_one_a
     let mut blocker = Client::join(3, &running.link, "blocker").await;
     let domain = || "a.example".parse().unwrap();
     let block = Block { request: RequestId::new(1), account: eve.person.id().account, domain: domain(), blocked: true };
-    assert!(matches!(blocker.ask(block).await, Frame::Done(_)));
+    assert!(matches!(blocker.ask(block).await, Frame::Parted(_)));
     let kinds = [
         ("nobody", Person::new(9).id().account),
         ("a stranger", stranger.person.id().account),

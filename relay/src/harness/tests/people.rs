@@ -119,7 +119,7 @@ fn become_friends(alice_at: usize, bob_at: usize) {
     let submit = world.submit(alice.0, b"friend");
     assert!(matches!(world.ask(alice.0, submit)[0], Frame::Stored(_)));
 
-    assert!(matches!(world.tell(alice, Act::Remove, bob)[..], [Frame::Done(_)]));
+    assert!(matches!(world.tell(alice, Act::Remove, bob)[..], [Frame::Parted(_)]));
     assert_eq!((world.friends_of(alice.0), world.friends_of(bob.0)), (vec![], vec![]));
     assert_eq!(refusal(&world.claim(bob.0, alice.0, alice_at, None)), Some(RefusalCode::NoConsent));
 }
@@ -207,7 +207,7 @@ fn t33_whoever_is_blocked_is_out_at_once() {
     );
     let (request, account) = (world.request(), world.account(bob));
     let block = Block { request, account, domain: domain(0), blocked: true };
-    assert!(matches!(world.ask(alice, block)[..], [Frame::Done(_)]));
+    assert!(matches!(world.ask(alice, block)[..], [Frame::Parted(_)]));
     let submit = world.submit(bob, b"still there?");
     assert_eq!(refusal(&world.ask(bob, submit)), Some(RefusalCode::NoConsent));
     assert_eq!(refusal(&world.claim(bob, alice, 0, Some(TOKEN))), Some(RefusalCode::NoConsent));

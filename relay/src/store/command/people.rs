@@ -3,6 +3,7 @@
 
 use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::{AccountId, DeviceId, Domain, LogHash, ThreadId, TokenHash};
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::time::Wall;
@@ -130,6 +131,17 @@ pub struct ExtendLog {
     pub head: (u64, LogHash),
     /// Its devices, ascending; a new one with a mailbox chosen for it. Of those that are here the mailbox stays.
     pub devices: Vec<AccountDevice>,
+}
+
+/// See [`super::Command::KeepStamp`].
+#[derive(Clone, Copy, Debug)]
+pub struct KeepStamp {
+    /// Whose.
+    pub device: DeviceId,
+    /// The one before, as the device has it.
+    pub after: Option<Stamp>,
+    /// The new one.
+    pub stamp: Stamp,
 }
 
 /// See [`super::Command::SetWake`].

@@ -10,6 +10,7 @@ use super::super::{DeviceLog, Epochs};
 use super::*;
 
 const DAVE: u8 = 4;
+const ERIN: u8 = 5;
 
 fn founding(nonce: u8) -> Founding {
     Founding { creator: account(ALICE), hub: RelayId::from_bytes([7; 32]), nonce: [nonce; 32], fixed: false }
@@ -207,13 +208,23 @@ pub(super) fn who_reads_an_entry_is_decided_by_its_epoch(fixture: &mut impl Fixt
     done(&store, vec![group(1, &all(), Origin::Local), text(1, 1, ALICE, Origin::Local, b"one")]);
     done(&store, vec![submit(ALICE, words(1, 1, b"c1", &[(DAVE, here())], &[BOB]))]);
     done(&store, vec![text(1, 2, ALICE, Origin::Local, b"two")]);
-    // Sealed before the change, by somebody who had a leaf; and after it, by somebody who has none.
-    done(&store, vec![text(1, 1, BOB, Origin::Local, b"late"), text(1, 1, CAROL, Origin::Peer(there()), b"later")]);
+    // Sealed before the change, by members whose texts were under way.
+    done(&store, vec![text(1, 1, ALICE, Origin::Local, b"late"), text(1, 1, CAROL, Origin::Peer(there()), b"later")]);
     let refused = |command| run(&store, command).unwrap_err();
-    assert_eq!(refused(text(1, 2, BOB, Origin::Local, b"gone")), Conflict::StaleEpoch);
+    assert_eq!(refused(text(1, 1, BOB, Origin::Local, b"gone")), Conflict::Removed);
+    assert_eq!(refused(text(1, 2, BOB, Origin::Local, b"gone")), Conflict::Removed);
     assert_eq!(refused(text(1, 1, DAVE, Origin::Local, b"early")), Conflict::StaleEpoch);
     assert_eq!(refused(text(1, 3, ALICE, Origin::Local, b"ahead")), Conflict::EpochAhead);
     assert_eq!(refused(text(1, 3, CAROL, Origin::Peer(there()), b"ahead")), Conflict::EpochAhead);
+    // What a peer offers behind it waits with it, or the two would change places; nobody else waits for that.
+    let behind = vec![
+        text(1, 3, CAROL, Origin::Peer(there()), b"ahead"),
+        text(1, 2, CAROL, Origin::Peer(there()), b"behind"),
+        text(1, 2, ALICE, Origin::Local, b"two"),
+    ];
+    let outcomes = run_all(&store, behind);
+    assert_eq!(outcomes[..2], [Err(Conflict::EpochAhead), Err(Conflict::EpochAhead)]);
+    assert!(outcomes[2].is_ok(), "{outcomes:?}");
     let week = 8 * 24 * 3_600 * 1_000;
     let old = Envelope { thread: thread(1), ..envelope(0, b"old") };
     let old = append_of(ALICE, Origin::Local, old, LogBounds::default(), week);
@@ -238,6 +249,32 @@ pub(super) fn who_reads_an_entry_is_decided_by_its_epoch(fixture: &mut impl Fixt
     let bob = reads(&store, BOB, 1).unwrap();
     assert_eq!((bob.cursor.get(), bob.start.get(), bob.end), (2, 6, None));
     assert!(bob.epochs.contain(Epoch::new(3)) && !bob.epochs.contain(Epoch::new(2)));
+}
+
+pub(super) fn what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew(fixture: &mut impl Fixture) {
+    let mut store = with_dave(fixture);
+    let before = || text(1, 1, BOB, Origin::Local, b"before");
+    done(&store, vec![group(1, &all(), Origin::Local), before()]);
+    done(&store, vec![submit(ALICE, words(1, 1, b"c1", &[(DAVE, here())], &[BOB, CAROL]))]);
+    for _ in ["before a crash", "after it"] {
+        // The answer was lost, and the envelope is there: it stays.
+        assert_eq!(placed(run(&store, before())), (1, false));
+        assert_eq!(run(&store, text(1, 1, BOB, Origin::Local, b"after")).unwrap_err(), Conflict::Removed);
+        store = fixture.restart(store);
+    }
+    // What another relay took before it had the commit is taken however late it comes, until that relay is seen to have it.
+    assert_eq!(placed(run(&store, text(1, 1, CAROL, Origin::Peer(there()), b"on its way"))), (3, true));
+    done(&store, vec![submit(ALICE, words(1, 2, b"c2", &[(ERIN, there())], &[]))]);
+    assert_eq!(placed(run(&store, text(1, 3, ERIN, Origin::Peer(there()), b"they know"))), (5, true));
+    for _ in ["before a crash", "after it"] {
+        assert_eq!(run(&store, text(1, 1, CAROL, Origin::Peer(there()), b"too late")).unwrap_err(), Conflict::Removed);
+        assert_eq!(placed(run(&store, text(1, 1, CAROL, Origin::Peer(there()), b"on its way"))), (3, false));
+        store = fixture.restart(store);
+    }
+    // In again, what is sealed with the new leaf is taken, and with the old one is not.
+    done(&store, vec![submit(ALICE, words(1, 3, b"c3", &[(BOB, here())], &[]))]);
+    assert_eq!(placed(run(&store, text(1, 4, BOB, Origin::Local, b"again"))), (7, true));
+    assert_eq!(run(&store, text(1, 1, BOB, Origin::Local, b"of before")).unwrap_err(), Conflict::Removed);
 }
 
 pub(super) fn whoever_comes_back_still_gets_what_waited(fixture: &mut impl Fixture) {

@@ -2,14 +2,17 @@
 
 use whimbrel_protocol::friendship::{Act, Standing};
 use whimbrel_protocol::id::Signature;
+use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ThreadSettings;
 use whimbrel_protocol::wake::WakeEndpoint;
 
 use super::*;
+use crate::store::TreeView;
 use crate::store::command::Befriended;
 use crate::store::command::people::{
-    Befriend, Block, ConfirmWake, Decline, Expire, ExtendLog, LetSee, NewRegistration, SetProfile, SetThread, SetWake,
+    Befriend, Block, ConfirmWake, Decline, Expire, ExtendLog, KeepStamp, LetSee, NewRegistration, SetProfile,
+    SetThread, SetWake,
 };
 
 /// A word by somebody, at home here or there, to somebody here or there.
@@ -39,7 +42,7 @@ fn inbox(person: u8) -> LogId {
 
 fn became(outcome: Result<Outcome, Conflict>) -> (Option<Standing>, Option<Standing>, bool) {
     match outcome {
-        Ok(Outcome::Befriended(Befriended { standing, other, inbox })) => (standing, other, inbox.is_some()),
+        Ok(Outcome::Befriended(Befriended { standing, other, inbox, .. })) => (standing, other, inbox.is_some()),
         other => panic!("no word taken: {other:?}"),
     }
 }
@@ -274,6 +277,34 @@ pub(super) fn requests_are_bounded_by_the_day_and_by_the_list(fixture: &mut impl
     assert_eq!(wait(store.standing(account(ALICE), account(BOB))).unwrap(), Some((Standing::Friends, false, here())));
 }
 
+pub(super) fn an_invite_is_nothing_to_whom_its_owner_has_parted_with_since(fixture: &mut impl Fixture) {
+    let mut store = registered(fixture);
+    done(&store, vec![register(CAROL, "carol"), stock(ALICE, &[1, 2, 3, 4], None)]);
+    done(&store, vec![invite(ALICE, 1, 9, 9_000)]);
+    assert!(run(&store, claim(ALICE, BOB, here(), Some(1))).is_ok());
+    for (lifted, round) in [(false, 0), (true, 1)] {
+        match lifted {
+            false => {
+                let removed = run(&store, says((ALICE, here()), Act::Remove, (BOB, here()), 2_000));
+                assert!(matches!(removed, Ok(Outcome::Befriended(Befriended { parted: Some(_), .. }))), "{removed:?}");
+            }
+            true => {
+                assert!(run(&store, block(ALICE, BOB, here(), true)).is_ok());
+                assert!(run(&store, block(ALICE, BOB, here(), false)).is_ok());
+            }
+        }
+        store = fixture.restart(store);
+        let old = 1 + round;
+        assert_eq!(run(&store, claim(ALICE, BOB, here(), Some(old))), Err(Conflict::NoConsent));
+        assert_eq!(standing(&store, ALICE, BOB), None);
+        // To others it is what it was, and a later one is for everybody.
+        assert!(run(&store, claim(ALICE, CAROL, here(), Some(1))).is_ok());
+        done(&store, vec![invite(ALICE, old + 1, 9, 9_000)]);
+        assert!(run(&store, claim(ALICE, BOB, here(), Some(old + 1))).is_ok());
+        assert_eq!(standing(&store, ALICE, BOB), Some(Standing::Friends));
+    }
+}
+
 pub(super) fn invites_are_listed_and_taken_back(fixture: &mut impl Fixture) {
     let store = registered(fixture);
     done(&store, vec![invite(ALICE, 1, 3, 9_000), invite(ALICE, 2, 1, 9_000), invite(BOB, 3, 1, 9_000)]);
@@ -328,7 +359,14 @@ fn extend(from: u64, to: u64, devices: &[u32]) -> Command {
     })
 }
 
-pub(super) fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixture) {
+/// How account logs grow, and what grows with them.
+pub(super) fn logs_trees_and_stamps(fixture: &mut impl Fixture) {
+    an_account_log_grows_by_one_hand_at_a_time(fixture);
+    the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture);
+    a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture);
+}
+
+fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixture) {
     let store = three_friends(fixture);
     done(&store, vec![stock(ALICE, &[1], Some(2)), open(1, ALICE, &two()), append(1, BOB, b"one")]);
     let outcomes = run_all(&store, vec![extend(1, 2, &[0, 1]), extend(1, 3, &[0, 2]), extend(1, 2, &[0, 1])]);
@@ -349,6 +387,52 @@ pub(super) fn an_account_log_grows_by_one_hand_at_a_time(fixture: &mut impl Fixt
     assert_eq!(page(&store, log(1), 0, 9), [0; 0]);
     assert_eq!(wait(store.package_count(device(ALICE))).unwrap(), 0);
     assert_eq!(run(&store, append(1, ALICE, b"two")), Err(Conflict::NotMember));
+}
+
+fn the_tree_grows_with_the_logs_and_keeps_what_it_was(fixture: &mut impl Fixture) {
+    fn view(store: &impl Store, from: &[u64]) -> TreeView {
+        wait(store.tree(Some(account(ALICE)), from.to_vec(), None)).unwrap()
+    }
+    let store = three_friends(fixture);
+    let before = view(&store, &[]);
+    assert_eq!(before.entry.as_ref().map(|entry| entry.seq), Some(1));
+    // Neither what is refused nor what is said again adds a leaf.
+    run_all(&store, vec![extend(1, 2, &[0]), extend(1, 3, &[0]), extend(1, 2, &[0])]);
+    let now = view(&store, &[before.size]);
+    let index = now.entry.as_ref().map(|entry| entry.index);
+    assert_eq!((now.size, index), (before.size + 1, Some(before.size)));
+    assert_eq!(now.steps[0].root, before.root);
+    let store = fixture.restart(store);
+    assert_eq!(view(&store, &[before.size]), now);
+    done(&store, vec![Command::DeleteAccount(account(ALICE))]);
+    let gone = view(&store, &[]);
+    assert_eq!((gone.size, gone.root, gone.entry), (now.size, now.root, None));
+}
+
+fn a_stamp_follows_the_one_before_and_an_old_copy_is_refused(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    let stamp = |number, token| Stamp { number, token: [token; 16] };
+    let keep = |after, stamp| Command::KeepStamp(KeepStamp { device: device(ALICE), after, stamp });
+    done(
+        &store,
+        vec![keep(None, stamp(1, 1)), keep(Some(stamp(1, 1)), stamp(2, 2)), keep(Some(stamp(1, 1)), stamp(2, 2))],
+    );
+    let store = fixture.restart(store);
+    // Behind, beside, and at the beginning again.
+    for old in [keep(Some(stamp(1, 1)), stamp(2, 9)), keep(Some(stamp(2, 9)), stamp(3, 9)), keep(None, stamp(1, 9))] {
+        assert_eq!(run(&store, old), Err(Conflict::OldCopy));
+    }
+    assert_eq!(run(&store, keep(Some(stamp(4, 4)), stamp(4, 5))), Err(Conflict::Malformed));
+    // A relay that has less than the device lost it.
+    done(&store, vec![keep(Some(stamp(7, 7)), stamp(8, 8))]);
+    let somebody = DeviceId { index: DeviceIndex::new(7), ..device(ALICE) };
+    let strange = Command::KeepStamp(KeepStamp { device: somebody, after: None, stamp: stamp(1, 1) });
+    assert_eq!(run(&store, strange), Err(Conflict::NotFound));
+    // It goes with the device, and another under its account begins anew.
+    done(&store, vec![extend(1, 2, &[1])]);
+    assert_eq!(run(&store, keep(Some(stamp(8, 8)), stamp(9, 9))), Err(Conflict::NotFound));
+    let next = DeviceId { index: DeviceIndex::new(1), ..device(ALICE) };
+    done(&store, vec![Command::KeepStamp(KeepStamp { device: next, after: None, stamp: stamp(1, 1) })]);
 }
 
 fn endpoint(n: u8) -> WakeEndpoint {

@@ -12,7 +12,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::friends::consents;
 use super::rows::{self, CursorRow, Home, InviteRow, LogRow, Member, OwnerRow, StockRow, space};
-use super::{Decided, Fault, friends, own};
+use super::{Decided, Fault, friends, own, tree};
 use crate::store::command::{ClaimKeyPackages, GiveConsent, NewInvite, PinPeer, Register, StockKeyPackages};
 use crate::store::{Account, Conflict, Epochs, Outcome, Pin, PinnedBy};
 use whimbrel_protocol::id::Sequence;
@@ -51,6 +51,7 @@ pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
         let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
         rows::put(rows, rows::cursor(device.mailbox, register.inbox), &cursor);
     }
+    tree::grow(rows, register.account, register.inbox, register.head)?;
     Ok(Outcome::Done)
 }
 
@@ -112,7 +113,7 @@ fn use_invite(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Result<(), Fa
     let token = claim.token.ok_or(Conflict::NoConsent)?;
     let key = rows::invite(claim.owner, token.hash());
     let mut invite: InviteRow = rows::get(rows, &key)?.ok_or(Conflict::NoConsent)?;
-    if !invite.is_live(claim.at) {
+    if !invite.is_live(claim.at) || friends::is_too_old(rows, claim.owner, claim.requester, invite.number)? {
         return Err(Conflict::NoConsent.into());
     }
     invite.left -= 1;
@@ -120,9 +121,7 @@ fn use_invite(rows: &mut Overlay<'_>, claim: &ClaimKeyPackages) -> Result<(), Fa
         rows::put(rows, key, &invite);
     } else {
         rows.delete(key);
-        let mut owner = owner_row(rows, claim.owner)?;
-        owner.invites = owner.invites.saturating_sub(1);
-        rows::put(rows, rows::of_account(space::OWNER, claim.owner), &owner);
+        friends::invite_gone(rows, claim.owner)?;
     }
     Ok(())
 }
@@ -154,9 +153,8 @@ pub(super) fn give_consent(rows: &mut Overlay<'_>, give: &GiveConsent) -> Decide
 pub(super) fn invite(rows: &mut Overlay<'_>, invite: &NewInvite) -> Decided {
     known_account(rows, invite.owner)?.ok_or(Conflict::NotFound)?;
     let key = rows::invite(invite.owner, invite.token);
-    let row = InviteRow { left: invite.uses, expires: invite.expires };
     match rows::get::<InviteRow>(rows, &key)? {
-        Some(known) if known == row => return Ok(Outcome::Done),
+        Some(known) if (known.left, known.expires) == (invite.uses, invite.expires) => return Ok(Outcome::Done),
         Some(_) => return Err(Conflict::Differs.into()),
         None => {}
     }
@@ -174,7 +172,8 @@ pub(super) fn invite(rows: &mut Overlay<'_>, invite: &NewInvite) -> Decided {
         return Err(Conflict::TooMany("open invites").into());
     }
     owner.invites += 1;
-    rows::put(rows, key, &row);
+    owner.made += 1;
+    rows::put(rows, key, &InviteRow { left: invite.uses, expires: invite.expires, number: owner.made });
     rows::put(rows, rows::of_account(space::OWNER, invite.owner), &owner);
     Ok(Outcome::Done)
 }

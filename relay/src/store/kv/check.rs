@@ -2,14 +2,16 @@
 //! Owns: the counts that rows keep of other rows, and the rows that others name. Never: changes a row.
 //! Limits: [`PROBLEMS_NAMED_MAX`].
 
+use whimbrel_crypto::{transparency, tree};
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{BlobId, DeviceId, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, ThreadId, TreeHash};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{
-    self, CursorRow, EntryRow, EpochRow, FriendRow, Home, LogRow, Member, OwnRow, OwnerRow, StockRow, ThreadMeta, space,
+    self, CursorRow, EntryRow, EpochRow, FriendRow, Home, LeafRow, LogRow, Member, OwnRow, OwnerRow, StockRow,
+    ThreadMeta, space,
 };
 use crate::store::{Account, MailboxId, Pin, PinnedBy};
 
@@ -66,6 +68,9 @@ pub fn check(reads: &dyn Reads, version: u32) -> Result<Problems, StorageError> 
     check.pins()?;
     if version >= 3 {
         check.bodies()?;
+    }
+    if version >= 4 {
+        check.tree()?;
     }
     Ok(check.problems)
 }
@@ -136,6 +141,52 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Every node above the leaves is made of the two below it, every leaf is there, and every account's newest is its own.
+    fn tree(&mut self) -> Result<(), StorageError> {
+        let size = super::tree::size(self.reads)?;
+        let nodes = self.each(&[space::TREE_NODE], |check, key, value| {
+            let place: [u8; 9] = rows::rest(key, 1)?;
+            let (level, index) = place.split_first().ok_or_else(|| rows::damaged(key, "no place"))?;
+            let index = index.try_into().map(u64::from_be_bytes).map_err(|_| rows::damaged(key, "no place"))?;
+            let hash = TreeHash::try_from(value).map_err(|_| rows::damaged(key, "no tree hash"))?;
+            let Some(below) = level.checked_sub(1) else {
+                if index >= size {
+                    check.problems.note(key, "a leaf beyond the tree's size");
+                }
+                return Ok(());
+            };
+            let child = |index: u64| -> Result<Option<TreeHash>, StorageError> {
+                let found = check.reads.get(&rows::tree_node(below, index))?;
+                Ok(found.and_then(|found| TreeHash::try_from(found.as_slice()).ok()))
+            };
+            let left = index.saturating_mul(2);
+            let made = child(left)?.zip(child(left.saturating_add(1))?).map(|(left, right)| tree::join(&left, &right));
+            if made != Some(hash) {
+                check.problems.note(key, "a node that is not made of those below it");
+            }
+            Ok(())
+        })?;
+        // Each leaf, and each node above whose leaves are all there (RFC 9162 §2.1).
+        let all = size.saturating_mul(2).saturating_sub(size.count_ones().into());
+        self.problems.expect(&[space::TREE_SIZE], "nodes", all, nodes);
+        self.each(&[space::ACCOUNT], |check, key, value| {
+            let account: Account = rows::read(key, value)?;
+            let id = AccountId::from_bytes(rows::rest(key, 1)?);
+            let leaf: Option<LeafRow> = rows::get(check.reads, &beside(space::LEAF, key))?;
+            let Some(leaf) = leaf.filter(|leaf| (leaf.seq, leaf.hash) == (account.log_seq, account.log_hash)) else {
+                check.problems.note(key, "the newest entry of its log is no leaf of the tree");
+                return Ok(());
+            };
+            let salt = transparency::salt(account.inbox.as_bytes());
+            let hash = transparency::leaf(&salt, &id, leaf.seq, &leaf.hash);
+            if check.reads.get(&rows::tree_node(0, leaf.index))?.as_deref() != Some(hash.as_bytes().as_slice()) {
+                check.problems.note(key, "its leaf says something else");
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     fn owners(&mut self) -> Result<(), StorageError> {
         let (mut threads, mut invites) = (0, 0);
         self.each(&[space::OWNER], |check, key, value| {
@@ -146,6 +197,8 @@ impl Check<'_> {
             check.problems.expect(key, "threads", row.threads.into(), found);
             let found = check.count(&beside(space::INVITE, key))?;
             check.problems.expect(key, "invites", row.invites.into(), found);
+            let found = check.count(&beside(space::PARTED, key))?;
+            check.problems.expect(key, "people parted with", row.parted.into(), found);
             Ok(())
         })?;
         self.total(space::ROW, "thread rows", threads)?;
@@ -456,7 +509,7 @@ mod tests {
             kv
         };
         assert_eq!(check(&*whole(), SCHEMA.version).unwrap(), Problems::default());
-        for space in [
+        for key in [
             space::NAME,
             space::ACCOUNT_LOG,
             space::INVITE,
@@ -470,9 +523,16 @@ mod tests {
             space::CURSOR,
             space::FRIEND,
             space::NAMED,
-        ] {
+            space::TREE_NODE,
+            space::TREE_SIZE,
+            space::LEAF,
+        ]
+        .map(|space| rows::scan(&*whole(), &[space], 1).unwrap().remove(0).0)
+        .into_iter()
+        .chain([rows::tree_node(1, 0)])
+        {
             let kv = whole();
-            let (key, _) = rows::scan(&*kv, &[space], 1).unwrap().remove(0);
+            let space = key[0];
             let mut batch = Batch::new();
             batch.delete(key);
             kv.apply(&batch).unwrap();

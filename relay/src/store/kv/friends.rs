@@ -4,7 +4,7 @@
 //! Rules: docs/protocol/friendship.md.
 
 use whimbrel_protocol::friendship::{Act, Friend, Standing};
-use whimbrel_protocol::id::{AccountId, Domain};
+use whimbrel_protocol::id::{AccountId, Domain, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::time::Wall;
@@ -12,7 +12,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::{known_account, owner_row};
-use super::rows::{self, FriendRow, space};
+use super::rows::{self, FriendRow, InviteRow, LogRow, OwnerRow, space};
 use super::{Decided, Fault, threads};
 use crate::store::command::Befriended;
 use crate::store::command::people::{Befriend, Block, Decline, LetSee};
@@ -86,19 +86,93 @@ pub(super) fn change(
     Ok(())
 }
 
+/// Whether an owner has parted with somebody since they made an invite: it is nothing to them any more.
+pub(super) fn is_too_old(
+    reads: &dyn Reads,
+    owner: AccountId,
+    other: AccountId,
+    number: u64,
+) -> Result<bool, StorageError> {
+    let upto: Option<u64> = rows::get(reads, &rows::parted(owner, other))?;
+    Ok(upto.is_some_and(|upto| number <= upto))
+}
+
+/// An owner parts with somebody: the invites that are open now are for others. Gives where the owner's inbox ends, which is
+/// what came before.
+fn part(rows: &mut Overlay<'_>, owner: AccountId, other: AccountId) -> Result<Sequence, Fault> {
+    let account = known_account(rows, owner)?.ok_or(Conflict::NotFound)?;
+    let log_key = rows::log(account.inbox);
+    let log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "an inbox is missing"))?;
+    let mut counts = owner_row(rows, owner)?;
+    let key = rows::parted(owner, other);
+    if counts.invites == 0 {
+        return Ok(log.head);
+    }
+    if rows::get::<u64>(rows, &key)?.is_none() {
+        if counts.parted as usize >= limits::FRIENDS_MAX {
+            forget_parted(rows, owner, &mut counts)?;
+        }
+        counts.parted += 1;
+    }
+    rows::put(rows, key, &counts.made);
+    rows::put(rows, rows::of_account(space::OWNER, owner), &counts);
+    Ok(log.head)
+}
+
+/// An invite of an owner is used up or taken back. With the last one goes who may not use it.
+pub(super) fn invite_gone(rows: &mut Overlay<'_>, owner: AccountId) -> Result<(), Fault> {
+    let mut counts = owner_row(rows, owner)?;
+    counts.invites = counts.invites.saturating_sub(1);
+    if counts.invites == 0 && counts.parted > 0 {
+        let parted = rows::scan(rows, &rows::of_account(space::PARTED, owner), limits::FRIENDS_MAX)?;
+        parted.into_iter().for_each(|(key, _)| rows.delete(key));
+        counts.parted = 0;
+    }
+    rows::put(rows, rows::of_account(space::OWNER, owner), &counts);
+    Ok(())
+}
+
+/// Makes room: rows that no open invite is older than go; if none does, all go, and the open invites with them.
+fn forget_parted(rows: &mut Overlay<'_>, owner: AccountId, counts: &mut OwnerRow) -> Result<(), Fault> {
+    let invites = rows::of_account(space::INVITE, owner);
+    let open = rows::scan(rows, &invites, limits::INVITES_MAX)?;
+    let mut oldest = u64::MAX;
+    for (key, value) in &open {
+        oldest = oldest.min(rows::read::<InviteRow>(key, value)?.number);
+    }
+    let mut gone = 0;
+    let parted = rows::scan(rows, &rows::of_account(space::PARTED, owner), limits::FRIENDS_MAX)?;
+    for (key, value) in &parted {
+        if rows::read::<u64>(key, value)? < oldest {
+            rows.delete(key.clone());
+            gone += 1;
+        }
+    }
+    if gone == 0 {
+        parted.into_iter().chain(open).for_each(|(key, _)| rows.delete(key));
+        (gone, counts.invites) = (counts.parted, 0);
+    }
+    counts.parted = counts.parted.saturating_sub(gone);
+    Ok(())
+}
+
 pub(super) fn befriend(rows: &mut Overlay<'_>, command: &Befriend) -> Decided {
     let Befriend { by, by_domain, to, to_domain, local, .. } = command;
     if by == to || (by_domain != local && to_domain != local) {
         return Err(Conflict::Malformed.into());
     }
     let standing = if by_domain == local { author_side(rows, command)? } else { None };
+    let parted = match command.act {
+        Act::Remove if by_domain == local => Some(part(rows, *by, *to)?),
+        _ => None,
+    };
     let (other, inbox) = if to_domain == local { other_side(rows, command)? } else { (None, None) };
     // Requests that crossed: the author's list learns it here, when both live here.
     if by_domain == local && to_domain == local && other == Some(Standing::Friends) && command.act != Act::Remove {
         make(rows, *by, *to, to_domain, command.at)?;
-        return Ok(Outcome::Befriended(Befriended { standing: Some(Standing::Friends), other, inbox }));
+        return Ok(Outcome::Befriended(Befriended { standing: Some(Standing::Friends), other, inbox, parted }));
     }
-    Ok(Outcome::Befriended(Befriended { standing, other, inbox }))
+    Ok(Outcome::Befriended(Befriended { standing, other, inbox, parted }))
 }
 
 /// What a word does to its author's own list.
@@ -199,12 +273,14 @@ pub(super) fn block(rows: &mut Overlay<'_>, command: &Block) -> Decided {
         return Err(Conflict::Malformed.into());
     }
     let was = blocks(rows, *owner, *other)?;
+    let parted = blocked.then(|| part(rows, *owner, *other)).transpose()?;
     if *blocked && !was {
         change(rows, *owner, *other, Some(FriendRow::new(domain.clone(), Standing::Blocked, *at)))?;
     } else if !*blocked && was {
         change(rows, *owner, *other, None)?;
     }
-    Ok(Outcome::Done)
+    let standing = blocked.then_some(Standing::Blocked);
+    Ok(Outcome::Befriended(Befriended { standing, other: None, inbox: None, parted }))
 }
 
 pub(super) fn let_see(rows: &mut Overlay<'_>, command: &LetSee) -> Decided {

@@ -232,6 +232,8 @@ fn begin(
                 former: Vec::new(),
                 last: None,
                 first,
+                parted: None,
+                aware: Vec::new(),
             };
             rows::put(rows, rows::log(command.log), &LogRow::new(LogRef::Thread(words.thread), command.at));
             (meta, Members::new())
@@ -429,6 +431,12 @@ fn apply(
             meta.former.push(relay);
         }
     }
+    if !words.removed.is_empty() {
+        meta.parted = Some(words.epoch);
+    }
+    // Only of those a member of whom may still be heard.
+    let heard = |domain: &Domain| others.contains(domain) || meta.former.contains(domain);
+    meta.aware = std::mem::take(&mut meta.aware).into_iter().filter(|(domain, _)| heard(domain)).collect();
     let people = u32::try_from(after.len()).unwrap_or(u32::MAX);
     let meta = ThreadMeta { epoch: first, people, others, last: Some(receipt), ..meta };
     rows::put(rows, rows::thread(words.thread), &meta);

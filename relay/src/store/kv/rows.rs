@@ -9,8 +9,8 @@ use whimbrel_protocol::canonical;
 use whimbrel_protocol::friendship::Standing;
 use whimbrel_protocol::hub::{Accepted, Receipt};
 use whimbrel_protocol::id::{
-    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, Name, ParticipantsTag, Sequence,
-    ThreadId, TokenHash,
+    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, LogHash, Name, ParticipantsTag,
+    Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::signed::Signed;
@@ -83,6 +83,16 @@ pub(super) mod space {
     pub(crate) const COMMIT: u8 = 29;
     /// log, epoch -> [`super::EpochRow`]: when it ended, for as long as its commit is there.
     pub(crate) const EPOCH: u8 = 30;
+    /// owner, other -> the newest invite that is nothing to the other any more, for the owner has parted with them since.
+    pub(crate) const PARTED: u8 = 36;
+    /// level, index -> the hash of a node of the tree over the account logs. Never changed.
+    pub(crate) const TREE_NODE: u8 = 46;
+    /// One row: how many leaves that tree has.
+    pub(crate) const TREE_SIZE: u8 = 47;
+    /// account -> [`super::LeafRow`]: its newest leaf.
+    pub(crate) const LEAF: u8 = 48;
+    /// device -> [`whimbrel_protocol::reception::Stamp`]: how far its store has come.
+    pub(crate) const STAMP: u8 = 49;
 }
 
 /// Counts of what an account owns.
@@ -112,6 +122,14 @@ pub(super) struct OwnerRow {
     #[n(6)]
     #[cbor(default)]
     pub(super) hidden: bool,
+    /// How many invites the account has made.
+    #[n(7)]
+    #[cbor(default)]
+    pub(super) made: u64,
+    /// Rows of people who may not use the account's earlier invites.
+    #[n(8)]
+    #[cbor(default)]
+    pub(super) parted: u32,
 }
 
 /// How an owner stands with another account.
@@ -149,6 +167,18 @@ pub(super) struct ProfileRow {
     pub(super) revision: u64,
     #[n(1)]
     pub(super) card: Signed,
+}
+
+/// An account's newest leaf in the tree over the account logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct LeafRow {
+    #[n(0)]
+    pub(super) index: u64,
+    #[n(1)]
+    pub(super) seq: u64,
+    #[n(2)]
+    pub(super) hash: LogHash,
 }
 
 /// Where a device is woken, and where it asked to be.
@@ -196,6 +226,10 @@ pub(super) struct InviteRow {
     pub(super) left: u32,
     #[n(1)]
     pub(super) expires: Wall,
+    /// Of an account's: the how manieth it was.
+    #[n(2)]
+    #[cbor(default)]
+    pub(super) number: u64,
 }
 
 impl InviteRow {
@@ -246,6 +280,34 @@ pub(super) struct ThreadMeta {
     #[n(11)]
     #[cbor(default)]
     pub(super) first: Epoch,
+    /// The last epoch of whoever was taken out latest.
+    #[n(12)]
+    pub(super) parted: Option<Epoch>,
+    /// Relays that forwarded something sealed after an epoch in which somebody was taken out: what they forward from then on
+    /// they took when they knew of it.
+    #[n(13)]
+    #[cbor(default)]
+    pub(super) aware: Vec<(Domain, Epoch)>,
+}
+
+impl ThreadMeta {
+    /// Whether a relay that forwards now had the commit that ended this epoch when it took what it forwards. It forwards in the
+    /// order in which it took, and takes nothing of an epoch it has not reached.
+    pub(super) fn was_aware(&self, relay: &Domain, ended: Epoch) -> bool {
+        self.aware.iter().any(|(domain, epoch)| domain == relay && *epoch > ended)
+    }
+
+    /// A relay forwarded something of this epoch. Says whether that is news: once for each time somebody was taken out.
+    pub(super) fn learns(&mut self, relay: &Domain, epoch: Epoch) -> bool {
+        if self.parted.is_none_or(|parted| epoch <= parted || self.was_aware(relay, parted)) {
+            return false;
+        }
+        match self.aware.iter_mut().find(|(domain, _)| domain == relay) {
+            Some((_, known)) => *known = epoch,
+            None => self.aware.push((relay.clone(), epoch)),
+        }
+        true
+    }
 }
 
 /// A commit that holds, kept whether or not everybody has its entry.
@@ -429,8 +491,16 @@ pub(super) fn package(device: DeviceId, number: u64) -> Vec<u8> {
     key(space::PACKAGE, &[device.account.as_bytes(), &device.index.get().to_be_bytes(), &number.to_be_bytes()])
 }
 
+pub(super) fn tree_node(level: u8, index: u64) -> Vec<u8> {
+    key(space::TREE_NODE, &[&[level], &index.to_be_bytes()])
+}
+
 pub(super) fn friend(owner: AccountId, other: AccountId) -> Vec<u8> {
     key(space::FRIEND, &[owner.as_bytes(), other.as_bytes()])
+}
+
+pub(super) fn parted(owner: AccountId, other: AccountId) -> Vec<u8> {
+    key(space::PARTED, &[owner.as_bytes(), other.as_bytes()])
 }
 
 pub(super) fn registration(token: TokenHash) -> Vec<u8> {

@@ -7,14 +7,18 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Batch, Order, Overlay, Page, Reads, Row, Schema, Step, StorageError};
 
 use super::rows::{self, FriendRow, Home, Member, ThreadMeta, space};
-use super::{Fault, blobs, friends};
+use super::{Fault, blobs, friends, tree};
 use crate::store::Account;
 
 /// The rows of a relay.
 pub const SCHEMA: Schema = Schema {
     name: "relay",
-    version: 3,
-    steps: &[Step { from: 1, page: friends_and_gates }, Step { from: 2, page: count_bodies }],
+    version: 4,
+    steps: &[
+        Step { from: 1, page: friends_and_gates },
+        Step { from: 2, page: count_bodies },
+        Step { from: 3, page: plant_tree },
+    ],
 };
 
 /// Rows looked at in one page of a step.
@@ -99,6 +103,27 @@ fn count_bodies(reads: &dyn Reads, from: &[u8]) -> Result<Page, StorageError> {
     Ok(Page { batch: rows.into_batch(), next: None })
 }
 
+/// From 3 to 4: the newest entry of every account's log becomes a leaf of the tree, account by account.
+fn plant_tree(reads: &dyn Reads, from: &[u8]) -> Result<Page, StorageError> {
+    let mut rows = Overlay::new(reads);
+    let start = from.max([space::ACCOUNT].as_slice());
+    let found = reads.scan(start, &rows::end(&[space::ACCOUNT]), Order::Ascending, PAGE)?;
+    let next = found.last().filter(|_| found.len() == PAGE).map(|(key, _)| rows::after(key));
+    for (key, value) in found {
+        let account = AccountId::from_bytes(rows::rest(&key, 1)?);
+        let known: Account = match rows::read(&key, &value) {
+            // It is named already, and the relay must start.
+            Err(StorageError::Damaged { space, what }) => {
+                tracing::error!(space, what, "an account that cannot be read is no leaf");
+                continue;
+            }
+            other => other?,
+        };
+        tree::grow(&mut rows, account, known.inbox, (known.log_seq, known.log_hash))?;
+    }
+    Ok(Page { batch: rows.into_batch(), next })
+}
+
 /// Counts what the rows of one inbox, or of the queue for one peer, name.
 fn count_named(rows: &mut Overlay<'_>, prefix: &[u8]) -> Result<(), StorageError> {
     let (mut from, end) = (prefix.to_vec(), rows::end(prefix));
@@ -148,6 +173,11 @@ pub const fn space_name(first: u8) -> &'static str {
         space::NAMED => "counts by large body",
         space::COMMIT => "commits",
         space::EPOCH => "ends of epochs",
+        space::PARTED => "people parted with",
+        space::TREE_NODE => "nodes of the tree",
+        space::TREE_SIZE => "size of the tree",
+        space::LEAF => "leaves by account",
+        space::STAMP => "stamps of devices",
         _ => "unknown",
     }
 }
@@ -158,6 +188,7 @@ mod tests {
     use std::sync::Arc;
 
     use minicbor::Encode;
+    use whimbrel_crypto::transparency;
     use whimbrel_protocol::canonical;
     use whimbrel_protocol::id::{BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
     use whimbrel_storage::{Kv, MemoryEngine, MemoryKv, OrderedKv, bring_up};
@@ -241,7 +272,7 @@ mod tests {
             thread.unwrap().gate
         };
         assert_eq!((gate(1), gate(2)), (vec![owner], vec![]));
-        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), 3);
+        assert_eq!(bring_up(&kv, &SCHEMA).unwrap(), SCHEMA.version);
     }
 
     /// A store as version 2 left it: of every kind of row, and none that counts bodies.
@@ -293,9 +324,75 @@ mod tests {
             }
             bring_up(&*kv, &SCHEMA).unwrap();
             assert_eq!(counts(&kv), counted, "after {interruptions} interruptions");
-            assert_eq!(check(&*kv, 3).unwrap(), Problems::default());
+            assert_eq!(check(&*kv, SCHEMA.version).unwrap(), Problems::default());
             assert_eq!(kv.get(&rows::blob(UNNAMED)).unwrap(), Some(b"a body".to_vec()));
-            assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), 3);
+            assert_eq!(bring_up(&*kv, &SCHEMA).unwrap(), SCHEMA.version);
+        }
+    }
+
+    #[test]
+    fn accounts_of_a_store_of_version_3_become_leaves_of_its_tree() {
+        let kv = Arc::new(MemoryKv::in_memory().unwrap());
+        bring_up(&*kv, &Schema { name: "relay", version: 3, steps: &[] }).unwrap();
+        contract::fill(&KvStore::over(Arc::clone(&kv)));
+        let accounts = rows::scan(&*kv, &[space::ACCOUNT], 999).unwrap();
+        let mut old = Batch::new();
+        for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
+            rows::scan(&*kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
+        }
+        kv.apply(&old).unwrap();
+        assert!(check(&*kv, 4).unwrap().count > 0);
+        assert_eq!(check(&*kv, 3).unwrap(), Problems::default());
+        bring_up(&*kv, &SCHEMA).unwrap();
+        assert_eq!(check(&*kv, SCHEMA.version).unwrap(), Problems::default());
+        let tree = super::super::tree(&*kv, None, &[], None).unwrap();
+        assert_eq!(tree.size, accounts.len() as u64);
+        for (key, _) in accounts {
+            let account = AccountId::from_bytes(rows::rest(&key, 1).unwrap());
+            assert!(super::super::tree(&*kv, Some(account), &[], None).unwrap().entry.is_some());
+        }
+    }
+
+    #[test]
+    fn many_accounts_become_leaves_each_once_whatever_interrupts() {
+        for interruptions in 0..4 {
+            let disk = MemoryEngine::new();
+            let mut kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+            bring_up(&*kv, &Schema { name: "relay", version: 3, steps: &[] }).unwrap();
+            contract::fill(&KvStore::over(Arc::clone(&kv)));
+            let (key, value) = rows::scan(&*kv, &[space::ACCOUNT], 1).unwrap().remove(0);
+            let some: Account = rows::read(&key, &value).unwrap();
+            let mut old = Batch::new();
+            for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
+                rows::scan(&*kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
+            }
+            for n in 0..2 * PAGE as u16 + 9 {
+                let mut inbox = [9; 16];
+                inbox[..2].copy_from_slice(&n.to_be_bytes());
+                let one = Account { inbox: LogId::from_bytes(inbox), log_seq: n.into(), ..some.clone() };
+                old.put(rows::of_account(space::ACCOUNT, account(n)), canonical::encode(&one));
+            }
+            kv.apply(&old).unwrap();
+            kv.sync().unwrap();
+            for _ in 0..interruptions {
+                disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
+                bring_up(&*kv, &SCHEMA).unwrap_err();
+                drop(kv);
+                disk.crash(1);
+                kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+            }
+            bring_up(&*kv, &SCHEMA).unwrap();
+            let accounts = rows::scan(&*kv, &[space::ACCOUNT], 9_999).unwrap();
+            let tree = super::super::tree(&*kv, None, &[], None).unwrap();
+            assert_eq!(tree.size, accounts.len() as u64, "after {interruptions} interruptions");
+            for (key, value) in accounts {
+                let (account, known) = (rows::rest(&key, 1).unwrap(), rows::read::<Account>(&key, &value).unwrap());
+                let account = AccountId::from_bytes(account);
+                let entry = super::super::tree(&*kv, Some(account), &[], None).unwrap().entry.unwrap();
+                let leaf = transparency::leaf(&entry.salt, &account, known.log_seq, &known.log_hash);
+                let root = whimbrel_crypto::tree::included(leaf, entry.index, tree.size, &entry.path).unwrap();
+                assert_eq!(root, tree.root, "{}", known.log_seq);
+            }
         }
     }
 

@@ -65,6 +65,8 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         former: Vec::new(),
         last: None,
         first: opening.epoch,
+        parted: None,
+        aware: Vec::new(),
     };
     rows::put(rows, thread_key, &meta);
     rows::put(rows, rows::log(open.log), &LogRow::new(LogRef::Thread(opening.thread), open.at));
@@ -182,7 +184,7 @@ pub(super) fn notify(
 
 pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recent) -> Decided {
     let envelope = &append.envelope;
-    let thread: ThreadMeta = rows::get(rows, &rows::thread(envelope.thread))?.ok_or(Conflict::NotMember)?;
+    let mut thread: ThreadMeta = rows::get(rows, &rows::thread(envelope.thread))?.ok_or(Conflict::NotMember)?;
     let member: Option<Member> = rows::get(rows, &rows::member(thread.log, append.author))?;
     if let (Origin::Peer(_), true) = (&append.origin, thread.founding.is_some()) {
         if envelope.epoch > thread.epoch {
@@ -203,6 +205,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         let (peers, inboxes) = (Vec::new(), Vec::new());
         return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers, inboxes }));
     }
+    has_leaf(append, &thread, &member)?;
     is_timely(rows, append, &thread, &member)?;
     for reader in thread.gate.iter().filter(|reader| **reader != append.author.account) {
         let row = friends::row(rows, *reader, append.author.account)?;
@@ -230,6 +233,11 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         }
         _ => None,
     };
+    if let Origin::Peer(relay) = &append.origin
+        && thread.learns(relay, envelope.epoch)
+    {
+        rows::put(rows, rows::thread(envelope.thread), &thread);
+    }
     let peers = if append.origin == Origin::Local { thread.others } else { Vec::new() };
     for peer in &peers {
         enqueue(rows, peer, thread.log, sequence, Vec::new())?;
@@ -246,6 +254,17 @@ pub(super) fn speaks(origin: &Origin, home: &Home) -> bool {
         (Origin::Peer(_), Home::Here(_)) => planted::active(Bug::PeerSpeaksForAll),
         _ => false,
     }
+}
+
+/// Whether its author's relay took an envelope before it had the commit that took the author's leaf. Of its own users a relay
+/// knows; a peer is believed as long as nothing it forwarded before shows that it knew.
+fn has_leaf(append: &Append, thread: &ThreadMeta, member: &Member) -> Result<(), Fault> {
+    let epoch = append.envelope.epoch;
+    let lost = match &append.origin {
+        Origin::Local => member.epochs.last.or(member.epochs.lost(epoch)).is_some(),
+        Origin::Peer(relay) => member.epochs.lost(epoch).is_some_and(|last| thread.was_aware(relay, last)),
+    };
+    if lost && !planted::active(Bug::IgnoreLeaf) { Err(Conflict::Removed.into()) } else { Ok(()) }
 }
 
 /// Whether an envelope is of an epoch its author had a leaf in and that its readers can still open.

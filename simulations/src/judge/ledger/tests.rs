@@ -34,6 +34,7 @@ fn message(id: u8, text: &str, millis: u64) -> Message {
         reply: None,
         mentions: Vec::new(),
         unsent: false,
+        hidden: false,
     }
 }
 

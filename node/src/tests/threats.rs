@@ -1,0 +1,215 @@
+//! Rows of the threats that a node stands by itself: a hub or relay that lies, and members that go beyond what is theirs.
+
+use std::time::Duration;
+
+use whimbrel_crypto::{Chance, Context, Engine as _, Invitee, Seed, StandInEngine, UnverifiedLog};
+use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
+use whimbrel_protocol::id::{DeviceId, Epoch, RequestId, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::EntryBody;
+use whimbrel_protocol::thread::Participant;
+use whimbrel_storage::Overlay;
+
+use super::groups::group;
+use super::hostile::seal_as;
+use super::world::{ALICE, BOB, CAROL, World, world};
+use crate::api::{Command, CommandError, Event, Reply};
+use crate::identity::Identity;
+use crate::views::Standing;
+
+const DAVE: usize = 3;
+
+/// A commit made with a member's own state, as a program of their own making could: takes these in, or out.
+fn commit_as(
+    world: &mut World<StandInEngine>,
+    who: usize,
+    thread: ThreadId,
+    add: &[usize],
+    remove: &[usize],
+) -> SubmitCommit {
+    let mut invitees = Vec::new();
+    for one in add {
+        let row = world.relay.accounts.get_mut(&world.people[*one].account).unwrap();
+        let key_package = row.packages.pop_front().unwrap();
+        let log = UnverifiedLog(row.log.clone()).verify().unwrap();
+        let device_key = log.devices().next().unwrap().device_key;
+        invitees.push(Invitee { id: world.id(*one), device_key, key_package });
+    }
+    let removed: Vec<DeviceId> = remove.iter().map(|one| world.id(*one)).collect();
+    let domain = "a.example".parse().unwrap();
+    let mut added: Vec<Participant> = invitees
+        .iter()
+        .map(|one| Participant { account: one.id.account, domain: Clone::clone(&domain), devices: vec![one.id.index] })
+        .collect();
+    added.sort_by_key(|one| one.account);
+    let identity = Identity::load(world.store(who)).unwrap();
+    let mut chance = Chance::from_seed(Seed::from_bytes([78; 32]));
+    let now = world.now;
+    let mut rows = Overlay::new(world.store(who));
+    let mut cx = Context { rows: &mut rows, chance: &mut chance, now };
+    let staged = match remove.is_empty() {
+        true => StandInEngine::new().add(&mut cx, &identity.own(), thread, &invitees).unwrap(),
+        false => StandInEngine::new().remove(&mut cx, &identity.own(), thread, &removed).unwrap(),
+    };
+    let epoch = Epoch::new(world.stands(who, thread).unwrap().1);
+    let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
+    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes: staged.commit, added, removed };
+    SubmitCommit { request: RequestId::new(u64::MAX), commit, newcomers }
+}
+
+#[test]
+fn t14_t37_a_hub_that_takes_a_members_commit_over_the_others_changes_nobodys_group() {
+    for (add, remove) in [(vec![DAVE], vec![]), (vec![], vec![CAROL]), (vec![], vec![ALICE])] {
+        let (mut world, thread) = group();
+        let words = commit_as(&mut world, BOB, thread, &add, &remove);
+        world.submit_commit(BOB, words);
+        world.settle();
+        world.advance(Duration::from_secs(60));
+        for who in [ALICE, BOB, CAROL] {
+            assert_eq!(world.stands(who, thread), Some((Standing::Open, 1, 3)), "{add:?} {remove:?}: {who}");
+        }
+        assert_eq!(world.stands(DAVE, thread), None, "an invitation into it is followed by nobody");
+        assert!(matches!(
+            world.ask(DAVE, Command::Send { thread, text: "in?".to_owned() }),
+            Err(CommandError::Unknown)
+        ));
+        world.say(ALICE, thread, "as before");
+        world.say(CAROL, thread, "all of us");
+        assert_eq!(world.history(BOB, thread), ["as before", "all of us"]);
+        assert_eq!(world.history(ALICE, thread).len(), 2);
+    }
+}
+
+#[test]
+fn t14_somebody_who_was_taken_out_is_not_brought_back_by_a_replay() {
+    let (mut world, thread) = group();
+    let (bob, device) = (world.people[BOB].account, world.id(BOB));
+    let people = world.people(&[BOB]);
+    assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people }), Ok(Reply::Done));
+    // The hub hands him all there is, and his old invitation again.
+    world.relay.spans.remove(&(thread, device));
+    let row = world.relay.accounts.get_mut(&bob).unwrap();
+    let old: Vec<EntryBody> = row.inbox.clone();
+    row.inbox.extend(old);
+    world.push_all();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.stands(BOB, thread).unwrap().0, Standing::Left);
+    world.say(CAROL, thread, "without him");
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.history(BOB, thread), [""; 0]);
+    assert!(world.ask(BOB, Command::Send { thread, text: "in?".to_owned() }).is_err());
+}
+
+#[test]
+fn t15_an_old_welcome_commit_or_invitation_that_comes_again_changes_nothing() {
+    let (mut world, thread) = group();
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
+    let before: Vec<_> = [ALICE, BOB, CAROL, DAVE].map(|who| world.stands(who, thread)).into();
+    let opened: Vec<_> = [ALICE, BOB, CAROL, DAVE]
+        .map(|who| world.events(who, |event| matches!(event, Event::ThreadOpened { .. })))
+        .into();
+    for who in [ALICE, BOB, CAROL, DAVE] {
+        let row = world.relay.accounts.get_mut(&world.people[who].account).unwrap();
+        let old: Vec<EntryBody> = row.inbox.clone();
+        row.inbox.extend(old);
+    }
+    let log = &mut world.relay.threads.get_mut(&thread).unwrap().1;
+    let commits: Vec<EntryBody> = log.iter().filter(|body| matches!(body, EntryBody::Commit(_))).cloned().collect();
+    assert_eq!(commits.len(), 2);
+    log.extend(commits);
+    world.push_all();
+    world.advance(Duration::from_secs(120));
+    for (place, who) in [ALICE, BOB, CAROL, DAVE].into_iter().enumerate() {
+        assert_eq!(world.stands(who, thread), before[place], "{who}");
+        let now = world.events(who, |event| matches!(event, Event::ThreadOpened { .. }));
+        assert_eq!(now, opened[place], "{who}");
+    }
+    world.say(DAVE, thread, "as before");
+    for who in [ALICE, BOB, CAROL] {
+        assert_eq!(world.history(who, thread).last().map(String::as_str), Some("as before"), "{who}");
+    }
+}
+
+#[test]
+fn t06_whoever_the_hub_keeps_commits_from_is_taken_out_all_the_same() {
+    let (mut world, thread) = group();
+    let bob = world.people[BOB].account;
+    world.relay.hide_commits_from.insert(bob);
+    world.relay.mute.insert("FetchCommit");
+    let people = world.people(&[BOB]);
+    assert_eq!(world.ask(ALICE, Command::RemoveMembers { thread, people }), Ok(Reply::Done));
+    world.say(ALICE, thread, "without him");
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)), "nobody has told him");
+    assert_eq!(world.history(BOB, thread), [""; 0], "and he reads nothing");
+    // What he says is of an epoch that is over, and he is no member of the next.
+    let late = seal_as(&mut world, BOB, thread, &[b"still in"]).remove(0);
+    let author = world.id(BOB);
+    world.inject(thread, author, late);
+    for who in [ALICE, CAROL] {
+        assert_eq!(world.stands(who, thread), Some((Standing::Open, 2, 2)), "{who}");
+        assert!(!world.history(who, thread).contains(&"still in".to_owned()));
+    }
+}
+
+#[test]
+fn t11_what_is_handed_in_under_anothers_name_is_never_shown_under_it() {
+    let (mut world, thread) = group();
+    world.say(CAROL, thread, "mine");
+    let (carol, alice) = (world.id(CAROL), world.id(ALICE));
+    let content = {
+        let hlc = whimbrel_protocol::time::Hlc::default().tick(world.now.wall);
+        let body = whimbrel_protocol::message::Body::Text("not hers".to_owned());
+        let message = whimbrel_protocol::id::MessageId::from_bytes([5; 16]);
+        whimbrel_protocol::frame::encode_words(&whimbrel_protocol::message::Content::new(message, hlc, body))
+    };
+    let envelope = seal_as(&mut world, CAROL, thread, &[&content]).remove(0);
+    world.kill(CAROL);
+    world.inject(thread, alice, envelope);
+    world.advance(Duration::from_secs(5));
+    let told: Vec<_> = world.people[BOB].shown.iter().map(|message| (message.author, message.text.as_str())).collect();
+    assert!(told.iter().all(|(author, _)| *author == carol), "{told:?}");
+    assert!(told.iter().any(|(_, text)| *text == "mine"), "{told:?}");
+}
+
+#[test]
+fn t12_a_key_package_that_is_handed_out_twice_is_told_to_its_owner() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let invites = [world.invite(ALICE), world.invite(ALICE)];
+    let alice = world.people[ALICE].account;
+    let packages = &mut world.relay.accounts.get_mut(&alice).unwrap().packages;
+    let first = packages.front().unwrap().clone();
+    packages.push_front(first);
+    for (who, invite) in [BOB, CAROL].into_iter().zip(invites) {
+        let reply = world.ask(who, Command::AcceptInvite(invite)).unwrap();
+        assert!(matches!(reply, Reply::Contact { .. }), "they cannot know");
+        world.advance(Duration::from_secs(5));
+    }
+    let events = |wanted: fn(&Event) -> bool| world.events(ALICE, wanted);
+    assert_eq!(events(|event| matches!(event, Event::ThreadOpened { .. })), 1, "it is good for one");
+    assert_eq!(events(|event| matches!(event, Event::InvitationRefused { .. })), 1, "and she hears of the other");
+}
+
+#[test]
+fn t36_of_two_who_commit_at_the_same_moment_one_wins_and_the_other_follows_each_time() {
+    const ROUNDS: u64 = 100;
+    let (mut world, thread) = group();
+    for round in 0..ROUNDS {
+        world.relay.mute.insert("SubmitCommit");
+        let tickets = [ALICE, BOB].map(|who| (who, world.command(who, Command::RenewKeys { thread })));
+        world.relay.mute.clear();
+        world.advance(limits::ANSWER_TIME_MAX * 2 + limits::COMMIT_WAIT * 2);
+        for (who, ticket) in tickets {
+            assert_eq!(world.answer(who, ticket), Some(Ok(Reply::Done)), "{round}: {who}");
+        }
+        for who in [ALICE, BOB, CAROL] {
+            // Both hold, one after the other, and no third.
+            assert_eq!(world.stands(who, thread), Some((Standing::Open, 1 + 2 * (round + 1), 3)), "{round}: {who}");
+        }
+    }
+    world.say(CAROL, thread, "still one group");
+    assert_eq!(world.history(ALICE, thread).last().map(String::as_str), Some("still one group"));
+}
