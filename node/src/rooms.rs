@@ -110,8 +110,11 @@ impl Rooms {
             }
             Ok(())
         })?;
-        rows::each(reads, &rows::space(Space::Fact), |_| {
-            rooms.user.facts += 1;
+        rows::each(reads, &rows::space(Space::Fact), |(key, _)| {
+            match rows::is_passing(&key) {
+                true => rooms.user.passing += 1,
+                false => rooms.user.facts += 1,
+            }
             Ok(())
         })?;
         rooms.reception.outdated = reads.get(&rows::single_key(rows::Single::Outdated))?.is_some();

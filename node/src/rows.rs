@@ -45,8 +45,9 @@ pub(crate) use self::said::{
 };
 pub use self::shapes::KEY_SHAPES;
 pub(crate) use self::siblings::{
-    HistoryRow, HistoryThreadRow, contact_fact_key, fact_key, history_fact_key, history_row_key, history_thread_key,
-    history_thread_prefix, identity_fact_key, read_fact_key, title_fact_key, verified_fact_key,
+    HistoryRow, HistoryThreadRow, contact_fact_key, fact_key, history_fact_key, history_facts, history_row_key,
+    history_thread_key, history_thread_prefix, identity_fact_key, is_passing, passing_facts, read_fact_key,
+    title_fact_key, verified_fact_key,
 };
 pub(crate) use self::told::{
     CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, blank, count, count_key, count_prefix, edit_key,

@@ -98,6 +98,8 @@ pub(crate) struct Threads {
     pub(crate) unkept: BTreeSet<ThreadId>,
     /// The relay has said which settings it keeps, since the node began.
     pub(crate) listed: bool,
+    /// A sibling has changed some while they were being listed.
+    pub(crate) list_again: bool,
     /// Groups with a change of ours that is not decided.
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Threads in which receipts are owed that have not left.

@@ -35,8 +35,10 @@ pub(crate) struct User {
     pub(crate) heralds: BTreeMap<AccountId, u32>,
     /// How often in a row siblings' KeyPackages were claimed for the thread of the account's own devices.
     pub(crate) self_attempts: u32,
-    /// How many facts the account's devices hold together, as kept here.
+    /// How many facts the account's devices hold together, as kept here, without those that pass.
     pub(crate) facts: usize,
+    /// How many of those that pass.
+    pub(crate) passing: usize,
     /// A history on its way here.
     pub(crate) history: Transfer,
 }

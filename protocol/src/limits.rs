@@ -86,6 +86,8 @@ pub const LINKING_PACKAGES_SPARE: usize = 16;
 pub const SIBLING_CHANGES_MAX: usize = 8;
 /// Facts that an account's devices hold together: its people twice over, its conversations, and who was read in them.
 pub const FACTS_MAX: usize = 65_536;
+/// Of these, what was read and what came late: beyond, one of them goes, and the others have their room.
+pub const FACTS_PASSING_MAX: usize = 49_152;
 /// Facts of one content.
 pub const FACTS_AT_ONCE: usize = 64;
 /// Of these, so many bytes; one more may go beyond, and all fit an envelope.
@@ -105,9 +107,12 @@ pub const SELF_THREAD_RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
 pub const SIBLING_WORDS_BYTES_MAX: usize = 252 * 1024;
 /// Texts of one page of a history.
 pub const HISTORY_LINES_AT_ONCE: usize = 128;
-/// Of these, so many bytes; the last may go beyond, with a text, another in its place, and its signs: all fit
-/// [`SIBLING_WORDS_BYTES_MAX`].
+/// Of these, so many bytes; none more is begun.
 pub const HISTORY_BYTES_AT_ONCE: usize = 48 * 1024;
+/// A page with who is in the conversation. One text fits whatever is said beside it; another that does not is on the next page.
+pub const HISTORY_PAGE_BYTES_MAX: usize = SIBLING_WORDS_BYTES_MAX - 4 * 1024;
+/// Of these, who is in it; more stay behind.
+pub const HISTORY_PEOPLE_BYTES_MAX: usize = 48 * 1024;
 /// Signs beside one text of a history; more stay behind.
 pub const HISTORY_SIGNS_MAX: usize = 256;
 /// Between two pages: what a relay passes on is two words each, out of what an account may ask of it.

@@ -5,7 +5,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, LogHash, MessageId, PublicKey, RequestId, ThreadId};
+use crate::id::{
+    AccountId, Address, DeviceId, DeviceIndex, Epoch, LogHash, MessageId, PublicKey, RequestId, Sequence, ThreadId,
+};
 use crate::limits;
 use crate::thread::{Founding, Participant};
 use crate::time::{Hlc, Wall};
@@ -82,6 +84,9 @@ pub struct Known {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     pub log: Option<Vec<u8>>,
+    /// The owner parted with them: where the account's inbox log ended then, once the relay said so.
+    #[n(4)]
+    pub parted: Option<Sequence>,
 }
 
 /// An identity key from one that rotated it to those that hold the one before.

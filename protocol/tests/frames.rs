@@ -551,8 +551,10 @@ fn hlc() -> impl Strategy<Value = Hlc> {
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
-    let known = (address(), any::<bool>(), any::<u64>(), log_hash(), option::of(bytes()))
-        .prop_map(|(address, contact, seq, hash, log)| Known { address, contact, head: (seq, hash), log });
+    let known =
+        (address(), any::<bool>(), any::<u64>(), log_hash(), option::of(bytes()), option::of(sequence())).prop_map(
+            |(address, contact, seq, hash, log, parted)| Known { address, contact, head: (seq, hash), log, parted },
+        );
     let stretches = proptest::collection::btree_set(any::<u32>(), 0..8).prop_map(|ends| {
         let ends: Vec<u64> = ends.into_iter().map(u64::from).collect();
         ends.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>()

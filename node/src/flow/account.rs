@@ -16,7 +16,7 @@ use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::ExtendLog;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{audit, connect, facts, group, link, send, siblings};
+use super::{audit, connect, facts, group, history, link, send, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -268,6 +268,9 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
         info!(added = added.len(), revoked = revoked.len(), rotated, "the account's log is longer");
         // Whoever did it may share no thread with those who have to know.
         let matters = rotated || !revoked.is_empty();
+        if !revoked.is_empty() && t.rooms.identity.is_listed() {
+            history::rekey(t)?;
+        }
         t.event(Event::AccountChanged { added, revoked, rotated });
         if matters && t.rooms.identity.is_listed() {
             begin_heralding(t)?;

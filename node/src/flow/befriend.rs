@@ -301,6 +301,7 @@ pub(crate) fn parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, inbox:
     {
         let parted = Some(if known == NOT_KNOWN { inbox } else { known.max(inbox) });
         friendship::put(&mut t.rows, account, &FriendRow { parted, ..row });
+        facts::note_parted(t, account)?;
     }
     Ok(())
 }
@@ -412,6 +413,7 @@ pub(crate) fn blocked<E: Engine>(
         return Ok(());
     }
     let row = known.unwrap_or_else(|| friendship::fresh(address.clone(), Relationship::None, t.now.wall));
+    let row = FriendRow { parted: if blocked { Some(NOT_KNOWN) } else { row.parted }, ..row };
     set_blocked(t, &account, row, blocked)?;
     facts::note_contact(t, &account, None)?;
     facts::note(t, What::Blocked(account, address, blocked), None)?;
@@ -430,7 +432,6 @@ pub(crate) fn set_blocked<E: Engine>(
     if blocked {
         part(t, account)?;
         (row.standing, row.since, row.note) = (Relationship::Blocked, t.now.wall, None);
-        row.parted = Some(NOT_KNOWN);
     } else if row.standing == Relationship::Blocked {
         (row.standing, row.since) = (Relationship::None, t.now.wall);
     }
@@ -471,9 +472,16 @@ fn heard_at(reads: &dyn Reads, account: &AccountId) -> Result<Option<Hlc>, Stora
 /// Consent came by an invite: a request between the two is answered by it.
 pub(crate) fn met_by_invite<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
     let Some(row) = friendship::get(&t.rows, account)? else { return Ok(()) };
-    if matches!(row.standing, Relationship::Asked | Relationship::Asking) {
-        let (standing, since) = (Relationship::Friends, t.now.wall);
-        friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, parted: None, ..row });
+    match row.standing {
+        Relationship::Asked | Relationship::Asking => {
+            let (standing, since) = (Relationship::Friends, t.now.wall);
+            friendship::put(&mut t.rows, account, &FriendRow { standing, since, note: None, parted: None, ..row });
+        }
+        // That the owner parted with them before is not said again.
+        Relationship::None if row.parted.is_some() => {
+            friendship::put(&mut t.rows, account, &FriendRow { parted: None, ..row });
+        }
+        Relationship::None | Relationship::Friends | Relationship::Blocked => {}
     }
     Ok(())
 }

@@ -3,22 +3,23 @@
 //! sibling tells when it is newer than what is here, and let it hold. Whoever comes new is told everything there is.
 //! Never: takes one from anybody but a sibling, or tells one while a revoked device could read it; gives an identity key to
 //! a device that did not hold the one before.
-//! Limits: `limits::FACTS_MAX`, `limits::FACTS_AT_ONCE`, `limits::FACTS_BYTES_AT_ONCE`. Rules: docs/protocol/devices.md.
+//! Limits: `limits::FACTS_MAX`, `limits::FACTS_PASSING_MAX`, `limits::FACTS_AT_ONCE`, `limits::FACTS_BYTES_AT_ONCE`. Rules: docs/protocol/devices.md.
 
 use tracing::{debug, warn};
 use whimbrel_crypto::{Engine, KeyPair, SiblingKey};
 use whimbrel_protocol::canonical;
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, Epoch, LogHash, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Domain, Epoch, LogHash, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Target};
 use whimbrel_protocol::siblings::{Fact, Handover, Known, What};
-use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Reads, StorageError};
+use zeroize::Zeroizing;
 
 use super::{befriend, commit, direct, group, herald, history, read, self_thread, send, settings};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
-use crate::friendship;
+use crate::friendship::{self, NOT_KNOWN};
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, ContactRow, FriendRow, Relationship, SeenRow, Single, Space, ThreadRow, TitleRow};
 use crate::thread;
@@ -35,7 +36,7 @@ pub(crate) fn is_alone<E: Engine>(t: &Turn<'_, E>) -> bool {
 /// Something happened here, or was heard here first: it is kept as a fact, and told. `at`: when it was said, if that is not
 /// now.
 pub(crate) fn note<E: Engine>(t: &mut Turn<'_, E>, what: What, at: Option<Hlc>) -> Result<(), StorageError> {
-    if is_alone(t) && t.rooms.user.facts == 0 {
+    if is_alone(t) && t.rooms.user.facts == 0 && t.rooms.user.passing == 0 {
         // Whoever comes is told how things stand then.
         return Ok(());
     }
@@ -45,24 +46,38 @@ pub(crate) fn note<E: Engine>(t: &mut Turn<'_, E>, what: What, at: Option<Hlc>) 
     let last = before.as_ref().map(|fact| fact.at).unwrap_or_default();
     let now = thread::tick(&mut t.rows, t.now.wall)?;
     // Of two words the later holds, also when the clock was set back meanwhile.
-    let at = at.unwrap_or_else(|| now.max(Hlc { millis: last.millis, count: last.count.saturating_add(1) }));
+    let at = at.unwrap_or_else(|| now.max(last.tick(Wall::default())));
     let Some(fact) = merged(before.as_ref(), without_log(Fact { at, by, what })) else { return Ok(()) };
-    if before.is_none() && !make_room(t) {
-        return Ok(());
+    // Where there is no room for it, it is told all the same to those that are there.
+    if before.is_some() || make_room(t, &key)? {
+        rows::put(&mut t.rows, key, &fact);
     }
-    rows::put(&mut t.rows, key, &fact);
     let fact = with_log(t, fact)?;
     tell(t, vec![fact])
 }
 
-fn make_room<E: Engine>(t: &mut Turn<'_, E>) -> bool {
-    let room = t.rooms.user.facts < limits::FACTS_MAX;
+/// Whether there is room for one more. Of those that pass, one goes for it.
+fn make_room<E: Engine>(t: &mut Turn<'_, E>, key: &[u8]) -> Result<bool, StorageError> {
+    if rows::is_passing(key) {
+        if t.rooms.user.passing < limits::FACTS_PASSING_MAX {
+            t.rooms.user.passing += 1;
+            return Ok(true);
+        }
+        for prefix in rows::passing_facts() {
+            if let Some((gone, _)) = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop() {
+                t.rows.delete(gone);
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    let room = t.rooms.user.facts < limits::FACTS_MAX - limits::FACTS_PASSING_MAX;
     if room {
         t.rooms.user.facts += 1;
     } else {
-        debug!("the account's devices hold too much together; this stays here");
+        debug!("the account's devices hold too much together; this is not kept");
     }
-    room
+    Ok(room)
 }
 
 /// How two facts about one thing come together; nothing: the one that is here holds.
@@ -78,6 +93,8 @@ fn merged(before: Option<&Fact>, fact: Fact) -> Option<Fact> {
             return Some(Fact { at: before.at.max(fact.at), by: fact.by, what: What::Read(*thread, *author, both) });
         }
         (What::Settings(_, known), What::Settings(_, new)) => return (new > known).then_some(fact),
+        // Said again, it asks for what came since; or whoever was not there to hear it hears it now.
+        (What::Late(..), What::Late(..)) | (What::History(..), What::History(..)) => false,
         (known, new) => known == new,
     };
     (later && !what).then_some(fact)
@@ -85,8 +102,9 @@ fn merged(before: Option<&Fact>, fact: Fact) -> Option<Fact> {
 
 /// Tells some facts now; when they cannot be told, everything is told as soon as something can.
 fn tell<E: Engine>(t: &mut Turn<'_, E>, facts: Vec<Fact>) -> Result<(), StorageError> {
-    // Where everything is still to be told, these are on the way.
-    let waits = t.rows.get(&rows::single_key(Single::Telling))?.is_some();
+    // Where everything is still to be told from the beginning, these are on the way.
+    let waits = rows::get::<minicbor::bytes::ByteVec>(&t.rows, &rows::single_key(Single::Telling))?;
+    let waits = waits.is_some_and(|done| done.is_empty());
     if say(t, facts)? || waits { Ok(()) } else { tell_all(t) }
 }
 
@@ -118,6 +136,16 @@ pub(crate) fn tell_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErro
     Ok(())
 }
 
+/// What was said in the thread among the devices is refused for good: everything is told once more, after a while.
+pub(crate) fn untold<E: Engine>(t: &mut Turn<'_, E>, thread: &ThreadId) -> Result<(), StorageError> {
+    let own = t.rooms.identity.account();
+    if thread::get(&t.rows, thread)?.is_some_and(|row| row.is_self(&own)) {
+        tell_all(t)?;
+        t.rooms.timers.set(Timer::Telling, t.now.monotonic.plus(limits::SELF_THREAD_RETRY_MIN));
+    }
+    Ok(())
+}
+
 /// Goes on with it, after a crash, or once the thread is there again.
 pub(crate) fn resume<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     if t.rows.get(&rows::single_key(Single::Telling))?.is_some() {
@@ -138,16 +166,22 @@ pub(crate) fn tell_some<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageErr
     let from = if done.is_empty() { space.clone() } else { [done.as_slice(), &[0]].concat() };
     let page = t.rows.scan(&from, &rows::after(&space), Order::Ascending, limits::FACTS_AT_ONCE)?;
     let mut more = page.len() == limits::FACTS_AT_ONCE;
+    let own = t.rooms.identity.id().index;
     let (mut facts, mut bytes, mut last) = (Vec::new(), 0_usize, done.to_vec());
     for (key, value) in page {
         if bytes >= limits::FACTS_BYTES_AT_ONCE {
             more = true;
             break;
         }
-        let fact = with_log(t, rows::decode(&key, &value)?)?;
+        last.clone_from(&key);
+        let fact: Fact = rows::decode(&key, &value)?;
+        // What a device needs it says itself.
+        if matches!(fact.what, What::History(device, _) if device != own) {
+            continue;
+        }
+        let fact = with_log(t, fact)?;
         bytes = bytes.saturating_add(canonical::encode(&fact).len());
         facts.push(fact);
-        last = key;
     }
     if !facts.is_empty() && !say(t, facts)? {
         // Resumed with the next change of the thread, or the next link.
@@ -167,7 +201,7 @@ fn with_log<E: Engine>(t: &Turn<'_, E>, fact: Fact) -> Result<Fact, StorageError
     let What::Contact(account, known) = &fact.what else { return Ok(fact) };
     let Some(person) = contacts::known(&t.rows, account)? else { return Ok(fact) };
     let log = Some(person.log.bytes()).filter(|log| log.len() <= limits::FACT_LOG_BYTES_MAX);
-    let known = Known { address: person.address, contact: known.contact, head: person.log.head(), log };
+    let known = Known { address: person.address, head: person.log.head(), log, ..known.clone() };
     Ok(Fact { what: What::Contact(*account, known), ..fact })
 }
 
@@ -179,7 +213,7 @@ fn seed<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         let Some(account) = rows::id_in_key(&key).map(AccountId::from_bytes) else { return Ok(()) };
         if row.contact {
             // With the log when it is told.
-            let known = Known { address: row.address, contact: true, head: NOWHERE, log: None };
+            let known = Known { address: row.address, contact: true, head: NOWHERE, log: None, parted: None };
             found.push(What::Contact(account, known));
         }
         if row.verified.is_some() {
@@ -211,7 +245,7 @@ fn seed<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         let before: Option<Fact> = rows::get(&t.rows, &key)?;
         let new = before.is_none();
         if let Some(fact) = merged(before.as_ref(), fact)
-            && (!new || make_room(t))
+            && (!new || make_room(t, &key)?)
         {
             rows::put(&mut t.rows, key, &fact);
         }
@@ -233,26 +267,45 @@ pub(crate) fn heard<E: Engine>(
         warn!("facts about this account from somebody who is none of its devices");
         return Ok(());
     }
-    for fact in facts {
-        take(t, fact)?;
-    }
-    Ok(())
+    facts.into_iter().try_for_each(|fact| take(t, author.index, fact))
 }
 
-fn take<E: Engine>(t: &mut Turn<'_, E>, fact: Fact) -> Result<(), StorageError> {
-    // What a device needs it says itself; others only say it again.
-    if matches!(fact.what, What::History(device, _) if device != fact.by) {
+/// Nobody's clock comes to this: a word beyond it would be the last there is about its thing.
+const LATEST: u64 = u64::MAX / 2;
+
+fn take<E: Engine>(t: &mut Turn<'_, E>, author: DeviceIndex, fact: Fact) -> Result<(), StorageError> {
+    let idle = match &fact.what {
+        // Under which key a device is to be given something it says itself, whoever it says said so first.
+        What::History(device, _) => *device != author || *device != fact.by,
+        // Nor does anything that does not open take the place of what does.
+        What::Identity(handover) => {
+            let held = t.rooms.identity.held_key().filter(|held| held.public() == handover.old);
+            held.is_some_and(|held| opened(&held, handover).is_none())
+        }
+        _ => false,
+    };
+    if idle || fact.at.millis > LATEST {
+        debug!("a fact that is none");
         return Ok(());
     }
     let key = rows::fact_key(&fact.what);
     let before: Option<Fact> = rows::get(&t.rows, &key)?;
     // A log proves itself, and is held against the one known here whatever becomes of the rest.
     let told = fact.what.clone();
-    let Some(fact) = merged(before.as_ref(), without_log(fact)) else { return learn(t, &told) };
-    if before.is_none() && !make_room(t) {
-        return Ok(());
+    let word = (fact.at, fact.by);
+    let Some(fact) = merged(before.as_ref(), without_log(fact)) else {
+        // What two devices say came late was said since either time.
+        if let (What::Late(thread, since), Some(before)) = (&told, &before)
+            && (before.at, before.by) != word
+        {
+            history::late(t, *thread, *since)?;
+        }
+        return learn(t, &told);
+    };
+    // It holds even where there is no room to keep it.
+    if before.is_some() || make_room(t, &key)? {
+        rows::put(&mut t.rows, key, &fact);
     }
-    rows::put(&mut t.rows, key, &fact);
     learn(t, &told)?;
     hold(t, &fact)
 }
@@ -281,7 +334,11 @@ fn learn<E: Engine>(t: &mut Turn<'_, E>, what: &What) -> Result<(), StorageError
     match contacts::judge(&t.rows, *account, &address.domain, address.clone(), log.clone())? {
         Ok(person) => {
             t.keep(&person, false)?;
-            direct::part_with_devices(t, &person.log)
+            direct::part_with_devices(t, &person.log)?;
+            match known {
+                None => known_now(t, account),
+                Some(_) => Ok(()),
+            }
         }
         Err(Distrust(why)) => {
             warn!(why, "a sibling tells a log that proves nothing");
@@ -290,12 +347,31 @@ fn learn<E: Engine>(t: &mut Turn<'_, E>, what: &What) -> Result<(), StorageError
     }
 }
 
+/// Under which key these devices were to be given the history is forgotten.
+pub(crate) fn forget_histories<E: Engine>(
+    t: &mut Turn<'_, E>,
+    whose: impl Fn(DeviceIndex) -> bool,
+) -> Result<(), StorageError> {
+    let mut gone = Vec::new();
+    rows::each(&t.rows, &rows::history_facts(), |(key, value)| {
+        if let What::History(device, _) = rows::decode::<Fact>(&key, &value)?.what
+            && whose(device)
+        {
+            gone.push(key);
+        }
+        Ok(())
+    })?;
+    t.rooms.user.facts = t.rooms.user.facts.saturating_sub(gone.len());
+    gone.into_iter().for_each(|key| t.rows.delete(key));
+    Ok(())
+}
+
 /// Lets a fact hold here, as far as what it is about is here; the rest of it does once that comes.
 fn hold<E: Engine>(t: &mut Turn<'_, E>, fact: &Fact) -> Result<(), StorageError> {
     match &fact.what {
-        What::Contact(account, known) => consent(t, account, known.contact),
+        What::Contact(account, known) => consent(t, account, known),
         What::Blocked(account, address, blocked) => block(t, account, address, *blocked),
-        What::Verified(account, key) => verify(t, account, *key),
+        What::Verified(account, key) => verify(t, account, *key, Wall::from_millis(fact.at.millis)),
         What::Title(id, text) => commit::entitled(t, *id, TitleRow { text: text.clone(), hlc: fact.at }),
         What::Read(id, author, stretches) => read::mark(t, id, author, stretches),
         What::Settings(id, changes) => settings::changed_elsewhere(t, id, *changes),
@@ -339,24 +415,61 @@ pub(crate) fn note_contact<E: Engine>(
     at: Option<Hlc>,
 ) -> Result<(), StorageError> {
     let Some(row) = rows::get::<ContactRow>(&t.rows, &rows::contact_key(account))? else { return Ok(()) };
-    let known = Known { address: row.address, contact: row.contact, head: NOWHERE, log: None };
+    let friend = friendship::get(&t.rows, account)?;
+    let parted = friend.filter(|_| !row.contact).and_then(|row| row.parted).filter(|place| *place != NOT_KNOWN);
+    let known = Known { address: row.address, contact: row.contact, head: NOWHERE, log: None, parted };
+    // By a clock that is behind it may seem older than what the devices hold; what is so here is so all the same.
+    let before: Option<Fact> = rows::get(&t.rows, &rows::contact_fact_key(account))?;
+    let at = at.filter(|at| before.is_none_or(|fact| fact.at < *at));
     note(t, What::Contact(*account, known), at)
 }
 
-fn consent<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, contact: bool) -> Result<(), StorageError> {
-    let key = rows::contact_key(account);
-    let Some(row) = rows::get::<ContactRow>(&t.rows, &key)? else { return Ok(()) };
-    match (row.contact, contact) {
-        (false, true) if !befriend::is_blocked(&t.rows, account)? => {
-            let address = row.address.clone();
-            rows::put(&mut t.rows, key, &ContactRow { contact: true, ..row });
-            befriend::met_by_invite(t, account)?;
-            t.event(Event::ContactAdded { account: *account, address });
-            Ok(())
+/// The relay said where the inbox log ended when the owner parted with somebody: siblings refuse what lies before it, too.
+/// That is no newer word, for one of them may have agreed to them again meanwhile.
+pub(crate) fn note_parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    let fact: Option<Fact> = rows::get(&t.rows, &rows::contact_fact_key(account))?;
+    match fact.map(|fact| (fact.at, fact.what)) {
+        Some((at, What::Contact(_, Known { contact: false, .. }))) => {
+            note_contact(t, account, Some(Hlc { millis: at.millis, count: at.count.saturating_add(1) }))
         }
-        (true, false) => befriend::part(t, account),
         _ => Ok(()),
     }
+}
+
+fn consent<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, known: &Known) -> Result<(), StorageError> {
+    let Some(row) = rows::get::<ContactRow>(&t.rows, &rows::contact_key(account))? else { return Ok(()) };
+    match (row.contact, known.contact) {
+        (false, true) if !befriend::is_blocked(&t.rows, account)? => {
+            let Some(person) = contacts::known(&t.rows, account)? else { return Ok(()) };
+            t.keep(&person, true)?;
+            befriend::met_by_invite(t, account)?;
+            t.event(Event::ContactAdded { account: *account, address: row.address });
+            Ok(())
+        }
+        (true, false) => {
+            befriend::part(t, account)?;
+            parted(t, account, known)
+        }
+        (false, false) => parted(t, account, known),
+        _ => Ok(()),
+    }
+}
+
+/// The owner parted with somebody on a sibling: they are no friend here either, and what they invited to before is nothing.
+/// That it was said to the relay is the sibling's to see to: said again from here, it could end what was agreed since.
+fn parted<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId, known: &Known) -> Result<(), StorageError> {
+    let row = match friendship::get(&t.rows, account)? {
+        Some(row) => row,
+        None if known.parted.is_none() || !friendship::make_room(&mut t.rows)? => return Ok(()),
+        None => friendship::fresh(known.address.clone(), Relationship::None, t.now.wall),
+    };
+    let standing = if row.standing == Relationship::Friends { Relationship::None } else { row.standing };
+    let parted = match (row.parted, known.parted) {
+        (Some(NOT_KNOWN), _) => row.parted,
+        (one, other) => one.max(other),
+    };
+    friendship::put(&mut t.rows, account, &FriendRow { standing, parted, ..row });
+    Ok(())
 }
 
 fn block<E: Engine>(
@@ -377,9 +490,15 @@ fn verify<E: Engine>(
     t: &mut Turn<'_, E>,
     account: &AccountId,
     verified: Option<PublicKey>,
+    at: Wall,
 ) -> Result<(), StorageError> {
     let key = rows::contact_key(account);
     if let Some(row) = rows::get::<ContactRow>(&t.rows, &key)? {
+        match (verified, row.verified) {
+            (Some(key), _) => rows::put(&mut t.rows, rows::compared_key(account, &key), &at),
+            (None, Some(key)) => t.rows.delete(rows::compared_key(account, &key)),
+            (None, None) => {}
+        }
         rows::put(&mut t.rows, key, &ContactRow { verified, ..row });
     }
     Ok(())
@@ -420,26 +539,34 @@ fn context(old: &PublicKey, new: &PublicKey) -> Vec<u8> {
     [old.as_bytes().as_slice(), new.as_bytes()].concat()
 }
 
-/// Follows what was handed over from the key this device holds, one after the other.
+/// The key that was handed over, if it is that one.
+fn opened(held: &KeyPair, handover: &Handover) -> Option<Zeroizing<[u8; 32]>> {
+    let secret = SiblingKey::of_identity(held).open(&context(&handover.old, &handover.new), &handover.sealed)?;
+    let new = Zeroizing::new(<[u8; 32]>::try_from(secret.as_slice()).ok()?);
+    (KeyPair::from_seed_bytes(*new).public() == handover.new).then_some(new)
+}
+
+/// Follows what was handed over, from the key this device holds along those that the account's log names after it: a
+/// sibling's word alone makes no key the account's.
 pub(crate) fn take_identity<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    // As often as a log can have rotated; a chain that leads back ends there.
-    for _ in 0..limits::ACCOUNT_LOG_ENTRIES_MAX {
-        let Some(held) = t.rooms.identity.held_key() else { break };
-        let key = rows::identity_fact_key(&held.public());
+    let Some(mut held) = t.rooms.identity.held_key() else { return Ok(()) };
+    let keys: Vec<PublicKey> = t.rooms.identity.log.identities().map(|(_, _, key)| key).collect();
+    let Some(place) = keys.iter().rposition(|key| *key == held.public()) else { return Ok(()) };
+    let mut taken = None;
+    for next in keys.iter().skip(place.saturating_add(1)) {
+        let key = rows::identity_fact_key(&held.public(), next);
         let Some(Fact { what: What::Identity(handover), .. }) = rows::get(&t.rows, &key)? else { break };
-        let opened = SiblingKey::of_identity(&held).open(&context(&handover.old, &handover.new), &handover.sealed);
-        let new: Option<[u8; 32]> = opened.and_then(|secret| secret.as_slice().try_into().ok());
-        match new.filter(|new| KeyPair::from_seed_bytes(*new).public() == handover.new) {
-            Some(new) => {
-                let log = t.rooms.identity.log.clone();
-                t.rooms.identity.adopt(&mut t.rows, log, Some(new));
-                tracing::info!("a sibling handed the account's new identity key over");
-            }
-            None => {
-                warn!("an identity key was handed over that does not open");
-                break;
-            }
-        }
+        let Some(new) = opened(&held, &handover) else {
+            warn!("an identity key was handed over that does not open");
+            break;
+        };
+        held = KeyPair::from_seed_bytes(*new);
+        taken = Some(new);
+    }
+    if let Some(new) = taken {
+        let log = t.rooms.identity.log.clone();
+        t.rooms.identity.adopt(&mut t.rows, log, Some(*new));
+        tracing::info!("a sibling handed the account's identity key over");
     }
     Ok(())
 }
@@ -447,11 +574,20 @@ pub(crate) fn take_identity<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), Storag
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whimbrel_protocol::id::DeviceIndex;
 
     fn title(millis: u64, by: u32, text: &str) -> Fact {
         let what = What::Title(ThreadId::from_bytes([1; 32]), text.to_owned());
         Fact { at: Hlc { millis, count: 0 }, by: DeviceIndex::new(by), what }
+    }
+
+    #[test]
+    fn that_something_came_late_is_heard_again_though_it_was_said_before() {
+        let late = |millis| {
+            let what = What::Late(ThreadId::from_bytes([1; 32]), Hlc { millis: 5, count: 0 });
+            Fact { at: Hlc { millis, count: 0 }, by: DeviceIndex::new(0), what }
+        };
+        assert!(merged(Some(&late(1)), late(2)) == Some(late(2)));
+        assert!(merged(Some(&late(2)), late(1)).is_none());
     }
 
     #[test]

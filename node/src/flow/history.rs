@@ -46,12 +46,34 @@ pub(crate) fn want<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         return Ok(());
     }
     facts::note(t, What::History(t.rooms.identity.id().index, Some(row.key)), None)?;
-    // What was asked for on an earlier link is not answered on this one.
+    // What was asked for under another key, or on an earlier link, is not answered any more.
     t.rooms.user.history.asked = None;
-    if !t.rooms.timers.is_set(Timer::History) {
-        t.rooms.timers.set(Timer::History, t.now.monotonic.plus(FIRST_AFTER));
+    t.rooms.timers.set(Timer::History, t.now.monotonic.plus(FIRST_AFTER));
+    Ok(())
+}
+
+/// A device is none of the account's any more, and knew the keys: nothing more is given under the others', and another
+/// takes the place of this device's, which is told once that one is out of the thread among them.
+pub(crate) fn rekey<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let own = t.rooms.identity.id().index;
+    let devices: Vec<DeviceIndex> = t.rooms.identity.log.devices().map(|device| device.index).collect();
+    facts::forget_histories(t, |device| device != own && !devices.contains(&device))?;
+    if let Some(row) = rows::get::<HistoryRow>(&t.rows, &rows::history_row_key())? {
+        rows::put(&mut t.rows, rows::history_row_key(), &HistoryRow { key: t.chance.bytes(), from: None, ..row });
+        want(t)?;
     }
     Ok(())
+}
+
+/// Whether what was said before this device came is not all here. What came late is asked for beside that.
+fn lacks_some<E: Engine>(t: &Turn<'_, E>) -> Result<bool, StorageError> {
+    let Some(row) = rows::get::<HistoryRow>(&t.rows, &rows::history_row_key())? else { return Ok(false) };
+    let mut lacks = !row.listed;
+    rows::each(&t.rows, &rows::history_thread_prefix(), |(key, value)| {
+        lacks |= rows::decode::<HistoryThreadRow>(&key, &value)?.since.is_none();
+        Ok(())
+    })?;
+    Ok(lacks)
 }
 
 /// A sibling has what this device could not be given, for its author had not heard of it: it is asked for in its turn.
@@ -61,6 +83,7 @@ pub(crate) fn late<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, since: Hlc)
         // All of it is still to come.
         return Ok(());
     }
+    let new = row.is_none();
     let mut row = row.unwrap_or_else(|| HistoryRow {
         key: t.chance.bytes(),
         from: None,
@@ -88,7 +111,13 @@ pub(crate) fn late<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, since: Hlc)
         row.threads = row.threads.saturating_add(1);
     }
     rows::put(&mut t.rows, rows::history_row_key(), &row);
-    want(t)
+    if new {
+        return want(t);
+    }
+    if !t.rooms.timers.is_set(Timer::History) {
+        t.rooms.timers.set(Timer::History, t.now.monotonic.plus(FIRST_AFTER));
+    }
+    Ok(())
 }
 
 /// Asks for the next page; the sibling that did not answer the last time has its turn after the others.
@@ -97,12 +126,17 @@ pub(crate) fn ask<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     if t.rooms.reception.admitted().is_none() {
         return Ok(());
     }
+    let candidates = siblings(t)?;
     if t.rooms.user.history.asked.take().is_some() {
         // Nobody said anything to it.
-        t.rooms.user.history.attempts = t.rooms.user.history.attempts.saturating_add(1);
+        let attempts = t.rooms.user.history.attempts.saturating_add(1);
+        t.rooms.user.history.attempts = attempts;
         row.from = None;
+        if attempts.is_multiple_of(candidates.len().max(1) as u32) {
+            rows::put(&mut t.rows, rows::history_row_key(), &row);
+            return wait(t);
+        }
     }
-    let candidates = siblings(t)?;
     let listed = row.from.filter(|from| candidates.contains(from));
     let after = candidates.iter().find(|one| t.rooms.user.history.tried.is_none_or(|tried| **one > tried));
     let Some(to) = listed.or_else(|| after.or_else(|| candidates.first()).copied()) else {
@@ -146,9 +180,14 @@ fn wait<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     let history = &mut t.rooms.user.history;
     // Each of them has its turn before the wait grows.
     let rounds = history.attempts / others;
+    let round_over = history.attempts > 0 && history.attempts.is_multiple_of(others);
     let wait = limits::HISTORY_RETRY_MIN.saturating_mul(2u32.saturating_pow(rounds.min(16)));
     t.rooms.timers.set(Timer::History, t.now.monotonic.plus(wait.min(limits::HISTORY_RETRY_MAX)));
-    Ok(())
+    // Or they do not know under which key.
+    match rows::get::<HistoryRow>(&t.rows, &rows::history_row_key())? {
+        Some(row) if round_over => facts::note(t, What::History(t.rooms.identity.id().index, Some(row.key)), None),
+        _ => Ok(()),
+    }
 }
 
 /// The relay could not pass it on: that sibling is not there, or must not be asked for so much.
@@ -205,6 +244,10 @@ pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, from: DeviceIndex, bytes: &[
         debug!("words of a sibling that do not open");
         return Ok(());
     };
+    // Half of it given as all there is would be all it ever gets: another sibling has its turn.
+    if lacks_some(t)? {
+        return Ok(());
+    }
     let answer = match decode_words(&plain) {
         Ok(HistoryWords::Threads(number)) => HistoryWords::ThreadList(number, conversations(t)?),
         Ok(HistoryWords::Lines(_, thread, _, epoch)) if is_behind(t, &thread, epoch)? => return Ok(()),
@@ -262,6 +305,7 @@ fn page<E: Engine>(
         Some(place) => rows::history_key(&id, &place.into()),
         None => rows::after(&prefix),
     };
+    let (about, people) = about(row);
     let (mut lines, mut bytes, mut next) = (Vec::new(), 0_usize, before);
     let mut whole = false;
     'page: for _ in 0..STRETCHES_MAX {
@@ -278,9 +322,13 @@ fn page<E: Engine>(
             let given = message.lasts_ms.is_none() && !matches!(message.state, Some(StateRow::Failed(_)));
             if given {
                 let line = line(t, &id, place, message)?;
-                let edit = line.edit.as_ref().map_or(0, |(_, text)| text.len());
-                let signs: usize = line.signs.iter().map(|one| one.sign.len().saturating_add(128)).sum();
-                bytes = bytes.saturating_add(line.text.len()).saturating_add(edit).saturating_add(signs + 256);
+                let weight = weight(&line);
+                let whole_page = people.saturating_add(bytes).saturating_add(weight);
+                if !lines.is_empty() && whole_page > limits::HISTORY_PAGE_BYTES_MAX {
+                    whole = false;
+                    break 'page;
+                }
+                bytes = bytes.saturating_add(weight);
                 lines.push(line);
             }
             next = Some(place.into());
@@ -290,9 +338,30 @@ fn page<E: Engine>(
             break;
         }
     }
-    let ThreadRow { participants, founding, updated, .. } = row;
-    let about = Some(Box::new(HistoryThread { participants, founding, updated }));
-    Ok(HistoryWords::LinePage(number, about, lines, next.filter(|_| !whole)))
+    Ok(HistoryWords::LinePage(number, Some(about), lines, next.filter(|_| !whole)))
+}
+
+/// Bytes of a line in a page, at most.
+fn weight(line: &HistoryLine) -> usize {
+    let edit = line.edit.as_ref().map_or(0, |(_, text)| text.len());
+    let signs: usize = line.signs.iter().map(|one| one.sign.len().saturating_add(144)).sum();
+    let mentions = line.mentions.len().saturating_mul(40);
+    line.text.len().saturating_add(edit).saturating_add(signs).saturating_add(mentions).saturating_add(384)
+}
+
+/// What a page says of its conversation, and how many bytes that has at most.
+fn about(row: ThreadRow) -> (Box<HistoryThread>, usize) {
+    let ThreadRow { mut participants, founding, updated, .. } = row;
+    let (mut bytes, mut fit) = (256_usize, 0_usize);
+    for one in &participants {
+        let more = bytes.saturating_add(one.domain.as_str().len() + 64).saturating_add(one.devices.len() * 5);
+        if more > limits::HISTORY_PEOPLE_BYTES_MAX {
+            break;
+        }
+        (bytes, fit) = (more, fit + 1);
+    }
+    participants.truncate(fit);
+    (Box::new(HistoryThread { participants, founding, updated }), bytes)
 }
 
 fn line<E: Engine>(
@@ -470,4 +539,68 @@ fn put_line<E: Engine>(
         }
     }
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_protocol::frame::Words as _;
+    use whimbrel_protocol::id::{MessageId, ParticipantsTag, RequestId};
+    use whimbrel_protocol::thread::Participant;
+    use whimbrel_protocol::time::Wall;
+
+    fn place(n: u8) -> HistoryPlace {
+        let author = DeviceId { account: AccountId::from_bytes([n; 32]), index: DeviceIndex::new(u32::MAX) };
+        let hlc = Hlc { millis: u64::MAX, count: u32::MAX };
+        HistoryPlace { hlc, message: MessageId::from_bytes([n; 16]), author }
+    }
+
+    fn line(text: usize, edit: usize, signs: usize, mentions: usize) -> HistoryLine {
+        let sign =
+            |_| HistorySign { by: AccountId::from_bytes([9; 32]), sign: "s".repeat(64), at: place(3), stands: true };
+        HistoryLine {
+            place: place(1),
+            received: Wall::from_millis(u64::MAX),
+            text: "t".repeat(text),
+            counter: Some(u64::MAX),
+            reply: Some(Target { message: MessageId::from_bytes([2; 16]), author: place(2).author }),
+            mentions: vec![AccountId::from_bytes([8; 32]); mentions],
+            unsent: false,
+            edit: (edit > 0).then(|| (place(4), "e".repeat(edit))),
+            signs: (0..signs).map(sign).collect(),
+        }
+    }
+
+    fn thread(people: usize) -> ThreadRow {
+        let one = |n: usize| Participant {
+            account: AccountId::from_bytes([(n % 251) as u8; 32]),
+            domain: format!("{}.example", "d".repeat(60)).parse().unwrap(),
+            devices: vec![DeviceIndex::new(u32::MAX); 3],
+        };
+        let tag = ParticipantsTag::from_bytes([1; 32]);
+        thread::fresh(
+            (0..people).map(one).collect(),
+            Epoch::new(1),
+            ThreadState::Open,
+            tag,
+            Wall::from_millis(u64::MAX),
+        )
+    }
+
+    #[test]
+    fn no_page_is_larger_than_what_it_is_taken_for_and_none_is_larger_than_may_pass() {
+        for (text, edit, signs, mentions) in [(0, 0, 0, 0), (100, 0, 0, 64), (64 * 1024, 64 * 1024, 256, 64)] {
+            let line = line(text, edit, signs, mentions);
+            let (about, people) = about(thread(1_000));
+            assert!(people <= limits::HISTORY_PEOPLE_BYTES_MAX && about.participants.len() > 200);
+            let lines = (people + weight(&line)).max(1);
+            assert!(lines <= limits::HISTORY_PAGE_BYTES_MAX, "one fits beside everybody: {lines}");
+            let words = HistoryWords::LinePage(u64::MAX, Some(about), vec![line], Some(place(5)));
+            let bytes = encode_words(&words).len();
+            assert!(bytes <= lines + 256, "{bytes} of {lines}");
+            let told =
+                TellSibling { request: RequestId::new(u64::MAX), to: DeviceIndex::new(1), bytes: vec![0; bytes + 64] };
+            assert!(told.check().is_ok());
+        }
+    }
 }

@@ -13,6 +13,7 @@ use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Epoch, Sequenc
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::{FetchBlob, Participant, TagThread};
+use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
@@ -371,9 +372,9 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     }
     facts::joined_now(t, &thread)?;
     if invitation.inviter.account == t.rooms.identity.account() {
-        // What was said between the history that was given and this device's leaf.
-        let since = row.last.map(|last| last.hlc).unwrap_or_default();
-        history::late(t, thread, since)?;
+        // What was said between the history that was given and this device's leaf. From the beginning: a text by a clock that
+        // is behind stands anywhere.
+        history::late(t, thread, Hlc::default())?;
     }
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
     tag_all(t)?;

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, direct, facts, group, send, settings, siblings};
+use super::{befriend, direct, facts, group, history, send, settings, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -444,6 +444,7 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     }
     if row.is_self(&own) {
         facts::tell_all(t)?;
+        history::want(t)?;
         return siblings::begin(t);
     }
     t.event(Event::ThreadOpened { thread, people: people.clone() });

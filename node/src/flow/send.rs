@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{about, audit, direct, open, receipts, resend, stamp};
+use super::{about, audit, direct, facts, open, receipts, resend, stamp};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -311,7 +311,10 @@ pub(crate) fn refused<E: Engine>(
         None if matches!(code, RefusalCode::StaleEpoch | RefusalCode::Removed) && seal_again(t, thread, order)? => {
             pump(t, thread)?;
         }
-        None => finish(t, thread, order, StateRow::Failed(code))?,
+        None => {
+            finish(t, thread, order, StateRow::Failed(code))?;
+            facts::untold(t, &thread)?;
+        }
     }
     feed(t)
 }

@@ -104,9 +104,10 @@ pub(crate) fn refused<E: Engine>(
 /// Pages of the owner's threads at most: a relay that says of every page that more follow does not lead us on for ever.
 const PAGES_MAX: usize = limits::ACCOUNT_THREADS_MAX.div_ceil(limits::THREAD_PAGE_MAX);
 
-/// Asks what the relay keeps, unless it has answered since the node began.
+/// Asks what the relay keeps, unless it has answered since the node began and no other device changes it.
 pub(crate) fn fetch_all<E: Engine>(t: &mut Turn<'_, E>) {
-    if !t.rooms.threads.listed {
+    t.rooms.threads.list_again = false;
+    if !t.rooms.threads.listed || !facts::is_alone(t) {
         fetch(t, None, 1);
     }
 }
@@ -119,9 +120,12 @@ pub(crate) fn changed_elsewhere<E: Engine>(
 ) -> Result<(), StorageError> {
     let own: Option<SettingsRow> = rows::get(&t.rows, &rows::settings_key(id))?;
     let under_way = t.rooms.requests.any(|purpose| matches!(purpose, Purpose::Listing(_)));
-    if own.is_none_or(|own| own.changes < changes) && !under_way {
-        t.rooms.threads.listed = false;
-        fetch_all(t);
+    if own.is_none_or(|own| own.changes < changes) {
+        match under_way {
+            // Its page may be past already.
+            true => t.rooms.threads.list_again = true,
+            false => fetch(t, None, 1),
+        }
     }
     Ok(())
 }
@@ -150,6 +154,9 @@ pub(crate) fn fetched<E: Engine>(t: &mut Turn<'_, E>, pages: usize, page: Thread
 /// There is no more to know, or the relay does not say it: what is here is handed in.
 pub(crate) fn all_fetched<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     t.rooms.threads.listed = true;
+    if std::mem::take(&mut t.rooms.threads.list_again) {
+        fetch(t, None, 1);
+    }
     hand_in_all(t)
 }
 

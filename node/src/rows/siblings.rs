@@ -68,7 +68,7 @@ pub(crate) fn fact_key(what: &What) -> Vec<u8> {
         What::Title(thread, _) => title_fact_key(thread),
         What::Read(thread, author, _) => read_fact_key(thread, author),
         What::Settings(thread, _) => key(Space::Fact, &[&[5], thread.as_bytes()]),
-        What::Identity(handover) => identity_fact_key(&handover.old),
+        What::Identity(handover) => identity_fact_key(&handover.old, &handover.new),
         What::History(device, _) => history_fact_key(*device),
         What::Late(thread, _) => key(Space::Fact, &[&[8], thread.as_bytes()]),
     }
@@ -90,12 +90,27 @@ pub(crate) fn read_fact_key(thread: &ThreadId, author: &DeviceId) -> Vec<u8> {
     key(Space::Fact, &[&[4], thread.as_bytes(), &device_bytes(author)])
 }
 
-pub(crate) fn identity_fact_key(old: &PublicKey) -> Vec<u8> {
-    key(Space::Fact, &[&[6], old.as_bytes()])
+pub(crate) fn identity_fact_key(old: &PublicKey, new: &PublicKey) -> Vec<u8> {
+    key(Space::Fact, &[&[6], old.as_bytes(), new.as_bytes()])
+}
+
+/// Facts that may go when there are too many: without one a text is news a second time, or is asked for later.
+pub(crate) fn passing_facts() -> [Vec<u8>; 2] {
+    [key(Space::Fact, &[&[8]]), key(Space::Fact, &[&[4]])]
+}
+
+/// Whether a fact is one of these.
+pub(crate) fn is_passing(fact: &[u8]) -> bool {
+    passing_facts().iter().any(|prefix| fact.starts_with(prefix))
 }
 
 pub(crate) fn history_fact_key(device: DeviceIndex) -> Vec<u8> {
     key(Space::Fact, &[&[7], &device.get().to_be_bytes()])
+}
+
+/// Of all devices.
+pub(crate) fn history_facts() -> Vec<u8> {
+    key(Space::Fact, &[&[7]])
 }
 
 /// The one row of a device that has no history yet.

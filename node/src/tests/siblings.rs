@@ -82,7 +82,7 @@ impl<E: Engine> World<E> {
     }
 
     /// Begins the linking of another device; its approver's answer comes with the ticket.
-    fn begin_linking(&mut self, approver: usize, limited: bool) -> u64 {
+    pub(super) fn begin_linking(&mut self, approver: usize, limited: bool) -> u64 {
         let n = self.people.len() as u8;
         let mut chance = Chance::from_seed(Seed::from_bytes([200 + n; 32]));
         let code = LinkingCode::generate(&mut chance);
@@ -94,7 +94,7 @@ impl<E: Engine> World<E> {
     }
 
     /// The device that was linked runs from now on.
-    fn run_newcomer(&mut self) -> Option<usize> {
+    pub(super) fn run_newcomer(&mut self) -> Option<usize> {
         let Coming { disk, store, .. } = self.newcomer.take()?;
         let own = views::account(&store).ok()?;
         self.people.push(Person {
@@ -122,7 +122,7 @@ impl<E: Engine> World<E> {
     }
 
     /// Links another device, and lets it run until it has what it is to have.
-    fn link_device(&mut self, approver: usize, limited: bool) -> usize {
+    pub(super) fn link_device(&mut self, approver: usize, limited: bool) -> usize {
         let ticket = self.begin_linking(approver, limited);
         assert_eq!(self.answer(approver, ticket), Some(Ok(Reply::Done)));
         assert!(self.newcomer.as_ref().unwrap().added);
@@ -135,29 +135,29 @@ impl<E: Engine> World<E> {
         self.history(who, thread)
     }
 
-    fn unread(&self, who: usize, thread: ThreadId) -> u64 {
+    pub(super) fn unread(&self, who: usize, thread: ThreadId) -> u64 {
         views::unread(self.store(who), &thread).unwrap()
     }
 
-    fn trust(&self, who: usize, of: usize) -> Option<Trust> {
+    pub(super) fn trust(&self, who: usize, of: usize) -> Option<Trust> {
         let account = self.people[of].account;
         let contacts = views::contacts(self.store(who)).unwrap();
         contacts.into_iter().find(|contact| contact.account == account).map(|contact| contact.trust)
     }
 
-    fn read_all(&mut self, who: usize, thread: ThreadId) {
+    pub(super) fn read_all(&mut self, who: usize, thread: ThreadId) {
         let unread = views::unread_messages(self.store(who), &thread, 1_000).unwrap();
         let upto = unread.last().unwrap().message;
         self.ask(who, Command::MarkRead { thread, upto }).unwrap();
     }
 
-    fn full(&self, who: usize) -> bool {
+    pub(super) fn full(&self, who: usize) -> bool {
         views::account(self.store(who)).unwrap().full
     }
 }
 
 /// Alice with a thread with Bob, and a second device.
-fn two_devices() -> (World<StandInEngine>, ThreadId, usize) {
+pub(super) fn two_devices() -> (World<StandInEngine>, ThreadId, usize) {
     let mut world = world(&["a.example"; 3]);
     let thread = world.befriend(BOB, ALICE);
     let phone = world.link_device(ALICE, false);
@@ -167,18 +167,6 @@ fn two_devices() -> (World<StandInEngine>, ThreadId, usize) {
 #[test]
 fn a_second_device_is_in_every_thread_and_their_own_thread_is_nowhere_listed() {
     let (mut world, thread, phone) = two_devices();
-    eprintln!(
-        "DBG {:?}\n{:?}\n{:?}",
-        world.people[phone].events,
-        world.people[ALICE].events,
-        world
-            .relay
-            .heard
-            .iter()
-            .filter(|(w, _)| *w == phone || *w == ALICE)
-            .map(|(w, f)| (*w, f.name()))
-            .collect::<Vec<_>>()
-    );
     for who in [ALICE, phone] {
         let threads = views::threads(world.store(who)).unwrap();
         assert_eq!(threads.iter().map(|one| one.thread).collect::<Vec<_>>(), [thread], "device {who}");
@@ -484,7 +472,6 @@ fn linking_self_thread_and_history_survive_a_crash_at_every_persist_point() {
                 after += 1;
             }
             assert!((12..200).contains(&after), "{after} persist points of device {crashes}");
-            eprintln!("{after} persist points of device {crashes} {kind:?}");
         }
     }
 }

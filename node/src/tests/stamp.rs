@@ -30,20 +30,20 @@ impl<E: Engine> World<E> {
     }
 
     /// The disk as it was on another day takes the place of the present one.
-    fn put_back(&mut self, who: usize, disk: MemoryEngine) {
+    pub(super) fn put_back(&mut self, who: usize, disk: MemoryEngine) {
         self.kill(who);
         self.people[who].disk = disk;
         self.open(who);
         self.settle();
     }
 
-    fn said(&self, who: usize) -> usize {
+    pub(super) fn said(&self, who: usize) -> usize {
         let sealed = |frame: &Frame| matches!(frame, Frame::Submit(_) | Frame::OpenThread(_) | Frame::SubmitCommit(_));
         self.relay.heard.iter().filter(|(by, frame)| *by == who && sealed(frame)).count()
     }
 }
 
-fn outdated(event: &Event) -> bool {
+pub(super) fn outdated(event: &Event) -> bool {
     matches!(event, Event::StoreOutdated)
 }
 

@@ -11,7 +11,7 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push};
+use whimbrel_protocol::push::{CaughtUp, EntryBody, LogRef};
 use whimbrel_protocol::reception::{Admitted, Done, Refused, Registered, Stamp};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Blob, Envelope, Opening, Stored, ThreadExists};
@@ -110,7 +110,7 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Whether an entry of a log is for somebody, by its epoch.
-    fn is_for(&self, log: LogRef, device: DeviceId, body: &EntryBody) -> bool {
+    pub(super) fn is_for(&self, log: LogRef, device: DeviceId, body: &EntryBody) -> bool {
         let account = device.account;
         let LogRef::Thread(thread) = log else { return true };
         let epoch = match body {
@@ -727,70 +727,6 @@ impl<E: Engine> World<E> {
             }
             other => self.answer_people(who, other),
         }
-    }
-
-    /// What a relay does with an opening, whoever sent it.
-    pub(super) fn take_opening(&mut self, inviter: DeviceId, opening: Opening) {
-        if self.relay.threads.contains_key(&opening.thread) {
-            return;
-        }
-        let (welcome, tree) = (BlobId::of(&opening.welcome), BlobId::of(&opening.tree));
-        self.relay.blobs.insert(welcome, opening.welcome.clone());
-        self.relay.blobs.insert(tree, opening.tree.clone());
-        let invitation = Invitation {
-            thread: opening.thread,
-            epoch: opening.epoch,
-            inviter,
-            participants: opening.participants.clone(),
-            welcome,
-            tree,
-            founding: opening.founding.as_deref().copied(),
-        };
-        for one in opening.participants.iter().filter(|one| one.account != inviter.account || one.devices.len() > 1) {
-            let row = self.relay.accounts.get_mut(&one.account).unwrap();
-            row.inbox.push(EntryBody::Invitation(invitation.clone()));
-        }
-        self.relay.threads.insert(opening.thread, (opening, Vec::new()));
-        self.push_all();
-    }
-
-    pub(super) fn push_all(&mut self) {
-        (0..self.people.len()).for_each(|who| self.push(who));
-    }
-
-    /// Everything after what this link was pushed.
-    fn push(&mut self, who: usize) {
-        if self.people[who].home.is_none() || self.relay.mute.contains("Push") {
-            return;
-        }
-        let device = self.id(who);
-        let mut logs: Vec<(LogRef, Vec<EntryBody>)> = Vec::new();
-        // Threads first: inbox and thread logs are independent, and a node must cope.
-        for (thread, (opening, log)) in &self.relay.threads {
-            let span = self.relay.spans.get(&(*thread, device));
-            if span.is_some() || opening.participants.iter().flat_map(|one| one.ids()).any(|one| one == device) {
-                logs.push((LogRef::Thread(*thread), log.clone()));
-            }
-        }
-        let Some(row) = self.relay.accounts.get(&device.account) else { return };
-        logs.push((LogRef::Inbox, row.inbox.clone()));
-        let not_for_it = self.mailbox(device).not_for_it;
-        let mut pushed = self.mailbox(device).pushed.clone();
-        let mut runs = Vec::new();
-        for (log, bodies) in logs {
-            let after = pushed.get(&log).copied().unwrap_or_default();
-            let upto = Sequence::new(bodies.len() as u64);
-            if upto > after {
-                let entries = bodies.into_iter().enumerate().skip(after.get() as usize);
-                let entries = entries.map(|(place, body)| Entry { sequence: Sequence::new(place as u64 + 1), body });
-                let entries = entries.filter(|entry| self.relay.is_for(log, device, &entry.body));
-                let entries = entries.filter(|entry| log != LogRef::Inbox || entry.sequence > not_for_it);
-                pushed.insert(log, upto);
-                runs.push(Push { log, after, upto, entries: entries.collect() });
-            }
-        }
-        self.mailbox(device).pushed = pushed;
-        runs.into_iter().for_each(|run| self.say_to(who, run));
     }
 
     /// Puts an entry into a thread's log as if somebody had handed it in.
