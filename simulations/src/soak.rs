@@ -118,7 +118,11 @@ impl Case {
                 region(draw),
             );
         }
-        let apart = apart(Seed::from(self.seed)) + &exports(Seed::from(self.seed)) + &late(Seed::from(self.seed));
+        let seed = Seed::from(self.seed);
+        // Where people have second devices nobody ends their account, and nobody is away for a month.
+        let devices = devices(seed);
+        let late = if devices.is_empty() { late(seed) } else { devices };
+        let apart = apart(seed) + &exports(seed) + &late;
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -242,6 +246,13 @@ fn exports(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "exports");
     let (some, share) = (stream.happens(0.5), 5 + stream.below(16));
     if some { format!("exports = \"{share} %\"\n") } else { String::new() }
+}
+
+/// In a third of the worlds some people have a second device. Drawn apart from the rest, too.
+fn devices(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "second devices: share");
+    let (some, share) = (stream.happens(1.0 / 3.0), 5 + stream.below(31));
+    if some { format!("devices = \"{share} %\"\n") } else { String::new() }
 }
 
 /// In half of the worlds some end their account at last; in one of eight a message waits for nearly as long as relays hold

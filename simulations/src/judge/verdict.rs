@@ -288,6 +288,20 @@ pub enum Violation {
         /// Where it is missing.
         of: ProcessNo,
     },
+    /// P1, of the devices of one person, when all was whole again.
+    #[error(
+        "P1: process {of} is still on its way to an account's threads, or off it, or to what was said before it came"
+    )]
+    Unfinished {
+        /// The device.
+        of: ProcessNo,
+    },
+    /// P11, likewise.
+    #[error("P11: process {of} does not hold the same contacts, blocks and titles as the other device of its owner")]
+    Unlike {
+        /// The device.
+        of: ProcessNo,
+    },
     /// P3, of a device that was taken off its account.
     #[error("P3: message {message} was shown on process {of}, which was off its account when it was said")]
     ReadOn {

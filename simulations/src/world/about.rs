@@ -81,7 +81,7 @@ impl World {
     /// later has not heard what was said before.
     pub(super) fn compare_screens(&mut self) {
         let mut looks: BTreeMap<(MessageId, DeviceId), Vec<(ProcessNo, Look)>> = BTreeMap::new();
-        for who in self.nodes.clone() {
+        for who in self.nodes.iter().copied().chain(self.linked_seconds()) {
             let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { continue };
             let threads = views::threads(reads).unwrap_or_default();
             for thread in threads.into_iter().filter(|thread| thread.admin.is_none()) {

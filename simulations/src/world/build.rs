@@ -17,7 +17,7 @@ use crate::faults::Plan;
 use crate::judge::ledger::Ledger;
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
-    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Share, Workload,
+    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
 };
 
 /// How long people who are to know each other may take to meet in a test.
@@ -26,7 +26,7 @@ const MEETING_BOUND: Duration = Duration::from_secs(600);
 /// Why a world does not come to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BuildError(String);
+pub struct BuildError(pub(super) String);
 
 impl World {
     /// An empty world with the default network, for tests.
@@ -96,7 +96,7 @@ impl World {
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         world.encircle(&people, scenario.friends.circles);
         if scenario.friends.devices.0 > 0.0 {
-            world.equip(&people, scenario.friends.devices, scenario.sim.duration.0)?;
+            world.equip(&people, scenario.friends.devices, scenario.sim.duration.0, plan)?;
         } else {
             world.foresee(&people, &scenario.friends);
         }
@@ -307,25 +307,6 @@ impl World {
             let circle = self.circles.len() - 1;
             self.engine.after(self.workload.arrive.0, Event::Change { circle });
         }
-    }
-
-    /// Draws who takes a second device in, when, and who takes it off again.
-    fn equip(&mut self, people: &[ProcessNo], share: Share, duration: Duration) -> Result<(), BuildError> {
-        let mut stream = self.seed.stream(Entity::World, "second devices");
-        for owner in people {
-            if !stream.happens(share.0) {
-                continue;
-            }
-            let arrive = self.workload.arrive.0;
-            let at = stream.between(arrive, (duration / 2).max(arrive));
-            let until = stream.happens(1.0 / 3.0).then(|| stream.between(duration / 2, duration));
-            let number = self.second(*owner).map_err(BuildError)?;
-            if let Some(second) = self.seconds.get_mut(number) {
-                second.until = until.map(|until| Time::ZERO.plus(until));
-            }
-            self.engine.after(at, Event::Device { device: number });
-        }
-        Ok(())
     }
 
     /// Two people are to meet: the first invites the second.

@@ -2,18 +2,22 @@
 //! Owns: how far each of them has come, and what its owner does with it.
 //! Never: looks into a node for what it decides; its owner sees what a display shows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use whimbrel_node::api::{self, Command};
 use whimbrel_node::views::{self, Page};
-use whimbrel_protocol::id::{DeviceId, DeviceIndex, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, ThreadId};
 
+use super::build::BuildError;
 use super::coming::Progress;
 use super::node::NodeProcess;
 use super::people::{AGAIN, Asked, text};
 use super::{Event, HISTORY_MAX, Person, Process, TRACED_SHOWN, World};
-use crate::engine::{Entity, Time};
+use crate::engine::{Entity, Stream, Time};
+use crate::faults::{Kind, Plan};
 use crate::net::{Access, Nat, ProcessNo};
+use crate::scenario::Share;
 
 /// The index of a second device.
 const SECOND: DeviceIndex = DeviceIndex::new(1);
@@ -46,6 +50,66 @@ pub(super) enum Stage {
 }
 
 impl World {
+    /// Draws who takes a second device in, when, and who takes it off again: half of them while the relay of its owner, or of a
+    /// friend, is cut off from somebody.
+    ///
+    /// # Errors
+    /// A device cannot be made.
+    pub(super) fn equip(
+        &mut self,
+        people: &[ProcessNo],
+        share: Share,
+        duration: Duration,
+        plan: &Plan,
+    ) -> Result<(), BuildError> {
+        let mut stream = self.seed.stream(Entity::World, "second devices");
+        for owner in people {
+            if !stream.happens(share.0) {
+                continue;
+            }
+            let arrive = self.workload.arrive.0;
+            let at = stream.between(arrive, (duration / 2).max(arrive));
+            let until = stream.happens(1.0 / 3.0).then(|| stream.between(duration / 2, duration));
+            let mut when = self.seed.stream(Entity::Process(*owner), "devices while a relay is cut off");
+            let windows = self.cut_offs(*owner, plan);
+            let at = within(&windows, (arrive, duration * 2 / 3), &mut when).unwrap_or(at);
+            let soonest = at + AGAIN * 10;
+            let until =
+                until.map(|until| within(&windows, (soonest, duration), &mut when).unwrap_or(until.max(soonest)));
+            let number = self.second(*owner).map_err(BuildError)?;
+            if let Some(second) = self.seconds.get_mut(number) {
+                second.until = until.map(|until| Time::ZERO.plus(until));
+            }
+            self.engine.after(at, Event::Device { device: number });
+        }
+        Ok(())
+    }
+
+    /// When the relay of somebody, or of one they are to meet, is cut off by a plan: from when, and how long.
+    fn cut_offs(&self, owner: ProcessNo, plan: &Plan) -> Vec<(Duration, Duration)> {
+        let near = self.relays_near(owner);
+        let cuts = plan.faults.iter().filter(|fault| self.cuts_off(&fault.kind, &near));
+        cuts.map(|fault| (fault.at, fault.lasts)).collect()
+    }
+
+    /// The relays of somebody and of those they are to meet.
+    fn relays_near(&self, who: ProcessNo) -> BTreeSet<ProcessNo> {
+        let others = self.pairs.iter().filter_map(|pair| pair.other_than(who));
+        others.chain([who]).filter_map(|one| self.node(one).map(|node| node.home)).collect()
+    }
+
+    /// Whether a fault cuts one of these relays off from anybody.
+    fn cuts_off(&self, kind: &Kind, relays: &BTreeSet<ProcessNo>) -> bool {
+        matches!(kind, Kind::Partition { .. } | Kind::Offline { .. })
+            && kind.targets().iter().filter_map(|target| self.process(target)).any(|one| relays.contains(&one))
+    }
+
+    /// Whether one of the relays near somebody is cut off now.
+    fn cut_off_near(&self, who: ProcessNo) -> bool {
+        let near = self.relays_near(who);
+        self.lasting_faults().any(|kind| self.cuts_off(kind, &near))
+    }
+
     /// A second device of somebody, which does not run yet.
     ///
     /// # Errors
@@ -64,7 +128,7 @@ impl World {
             habit: stream("habit"),
             afterthoughts: stream("afterthoughts"),
             comings: stream("comings"),
-            churn: None,
+            churn: self.person_of(owner).and_then(|person| person.churn.clone()),
             threads: Vec::new(),
             groups: Vec::new(),
             circles: Vec::new(),
@@ -101,10 +165,14 @@ impl World {
                 _ => {}
             },
             Stage::Approving => {
-                // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list.
-                let listed = self.node(owner).and_then(NodeProcess::reads).map(views::devices);
-                match listed {
-                    Some(Ok(devices)) if devices.len() > 1 => return self.linked(number),
+                // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list. Where the
+                // device was granted nothing it never will.
+                let granted =
+                    self.node(device).and_then(NodeProcess::reads).is_some_and(|reads| views::account(reads).is_ok());
+                match (self.is_listed(owner), self.node(device).map(NodeProcess::progress)) {
+                    (Some(true), _) => return self.linked(number),
+                    (Some(false), Some(Some(Progress::Over))) if !granted => self.begin_again(number),
+                    (Some(false), Some(Some(Progress::Waits))) => self.stage(number, Stage::Coming),
                     _ => {}
                 }
             }
@@ -119,6 +187,12 @@ impl World {
             Stage::Revoking | Stage::Revoked(_) => return,
         }
         self.engine.after(AGAIN, Event::Device { device: number });
+    }
+
+    /// Whether somebody has two devices, by the one they had first.
+    fn is_listed(&self, owner: ProcessNo) -> Option<bool> {
+        let devices = views::devices(self.node(owner).and_then(NodeProcess::reads)?);
+        devices.ok().map(|devices| devices.len() > 1)
     }
 
     fn stage(&mut self, number: usize, stage: Stage) {
@@ -138,8 +212,25 @@ impl World {
     }
 
     fn linked(&mut self, number: usize) {
+        let owner =
+            self.seconds.get(number).filter(|second| second.stage == Stage::Approving).map(|second| second.owner);
+        if owner.is_some() {
+            self.struck.linked += 1;
+            self.leaves_in_its_turn(number);
+        }
+        self.struck.linked_apart += u64::from(owner.is_some_and(|owner| self.cut_off_near(owner)));
         self.stage(number, Stage::Linked);
         self.engine.after(AGAIN, Event::Device { device: number });
+    }
+
+    /// It comes and goes like its owner's other one.
+    fn leaves_in_its_turn(&mut self, number: usize) {
+        let Some(device) = self.seconds.get(number).map(|second| second.device) else { return };
+        let Some(person) = self.person_mut(device) else { return };
+        if let Some(churn) = person.churn.clone() {
+            let online = person.comings.weibull(churn.online.0, churn.shape);
+            self.engine.after(online, Event::Leave { who: device });
+        }
     }
 
     /// Its owner writes from it to somebody, and plans the next time.
@@ -161,11 +252,14 @@ impl World {
         }
     }
 
+    /// Second devices that are of their accounts.
+    pub(super) fn linked_seconds(&self) -> Vec<ProcessNo> {
+        self.seconds.iter().filter(|one| one.stage == Stage::Linked).map(|one| one.device).collect()
+    }
+
     /// What comes from a sibling is not told as news: their owners look.
     pub(super) fn look_at_seconds(&mut self) {
-        let linked: Vec<_> =
-            self.seconds.iter().filter(|one| one.stage == Stage::Linked).map(|one| one.device).collect();
-        linked.into_iter().for_each(|device| self.look_at_second(device));
+        self.linked_seconds().into_iter().for_each(|device| self.look_at_second(device));
     }
 
     /// Whether something that stands on one device of somebody has not come to the other, or a device is still on its way.
@@ -178,7 +272,9 @@ impl World {
                 let reads = |who| self.node(who).and_then(NodeProcess::reads);
                 let (Some(first), Some(other)) = (reads(second.owner), reads(second.device)) else { return true };
                 let whole = matches!(views::history(other), Ok(None));
-                !whole || history(first).is_ok_and(|lines| self.ledger.twin_lacks(second.device, &lines))
+                !whole
+                    || history(first).is_ok_and(|lines| self.ledger.twin_lacks(second.device, &lines))
+                    || held(first).ok() != held(other).ok()
             }
         })
     }
@@ -209,8 +305,14 @@ impl World {
     /// The first device answered to that.
     pub(super) fn taken_off(&mut self, number: usize, done: bool) {
         let now = self.engine.now();
-        match done {
-            true => self.stage(number, Stage::Revoked(now)),
+        let owner = self.seconds.get(number).map(|second| second.owner);
+        // Its node may have died with the answer.
+        match done || owner.and_then(|owner| self.is_listed(owner)) == Some(false) {
+            true => {
+                self.struck.revoked += 1;
+                self.struck.revoked_apart += u64::from(owner.is_some_and(|owner| self.cut_off_near(owner)));
+                self.stage(number, Stage::Revoked(now));
+            }
             false => self.linked(number),
         }
     }
@@ -224,9 +326,19 @@ impl World {
                 self.engine.trace.feed(self.engine.now(), device, TRACED_SHOWN, words);
                 self.ledger.shown_on_twin(device, message);
             }
-            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed_on_twin(message),
+            // A device that is taken off its account fails.
+            api::Event::State { message, state: api::State::Failed(_), .. } if self.goes(device) => {
+                self.ledger.failed_on_twin(message);
+            }
+            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(message),
             _ => {}
         }
+    }
+
+    /// Whether a second device is being taken off its account, or was.
+    pub(super) fn goes(&self, device: ProcessNo) -> bool {
+        let of = self.seconds.iter().find(|second| second.device == device);
+        of.is_some_and(|second| matches!(second.stage, Stage::Revoking | Stage::Revoked(_)))
     }
 
     /// Its owner looks at it.
@@ -252,19 +364,33 @@ impl World {
                         views::leaves(reads, &thread.thread)
                             .is_ok_and(|leaves| gone.is_some_and(|one| leaves.contains(&one)))
                     };
-                    if threads.iter().filter(open).any(with) {
+                    // The thread that the devices have among themselves is on no list.
+                    let among = views::find_thread(reads, &[]).ok().flatten().filter(|_| who == owner);
+                    let stays = among.and_then(|among| views::leaves(reads, &among).ok());
+                    let stays = stays.is_some_and(|leaves| gone.is_some_and(|one| leaves.contains(&one)));
+                    if stays || threads.iter().filter(open).any(with) {
                         self.ledger.stays(device, who);
                     }
                 }
                 continue;
             }
-            if stage != Stage::Linked {
+            if stage == Stage::Apart {
+                continue;
+            }
+            let other = self.node(device).and_then(NodeProcess::reads);
+            if stage != Stage::Linked || !other.is_some_and(|other| matches!(views::history(other), Ok(None))) {
+                self.ledger.unfinished(device);
                 continue;
             }
             self.look_at_second(device);
-            let whole = self.node(owner).and_then(NodeProcess::reads).map(history);
-            if let Some(Ok(lines)) = whole {
+            let reads = |who| self.node(who).and_then(NodeProcess::reads);
+            let (Some(first), Some(other)) = (reads(owner), reads(device)) else { continue };
+            let (lines, alike) = (history(first), held(first).ok() == held(other).ok());
+            if let Ok(lines) = lines {
                 self.ledger.compare_twin(device, &lines);
+            }
+            if !alike {
+                self.ledger.unlike(device);
             }
         }
     }
@@ -341,6 +467,30 @@ impl World {
         let stage = self.seconds.get(number).map(|second| second.stage);
         assert!(matches!(stage, Some(Stage::Revoked(_))), "{stage:?}");
     }
+}
+
+/// What the devices of an account hold together, as displays show it: who is a contact, with what mark; who is kept away; what
+/// groups are called.
+type Held = (BTreeSet<(AccountId, bool)>, BTreeSet<AccountId>, BTreeMap<ThreadId, Option<String>>);
+
+fn held(reads: &dyn whimbrel_storage::Reads) -> Result<Held, whimbrel_storage::StorageError> {
+    let contacts = views::contacts(reads)?.into_iter();
+    let contacts = contacts.map(|one| (one.account, one.trust == views::Trust::Verified)).collect();
+    let away = views::friends(reads)?.into_iter().filter(|one| one.friendship == views::Friendship::Blocked);
+    let open = views::threads(reads)?.into_iter().filter(|one| one.standing == views::Standing::Open);
+    Ok((contacts, away.map(|one| one.account).collect(), open.map(|one| (one.thread, one.title)).collect()))
+}
+
+/// A moment in one of these windows, for half of those who ask, if it is between the two.
+fn within(
+    windows: &[(Duration, Duration)],
+    (soonest, latest): (Duration, Duration),
+    stream: &mut Stream,
+) -> Option<Duration> {
+    let (meant, which, place) = (stream.happens(0.5), stream.bits(), stream.unit());
+    let fit: Vec<_> = windows.iter().filter(|(at, _)| (soonest..latest).contains(at)).collect();
+    let chosen = usize::try_from(which >> 1).ok()?.checked_rem(fit.len())?;
+    fit.get(chosen).filter(|_| meant).map(|(at, lasts)| *at + lasts.mul_f64(place / 2.0))
 }
 
 /// All that a device shows.

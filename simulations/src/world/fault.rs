@@ -314,6 +314,12 @@ impl World {
         }
     }
 
+    /// What lasts now.
+    pub(super) fn lasting_faults(&self) -> impl Iterator<Item = &Kind> {
+        let faults = self.faults.lasting.keys().filter_map(|number| self.faults.faults.get(*number));
+        faults.map(|fault| &fault.kind)
+    }
+
     fn traps(&mut self, process: ProcessNo) -> Option<&mut super::trap::Traps> {
         match self.processes.get_mut(process as usize)? {
             Process::Relay(relay) => Some(&mut relay.traps),

@@ -77,7 +77,7 @@ impl World {
             let home = self.honest_home(alice).filter(|_| self.is_awake(alice))?;
             let home = Some(home).filter(|home| self.honest_home(bob) == Some(*home))?;
             let parted = self.partings.iter().any(|parting| [parting.owner, parting.other].contains(&alice));
-            let threads = self.person(alice).filter(|_| !parted).map(|person| &person.threads)?;
+            let threads = self.person_of(alice).filter(|_| !parted).map(|person| &person.threads)?;
             let thread = threads.iter().find(|(other, _)| *other == bob).map(|(_, thread)| *thread)?;
             Some((alice, bob, home, thread))
         });
@@ -174,13 +174,6 @@ impl World {
     /// Whether anybody does.
     pub(super) const fn somebody_ends(&self) -> bool {
         !self.late.endings.is_empty()
-    }
-
-    fn person(&self, who: ProcessNo) -> Option<&super::Person> {
-        match self.processes.get(who as usize) {
-            Some(Process::Node(_, person)) => Some(person),
-            _ => None,
-        }
     }
 
     fn home_of(&self, who: ProcessNo) -> Option<ProcessNo> {

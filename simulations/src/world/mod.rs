@@ -118,6 +118,14 @@ pub struct Faults {
     pub partings: u64,
     /// Times somebody hid from everybody, or was seen again.
     pub hidings: u64,
+    /// Second devices that became their account's.
+    pub linked: u64,
+    /// Of these, while the relay of their owner or of a friend was cut off.
+    pub linked_apart: u64,
+    /// Second devices that were taken off again.
+    pub revoked: u64,
+    /// Of these, while such a relay was cut off.
+    pub revoked_apart: u64,
     /// Applied batches that crashes took back.
     pub batches_lost: u64,
     /// Applied batches that were not synced and survived all the same.
@@ -695,6 +703,13 @@ impl World {
         })
     }
 
+    fn person_of(&self, who: ProcessNo) -> Option<&Person> {
+        match self.processes.get(who as usize) {
+            Some(Process::Node(_, person)) => Some(person),
+            _ => None,
+        }
+    }
+
     fn person_mut(&mut self, who: ProcessNo) -> Option<&mut Person> {
         match self.processes.get_mut(who as usize) {
             Some(Process::Node(_, person)) => Some(person),
@@ -743,7 +758,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 16] {
+    pub const fn struck(&self) -> [(&'static str, u64); 20] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -762,6 +777,10 @@ impl Account {
             ("disconnects", faults.disconnects),
             ("partings", faults.partings),
             ("hidings", faults.hidings),
+            ("devices_linked", faults.linked),
+            ("devices_linked_apart", faults.linked_apart),
+            ("devices_revoked", faults.revoked),
+            ("devices_revoked_apart", faults.revoked_apart),
         ]
     }
 }

@@ -307,7 +307,10 @@ impl World {
             (Asked::Approve(number), result) => self.approved(number, result.is_ok()),
             (Asked::TakeOff(number), result) => self.taken_off(number, result.is_ok()),
             (Asked::SendFrom(said), Ok(Reply::Queued { message, .. })) => self.ledger.queued_on_twin(said, message),
-            (Asked::SendFrom(said), _) => self.ledger.declined(said, true),
+            (Asked::SendFrom(said), _) => {
+                let goes = self.goes(who);
+                self.ledger.declined(said, goes);
+            }
             (Asked::Export(number), result) => self.exported(number, result.ok()),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}

@@ -30,6 +30,11 @@ impl Twins {
         self.twins.values().any(|twin| twin.device == *device)
     }
 
+    /// Whether it was taken off its account, and everybody had heard.
+    pub(super) fn is_out(&self, device: &DeviceId) -> bool {
+        self.twins.values().any(|twin| twin.device == *device && twin.out.is_some())
+    }
+
     /// Whose second device it is; of any other itself.
     pub(super) fn owner(&self, device: ProcessNo) -> ProcessNo {
         self.twins.get(&device).map_or(device, |twin| twin.owner)
@@ -104,20 +109,47 @@ impl Ledger {
     /// What is found on a second device.
     pub fn twin_history(&mut self, device: ProcessNo, messages: &[Message]) {
         let owner = self.twins.owner(device);
-        let mut there = BTreeSet::new();
+        let (mut there, mut read_on) = (BTreeSet::new(), Vec::new());
+        let out = self.twins.twins.get(&device).and_then(|twin| twin.out);
         for message in messages {
             let Some(number) = self.recognise(owner, message) else { continue };
+            // By whatever way it came.
+            if out.zip(self.said.get(number)).is_some_and(|(out, said)| said.at > out) {
+                read_on.push(number);
+            }
             if !there.insert(number) {
                 self.duplicates += 1;
                 self.violate(Violation::Duplicate { message: number, to: device });
             }
         }
         let Some(twin) = self.twins.twins.get_mut(&device) else { return };
+        read_on.retain(|number| !twin.have.contains(number));
         let vanished: Vec<usize> = twin.have.difference(&there).copied().collect();
         twin.have = there;
         for message in vanished {
             self.vanished += 1;
             self.violate(Violation::Vanished { message, of: device });
+        }
+        read_on.into_iter().for_each(|message| self.violate(Violation::ReadOn { message, of: device }));
+    }
+
+    /// Whether the relay of a person's devices, or they, ever turned on anybody.
+    fn betrayed(&self, device: ProcessNo) -> bool {
+        let owner = self.twins.owner(device);
+        self.excuses.among([Some(owner), self.excuses.home(owner)].into_iter().flatten(), Conduct::Hostile)
+    }
+
+    /// There was time enough, and a device is still on its way, or has not all that was said before it came.
+    pub fn unfinished(&mut self, device: ProcessNo) {
+        if !self.betrayed(device) {
+            self.violate(Violation::Unfinished { of: device });
+        }
+    }
+
+    /// There was time enough, and the two devices of somebody do not hold the same people and names.
+    pub fn unlike(&mut self, device: ProcessNo) {
+        if !self.betrayed(device) {
+            self.violate(Violation::Unlike { of: device });
         }
     }
 
