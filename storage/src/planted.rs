@@ -130,6 +130,8 @@ bugs! {
     SiblingMissed = "sibling-missed",
     /// A node leaves a device that was taken off its account in its threads.
     RevokedStays = "revoked-stays",
+    /// A node does not take over who a device of its own account says is a contact, or kept away.
+    FactForgotten = "fact-forgotten",
     /// A relay shows some of those who ask another tree of account logs.
     TwoFaces = "two-faces",
     /// A node tells its relay how far its store has come, and does not write down what it told.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel_protocol::id::{BlobId, EnvelopeId, Epoch, Sequence, ThreadId};
+use whimbrel_protocol::id::{BlobId, DeviceId, EnvelopeId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 
@@ -31,8 +31,9 @@ pub(super) struct Wire {
     logs: BTreeMap<Log, Shown>,
     /// Who handed in what, and when it first arrived.
     submitted: BTreeMap<EnvelopeId, (ProcessNo, Time)>,
-    /// Of a relay's users who were taken out of a thread: the last epoch for them, and when their relay was first seen to know.
-    parted: BTreeMap<(ThreadId, ProcessNo), (Epoch, Time)>,
+    /// Of devices of a relay's users that were taken out of a thread: the last epoch for them, and when their relay was first
+    /// seen to know.
+    parted: BTreeMap<(ThreadId, DeviceId), (Epoch, Time)>,
     hostile: BTreeSet<ProcessNo>,
 }
 
@@ -58,16 +59,16 @@ impl Wire {
         self.submitted.get(&envelope.id()).copied()
     }
 
-    /// Somebody's relay was seen to know that they are taken out of a thread.
-    pub(super) fn parted(&mut self, thread: ThreadId, who: ProcessNo, last: Epoch, at: Time) {
+    /// A device's relay was seen to know that it is taken out of a thread.
+    pub(super) fn parted(&mut self, thread: ThreadId, who: DeviceId, last: Epoch, at: Time) {
         let known = self.parted.entry((thread, who)).or_insert((last, at));
         if known.0 < last {
             *known = (last, at);
         }
     }
 
-    /// Whether an envelope was handed in by somebody whose relay was seen, before it came, to know that they are out.
-    pub(super) fn is_parted(&self, who: ProcessNo, envelope: &Envelope, at: Time) -> bool {
+    /// Whether an envelope was handed in by a device whose relay was seen, before it came, to know that it is out.
+    pub(super) fn is_parted(&self, who: DeviceId, envelope: &Envelope, at: Time) -> bool {
         let known = self.parted.get(&(envelope.thread, who));
         known.is_some_and(|(last, since)| envelope.epoch <= *last && at > *since)
     }
@@ -102,7 +103,7 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex};
+    use whimbrel_protocol::id::{AccountId, DeviceIndex};
     use whimbrel_protocol::push::Entry;
     use whimbrel_protocol::thread::Class;
 

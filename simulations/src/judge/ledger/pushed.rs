@@ -20,7 +20,7 @@ impl Ledger {
                         self.misattribute(to, "its relay says another handed in than did");
                     }
                     if let (true, Some((by, at))) = (word, handed)
-                        && self.wire.is_parted(by, envelope, at)
+                        && self.wire.is_parted(*submitter, envelope, at)
                     {
                         self.violate(Violation::Outsider { to, by });
                     }
@@ -44,8 +44,10 @@ impl Ledger {
                 EntryBody::Commit(accepted) => {
                     let commit = &accepted.commit;
                     for device in &commit.removed {
-                        let one = self.process_of(&device.account).filter(|one| self.excuses.home(*one) == Some(relay));
-                        one.into_iter().for_each(|one| self.wire.parted(commit.thread, one, commit.epoch, now));
+                        let one = self.process_of(&device.account);
+                        if one.is_some_and(|one| self.excuses.home(one) == Some(relay)) {
+                            self.wire.parted(commit.thread, *device, commit.epoch, now);
+                        }
                     }
                 }
                 EntryBody::Undelivered(_) => {}

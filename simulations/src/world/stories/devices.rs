@@ -135,4 +135,10 @@ fn the_judge_sees_a_device_that_is_left_out_and_one_that_stays() {
         world.run_until_quiet();
     });
     assert!(stays);
+    let forgotten = broken(Bug::FactForgotten, |world| {
+        let (alice, bob, _) = world.two_friends_on_one_relay();
+        world.link_device(alice);
+        chat(world, alice, bob, 1);
+    });
+    assert!(forgotten);
 }
