@@ -203,6 +203,7 @@ pub struct AccountLog {
     identity: PublicKey,
     recovery: RecoveryHash,
     devices: BTreeMap<DeviceIndex, Device>,
+    former: BTreeMap<DeviceIndex, Device>,
     /// The smallest index that no device ever had.
     next: DeviceIndex,
     /// Every key that ever was the identity key: where and when it was named.
@@ -349,6 +350,11 @@ impl AccountLog {
         self.devices.get(&index)
     }
 
+    /// A device that was revoked, by its index: those are never used again.
+    pub fn former(&self, index: DeviceIndex) -> Option<&Device> {
+        self.former.get(&index)
+    }
+
     /// Every device, by index.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
@@ -447,6 +453,7 @@ impl AccountLog {
             identity,
             recovery: RecoveryHash::from_bytes(recovery),
             devices: BTreeMap::new(),
+            former: BTreeMap::new(),
             next: DeviceIndex::FIRST,
             identities: vec![(0, body.hlc, identity)],
             keys: BTreeSet::from([identity]),
@@ -488,7 +495,8 @@ impl AccountLog {
                 self.take_transport(seq, index, TransportProof { key: transport, proof })?;
             }
             Operation::RevokeDevice { index } => {
-                self.devices.remove(&index).ok_or(LogError::NoDevice { seq })?;
+                let gone = self.devices.remove(&index).ok_or(LogError::NoDevice { seq })?;
+                self.former.insert(index, gone);
             }
             Operation::RenameDevice { index, label } => {
                 check_label(&label, seq)?;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use whimbrel_crypto::{AccountLog, Context, Engine, EngineError};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::id::{
+    AccountId, Address, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, PublicKey, ThreadId,
+};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
@@ -63,7 +65,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     if accepted.receipt.commit != commit.hash() {
         return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
     }
-    let strangers = unproved(t, commit)?;
+    let strangers = unproved(t, &row, commit)?;
     if !strangers.is_empty() {
         tracing::debug!(strangers = strangers.len(), "a commit waits for account logs");
         for (account, domain) in strangers {
@@ -108,8 +110,13 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
     t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(limits::LINK_IDLE_MAX));
 }
 
-/// Newcomers whose account log does not prove their devices yet.
-fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
+/// Newcomers whose account log does not prove their devices yet. One that was revoked since is followed into the epochs in
+/// which it was there, as long as a device of the same account is there that can take it out.
+fn unproved<E: Engine>(
+    t: &Turn<'_, E>,
+    row: &ThreadRow,
+    commit: &Commit,
+) -> Result<Vec<(AccountId, Domain)>, StorageError> {
     let own = t.rooms.identity.account();
     let mut unproved = Vec::new();
     for one in &commit.added {
@@ -117,7 +124,13 @@ fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountI
             true => Some(t.rooms.identity.log.clone()),
             false => contacts::known(&t.rows, &one.account)?.map(|person| person.log),
         };
-        let proves = |log: AccountLog| one.devices.iter().all(|index| log.device(*index).is_some());
+        let leaves = thread::leaves(row).filter(|leaf| leaf.account == one.account).map(|leaf| leaf.index);
+        let leaves: Vec<DeviceIndex> = leaves.chain(one.devices.iter().copied()).collect();
+        let proves = |log: AccountLog| {
+            let present = |index: &DeviceIndex| log.device(*index).is_some();
+            let known = |index: &DeviceIndex| present(index) || log.former(*index).is_some();
+            one.devices.iter().all(present) || one.devices.iter().all(known) && leaves.iter().any(present)
+        };
         if !log.is_some_and(proves) {
             unproved.push((one.account, one.domain.clone()));
         }
@@ -156,7 +169,13 @@ pub(crate) fn looked_up<E: Engine>(
     }
     match contacts::judge(&t.rows, account, &domain, address, log)? {
         Ok(person) => {
+            let before = contacts::known(&t.rows, &account)?.map(|known| known.log.head());
             t.keep(&person, false)?;
+            if before == Some(person.log.head()) {
+                // The same would come at once.
+                retry(t, thread);
+                return Ok(());
+            }
             // Another thread may wait for the same.
             receive::unpark_all(t)
         }
@@ -306,7 +325,8 @@ fn prove<E: Engine>(
             true => Some(t.rooms.identity.log.clone()),
             false => contacts::known(&t.rows, &device.account)?.map(|person| person.log),
         };
-        let proved = log.as_ref().and_then(|log| log.device(device.index)).is_some_and(|one| one.device_key == *key);
+        let named = |log: &AccountLog| log.device(device.index).or(log.former(device.index)).map(|one| one.device_key);
+        let proved = log.as_ref().and_then(named).is_some_and(|named| named == *key);
         if !proved && !planted::active(Bug::TrustDevices) {
             return Ok(Err("a leaf does not match its account's log"));
         }

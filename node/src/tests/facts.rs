@@ -221,3 +221,21 @@ fn what_somebody_who_is_kept_away_says_in_a_group_is_unread_on_no_device() {
     world.advance(Duration::from_secs(10));
     assert_eq!((world.unread(ALICE, group), world.unread(phone, group)), (0, 0));
 }
+
+#[test]
+fn whoever_was_away_while_a_device_came_and_went_follows_both() {
+    let mut world = world(&["a.example"; 2]);
+    let thread = world.befriend(BOB, ALICE);
+    world.relay_gone_for(BOB);
+    let phone = world.link_device(ALICE, false);
+    world.say(phone, thread, "from the phone");
+    let index = world.people[phone].index;
+    assert_eq!(world.ask(ALICE, Command::RevokeDevice(index)), Ok(Reply::Done));
+    world.advance(Duration::from_secs(30));
+    world.say(ALICE, thread, "after it");
+    world.relay_back_for(BOB);
+    world.advance(Duration::from_secs(120));
+    assert_eq!(world.shown(BOB), ["from the phone", "after it"]);
+    world.say(BOB, thread, "I am here");
+    assert_eq!(world.shown(ALICE).last(), Some(&"I am here"));
+}
