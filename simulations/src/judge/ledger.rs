@@ -773,7 +773,7 @@ impl Ledger {
     /// nothing: their device does not take it, or their relay.
     fn owes(&self, said: &Said, to: ProcessNo) -> bool {
         let over = said.to.len() == 1 && self.consent.is_over(said.author, to);
-        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to)
+        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to) && !self.swallowed(said, to)
     }
 
     /// Whether anything is.

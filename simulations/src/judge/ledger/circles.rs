@@ -67,6 +67,13 @@ impl Ledger {
         self.excuses.among(self.circles.ever(thread), Conduct::Untimely)
     }
 
+    /// Whether a hostile party on the way may have swallowed what an author said who is out of the group: while they were in it
+    /// their node would have said it again.
+    pub(super) fn swallowed(&self, said: &Said, to: ProcessNo) -> bool {
+        said.circle.is_some_and(|thread| self.circles.is_out(&thread, said.author))
+            && self.excuses.among([said.author, to], Conduct::Hostile)
+    }
+
     /// Whether somebody hostile can be to blame for what goes wrong with such a group on a device, or that the two have
     /// ended it: an invitation of before is not taken up any more.
     pub(super) fn excused_in_circle(&self, on: ProcessNo, thread: &ThreadId) -> bool {
