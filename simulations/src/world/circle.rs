@@ -136,6 +136,7 @@ impl World {
         let admin = self.ledger.process_of(&admin);
         if let Some(circle) = self.circles.iter_mut().find(|one| Some(one.admin) == admin && one.thread.is_none()) {
             circle.thread = Some(thread);
+            self.struck.circles += 1;
         }
         if let Some(person) = self.person_mut(no)
             && !person.circles.contains(&thread)
@@ -163,7 +164,7 @@ impl World {
     /// The admin's node made a group.
     pub(super) fn formed(&mut self, number: usize, admin: ProcessNo, thread: ThreadId) {
         if let Some(circle) = self.circles.get_mut(number) {
-            circle.thread = Some(thread);
+            self.struck.circles += u64::from(circle.thread.replace(thread).is_none());
         }
         // Its people are told with the opening; the admin may write at once.
         let view =

@@ -139,6 +139,7 @@ impl World {
                     export.twice |= export.rows.insert((row.kind, row.key), value).is_some();
                 }
                 export.done = next.is_none();
+                self.struck.exports += u64::from(export.done);
                 export.after = next.unwrap_or_default();
                 Duration::ZERO
             }

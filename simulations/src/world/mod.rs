@@ -116,6 +116,12 @@ pub struct Faults {
     pub partings: u64,
     /// Times somebody hid from everybody, or was seen again.
     pub hidings: u64,
+    /// Groups made whose members change.
+    pub circles: u64,
+    /// Times somebody was given everything their relay keeps of them.
+    pub exports: u64,
+    /// Accounts that ended.
+    pub endings: u64,
     /// Applied batches that crashes took back.
     pub batches_lost: u64,
     /// Applied batches that were not synced and survived all the same.
@@ -725,7 +731,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 16] {
+    pub const fn struck(&self) -> [(&'static str, u64); 19] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -744,6 +750,9 @@ impl Account {
             ("disconnects", faults.disconnects),
             ("partings", faults.partings),
             ("hidings", faults.hidings),
+            ("circles", faults.circles),
+            ("exports", faults.exports),
+            ("endings", faults.endings),
         ]
     }
 }
