@@ -171,7 +171,7 @@ impl<P: Ports> Relay<P> {
             Frame::NewInvite(words) => ask::invite(rooms, now, link, from, words).await,
             Frame::TagThread(words) => ask::tag(rooms, now, link, from, words).await,
             Frame::ListThreads(words) => ask::list(rooms, now, link, from, words).await,
-            Frame::FetchBlob(words) => ask::blob(rooms, now, link, words).await,
+            Frame::FetchBlob(words) => ask::blob(rooms, now, link, from, words).await,
             Frame::SetThread(words) => ask::set_thread(rooms, now, link, from, words).await,
             Frame::Goodbye(_) => appear::goodbye(rooms, link),
             Frame::SetVisible(words) => own::set_visible(rooms, now, link, from, words).await,

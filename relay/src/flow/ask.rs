@@ -255,10 +255,10 @@ pub(crate) async fn set_thread<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkI
     answer(rooms, now, link, request, set.map(|()| Done { request }.into()));
 }
 
-/// A device fetches a large body.
-pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: FetchBlob) {
+/// A device fetches a large body that it was told of.
+pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: FetchBlob) {
     let FetchBlob { request, blob } = words;
-    let bytes = rooms.thread.blob(rooms.store(), blob).await;
+    let bytes = rooms.thread.blob(rooms.store(), from.device, blob).await;
     answer(rooms, now, link, request, bytes.map(|bytes| Blob { request, bytes }.into()));
 }
 

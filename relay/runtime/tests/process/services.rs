@@ -8,9 +8,9 @@ use whimbrel_protocol::friendship::{
     Act, Befriend, Block, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, ListFriends, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
-use whimbrel_protocol::id::{Address, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::id::{Address, BlobId, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
 use whimbrel_protocol::presence::Goodbye;
-use whimbrel_protocol::push::{Entry, EntryBody, LogRef};
+use whimbrel_protocol::push::{Entry, EntryBody, Invitation, LogRef};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::thread::{
     Class, Envelope, FetchBlob, ListThreads, OpenThread, Opening, Participant, SetThread, Submit, TagThread,
@@ -96,6 +96,16 @@ impl Client {
             let run = self.hear(|frame| matches!(frame, Frame::Push(_))).await;
             self.heard.push(run);
         }
+    }
+
+    /// The invitation in the inbox, after the request of whoever invites.
+    async fn invitation(&mut self) -> Invitation {
+        let inbox = self.entries(LogRef::Inbox, 2).await;
+        let invitation = inbox.into_iter().find_map(|entry| match entry.body {
+            EntryBody::Invitation(invitation) => Some(invitation),
+            _ => None,
+        });
+        invitation.expect("an invitation")
     }
 
     fn address(&self, domain: &str) -> Address {
@@ -386,12 +396,7 @@ async fn row_6_a_first_message_makes_everybodys_row_and_tells_those_who_are_away
     let place = Place::new("a.example");
     let running = place.start();
     let (mut alice, mut bob) = friends_here(&running.link).await;
-    let inbox = bob.entries(LogRef::Inbox, 2).await;
-    let invitation = inbox.iter().find_map(|entry| match &entry.body {
-        EntryBody::Invitation(invitation) => Some(invitation.clone()),
-        _ => None,
-    });
-    let invitation = invitation.expect("an invitation");
+    let invitation = bob.invitation().await;
     let request = bob.request();
     let Frame::Blob(welcome) = bob.ask(FetchBlob { request, blob: invitation.welcome }).await else { panic!() };
     assert_eq!(welcome.bytes, vec![3; 9_000]);
@@ -497,8 +502,22 @@ async fn row_11_what_waits_survives_a_kill_and_what_was_acknowledged_does_not_co
 async fn t31_an_id_alone_is_worth_as_much_as_a_wrong_one() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (alice, _bob) = friends_here(&running.link).await;
+    let (alice, mut bob) = friends_here(&running.link).await;
     let mut eve = Client::join(3, &running.link, "eve").await;
+    let invitation = bob.invitation().await;
+    for blob in [invitation.welcome, invitation.tree] {
+        let (mut answers, unknown) = (Vec::new(), BlobId::from_bytes([79; 32]));
+        for blob in [blob, unknown] {
+            let request = eve.request();
+            answers.push(refused(&eve.ask(FetchBlob { request, blob }).await));
+        }
+        assert_eq!(answers, [Some((RefusalCode::NotFound, None)); 2]);
+        // It is there, and whoever was told of it has it, as often as it takes.
+        for _ in 0..2 {
+            let request = bob.request();
+            assert!(matches!(bob.ask(FetchBlob { request, blob }).await, Frame::Blob(_)));
+        }
+    }
     let envelope = |thread| Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: vec![1; 40] };
     let mut answers = Vec::new();
     for thread in [THREAD, ThreadId::from_bytes([78; 32])] {
