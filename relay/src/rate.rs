@@ -64,7 +64,7 @@ pub struct Rates {
     pub messages: Rate,
     /// Other requests of an account.
     pub requests: Rate,
-    /// Links and registrations from one source address.
+    /// Links from one network, and what comes on them before a device is let in: registrations, recoveries, first entries.
     pub arrivals: Rate,
     /// Envelopes and openings a peer forwards.
     pub peer_items: Rate,

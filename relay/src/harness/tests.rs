@@ -19,6 +19,7 @@ mod crowd;
 mod federation;
 mod hub;
 mod people;
+mod rates;
 mod tree;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
