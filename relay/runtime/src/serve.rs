@@ -148,9 +148,10 @@ pub(crate) struct Entering {
 
 async fn serve(server: &Server, link: Link, dialled: bool, stop: Stop) {
     let Link { peer, exporter, sender, receiver, remote, .. } = link;
+    let source = source(remote.ip());
     let peer = match peer {
-        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source: source(remote.ip()) },
-        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source },
+        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter, source },
     };
     let (sender, receiver) = (Outlet::Quic(sender), Inlet::Quic(receiver));
     attend(server, Entering { peer, sender, receiver, dialled }, stop).await;

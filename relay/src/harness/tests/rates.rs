@@ -70,3 +70,20 @@ fn whoever_comes_back_by_the_recovery_key_takes_of_the_same_share() {
         world.pass(Duration::from_secs(1));
     }
 }
+
+#[test]
+fn relays_that_come_in_take_of_the_share_of_their_network() {
+    let mut world = world(Rates { arrivals: Rate::new(60, 2), ..Rates::default() });
+    let come = |world: &mut World| {
+        world.heard.clear();
+        let link = world.come_in_as_relay(0, relay_id(1), domain(1));
+        world.run();
+        (world.lives(0, link), refused(&world.heard))
+    };
+    assert_eq!([come(&mut world), come(&mut world)], [(true, None); 2]);
+    assert_eq!(come(&mut world), (false, Some((RefusalCode::TooFast, Some(1_000)))));
+    let alice = world.join("alice", 0);
+    assert!(world.devices[alice].link.is_some(), "a node from elsewhere comes in");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(come(&mut world), (true, None));
+}
