@@ -233,6 +233,8 @@ pub const HTTP_HEADER_TIME_MAX: Duration = Duration::from_secs(30);
 pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// After a connection could not be taken, before the next is tried.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// What a heartbeat counts where a log acknowledged counts one: it is answered.
+pub const HEARTBEAT_TOKENS: u32 = 16;
 /// Token buckets a relay keeps: 16 MiB of them.
 pub const RATE_BUCKETS_MAX: usize = 65_536;
 /// A relay says so often on a link to a peer that it is there, while the peer was told of somebody: three times within

@@ -264,13 +264,20 @@ pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
 
 /// A device is there: its touches are noted, and whatever is behind is pushed.
 pub(crate) async fn heartbeat<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Heartbeat) {
+    if let Err(refusal) = rooms.limiter.heartbeat(now.monotonic, from.device.account) {
+        // It has no number to be refused by.
+        return rooms.refuse_link(now, link, refusal);
+    }
     rooms.presence.heard(now.monotonic, link);
     let (version, statuses) = rooms.presence.statuses(link, words.statuses);
     rooms.answer(now, link, HeartbeatAnswer { wall: now.wall, version, statuses });
-    if !words.touches.is_empty()
-        && let Err(refusal) = rooms.thread.touch(rooms.store(), now.wall, from.device, words.touches).await
-    {
-        tracing::error!(code = %refusal.code, "touches were not noted");
+    let touches = words.touches;
+    if !touches.is_empty() {
+        if rooms.limiter.touch(now.monotonic, from.device.account, touches.len()).is_err() {
+            tracing::debug!("touches beyond an account's rate are not noted");
+        } else if let Err(refusal) = rooms.thread.touch(rooms.store(), now.wall, from.device, touches).await {
+            tracing::error!(code = %refusal.code, "touches were not noted");
+        }
     }
     for log in rooms.push.behind(link) {
         deliver::advance(rooms, link, log).await;

@@ -87,3 +87,72 @@ fn relays_that_come_in_take_of_the_share_of_their_network() {
     world.pass(Duration::from_secs(1));
     assert_eq!(come(&mut world), (true, None));
 }
+
+/// Commands that the relay gave its store.
+fn commands(world: &World) -> u64 {
+    world.sites[0].running.as_ref().unwrap().disk.commands()
+}
+
+fn touching(threads: usize) -> Heartbeat {
+    let thread = |n: usize| {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        ThreadId::from_bytes(id)
+    };
+    Heartbeat { touches: (0..threads).map(thread).collect(), statuses: 0 }
+}
+
+#[test]
+fn touches_beyond_the_rate_are_not_noted_and_those_of_honest_heartbeats_always() {
+    let (mut world, alice, _) = friends(0, 0);
+    let counted = commands(&world);
+    for _ in 0..30 {
+        let heard = world.ask(alice, touching(limits::TOUCHES_MAX));
+        assert!(matches!(heard[..], [Frame::HeartbeatAnswer(_)]), "answered all the same: {heard:?}");
+    }
+    let burst = u64::from(Rates::default().touches.burst) / limits::TOUCHES_MAX as u64;
+    assert_eq!(commands(&world) - counted, burst);
+    // As many as a device may name, with each heartbeat that is due, for ten minutes.
+    world.pass(limits::HEARTBEAT_EVERY);
+    let counted = commands(&world);
+    for _ in 0..60 {
+        world.ask(alice, touching(limits::TOUCHES_MAX));
+        world.pass(limits::HEARTBEAT_EVERY);
+    }
+    assert_eq!(commands(&world) - counted, 60);
+}
+
+#[test]
+fn a_flood_of_heartbeats_or_acknowledgements_ends_its_link_until_there_is_room_again() {
+    let (mut world, alice, bob) = friends(0, 0);
+    let signs = Rates::default().signs;
+    let acknowledge = |logs: usize| {
+        let acked = AckedLog { log: LogRef::Inbox, upto: Sequence::ZERO };
+        Acknowledge { logs: vec![acked; logs] }
+    };
+    // Honest beyond doubt: an acknowledgement for each of a thousand entries, and heartbeats between.
+    for _ in 0..1_000 {
+        assert!(world.ask(alice, acknowledge(1)).is_empty());
+    }
+    for _ in 0..100 {
+        assert!(matches!(world.ask(alice, Heartbeat::default())[..], [Frame::HeartbeatAnswer(_)]));
+    }
+    world.pass(Duration::from_secs(10));
+    let (mut frames, most) = (0, signs.burst / limits::HEARTBEAT_TOKENS);
+    let refusal = loop {
+        let heard = world.ask(alice, Heartbeat::default());
+        match refused(&heard) {
+            None => frames += 1,
+            Some(refusal) => break refusal,
+        }
+    };
+    assert_eq!((frames, refusal.0), (most, RefusalCode::TooFast));
+    assert_eq!(world.devices[alice].link, None);
+    // Whoever comes back at once with as much is out again; another account is as it was.
+    world.come_back(alice, 0);
+    assert_eq!(refused(&world.ask(alice, acknowledge(limits::ACK_LOGS_MAX))).map(|(code, _)| code), Some(refusal.0));
+    assert!(matches!(world.ask(bob, Heartbeat::default())[..], [Frame::HeartbeatAnswer(_)]));
+    world.pass(Duration::from_millis(refusal.1.unwrap().into()));
+    world.come_back(alice, 0);
+    assert!(matches!(world.ask(alice, Heartbeat::default())[..], [Frame::HeartbeatAnswer(_)]));
+}
