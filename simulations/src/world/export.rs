@@ -32,6 +32,8 @@ type Rows = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 #[derive(Debug, Default)]
 pub(super) struct Export {
     who: ProcessNo,
+    /// What was there when they began to ask.
+    began: Option<Rows>,
     /// What came.
     rows: Rows,
     /// Where the next part begins.
@@ -77,16 +79,26 @@ impl World {
                 self.ledger.ungiven(export.who);
                 continue;
             }
-            let Some(Process::Relay(process)) = self.processes.get(home as usize) else { continue };
-            let Some(reads) = process.reads() else { continue };
-            match kept(reads, account) {
-                Ok(kept) if kept == export.rows && !export.twice => {}
-                Ok(kept) => {
-                    let missing = kept.iter().filter(|(key, value)| export.rows.get(*key) != Some(*value)).count();
-                    let beyond = export.rows.keys().filter(|key| !kept.contains_key(*key)).count();
-                    self.ledger.misgiven(export.who, missing, beyond + usize::from(export.twice));
-                }
-                Err(error) => self.ledger.stopped(home, error.to_string()),
+            let (Some(began), Some(kept)) = (export.began, self.kept(home, account)) else { continue };
+            // What came, went or changed meanwhile may be given or not.
+            let whole = began.iter().filter(|(key, value)| kept.get(*key) == Some(*value));
+            let missing = whole.filter(|(key, value)| export.rows.get(*key) != Some(*value)).count();
+            let known = |key: &&(String, Vec<u8>)| began.contains_key(*key) || kept.contains_key(*key);
+            let beyond = export.rows.keys().filter(|key| !known(key)).count() + usize::from(export.twice);
+            if missing + beyond > 0 {
+                self.ledger.misgiven(export.who, missing, beyond);
+            }
+        }
+    }
+
+    /// What a relay that runs keeps of somebody.
+    fn kept(&mut self, home: ProcessNo, account: AccountId) -> Option<Rows> {
+        let Some(Process::Relay(process)) = self.processes.get(home as usize) else { return None };
+        match kept(process.reads()?, account) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                self.ledger.stopped(home, error.to_string());
+                None
             }
         }
     }
@@ -100,6 +112,15 @@ impl World {
         }
         if !self.is_awake(who) {
             return self.engine.after(AGAIN, Event::Export { export: number });
+        }
+        if self.exports.get(number).is_some_and(|export| export.began.is_none()) {
+            let Some((account, home)) = self.node(who).map(|node| (node.account, node.home)) else { return };
+            let Some(rows) = self.kept(home, account) else {
+                return self.engine.after(AGAIN, Event::Export { export: number });
+            };
+            if let Some(export) = self.exports.get_mut(number) {
+                export.began = Some(rows);
+            }
         }
         if let Some(export) = self.exports.get_mut(number) {
             export.waits = true;

@@ -66,6 +66,8 @@ pub(super) enum Asked {
     Form(usize),
     /// To change one.
     Change(usize),
+    /// To take somebody out of one.
+    TakeOut(usize, ThreadId, ProcessNo),
     /// To end their account.
     End(usize),
     /// For what their relay keeps of them.
@@ -299,8 +301,9 @@ impl World {
                 self.account_ended(number, gone);
             }
             (Asked::Export(number), result) => self.exported(number, result.ok()),
+            (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
-            (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
+            (Asked::Form(_) | Asked::Change(_) | Asked::TakeOut(..) | Asked::About, _) => {}
         }
     }
 
@@ -338,6 +341,7 @@ impl World {
             | Asked::Hide(_)
             | Asked::Form(_)
             | Asked::Change(_)
+            | Asked::TakeOut(..)
             | Asked::End(_)
             | Asked::Export(_)
             | Asked::About => None,
@@ -357,7 +361,12 @@ impl World {
                 Asked::Hide(number) => self.hid(number, false),
                 Asked::End(number) => self.account_ended(number, false),
                 Asked::Export(number) => self.exported(number, None),
-                Asked::Send(_) | Asked::Open(_) | Asked::Form(_) | Asked::Change(_) | Asked::About => {}
+                Asked::Send(_)
+                | Asked::Open(_)
+                | Asked::Form(_)
+                | Asked::Change(_)
+                | Asked::TakeOut(..)
+                | Asked::About => {}
             }
         }
     }

@@ -174,7 +174,7 @@ fn words_stand_in_the_order_they_were_said_in_each_group_and_not_across_groups()
 fn a_text_that_somebody_sees_whom_it_is_not_owed_to_is_still_owed_to_the_others() {
     let group = ThreadId::from_bytes([7; 32]);
     let mut ledger = ledger();
-    ledger.clocks_lied();
+    ledger.conduct(ALICE, Conduct::Untimely);
     ledger.in_circle(group, ALICE, [ALICE, BOB, CAROL].into());
     ledger.in_circle(group, ALICE, [ALICE, BOB].into());
     let said = ledger.ask_circle(ALICE, group, "one".to_owned(), Time::ZERO);
