@@ -186,7 +186,8 @@ impl Client {
         }
     }
 
-    /// Beats until something is told: who came is told once its relay is through with letting it in.
+    /// Beats until something is told: who came is told once its relay is through with letting it in, and of who is
+    /// elsewhere when that relay tells of it. More seldom than the rate of heartbeats.
     async fn told(&mut self, mut version: u64) -> (u64, Vec<Status>) {
         loop {
             let (now, statuses) = self.beat(version).await;
@@ -194,6 +195,7 @@ impl Client {
                 return (now, statuses);
             }
             version = now;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -683,8 +685,14 @@ async fn t33_a_friend_who_was_removed_is_out_at_both_relays() {
     assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
     assert!(matches!(alice.say(b"friend").await, Frame::Stored(_)));
     assert_eq!(bodies(&bob.entries(LOG, 1).await), [b"friend".to_vec()]);
+    let status = |of: &Client, online| Status { account: of.person.log.account(), online };
+    let ((of_bob, told_alice), (of_alice, told_bob)) = (alice.told(0).await, bob.told(0).await);
+    assert_eq!((told_alice, told_bob), (vec![status(&bob, true)], vec![status(&alice, true)]));
     let removed = bob.tell("b.example", Act::Remove, &alice.person, "a.example").await;
     assert!(matches!(removed, Frame::Parted(_)), "{removed:?}");
+    // Not there any more, for either: at his relay with the next heartbeat, at hers as soon as it is through with the word.
+    assert_eq!(bob.beat(of_alice).await.1, [status(&alice, false)]);
+    assert_eq!(alice.told(of_bob).await.1, [status(&bob, false)]);
     assert_eq!(refused(&alice.claim(&bob.person, "b.example", None).await), Some((RefusalCode::NoConsent, None)));
     // Her relay takes it and Bob's does not: she is told in her inbox.
     alice.heard.clear();
