@@ -68,7 +68,7 @@ pub struct Rates {
     pub arrivals: Rate,
     /// Envelopes and openings a peer forwards.
     pub peer_items: Rate,
-    /// Requests of a peer.
+    /// Requests of a peer, and as many again of what it sends by itself: heartbeats and statuses.
     pub peer_requests: Rate,
     /// Friend requests of a peer.
     pub peer_friend_requests: Rate,
@@ -121,6 +121,7 @@ enum Whose {
     PeerItems(Domain),
     PeerRequests(Domain),
     PeerFriendRequests(Domain),
+    PeerSigns(Domain),
     Claims(AccountId, AccountId),
     Signs(AccountId),
     Touches(AccountId),
@@ -190,6 +191,11 @@ impl Limiter {
 
     pub(crate) fn peer_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
         self.take(now, Whose::PeerRequests(peer.clone()), self.rates.peer_requests, 1)
+    }
+
+    /// A heartbeat or statuses: apart from its requests, so that a peer that asks for much does not lose its link by them.
+    pub(crate) fn peer_sign(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
+        self.take(now, Whose::PeerSigns(peer.clone()), self.rates.peer_requests, 1)
     }
 
     pub(crate) fn peer_friend_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {

@@ -205,6 +205,12 @@ impl<P: Ports> Relay<P> {
         {
             return rooms.refuse(now, link, request, refusal);
         }
+        if matches!(frame, Frame::Heartbeat(_) | Frame::PeerPresence(_))
+            && let Err(refusal) = rooms.limiter.peer_sign(now.monotonic, &peer)
+        {
+            // They have no number to be refused by. What its users' friends see then ends as with every link (presence 8).
+            return rooms.refuse_link(now, link, refusal);
+        }
         match frame {
             Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,
             Frame::LookUp(words) => ask::look_up_for(rooms, now, link, &peer, words).await,

@@ -156,3 +156,34 @@ fn a_flood_of_heartbeats_or_acknowledgements_ends_its_link_until_there_is_room_a
     world.come_back(alice, 0);
     assert!(matches!(world.ask(alice, Heartbeat::default())[..], [Frame::HeartbeatAnswer(_)]));
 }
+
+#[test]
+fn a_flood_of_heartbeats_of_a_peer_ends_its_link_and_leaves_it_its_requests() {
+    let mut world = World::new(2);
+    let burst = Rates::default().peer_requests.burst;
+    let greeted = |world: &mut World| {
+        let link = world.come_in_as_relay(0, relay_id(1), domain(1));
+        world.hand(0, link, &hello(1, 0, None).into());
+        world.run();
+        link
+    };
+    let link = greeted(&mut world);
+    for n in 0..burst {
+        world.heard.clear();
+        world.hand(0, link, &Heartbeat::default().into());
+        world.run();
+        assert!(matches!(world.heard[..], [Frame::HeartbeatAnswer(_)]), "{n}: {:?}", world.heard);
+    }
+    world.heard.clear();
+    world.hand(0, link, &Heartbeat::default().into());
+    world.run();
+    assert_eq!(refused(&world.heard).map(|(code, _)| code), Some(RefusalCode::TooFast));
+    assert!(!world.lives(0, link));
+    // What it asks for has a share of its own.
+    let link = greeted(&mut world);
+    world.heard.clear();
+    let (request, who) = (world.request(), Who::Address("nobody@a.example".parse().unwrap()));
+    world.hand(0, link, &LookUp { request, who, hint: None }.into());
+    world.run();
+    assert_eq!(refused(&world.heard), Some((RefusalCode::NotFound, None)));
+}
