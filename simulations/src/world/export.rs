@@ -135,8 +135,7 @@ impl World {
         let wait = match reply {
             Some(Reply::Exported { rows, next }) => {
                 for row in rows {
-                    let value = lasting(&row.kind, row.value);
-                    export.twice |= export.rows.insert((row.kind, row.key), value).is_some();
+                    export.twice |= export.rows.insert((row.kind, row.key), row.value).is_some();
                 }
                 export.done = next.is_none();
                 self.struck.exports += u64::from(export.done);
@@ -149,11 +148,6 @@ impl World {
             self.engine.after(wait, Event::Export { export: number });
         }
     }
-}
-
-/// A device's stamp is replaced as long as it says anything: that it is there counts, not which.
-fn lasting(kind: &str, value: Vec<u8>) -> Vec<u8> {
-    if kind == "stamps of devices" { Vec::new() } else { value }
 }
 
 /// Every row of a relay whose key names an account first, but for its devices' KeyPackages, which it puts there for others
@@ -172,7 +166,7 @@ fn kept(reads: &dyn Reads, account: AccountId) -> Result<Rows, StorageError> {
             let owner = rest.strip_prefix(account.as_bytes().as_slice()).filter(|_| !kind.contains("KeyPackage"));
             let entry = inbox.as_ref().and_then(|inbox| rest.strip_prefix(inbox.as_bytes().as_slice()));
             if let Some(rest) = owner.or(entry.filter(|_| kind == "entries")) {
-                kept.insert((kind.to_owned(), rest.to_vec()), lasting(kind, value));
+                kept.insert((kind.to_owned(), rest.to_vec()), value);
             }
         }
     }
