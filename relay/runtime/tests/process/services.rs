@@ -8,7 +8,7 @@ use whimbrel_protocol::friendship::{
     Act, Befriend, Block, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, ListFriends, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
-use whimbrel_protocol::id::{Address, BlobId, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
 use whimbrel_protocol::presence::{Goodbye, SetVisible, Status};
 use whimbrel_protocol::push::{Entry, EntryBody, Invitation, LogRef};
 use whimbrel_protocol::reception::Refused;
@@ -259,6 +259,15 @@ pub(super) async fn friends_here(to: &RelayLink) -> (Client, Client) {
     let opened = alice.open(&[(&alice.person_copy(), "a.example"), (&bob.person_copy(), "a.example")]).await;
     assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
     (alice, bob)
+}
+
+/// The same two; Alice was told that Bob is there, whose account that is, and is at this version of what she was told.
+async fn friends_in_sight(to: &RelayLink) -> (Client, Client, AccountId, u64) {
+    let (mut alice, bob) = friends_here(to).await;
+    let account = bob.person.log.account();
+    let (version, told) = alice.told(0).await;
+    assert_eq!(told, [Status { account, online: true }]);
+    (alice, bob, account, version)
 }
 
 impl Client {
@@ -552,10 +561,7 @@ async fn row_9_a_message_to_many_reaches_those_who_are_there_and_nobody_who_left
 async fn row_10_friends_are_seen_to_come_and_to_say_goodbye() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (mut alice, mut bob) = friends_here(&running.link).await;
-    let account = bob.person.log.account();
-    let (version, told) = alice.told(0).await;
-    assert_eq!(told, [Status { account, online: true }]);
+    let (mut alice, mut bob, account, version) = friends_in_sight(&running.link).await;
     assert_eq!(alice.beat(version).await, (version, Vec::new()), "only what changed");
     bob.link.sender.send(&Goodbye {}.into()).unwrap();
     // Behind it on the same link, so that it was heard.
@@ -568,10 +574,7 @@ async fn row_10_friends_are_seen_to_come_and_to_say_goodbye() {
 async fn row_10_whoever_is_invisible_is_not_there_and_stays_so_across_a_kill() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (mut alice, mut bob) = friends_here(&running.link).await;
-    let account = bob.person.log.account();
-    let (version, told) = alice.told(0).await;
-    assert_eq!(told, [Status { account, online: true }]);
+    let (mut alice, mut bob, account, version) = friends_in_sight(&running.link).await;
     bob.set_visible(false).await;
     let (version, told) = alice.beat(version).await;
     assert_eq!(told, [Status { account, online: false }], "as of whoever left");
