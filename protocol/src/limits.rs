@@ -27,6 +27,10 @@ pub const CBOR_DEPTH_MAX: usize = 16;
 pub const UNAUTHENTICATED_BYTES_MAX: usize = 64 * 1024;
 /// Time to authenticate.
 pub const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(5);
+/// A frame that began has its header after this.
+pub const FRAME_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+/// From its header on it may take as long again without a byte, and a second for so many bytes that came.
+pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 1_024;
 /// Connections a relay accepts at once.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Handshakes waiting at an endpoint; beyond, the source must prove its address first (QUIC Retry, RFC 9000 §8.1.2).
@@ -270,6 +274,8 @@ pub const HTTP_HEADER_TIME_MAX: Duration = Duration::from_secs(30);
 pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// After a connection could not be taken, before the next is tried.
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// What a heartbeat counts where a log acknowledged counts one: it is answered.
+pub const HEARTBEAT_TOKENS: u32 = 16;
 /// Token buckets a relay keeps: 16 MiB of them.
 pub const RATE_BUCKETS_MAX: usize = 65_536;
 /// A relay says so often on a link to a peer that it is there, while the peer was told of somebody: three times within

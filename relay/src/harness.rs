@@ -393,7 +393,8 @@ impl World {
 
     /// A test plays a relay that came in.
     pub(crate) fn come_in_as_relay(&mut self, at: usize, relay: RelayId, domain: Domain) -> LinkId {
-        self.new_link(at, End::Test, LinkPeer::Relay { relay, domain, dialled: false, exporter: TEST_EXPORTER })
+        let (dialled, exporter, source) = (false, TEST_EXPORTER, 8);
+        self.new_link(at, End::Test, LinkPeer::Relay { relay, domain, dialled, exporter, source })
     }
 
     pub(crate) fn lives(&self, at: usize, link: LinkId) -> bool {
@@ -473,8 +474,14 @@ impl World {
         let (ours, theirs) = (LinkId::new(self.next_link - 1), LinkId::new(self.next_link));
         let (here, there) = (&self.sites[at].config, &self.sites[other].config);
         let exporter = [self.next_link as u8; 32];
-        let to_them = LinkPeer::Relay { relay: here.relay, domain: here.domain.clone(), dialled: false, exporter };
-        let to_us = LinkPeer::Relay { relay: there.relay, domain: there.domain.clone(), dialled: true, exporter };
+        let of = |side: &Config, dialled| LinkPeer::Relay {
+            relay: side.relay,
+            domain: side.domain.clone(),
+            dialled,
+            exporter,
+            source: 8,
+        };
+        let (to_them, to_us) = (of(here, false), of(there, true));
         self.bring_up(other, theirs, End::Relay(at, ours), to_them);
         self.bring_up(at, ours, End::Relay(other, theirs), to_us);
     }

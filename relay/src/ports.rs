@@ -78,6 +78,8 @@ pub enum LinkPeer {
         dialled: bool,
         /// 32 bytes of this connection's TLS exporter ([`whimbrel_protocol::EXPORTER_LABEL`]).
         exporter: [u8; 32],
+        /// As of a node. Of a relay we reached it says nothing.
+        source: u64,
     },
 }
 

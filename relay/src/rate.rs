@@ -64,16 +64,21 @@ pub struct Rates {
     pub messages: Rate,
     /// Other requests of an account.
     pub requests: Rate,
-    /// Links and registrations from one source address.
+    /// Links from one network, and what comes on them before a device is let in: registrations, recoveries, first entries.
     pub arrivals: Rate,
     /// Envelopes and openings a peer forwards.
     pub peer_items: Rate,
-    /// Requests of a peer.
+    /// Requests of a peer, and as many again of what it sends by itself: heartbeats and statuses.
     pub peer_requests: Rate,
     /// Friend requests of a peer.
     pub peer_friend_requests: Rate,
     /// KeyPackages one account claims of another.
     pub claims: Rate,
+    /// What an account's devices send by themselves: a token for each log acknowledged, and
+    /// [`limits::HEARTBEAT_TOKENS`] for a heartbeat.
+    pub signs: Rate,
+    /// Threads that an account's heartbeats name as used: each is a row written.
+    pub touches: Rate,
 }
 
 impl Default for Rates {
@@ -86,6 +91,8 @@ impl Default for Rates {
             peer_requests: Rate::new(6_000, 3_000),
             peer_friend_requests: Rate::hourly(1_000, 1_000),
             claims: Rate::hourly(10, 10),
+            signs: Rate::new(120_000, 60_000),
+            touches: Rate::new(6_144, 10_240),
         }
     }
 }
@@ -100,6 +107,8 @@ impl Rates {
         peer_requests: Rate::UNBOUNDED,
         peer_friend_requests: Rate::UNBOUNDED,
         claims: Rate::UNBOUNDED,
+        signs: Rate::UNBOUNDED,
+        touches: Rate::UNBOUNDED,
     };
 }
 
@@ -112,7 +121,10 @@ enum Whose {
     PeerItems(Domain),
     PeerRequests(Domain),
     PeerFriendRequests(Domain),
+    PeerSigns(Domain),
     Claims(AccountId, AccountId),
+    Signs(AccountId),
+    Touches(AccountId),
 }
 
 /// The parts of a token: as many as an hour has milliseconds, so that no division is lost.
@@ -181,12 +193,32 @@ impl Limiter {
         self.take(now, Whose::PeerRequests(peer.clone()), self.rates.peer_requests, 1)
     }
 
+    /// A heartbeat or statuses: apart from its requests, so that a peer that asks for much does not lose its link by them.
+    pub(crate) fn peer_sign(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
+        self.take(now, Whose::PeerSigns(peer.clone()), self.rates.peer_requests, 1)
+    }
+
     pub(crate) fn peer_friend_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
         self.take(now, Whose::PeerFriendRequests(peer.clone()), self.rates.peer_friend_requests, 1)
     }
 
     pub(crate) fn claim(&self, now: Monotonic, requester: AccountId, owner: AccountId) -> Result<(), Refusal> {
         self.take(now, Whose::Claims(requester, owner), self.rates.claims, 1)
+    }
+
+    pub(crate) fn heartbeat(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
+        self.take(now, Whose::Signs(account), self.rates.signs, limits::HEARTBEAT_TOKENS)
+    }
+
+    /// `logs`: how many are acknowledged.
+    pub(crate) fn acknowledge(&self, now: Monotonic, account: AccountId, logs: usize) -> Result<(), Refusal> {
+        let count = u32::try_from(logs.max(1)).unwrap_or(u32::MAX);
+        self.take(now, Whose::Signs(account), self.rates.signs, count)
+    }
+
+    pub(crate) fn touch(&self, now: Monotonic, account: AccountId, threads: usize) -> Result<(), Refusal> {
+        let count = u32::try_from(threads).unwrap_or(u32::MAX);
+        self.take(now, Whose::Touches(account), self.rates.touches, count)
     }
 
     fn take(&self, now: Monotonic, whose: Whose, rate: Rate, count: u32) -> Result<(), Refusal> {

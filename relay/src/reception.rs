@@ -27,6 +27,8 @@ use crate::store::Account;
 pub(crate) struct Proved {
     pub(crate) transport: PublicKey,
     pub(crate) exporter: [u8; 32],
+    /// The network it came from: what it asks for before it is let in is taken of that one's share.
+    pub(crate) source: u64,
 }
 
 /// How far a link has come.
@@ -304,7 +306,7 @@ mod tests {
     fn whoever_came_in_time_is_not_turned_away_for_the_time_the_store_takes() {
         let (reception, link) = (Reception::default(), LinkId::new(1));
         let at = |time: std::time::Duration| Monotonic::default().plus(time);
-        let proved = Proved { transport: PublicKey::from_bytes([1; 32]), exporter: [2; 32] };
+        let proved = Proved { transport: PublicKey::from_bytes([1; 32]), exporter: [2; 32], source: 7 };
         reception.link_up(at(std::time::Duration::ZERO), link, Stage::Node(proved));
         reception.link_up(at(std::time::Duration::ZERO), LinkId::new(2), Stage::Node(proved));
         assert!(reception.advance(link, Stage::Proving(proved)));

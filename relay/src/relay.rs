@@ -173,7 +173,7 @@ impl<P: Ports> Relay<P> {
             Frame::NewInvite(words) => ask::invite(rooms, now, link, from, words).await,
             Frame::TagThread(words) => ask::tag(rooms, now, link, from, words).await,
             Frame::ListThreads(words) => ask::list(rooms, now, link, from, words).await,
-            Frame::FetchBlob(words) => ask::blob(rooms, now, link, words).await,
+            Frame::FetchBlob(words) => ask::blob(rooms, now, link, from, words).await,
             Frame::SetThread(words) => ask::set_thread(rooms, now, link, from, words).await,
             Frame::Goodbye(_) => appear::goodbye(rooms, link),
             Frame::SetVisible(words) => own::set_visible(rooms, now, link, from, words).await,
@@ -207,6 +207,12 @@ impl<P: Ports> Relay<P> {
             && let Err(refusal) = rooms.limiter.peer_request(now.monotonic, &peer)
         {
             return rooms.refuse(now, link, request, refusal);
+        }
+        if matches!(frame, Frame::Heartbeat(_) | Frame::PeerPresence(_))
+            && let Err(refusal) = rooms.limiter.peer_sign(now.monotonic, &peer)
+        {
+            // They have no number to be refused by. What its users' friends see then ends as with every link (presence 8).
+            return rooms.refuse_link(now, link, refusal);
         }
         match frame {
             Frame::Forward(words) => federate::receive(rooms, now, link, peer, words).await,

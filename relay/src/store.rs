@@ -345,6 +345,9 @@ pub trait Store: Send + Sync + 'static {
     /// One-time KeyPackages left of a device.
     fn package_count(&self, device: DeviceId) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
+    /// Whether an invitation that waits in an account's inbox names a large body.
+    fn names(&self, account: AccountId, blob: BlobId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// A large body.
     fn blob(&self, blob: BlobId) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
 

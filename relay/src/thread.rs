@@ -135,8 +135,13 @@ impl Thread {
         Ok(store.thread_rows(device.account, mailbox, words.after, limit).await?)
     }
 
-    /// A large body. Its id, a hash, is told only to those it is for.
-    pub(crate) async fn blob(&self, store: &impl Store, blob: BlobId) -> Result<Vec<u8>, Refusal> {
+    /// A large body, for an account with an invitation in its inbox that names it. To everybody else it looks as if it
+    /// were not there, on the same way: its id is a hash, and whoever may guess or know the bytes learns nothing by asking.
+    pub(crate) async fn blob(&self, store: &impl Store, device: DeviceId, blob: BlobId) -> Result<Vec<u8>, Refusal> {
+        if !store.names(device.account, blob).await? {
+            return Err(Refusal::last(RefusalCode::NotFound));
+        }
+        // Absent by now: its invitation was acknowledged between the two reads.
         store.blob(blob).await?.ok_or(Refusal::last(RefusalCode::NotFound))
     }
 }

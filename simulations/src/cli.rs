@@ -264,7 +264,7 @@ impl Run {
             // The name alone: where the file lies on this machine is nobody's business and no part of the result.
             let file = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy();
             let mut seen = Seen { real: scenario.sim.crypto == Crypto::Real, ..Seen::default() };
-            seen.saw(&scenario.plan(), ran.lines);
+            seen.saw(&scenario.plan(), &account.struck(), ran.lines);
             let summary = Summary::of((&file, seed), &ran.verdict, account, seen, watch.seconds());
             if let Some(folder) = &self.out {
                 write_out(folder, &summary, &scenario)?;
@@ -389,7 +389,7 @@ impl Replay {
         })?;
         if let Some(account) = &ran.account {
             let mut seen = Seen { real: case.crypto == Crypto::Real, replayed: self.twice, ..Seen::default() };
-            seen.saw(&plan, ran.lines);
+            seen.saw(&plan, &account.struck(), ran.lines);
             let summary = Summary::of(("soak", case.seed), &ran.verdict, account, seen, watch.seconds());
             say(&if self.json { serde_json::to_string(&summary)? + "\n" } else { summary.for_people() })?;
         }

@@ -308,6 +308,8 @@ pub struct Sum {
     pub torn_writes: u64,
     /// Everything that struck, by kind: a kind that never does is a hole in the soak.
     pub struck: BTreeMap<&'static str, u64>,
+    /// Everything counted on the networks, by name.
+    pub network: BTreeMap<&'static str, u64>,
     /// Everything that must not be, counted.
     pub violations: u64,
     /// Events.
@@ -395,7 +397,8 @@ pub fn soak(orders: Orders, mut told: impl FnMut(&Case, &Ran, &Sum)) -> Result<S
         seen.replayed |= repeats;
         sum.repeated += u64::from(repeats);
         sum.lines_heard += ran.lines;
-        seen.saw(&plan, ran.lines);
+        let struck = ran.account.as_ref().map(crate::world::Account::struck);
+        seen.saw(&plan, struck.as_ref().map_or(&[], |struck| struck.as_slice()), ran.lines);
         sum.add(&case, &ran);
         sum.time(&watch);
         told(&case, &ran, &sum);
@@ -425,6 +428,9 @@ impl Sum {
             self.torn_writes += account.faults.batches_lost;
             for (kind, times) in account.struck() {
                 *self.struck.entry(kind).or_default() += times;
+            }
+            for (what, times) in account.net.by_name() {
+                *self.network.entry(what).or_default() += times;
             }
         }
         if let (true, Some(first)) = (ran.broke(), ran.verdict.examples.first()) {

@@ -67,6 +67,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Packets lost and sent again.
     pub packets_lost: u64,
+    /// Everything counted on the network, by name.
+    pub network: BTreeMap<&'static str, u64>,
     /// Showings by path, with times from send to show.
     pub paths: BTreeMap<&'static str, PathSummary>,
     /// The longest time from send to show, in milliseconds.
@@ -127,6 +129,7 @@ impl Summary {
             frames: account.net.frames,
             bytes: account.net.bytes,
             packets_lost: account.net.packets_lost,
+            network: account.net.by_name().into(),
             paths: [
                 ("relay", path(Path::Relay)),
                 ("federation", path(Path::Federation)),
@@ -167,6 +170,8 @@ impl Summary {
         let wall = self.wall_s.unwrap_or_default();
         lines.push(format!("  {} events in {wall:.1} s, {} frames, {} bytes", self.events, self.frames, self.bytes));
         lines.push(format!("  trace {}", self.trace_hash));
+        let unchecked = self.promises.iter().filter(|promise| !promise.checked);
+        lines.extend(unchecked.map(|promise| format!("  {} not checked: {}", promise.id, promise.how)));
         lines.join("\n") + "\n"
     }
 }

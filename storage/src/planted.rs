@@ -106,6 +106,8 @@ bugs! {
     MergeLost = "merge-lost",
     /// A node keeps the place of a log and forgets a commit that has to wait.
     ForgetCommit = "forget-commit",
+    /// A node says that somebody is out of a group, and hands nothing in.
+    RemovalDropped = "removal-dropped",
     /// A relay takes what a device that has no leaf any more hands in.
     IgnoreLeaf = "ignore-leaf",
     /// A relay lets a device that has no leaf any more read on.

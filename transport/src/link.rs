@@ -115,7 +115,7 @@ close_codes! {
     4 Busy "busy",
     /// Something failed here that is not the other side's fault.
     5 Internal "internal error",
-    /// Too slow: the first frame did not come, or the last did not leave, in time.
+    /// Too slow: the first frame, or one that began, did not come, or the last did not leave, in time.
     6 Slow "too slow",
 }
 

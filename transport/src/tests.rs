@@ -337,6 +337,97 @@ async fn a_malformed_body_is_told_and_the_next_frame_read() {
     drop(connection);
 }
 
+/// A link whose other end writes bytes as it likes.
+async fn written_by_hand(relay: &Endpoint, to: &RelayLink) -> (quinn::Connection, quinn::SendStream, Link) {
+    let ((connection, stream), link) = tokio::join!(
+        async {
+            let connection = raw(to, true, ALPN_NODE).await.unwrap();
+            let (mut stream, _) = connection.open_bi().await.unwrap();
+            stream.write_all(&whimbrel_protocol::codec::encode(&done(1)).unwrap()).await.unwrap();
+            (connection, stream)
+        },
+        accept(relay)
+    );
+    let mut link = link.unwrap();
+    assert_eq!(link.receiver.next().await.unwrap(), done(1));
+    (connection, stream, link)
+}
+
+/// How long a receiver waits before it ends the link, in seconds of a clock that jumps to whatever is due next; and for
+/// how much of the frame.
+async fn given_up(link: &mut Link) -> (u64, usize) {
+    let since = tokio::time::Instant::now();
+    match link.receiver.next().await.unwrap_err() {
+        ReceiveError::Slow { received } => (since.elapsed().as_secs(), received),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn t50_a_frame_that_began_has_its_header_in_time_and_comes_on_at_the_least_rate_or_the_link_ends() {
+    let header = limits::FRAME_HEADER_TIME_MAX.as_secs();
+    let kind = Frame::from(Blob { request: RequestId::new(1), bytes: Vec::new() }).kind();
+    let claim = [&kind.to_be_bytes()[..], &40_000_u32.to_be_bytes()].concat();
+    // Of a header one byte; a header; a header and ten seconds' worth of a body.
+    for (bytes, waited) in
+        [(vec![0], header), (claim.clone(), header), ([&claim[..], &[0; 10 * 1_024]].concat(), header + 10)]
+    {
+        let (relay, to) = relay(1, "a.example");
+        let (connection, mut stream, mut link) = written_by_hand(&relay, &to).await;
+        tokio::time::pause();
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(given_up(&mut link).await, (waited, bytes.len()));
+        assert_eq!(CloseReason::from(connection.closed().await), CloseReason::ByPeer(CloseCode::Slow));
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn t50_a_frame_that_comes_slowly_but_at_the_least_rate_is_read_and_so_is_whatever_comes_after_a_silence() {
+    let (relay, to) = relay(1, "a.example");
+    let (_connection, mut stream, mut link) = written_by_hand(&relay, &to).await;
+    let frame = Frame::from(Blob { request: RequestId::new(1), bytes: vec![7; 40_000] });
+    let bytes = whimbrel_protocol::codec::encode(&frame).unwrap();
+    tokio::time::pause();
+    let write = async {
+        // Nothing began: this is nobody's fault.
+        tokio::time::sleep(limits::FRAME_HEADER_TIME_MAX * 2).await;
+        for second in bytes.chunks(1_024) {
+            stream.write_all(second).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    };
+    let read = async {
+        // Whoever waits is called away again and again, and what they waited counts on.
+        loop {
+            let waited = std::time::Duration::from_millis(300);
+            if let Ok(read) = tokio::time::timeout(waited, link.receiver.next()).await {
+                return read;
+            }
+        }
+    };
+    let (read, ()) = tokio::join!(read, write);
+    assert!(read.unwrap() == frame);
+    // Called away in the middle of a frame, for twice the time it may take: that is not the sender's time.
+    stream.write_all(&bytes[..2_000]).await.unwrap();
+    let called_away = tokio::time::timeout(std::time::Duration::from_secs(1), link.receiver.next()).await;
+    assert!(called_away.is_err());
+    tokio::time::sleep(limits::FRAME_HEADER_TIME_MAX * 2).await;
+    stream.write_all(&bytes[2_000..]).await.unwrap();
+    assert!(link.receiver.next().await.unwrap() == frame);
+    // Calls that end before the time is up do not begin it anew.
+    stream.write_all(&bytes[..1]).await.unwrap();
+    let mut calls = 0;
+    let ended = loop {
+        let waited = std::time::Duration::from_secs(3);
+        match tokio::time::timeout(waited, link.receiver.next()).await {
+            Ok(ended) => break ended,
+            Err(_) => calls += 1,
+        }
+    };
+    assert_eq!((ended, calls), (Err(ReceiveError::Slow { received: 1 }), 3));
+}
+
 #[tokio::test]
 async fn the_largest_frame_passes_once_authenticated() {
     let (relay, to) = relay(1, "a.example");

@@ -2,8 +2,8 @@
 //! In order: ask for its newest head, hold it against the one before and those that friends were shown, see the entry that was
 //! asked for in it; tell friends what we are shown. A relay that signed two trees is found, and what proves it is kept.
 //! Never: believes a head that does not go on from those before; takes silence for proof, or for good.
-//! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_PAUSE`, `limits::TREE_HEAD_AGE_MAX`, `limits::AUDIT_ATTEMPTS_MAX`, `limits::TREE_HEADS_TOLD_MAX`,
-//! `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
+//! Limits: `limits::AUDIT_EVERY`, `limits::AUDIT_PAUSE`, `limits::TREE_HEAD_AGE_MAX`, `limits::AUDIT_ATTEMPTS_MAX`,
+//! `limits::TREE_HEADS_TOLD_MAX`, `limits::TREE_HEAD_TOLD_EVERY`. Rules: docs/protocol/transparency.md.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

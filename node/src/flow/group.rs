@@ -16,6 +16,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::StorageError;
+use whimbrel_storage::planted::{self, Bug};
 
 use super::{facts, open, send, siblings};
 use crate::api::{CommandError, Reply, Ticket};
@@ -135,6 +136,9 @@ pub(crate) fn remove<E: Engine>(
     let is_in = |account: &&AccountId| row.participants.iter().any(|one| one.account == **account);
     let people: Vec<AccountId> = people.iter().filter(is_in).copied().collect();
     if people.is_empty() {
+        return Ok(Some(Reply::Done));
+    }
+    if planted::active(Bug::RemovalDropped) {
         return Ok(Some(Reply::Done));
     }
     stage(t, id, &row, Vec::new(), Leaving { people, devices: Vec::new() })?;

@@ -112,6 +112,8 @@ struct LimitsSection {
     peer_requests: Option<Leaf>,
     peer_friend_requests: Option<Leaf>,
     claims: Option<Leaf>,
+    signs: Option<Leaf>,
+    touches: Option<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -421,6 +423,8 @@ impl Reader {
             peer_requests: self.rate(parsed.limits.peer_requests, usual.peer_requests),
             peer_friend_requests: self.rate(parsed.limits.peer_friend_requests, usual.peer_friend_requests),
             claims: self.rate(parsed.limits.claims, usual.claims),
+            signs: self.rate(parsed.limits.signs, usual.signs),
+            touches: self.rate(parsed.limits.touches, usual.touches),
         };
         let folder = file.parent().unwrap_or(Path::new(""));
         Some(Settings {
@@ -654,8 +658,10 @@ connections = {connections}
 log_entries = {entries}
 log_bytes = "64 MiB"
 # How much of what one may ask for, more being refused with the time to wait: so many at once, and so many a minute ("/min") or
-# an hour ("/hour") after that; or "unbounded". Envelopes and other requests of an account; links from one network; envelopes and requests of a
-# peer relay, and its friend requests; KeyPackages one account claims of another. The values here are the defaults.
+# an hour ("/hour") after that; or "unbounded". Envelopes and other requests of an account; links and registrations from one
+# network; envelopes and requests of a peer relay, and its friend requests; KeyPackages one account claims of another; logs an
+# account acknowledges, a heartbeat counting {heartbeat} of them; threads its heartbeats name as used. The values here are the
+# defaults.
 messages = {{ rate = "1200/min", burst = 1000 }}
 requests = {{ rate = "600/min", burst = 600 }}
 arrivals = {{ rate = "600/min", burst = 1200 }}
@@ -663,6 +669,8 @@ peer_items = {{ rate = "120000/min", burst = 60000 }}
 peer_requests = {{ rate = "6000/min", burst = 3000 }}
 peer_friend_requests = {{ rate = "1000/hour", burst = 1000 }}
 claims = {{ rate = "10/hour", burst = 10 }}
+signs = {{ rate = "120000/min", burst = 60000 }}
+touches = {{ rate = "6144/min", burst = 10240 }}
 
 [log]
 # "text" or "json". Default "text".
@@ -672,6 +680,7 @@ level = "info"
 "#,
         connections = limits::CONNECTIONS_MAX,
         entries = limits::LOG_ENTRIES_MAX,
+        heartbeat = limits::HEARTBEAT_TOKENS,
     )
 }
 

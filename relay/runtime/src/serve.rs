@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::Level;
+use tracing::{Instrument, Level};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::invite::RelayLink;
@@ -148,19 +148,31 @@ pub(crate) struct Entering {
 
 async fn serve(server: &Server, link: Link, dialled: bool, stop: Stop) {
     let Link { peer, exporter, sender, receiver, remote, .. } = link;
+    let source = source(remote.ip());
     let peer = match peer {
-        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source: source(remote.ip()) },
-        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter },
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source },
+        Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter, source },
     };
     let (sender, receiver) = (Outlet::Quic(sender), Inlet::Quic(receiver));
     attend(server, Entering { peer, sender, receiver, dialled }, stop).await;
 }
 
-/// Serves a link from its beginning to its end.
-pub(crate) async fn attend(server: &Server, entering: Entering, mut stop: Stop) {
-    let Entering { peer, sender, mut receiver, dialled } = entering;
-    let between_relays = matches!(peer, LinkPeer::Relay { .. });
+/// Serves a link from its beginning to its end, in a span of its own: whatever is said meanwhile says on which link.
+pub(crate) async fn attend(server: &Server, entering: Entering, stop: Stop) {
+    let Entering { peer, sender, receiver, dialled } = entering;
     let (id, slot) = server.links.add(sender, dialled);
+    // A number and who began. Below debug there is no span, and no number that ties lines together.
+    let span = tracing::debug_span!("link", link = id.get(), dialled);
+    go_on(server, (id, slot), (peer, receiver, dialled), stop).instrument(span).await;
+}
+
+async fn go_on(
+    server: &Server,
+    (id, slot): (LinkId, Arc<Slot>),
+    (peer, mut receiver, dialled): (LinkPeer, Inlet, bool),
+    mut stop: Stop,
+) {
+    let between_relays = matches!(peer, LinkPeer::Relay { .. });
     if dialled {
         receiver.authenticated();
     }
@@ -247,10 +259,11 @@ fn handled(server: &Server, now: Now, id: LinkId, frame: Frame) -> Request<'_> {
     }
 }
 
-/// A frame on its way through the core, and the line that tells of it.
+/// A frame on its way through the core in a span of its own, and the line that tells of it.
 async fn told_of(server: &Server, now: Now, id: LinkId, frame: Frame) {
     let kind = frame.name();
-    let (code, ()) = refused_of(id, server.relay.handle(now, id, frame)).await;
+    let span = tracing::debug_span!("request", kind);
+    let (code, ()) = refused_of(id, server.relay.handle(now, id, frame).instrument(span)).await;
     let micros = server.clock.now().monotonic.since(now.monotonic).as_micros();
     let code = code.map_or_else(|| "-".to_owned(), |code| format!("{code:?}"));
     tracing::debug!(link = id.get(), kind, code, micros, "request");

@@ -25,12 +25,16 @@ pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
             if let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
                 return rooms.turn_away(link, refusal);
             }
-            rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter }));
+            rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter, source }));
         }
-        LinkPeer::Relay { relay, domain, dialled: false, exporter } => {
+        LinkPeer::Relay { relay, domain, dialled: false, exporter, source } => {
+            // Anybody can make a certificate for any domain: until it is vetted, it is a stranger like a node.
+            if let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
+                return rooms.turn_away(link, refusal);
+            }
             rooms.reception.link_up(now.monotonic, link, Stage::Stranger(Stranger { relay, domain, exporter }));
         }
-        LinkPeer::Relay { relay, domain, dialled: true, exporter } => {
+        LinkPeer::Relay { relay, domain, dialled: true, exporter, .. } => {
             if rooms.federation.reached(now.monotonic, link, &domain, relay) {
                 rooms.reception.link_up(now.monotonic, link, Stage::PeerOut(domain.clone()));
                 rooms.answer(now, link, rooms.federation.hello(&domain, exporter));
@@ -45,6 +49,10 @@ pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: 
 
 /// Takes an account in. The device goes on with a hello on the same link.
 pub(crate) async fn register<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: Register) {
+    // A whole log is to be verified, whatever comes of it, and a link may ask again.
+    if let Err(refusal) = rooms.limiter.arrival(now.monotonic, proved.source) {
+        return rooms.refuse(now, link, words.request, refusal);
+    }
     if !rooms.reception.advance(link, Stage::Proving(proved)) {
         return;
     }

@@ -255,22 +255,29 @@ pub(crate) async fn set_thread<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkI
     answer(rooms, now, link, request, set.map(|()| Done { request }.into()));
 }
 
-/// A device fetches a large body.
-pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, words: FetchBlob) {
+/// A device fetches a large body that it was told of.
+pub(crate) async fn blob<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: FetchBlob) {
     let FetchBlob { request, blob } = words;
-    let bytes = rooms.thread.blob(rooms.store(), blob).await;
+    let bytes = rooms.thread.blob(rooms.store(), from.device, blob).await;
     answer(rooms, now, link, request, bytes.map(|bytes| Blob { request, bytes }.into()));
 }
 
 /// A device is there: its touches are noted, and whatever is behind is pushed.
 pub(crate) async fn heartbeat<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Heartbeat) {
+    if let Err(refusal) = rooms.limiter.heartbeat(now.monotonic, from.device.account) {
+        // It has no number to be refused by.
+        return rooms.refuse_link(now, link, refusal);
+    }
     rooms.presence.heard(now.monotonic, link);
     let (version, statuses) = rooms.presence.statuses(link, words.statuses);
     rooms.answer(now, link, HeartbeatAnswer { wall: now.wall, version, statuses });
-    if !words.touches.is_empty()
-        && let Err(refusal) = rooms.thread.touch(rooms.store(), now.wall, from.device, words.touches).await
-    {
-        tracing::error!(code = %refusal.code, "touches were not noted");
+    let touches = words.touches;
+    if !touches.is_empty() {
+        if rooms.limiter.touch(now.monotonic, from.device.account, touches.len()).is_err() {
+            tracing::debug!("touches beyond an account's rate are not noted");
+        } else if let Err(refusal) = rooms.thread.touch(rooms.store(), now.wall, from.device, touches).await {
+            tracing::error!(code = %refusal.code, "touches were not noted");
+        }
     }
     for log in rooms.push.behind(link) {
         deliver::advance(rooms, link, log).await;

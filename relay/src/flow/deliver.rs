@@ -77,6 +77,10 @@ pub(crate) async fn acknowledge<P: Ports>(
     from: Admission,
     words: Acknowledge,
 ) {
+    if let Err(refusal) = rooms.limiter.acknowledge(now.monotonic, from.device.account, words.logs.len()) {
+        // It has no number to be refused by; what it has not said is pushed again, and known there.
+        return rooms.refuse_link(now, link, refusal);
+    }
     let mut many = false;
     for acked in words.logs {
         match rooms.push.pushed(link, acked.log) {

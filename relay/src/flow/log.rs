@@ -5,7 +5,7 @@
 
 use whimbrel_crypto::AccountLog;
 use whimbrel_protocol::RefusalCode;
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, RequestId};
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{ExtendLog, LookedUp, OwnLog, Recover};
@@ -38,6 +38,9 @@ pub(crate) async fn extend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
 
 /// Whoever comes back with the recovery words adds entries before there is a device to be let in.
 pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: ExtendLog) {
+    if !has_share(rooms, now, link, &proved, words.request) {
+        return;
+    }
     if !rooms.reception.advance(link, Stage::Proving(proved)) {
         return;
     }
@@ -66,6 +69,9 @@ pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: Lin
 
 /// Whoever holds the recovery key is shown the log.
 pub(crate) async fn recover<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: Proved, words: Recover) {
+    if !has_share(rooms, now, link, &proved, words.request) {
+        return;
+    }
     if !rooms.reception.advance(link, Stage::Proving(proved)) {
         return;
     }
@@ -80,6 +86,15 @@ pub(crate) async fn recover<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
             rooms.end(now, link);
         }
     }
+}
+
+/// Whether the network that somebody comes from may still ask for what costs a relay work before they are let in. If not, the
+/// link ends as with every other refusal here.
+fn has_share<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: &Proved, request: RequestId) -> bool {
+    let Err(refusal) = rooms.limiter.arrival(now.monotonic, proved.source) else { return true };
+    rooms.refuse(now, link, request, refusal);
+    rooms.end(now, link);
+    false
 }
 
 /// The account's other devices are told, and those that are none any more are served no more.

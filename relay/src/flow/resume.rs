@@ -1,6 +1,6 @@
 //! Resume: a device that came in gets everything that waited, each log in order, then live entries.
 //! The trip: user (stock), store (the device's logs), hold (cursors), push (subscribe, then read).
-//! Rules: docs/protocol/push.md, "Coming in".
+//! Rules: docs/protocol/channel.md, push.md.
 
 use whimbrel_protocol::id::LinkId;
 use whimbrel_protocol::time::Now;

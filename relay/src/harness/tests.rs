@@ -19,6 +19,7 @@ mod crowd;
 mod federation;
 mod hub;
 mod people;
+mod rates;
 mod siblings;
 mod tree;
 
@@ -275,6 +276,14 @@ fn first_contact(alice_at: usize, bob_at: usize) {
     let request = world.request();
     let blob = BlobId::from_bytes([0; 32]);
     assert_eq!(refusal(&world.ask(alice, FetchBlob { request, blob })), Some(RefusalCode::NotFound));
+    // Nobody else is given them, knowing what they are called or not; nor is whoever made them.
+    let eve = world.join("eve", alice_at);
+    for blob in [invitation.welcome, invitation.tree, blob] {
+        for who in [eve, bob] {
+            let request = world.request();
+            assert_eq!(refusal(&world.ask(who, FetchBlob { request, blob })), Some(RefusalCode::NotFound));
+        }
+    }
     let request = world.request();
     let tag = ParticipantsTag::from_bytes([8; 32]);
     assert!(matches!(world.ask(alice, TagThread { request, thread: THREAD, tag })[..], [Frame::Done(_)]));

@@ -1,6 +1,6 @@
 //! The table of subscriptions: a state machine without waiting.
 //! Owns: positions, who is reading, whose queue is full, who is to be told that it caught up.
-//! Never: reads a log.
+//! Never: reads a log. Rules: docs/protocol/channel.md.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -103,6 +103,10 @@ impl<D: Disk> Store for KvStore<D> {
         self.0.read(move |reads| kv::package_count(reads, device)).await
     }
 
+    async fn names(&self, account: AccountId, blob: BlobId) -> Result<bool, StoreError> {
+        self.0.read(move |reads| kv::names(reads, account, blob)).await
+    }
+
     async fn blob(&self, blob: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.read(move |reads| kv::blob(reads, blob)).await
     }

@@ -35,8 +35,8 @@ use self::hot::Hot;
 pub use self::hub::commit_of;
 pub use self::own::{export, hidden, invites, profile, registrations, sleepers, to_purge, wake};
 pub use self::reads::{
-    account, account_by_name, account_log, blob, device_logs, live_invites, log_page, outbound, package_count, pins,
-    stale_logs, thread_by_tag, thread_rows, waiting_peers,
+    account, account_by_name, account_log, blob, device_logs, live_invites, log_page, names, outbound, package_count,
+    pins, stale_logs, thread_by_tag, thread_rows, waiting_peers,
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};

@@ -82,6 +82,8 @@ impl Relay {
                 ("requests", "\"unbounded\""),
                 ("arrivals", "\"unbounded\""),
                 ("claims", "\"unbounded\""),
+                ("signs", "\"unbounded\""),
+                ("touches", "\"unbounded\""),
                 ("level", "\"warn\""),
             ],
         )?;

@@ -13,11 +13,9 @@ use crate::net::ProcessNo;
 #[derive(Debug, Default)]
 pub(super) struct Circles {
     by_thread: BTreeMap<ThreadId, Circle>,
-    /// Clocks lied: what a relay takes for a week old is sealed again, for whoever is there by then.
-    pub(super) clocks_lied: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Circle {
     /// Whom each of them takes to be in it, themselves included.
     views: BTreeMap<ProcessNo, BTreeSet<ProcessNo>>,
@@ -25,6 +23,8 @@ struct Circle {
     outs: BTreeSet<ProcessNo>,
     /// Who was in it at some time.
     ever: BTreeSet<ProcessNo>,
+    /// Of whom the admin's node said that they are out, and whom nobody meant to take in since.
+    gone: BTreeSet<ProcessNo>,
 }
 
 impl Circles {
@@ -34,8 +34,7 @@ impl Circles {
 
     /// Somebody is told that they are in a group, with whom.
     pub(super) fn joined(&mut self, thread: ThreadId, who: ProcessNo, people: BTreeSet<ProcessNo>) {
-        let new = || Circle { views: BTreeMap::new(), outs: BTreeSet::new(), ever: BTreeSet::new() };
-        let circle = self.by_thread.entry(thread).or_insert_with(new);
+        let circle = self.by_thread.entry(thread).or_default();
         circle.ever.extend(&people);
         circle.views.insert(who, people);
     }
@@ -71,6 +70,21 @@ impl Circles {
         if let Some(circle) = self.by_thread.get_mut(thread) {
             circle.outs.insert(who);
         }
+    }
+
+    /// The admin's node said that somebody is out, or its owner is about to take them in.
+    pub(super) fn taken(&mut self, thread: &ThreadId, who: ProcessNo, out: bool) {
+        let Some(circle) = self.by_thread.get_mut(thread) else { return };
+        if out {
+            circle.gone.insert(who)
+        } else {
+            circle.gone.remove(&who)
+        };
+    }
+
+    /// Of whom it was said that they are out, and has to be so.
+    pub(super) fn gone(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.by_thread.get(thread).map(|circle| circle.gone.clone()).unwrap_or_default()
     }
 
     /// Whether somebody was ever to be taken out.

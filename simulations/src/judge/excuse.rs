@@ -17,6 +17,8 @@ pub enum Conduct {
     Hostile,
     /// Its disk fills up, and it refuses for want of room.
     Scarce,
+    /// Its calendar is a day wrong or more: what it takes for a week old may be of today.
+    Untimely,
 }
 
 /// Who can be blamed for what.

@@ -363,6 +363,7 @@ impl Ledger {
     /// was told of it is not known who is in it.
     fn excused(&self, on: ProcessNo, thread: &ThreadId) -> bool {
         match self.threads.get(thread) {
+            None if self.circles.is_circle(thread) => self.excused_in_circle(on, thread),
             // One of the two ended it: an invitation of before is not taken up any more.
             Some(people) if people.len() == 2 && people.iter().any(|one| self.consent.is_over(on, *one)) => true,
             Some(people) => self.excuses.among(people.iter().copied().chain([on]), Conduct::Hostile),
@@ -379,14 +380,11 @@ impl Ledger {
                 return true;
             }
             let people = || said.to.iter().copied().chain([said.author]);
-            if let [to] = said.to.as_slice()
-                && self.consent.is_over(said.author, *to)
-            {
+            if matches!(*said.to, [to] if self.consent.is_over(said.author, to)) {
                 return true;
             }
-            // By a clock that lies, epochs of a group are over for longer than its relay takes what was sealed in them; its
-            // author, who may be no member any more, is told.
-            if said.circle.is_some() && self.circles.clocks_lied {
+            // Its author, who may be no member any more, is told.
+            if said.circle.is_some_and(|thread| self.untimely(&thread)) {
                 return true;
             }
             [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
@@ -500,7 +498,7 @@ impl Ledger {
         said.to = view.iter().copied().filter(|one| *one != author).collect();
         said.given_up = said.to.iter().copied().filter(|one| self.circles.is_out(&thread, *one)).collect();
         let strange: Vec<_> = said.shown.keys().filter(|on| **on != author && !view.contains(on)).copied().collect();
-        if !(self.circles.clocks_lied && strange.iter().all(|on| ever.contains(on))) {
+        if !(self.untimely(&thread) && strange.iter().all(|on| ever.contains(on))) {
             strange.into_iter().for_each(|on| self.misattribute(on, "was not meant for it"));
         }
     }
@@ -679,8 +677,9 @@ impl Ledger {
             return None;
         };
         let mut people: BTreeSet<_> = said.to.iter().copied().chain([said.author]).collect();
-        if let Some(thread) = said.circle.filter(|_| self.circles.clocks_lied) {
-            people.extend(self.circles.ever(&thread));
+        let ever = said.circle.map(|thread| self.circles.ever(&thread)).unwrap_or_default();
+        if self.excuses.among(ever.iter().copied(), Conduct::Untimely) {
+            people.extend(ever);
         }
         let wrong = if said.author != author {
             Some("somebody else said")
@@ -728,7 +727,7 @@ impl Ledger {
     /// nothing: their device does not take it, or their relay.
     fn owes(&self, said: &Said, to: ProcessNo) -> bool {
         let over = said.to.len() == 1 && self.consent.is_over(said.author, to);
-        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to)
+        !over && !said.given_up.contains(&to) && !said.shown.contains_key(&to) && !self.swallowed(said, to)
     }
 
     /// Whether anything is.

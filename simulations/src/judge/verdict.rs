@@ -225,6 +225,14 @@ pub enum Violation {
         /// Whose group.
         admin: ProcessNo,
     },
+    /// P6.
+    #[error("P6: the node of the admin {admin} said that process {of} is out of a group, and it is in it")]
+    StillIn {
+        /// Who.
+        of: ProcessNo,
+        /// Whose group.
+        admin: ProcessNo,
+    },
     /// P1, and nobody was hostile.
     #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
     Unopened {

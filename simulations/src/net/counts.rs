@@ -33,3 +33,25 @@ pub struct Counts {
     /// Of these, because of address translation.
     pub punches_failed: u64,
 }
+
+impl Counts {
+    /// Each by its name.
+    pub const fn by_name(&self) -> [(&'static str, u64); 14] {
+        [
+            ("frames", self.frames),
+            ("bytes", self.bytes),
+            ("packets_lost", self.packets_lost),
+            ("lost_in_bursts", self.lost_in_bursts),
+            ("lost_at_uplink", self.lost_at_uplink),
+            ("lost_at_downlink", self.lost_at_downlink),
+            ("lost_in_outages", self.lost_in_outages),
+            ("packets_doubled", self.packets_doubled),
+            ("packets_reordered", self.packets_reordered),
+            ("links", self.links),
+            ("broken", self.broken),
+            ("calls_lost", self.calls_lost),
+            ("dials_failed", self.dials_failed),
+            ("punches_failed", self.punches_failed),
+        ]
+    }
+}

@@ -444,9 +444,9 @@ impl World {
         self.take_in(circle, thread, people);
     }
 
-    /// The admin takes people out.
-    pub fn remove_from_circle(&mut self, circle: usize, thread: ThreadId, people: &[ProcessNo]) {
-        self.take_out(circle, thread, people);
+    /// The admin takes somebody out.
+    pub fn remove_from_circle(&mut self, circle: usize, thread: ThreadId, who: ProcessNo) {
+        self.take_out(circle, thread, who);
     }
 
     /// Somebody asks to be taken out.

@@ -49,7 +49,8 @@ impl World {
         };
         match (self.processes.get_mut(process as usize), peer) {
             (Some(Process::Relay(relay)), Ok((id, domain))) => {
-                let peer = LinkPeer::Relay { relay: id, domain, dialled: side == Side::Dialler, exporter };
+                let (dialled, source) = (side == Side::Dialler, standing.peer.into());
+                let peer = LinkPeer::Relay { relay: id, domain, dialled, exporter, source };
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {

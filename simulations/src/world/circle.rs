@@ -39,7 +39,7 @@ impl World {
         let (what, pick) = (circle.stream.below(100), circle.stream.bits() as usize);
         let (admin, pool, thread) = (circle.admin, circle.pool.clone(), circle.thread);
         self.engine.after(next, Event::Change { circle: number });
-        let busy = |asked: &Asked| matches!(asked, Asked::Form(of) | Asked::Change(of) if *of == number);
+        let busy = |asked: &Asked| matches!(asked, Asked::Form(of) | Asked::Change(of) | Asked::TakeOut(of, ..) if *of == number);
         if self.person_mut(admin).is_none_or(|person| person.asked.iter().any(|(_, asked)| busy(asked))) {
             return;
         }
@@ -69,7 +69,7 @@ impl World {
             }
             45..70 if self.is_awake(admin) && others.len() > 2 => {
                 if let Some(one) = at(&others) {
-                    self.take_out(number, thread, &[one]);
+                    self.take_out(number, thread, one);
                 }
             }
             70..80 if others.len() > 2 => {
@@ -99,16 +99,17 @@ impl World {
         let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
         let everybody: Vec<_> = self.ledger.circle_ever(&thread).into_iter().chain(people.iter().copied()).collect();
         self.acquaint_all(&everybody);
+        people.iter().for_each(|one| self.ledger.taken(&thread, *one, false));
         let people = self.accounts(people);
         self.command(admin, Command::AddMembers { thread, people }, Asked::Change(number));
     }
 
-    /// The admin takes people out.
-    pub(super) fn take_out(&mut self, number: usize, thread: ThreadId, people: &[ProcessNo]) {
+    /// The admin takes somebody out.
+    pub(super) fn take_out(&mut self, number: usize, thread: ThreadId, one: ProcessNo) {
         let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
-        people.iter().for_each(|one| self.ledger.out(&thread, *one));
-        let people = self.accounts(people);
-        self.command(admin, Command::RemoveMembers { thread, people }, Asked::Change(number));
+        self.ledger.out(&thread, one);
+        let people = self.accounts(&[one]);
+        self.command(admin, Command::RemoveMembers { thread, people }, Asked::TakeOut(number, thread, one));
     }
 
     /// Somebody asks to be taken out.
@@ -135,6 +136,7 @@ impl World {
         let admin = self.ledger.process_of(&admin);
         if let Some(circle) = self.circles.iter_mut().find(|one| Some(one.admin) == admin && one.thread.is_none()) {
             circle.thread = Some(thread);
+            self.struck.circles += 1;
         }
         if let Some(person) = self.person_mut(no)
             && !person.circles.contains(&thread)
@@ -162,7 +164,7 @@ impl World {
     /// The admin's node made a group.
     pub(super) fn formed(&mut self, number: usize, admin: ProcessNo, thread: ThreadId) {
         if let Some(circle) = self.circles.get_mut(number) {
-            circle.thread = Some(thread);
+            self.struck.circles += u64::from(circle.thread.replace(thread).is_none());
         }
         // Its people are told with the opening; the admin may write at once.
         let view =
@@ -186,10 +188,20 @@ impl World {
         self.write_to_circle(who, thread, text);
     }
 
-    /// P6, once all has healed: whoever is in a group by its admin's node is at the same epoch with the same people.
+    /// P6, once all has healed: whoever is in a group by its admin's node is at the same epoch with the same people, and nobody
+    /// is of whom it said that they are out.
     pub(super) fn compare_circles(&mut self) {
         for (thread, member, admin) in self.apart_in_circles() {
             self.ledger.apart(thread, member, admin);
+        }
+        let circles: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
+        for (admin, thread) in circles {
+            let reads = self.node(admin).and_then(|node| node.reads());
+            let Some(view) = reads.and_then(|reads| views::thread(reads, &thread).ok()?) else { continue };
+            let people: BTreeSet<_> = view.people.iter().filter_map(|one| self.ledger.process_of(one)).collect();
+            for one in self.ledger.gone(&thread).intersection(&people) {
+                self.ledger.still_in(&thread, *one, admin);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ fn who_is_taken_in_reads_from_then_on_and_who_is_taken_out_no_longer() {
         world.run_until_quiet();
         world.say_in_circle(dave, thread, "from a newcomer");
         world.run_until_quiet();
-        world.remove_from_circle(circle, thread, &[bob]);
+        world.remove_from_circle(circle, thread, bob);
         world.run_until_quiet();
         world.say_in_circle(erin, thread, "to four");
         world.run_until_quiet();
@@ -109,7 +109,7 @@ fn changes_go_on_where_relays_and_nodes_die_and_are_cut_off() {
             // KeyPackages of whoever lives elsewhere could not be had while relays were apart.
             world.add_to_circle(circle, thread, &[people[4 + round]]);
             world.run_for(secs(30));
-            world.remove_from_circle(circle, thread, &[out]);
+            world.remove_from_circle(circle, thread, out);
             world.say_in_circle(people[3], thread, &format!("in the meantime {round}"));
             world.run_for(secs(2));
             world.crash(people[3]);
@@ -121,4 +121,37 @@ fn changes_go_on_where_relays_and_nodes_die_and_are_cut_off() {
         assert!(!world.shown_to(people[1]).contains(&"at last"));
         well(world);
     }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_removal_that_is_answered_and_never_comes_about_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    let found = with(Bug::RemovalDropped, || {
+        let (mut world, people, _) = people(1, 4);
+        let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
+        let (circle, thread) = world.make_circle(alice, &[bob, carol, dave]);
+        world.remove_from_circle(circle, thread, bob);
+        world.run_until_quiet();
+        world.close().0.examples
+    });
+    assert!(found.iter().any(|one| matches!(one, Violation::StillIn { .. })), "{found:?}");
+}
+
+#[test]
+fn whoever_is_not_where_the_admin_of_a_group_is_is_found() {
+    use crate::judge::verdict::Violation;
+
+    let (mut world, people, _) = people(2, 4);
+    let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
+    let (circle, thread) = world.make_circle(alice, &[bob, carol]);
+    world.run_until_quiet();
+    world.disconnect(carol);
+    world.add_to_circle(circle, thread, &[dave]);
+    world.run_for(secs(60));
+    let found = world.close().0.examples;
+    let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, admin } if (*of, *admin) == (carol, alice));
+    assert!(found.iter().any(of_carol), "{found:?}");
 }

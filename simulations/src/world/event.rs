@@ -182,16 +182,16 @@ impl Event {
                 let (kind, number) = what.mark();
                 (relay, kind, number ^ u64::from(run) << 40)
             }
-            Self::Call { call, what } => (what as u32, 24, call),
+            Self::Call { call, what } => (what as u32, 36, call),
             Self::Meet { pair } => (0, 8, pair as u64),
             Self::Gather { group } => (0, 17, group as u64),
             Self::Part { parting } => (0, 19, parting as u64),
-            Self::Hide { hiding } => (0, 20, hiding as u64),
-            Self::Change { circle } => (0, 21, circle as u64),
-            Self::Device { device } => (0, 24, device as u64),
-            Self::End { ending } => (0, 22, ending as u64),
-            Self::Export { export } => (0, 25, export as u64),
-            Self::Die { process } => (process, 23, 0),
+            Self::Hide { hiding } => (0, 32, hiding as u64),
+            Self::Change { circle } => (0, 33, circle as u64),
+            Self::Device { device } => (0, 38, device as u64),
+            Self::End { ending } => (0, 34, ending as u64),
+            Self::Export { export } => (0, 37, export as u64),
+            Self::Die { process } => (process, 35, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),
             Self::Return { who } => (who, 11, 0),

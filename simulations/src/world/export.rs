@@ -32,6 +32,8 @@ type Rows = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 #[derive(Debug, Default)]
 pub(super) struct Export {
     who: ProcessNo,
+    /// What was there when they began to ask.
+    began: Option<Rows>,
     /// What came.
     rows: Rows,
     /// Where the next part begins.
@@ -77,16 +79,26 @@ impl World {
                 self.ledger.ungiven(export.who);
                 continue;
             }
-            let Some(Process::Relay(process)) = self.processes.get(home as usize) else { continue };
-            let Some(reads) = process.reads() else { continue };
-            match kept(reads, account) {
-                Ok(kept) if kept == export.rows && !export.twice => {}
-                Ok(kept) => {
-                    let missing = kept.iter().filter(|(key, value)| export.rows.get(*key) != Some(*value)).count();
-                    let beyond = export.rows.keys().filter(|key| !kept.contains_key(*key)).count();
-                    self.ledger.misgiven(export.who, missing, beyond + usize::from(export.twice));
-                }
-                Err(error) => self.ledger.stopped(home, error.to_string()),
+            let (Some(began), Some(kept)) = (export.began, self.kept(home, account)) else { continue };
+            // What came, went or changed meanwhile may be given or not.
+            let whole = began.iter().filter(|(key, value)| kept.get(*key) == Some(*value));
+            let missing = whole.filter(|(key, value)| export.rows.get(*key) != Some(*value)).count();
+            let known = |key: &&(String, Vec<u8>)| began.contains_key(*key) || kept.contains_key(*key);
+            let beyond = export.rows.keys().filter(|key| !known(key)).count() + usize::from(export.twice);
+            if missing + beyond > 0 {
+                self.ledger.misgiven(export.who, missing, beyond);
+            }
+        }
+    }
+
+    /// What a relay that runs keeps of somebody.
+    fn kept(&mut self, home: ProcessNo, account: AccountId) -> Option<Rows> {
+        let Some(Process::Relay(process)) = self.processes.get(home as usize) else { return None };
+        match kept(process.reads()?, account) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                self.ledger.stopped(home, error.to_string());
+                None
             }
         }
     }
@@ -101,6 +113,15 @@ impl World {
         if !self.is_awake(who) {
             return self.engine.after(AGAIN, Event::Export { export: number });
         }
+        if self.exports.get(number).is_some_and(|export| export.began.is_none()) {
+            let Some((account, home)) = self.node(who).map(|node| (node.account, node.home)) else { return };
+            let Some(rows) = self.kept(home, account) else {
+                return self.engine.after(AGAIN, Event::Export { export: number });
+            };
+            if let Some(export) = self.exports.get_mut(number) {
+                export.began = Some(rows);
+            }
+        }
         if let Some(export) = self.exports.get_mut(number) {
             export.waits = true;
         }
@@ -114,10 +135,10 @@ impl World {
         let wait = match reply {
             Some(Reply::Exported { rows, next }) => {
                 for row in rows {
-                    let value = lasting(&row.kind, row.value);
-                    export.twice |= export.rows.insert((row.kind, row.key), value).is_some();
+                    export.twice |= export.rows.insert((row.kind, row.key), row.value).is_some();
                 }
                 export.done = next.is_none();
+                self.struck.exports += u64::from(export.done);
                 export.after = next.unwrap_or_default();
                 Duration::ZERO
             }
@@ -127,11 +148,6 @@ impl World {
             self.engine.after(wait, Event::Export { export: number });
         }
     }
-}
-
-/// A device's stamp is replaced as long as it says anything: that it is there counts, not which.
-fn lasting(kind: &str, value: Vec<u8>) -> Vec<u8> {
-    if kind == "stamps of devices" { Vec::new() } else { value }
 }
 
 /// Every row of a relay whose key names an account first, but for its devices' KeyPackages, which it puts there for others
@@ -150,7 +166,7 @@ fn kept(reads: &dyn Reads, account: AccountId) -> Result<Rows, StorageError> {
             let owner = rest.strip_prefix(account.as_bytes().as_slice()).filter(|_| !kind.contains("KeyPackage"));
             let entry = inbox.as_ref().and_then(|inbox| rest.strip_prefix(inbox.as_bytes().as_slice()));
             if let Some(rest) = owner.or(entry.filter(|_| kind == "entries")) {
-                kept.insert((kind.to_owned(), rest.to_vec()), lasting(kind, value));
+                kept.insert((kind.to_owned(), rest.to_vec()), value);
             }
         }
     }

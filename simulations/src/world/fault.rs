@@ -154,7 +154,6 @@ impl World {
             }
             Kind::Clock { target, .. } => {
                 self.struck.clock_faults += 1;
-                self.ledger.clocks_lied();
                 self.process(target).into_iter().for_each(|process| self.bear_clock(process));
             }
             Kind::HostileRelay { relay, .. } => {

@@ -9,6 +9,9 @@ use crate::net::ProcessNo;
 use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::thread::Participant;
 
+/// A clock that is less wrong than this makes nothing old that is not.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
 impl World {
     /// Tells the judge of a fault that changes how the parties behave, when it strikes: what they did before is judged
     /// as what honest parties do.
@@ -19,6 +22,9 @@ impl World {
                 Kind::HostileRelay { .. } => self.ledger.hostile_relay(party),
                 Kind::HostileMember { .. } => self.ledger.conduct(party, Conduct::Hostile),
                 Kind::FullDisk { .. } => self.ledger.conduct(party, Conduct::Scarce),
+                Kind::Clock { ahead_ms, .. } if ahead_ms.unsigned_abs() >= DAY_MS => {
+                    self.ledger.conduct(party, Conduct::Untimely);
+                }
                 _ => {}
             }
         }

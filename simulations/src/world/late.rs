@@ -161,6 +161,7 @@ impl World {
     pub(super) fn account_ended(&mut self, number: usize, done: bool) {
         let Some(ending) = self.late.endings.get_mut(number) else { return };
         ending.stage = if done { Stage::Done } else { Stage::Begun };
+        self.struck.endings += u64::from(done);
         if !done {
             self.engine.after(AGAIN, Event::End { ending: number });
         }

@@ -118,6 +118,12 @@ pub struct Faults {
     pub partings: u64,
     /// Times somebody hid from everybody, or was seen again.
     pub hidings: u64,
+    /// Groups made whose members change.
+    pub circles: u64,
+    /// Times somebody was given everything their relay keeps of them.
+    pub exports: u64,
+    /// Accounts that ended.
+    pub endings: u64,
     /// Second devices that became their account's.
     pub linked: u64,
     /// Of these, while the relay of their owner or of a friend was cut off.
@@ -758,7 +764,7 @@ pub struct Account {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 20] {
+    pub const fn struck(&self) -> [(&'static str, u64); 23] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -777,6 +783,9 @@ impl Account {
             ("disconnects", faults.disconnects),
             ("partings", faults.partings),
             ("hidings", faults.hidings),
+            ("circles", faults.circles),
+            ("exports", faults.exports),
+            ("endings", faults.endings),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),
             ("devices_revoked", faults.revoked),

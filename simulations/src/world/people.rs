@@ -66,6 +66,8 @@ pub(super) enum Asked {
     Form(usize),
     /// To change one.
     Change(usize),
+    /// To take somebody out of one.
+    TakeOut(usize, ThreadId, ProcessNo),
     /// To end their account.
     End(usize),
     /// To take a second device in.
@@ -312,8 +314,9 @@ impl World {
                 self.ledger.declined(said, goes);
             }
             (Asked::Export(number), result) => self.exported(number, result.ok()),
+            (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
-            (Asked::Form(_) | Asked::Change(_) | Asked::About, _) => {}
+            (Asked::Form(_) | Asked::Change(_) | Asked::TakeOut(..) | Asked::About, _) => {}
         }
     }
 
@@ -351,6 +354,7 @@ impl World {
             | Asked::Hide(_)
             | Asked::Form(_)
             | Asked::Change(_)
+            | Asked::TakeOut(..)
             | Asked::End(_)
             | Asked::Approve(_)
             | Asked::TakeOff(_)
@@ -380,6 +384,7 @@ impl World {
                 | Asked::Open(_)
                 | Asked::Form(_)
                 | Asked::Change(_)
+                | Asked::TakeOut(..)
                 | Asked::About => {}
             }
         }

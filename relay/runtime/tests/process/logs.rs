@@ -47,6 +47,7 @@ async fn at_info_the_log_names_nobody_and_no_place() {
         secrets.push(person.transport.public().to_string()[..8].to_owned());
         secrets.push(person.device.public().to_string()[..8].to_owned());
     }
+    assert!(!said.contains("link{") && !said.contains("request{"), "nothing ties lines together: {said}");
     for secret in secrets {
         assert!(!said.contains(&secret), "{secret} in\n{said}");
     }
@@ -65,5 +66,17 @@ async fn at_debug_each_request_has_a_line_with_its_kind_its_code_and_its_time() 
     assert_eq!(look_ups.len(), 2, "{said}");
     assert!(look_ups[0].contains("code=\"-\"") && look_ups[1].contains("code=\"NotFound\""), "{look_ups:?}");
     assert!(of("Hello").iter().any(|line| line.contains("code=\"NotAuthenticated\"")), "{said}");
+    // What the core says while it serves a request says of which, and on which link.
+    let registered: Vec<&str> = said.lines().filter(|line| line.contains("an account was registered")).collect();
+    let span = |line: &&str| line.split_once("request{kind=\"Register\"}: ").map(|(before, _)| before.to_owned());
+    let spans: Vec<String> = registered.iter().filter_map(span).collect();
+    assert_eq!(spans.len(), 2, "{registered:?}");
+    let link = |span: &String| span.split_once("link{link=").map(|(_, rest)| rest.to_owned());
+    let links: std::collections::BTreeSet<String> = spans.iter().filter_map(link).collect();
+    assert_eq!(links.len(), 2, "a link each: {spans:?}");
+    // One line a request all the same: of a link its spans, of a request what it was and what came of it.
+    for line in said.lines().filter(|line| line.contains("micros=")) {
+        assert!(line.contains("link{link=") && !line.contains("request{"), "{line}");
+    }
     assert!(of("CaughtUp")[0].contains("code=\"Unexpected\""), "{said}");
 }

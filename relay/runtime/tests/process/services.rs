@@ -8,13 +8,13 @@ use whimbrel_protocol::friendship::{
     Act, Befriend, Block, FRIENDSHIP_CONTEXT, Friend, FriendshipWord, ListFriends, Standing,
 };
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
-use whimbrel_protocol::id::{Address, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
-use whimbrel_protocol::presence::Goodbye;
-use whimbrel_protocol::push::{Entry, EntryBody, LogRef};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, Epoch, InviteToken, ParticipantsTag, Sequence, ThreadId};
+use whimbrel_protocol::presence::{Goodbye, SetVisible, Status};
+use whimbrel_protocol::push::{Entry, EntryBody, Invitation, LogRef};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::thread::{
-    Class, Envelope, FetchBlob, ListThreads, OpenThread, Opening, Participant, SetThread, Submit, TagThread,
-    ThreadSettings,
+    Class, Envelope, FetchBlob, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread, Submit,
+    TagThread, ThreadRow, ThreadSettings,
 };
 use whimbrel_protocol::user::{
     CARD_CONTEXT, Card, ClaimKeyPackages, DeleteAccount, ExportOwn, FetchProfile, ListInvites, NewInvite, RevokeInvite,
@@ -98,6 +98,16 @@ impl Client {
         }
     }
 
+    /// The invitation in the inbox, after the request of whoever invites.
+    async fn invitation(&mut self) -> Invitation {
+        let inbox = self.entries(LogRef::Inbox, 2).await;
+        let invitation = inbox.into_iter().find_map(|entry| match entry.body {
+            EntryBody::Invitation(invitation) => Some(invitation),
+            _ => None,
+        });
+        invitation.expect("an invitation")
+    }
+
     fn address(&self, domain: &str) -> Address {
         format!("{}@{domain}", self.name).parse().unwrap()
     }
@@ -139,6 +149,10 @@ impl Client {
     }
 
     pub(super) async fn open(&mut self, people: &[(&Person, &str)]) -> Frame {
+        self.open_as(THREAD, ParticipantsTag::from_bytes([9; 32]), people).await
+    }
+
+    async fn open_as(&mut self, thread: ThreadId, tag: ParticipantsTag, people: &[(&Person, &str)]) -> Frame {
         let participant = |(person, domain): &(&Person, &str)| Participant {
             account: person.log.account(),
             domain: domain.parse().unwrap(),
@@ -147,7 +161,7 @@ impl Client {
         let mut participants: Vec<Participant> = people.iter().map(participant).collect();
         participants.sort_by_key(|participant| participant.account);
         let opening = Opening {
-            thread: THREAD,
+            thread,
             epoch: Epoch::new(1),
             participants,
             welcome: vec![3; 9_000],
@@ -155,13 +169,48 @@ impl Client {
             founding: None,
         };
         let request = self.request();
-        self.ask(OpenThread { request, opening, tag: ParticipantsTag::from_bytes([9; 32]) }).await
+        self.ask(OpenThread { request, opening, tag }).await
     }
 
     pub(super) async fn say(&mut self, body: &[u8]) -> Frame {
         let request = self.request();
         let envelope = Envelope { thread: THREAD, epoch: Epoch::new(1), class: Class::Message, body: body.to_vec() };
         self.ask(Submit { request, envelope, heard: None }).await
+    }
+
+    /// What changed of friends since a version, and the version now.
+    async fn beat(&mut self, version: u64) -> (u64, Vec<Status>) {
+        match self.ask(Heartbeat { touches: Vec::new(), statuses: version }).await {
+            Frame::HeartbeatAnswer(answer) => (answer.version, answer.statuses),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Beats until something is told: who came is told once its relay is through with letting it in, and of who is
+    /// elsewhere when that relay tells of it. More seldom than the rate of heartbeats.
+    async fn told(&mut self, mut version: u64) -> (u64, Vec<Status>) {
+        loop {
+            let (now, statuses) = self.beat(version).await;
+            if !statuses.is_empty() {
+                return (now, statuses);
+            }
+            version = now;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn set_visible(&mut self, visible: bool) {
+        let request = self.request();
+        self.done(SetVisible { request, visible }).await;
+    }
+
+    /// A page of the threads.
+    async fn threads(&mut self, after: Option<ListingPlace>, limit: u16) -> (Vec<ThreadRow>, bool) {
+        let request = self.request();
+        match self.ask(ListThreads { request, after, limit }).await {
+            Frame::ThreadPage(page) => (page.rows, page.more),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn acknowledge(&self, log: LogRef, upto: u64) {
@@ -210,6 +259,15 @@ pub(super) async fn friends_here(to: &RelayLink) -> (Client, Client) {
     let opened = alice.open(&[(&alice.person_copy(), "a.example"), (&bob.person_copy(), "a.example")]).await;
     assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
     (alice, bob)
+}
+
+/// The same two; Alice was told that Bob is there, whose account that is, and is at this version of what she was told.
+async fn friends_in_sight(to: &RelayLink) -> (Client, Client, AccountId, u64) {
+    let (mut alice, bob) = friends_here(to).await;
+    let account = bob.person.log.account();
+    let (version, told) = alice.told(0).await;
+    assert_eq!(told, [Status { account, online: true }]);
+    (alice, bob, account, version)
 }
 
 impl Client {
@@ -346,11 +404,15 @@ async fn row_4_threads_are_found_by_tag_and_listed_with_unread_and_settings() {
     }
     // Exactly these people have a thread: another is not made.
     let (one, two) = (alice.person_copy(), bob.person_copy());
-    let mut other = alice.open(&[(&one, "a.example"), (&two, "a.example")]).await;
-    if let Frame::Stored(_) = other {
-        other = alice.open(&[(&one, "a.example"), (&two, "a.example")]).await;
+    let people = [(&one, "a.example"), (&two, "a.example")];
+    let other = ThreadId::from_bytes([78; 32]);
+    let answer = alice.open_as(other, ParticipantsTag::from_bytes([9; 32]), &people).await;
+    assert!(matches!(&answer, Frame::ThreadExists(exists) if exists.thread == THREAD), "{answer:?}");
+    // Nothing was made of it; the very same opening is answered like the first time.
+    assert!(matches!(alice.open(&people).await, Frame::Stored(stored) if stored.sequence == Sequence::ZERO));
+    for who in [&mut alice, &mut bob] {
+        assert_eq!(who.threads(None, 10).await.0.len(), 1);
     }
-    assert!(matches!(other, Frame::Stored(_) | Frame::ThreadExists(_)), "{other:?}");
     let (request, tag) = (bob.request(), ParticipantsTag::from_bytes([42; 32]));
     bob.done(TagThread { request, thread: THREAD, tag }).await;
     let settings = ThreadSettings { sealed: vec![5; 90], quiet_until: Wall::from_millis(9) };
@@ -366,6 +428,44 @@ async fn row_4_threads_are_found_by_tag_and_listed_with_unread_and_settings() {
     let request = bob.request();
     let Frame::ThreadPage(after) = bob.ask(ListThreads { request, after: None, limit: 10 }).await else { panic!() };
     assert_eq!(after.rows, page.rows);
+}
+
+#[tokio::test]
+async fn row_4_threads_are_listed_page_by_page_the_one_used_last_first_and_each_once() {
+    let place = Place::new("a.example");
+    let running = place.start();
+    let (mut alice, mut bob) = friends_here(&running.link).await;
+    let (one, two) = (alice.person_copy(), bob.person_copy());
+    let people = [(&one, "a.example"), (&two, "a.example")];
+    let threads: Vec<ThreadId> = (78..82).map(|n| ThreadId::from_bytes([n; 32])).collect();
+    for (thread, n) in threads.iter().zip(20..) {
+        let answer = alice.open_as(*thread, ParticipantsTag::from_bytes([n; 32]), &people).await;
+        assert!(matches!(answer, Frame::Stored(_)), "{answer:?}");
+    }
+    let (mut listed, mut after) = (Vec::new(), None);
+    for (rows, more) in [(2, true), (2, true), (1, false)] {
+        let page = bob.threads(after, 2).await;
+        assert_eq!((page.0.len(), page.1), (rows, more));
+        after = page.0.last().map(|row| row.place);
+        listed.extend(page.0.into_iter().map(|row| row.place));
+    }
+    assert!(listed.is_sorted_by(|one, next| one > next), "{listed:?}");
+    let mut found: Vec<ThreadId> = listed.iter().map(|place| place.thread).collect();
+    found.sort();
+    assert_eq!(found, [vec![THREAD], threads].concat());
+    assert_eq!(bob.threads(after, 2).await, (Vec::new(), false));
+    // What is said in the oldest moves it to the front, however many there are.
+    let oldest = listed[4].thread;
+    let (request, class) = (alice.request(), Class::Message);
+    let envelope = Envelope { thread: oldest, epoch: Epoch::new(1), class, body: b"here".to_vec() };
+    let mut stored = alice.ask(Submit { request, envelope: envelope.clone(), heard: None }).await;
+    // The relay's clock counts milliseconds: until it has gone on by one.
+    while bob.threads(None, 1).await.0[0].place.thread != oldest {
+        let (request, number) = (alice.request(), alice.requests);
+        let envelope = Envelope { body: number.to_be_bytes().to_vec(), ..envelope.clone() };
+        stored = alice.ask(Submit { request, envelope, heard: None }).await;
+    }
+    assert!(matches!(stored, Frame::Stored(_)), "{stored:?}");
 }
 
 #[tokio::test]
@@ -386,12 +486,7 @@ async fn row_6_a_first_message_makes_everybodys_row_and_tells_those_who_are_away
     let place = Place::new("a.example");
     let running = place.start();
     let (mut alice, mut bob) = friends_here(&running.link).await;
-    let inbox = bob.entries(LogRef::Inbox, 2).await;
-    let invitation = inbox.iter().find_map(|entry| match &entry.body {
-        EntryBody::Invitation(invitation) => Some(invitation.clone()),
-        _ => None,
-    });
-    let invitation = invitation.expect("an invitation");
+    let invitation = bob.invitation().await;
     let request = bob.request();
     let Frame::Blob(welcome) = bob.ask(FetchBlob { request, blob: invitation.welcome }).await else { panic!() };
     assert_eq!(welcome.bytes, vec![3; 9_000]);
@@ -404,10 +499,11 @@ async fn row_6_a_first_message_makes_everybodys_row_and_tells_those_who_are_away
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn row_9_a_message_to_many_reaches_those_who_are_there_and_nobody_who_left() {
     const MANY: u8 = 24;
-    let place = Place::new("a.example");
+    const AWAY: u8 = 4;
+    let place = watch::place();
     let running = place.start();
     let mut everybody = Vec::new();
     for n in 0..MANY {
@@ -431,42 +527,71 @@ async fn row_9_a_message_to_many_reaches_those_who_are_there_and_nobody_who_left
         std::iter::once(creator.person_copy()).chain(everybody.iter().map(Client::person_copy)).collect();
     let named: Vec<(&Person, &str)> = people.iter().map(|person| (person, "a.example")).collect();
     assert!(matches!(creator.open(&named).await, Frame::Stored(_)));
-    let gone = everybody.split_off(usize::from(MANY) - 4);
-    drop(gone);
-    assert!(matches!(creator.say(b"to all").await, Frame::Stored(_)));
-    for member in &mut everybody {
+    // The creator and those before stay; the others leave, and their links are gone before anything is said.
+    let mut there: Vec<Client> = std::iter::once(creator).chain(everybody).collect();
+    let gone = there.split_off(usize::from(MANY - AWAY));
+    for member in &gone {
+        member.link.sender.close(CloseCode::Done);
+        member.link.sender.closed().await;
+    }
+    let address = running.metrics.clone().unwrap();
+    let counted = |page: &str, path: &str| watch::value(page, &format!("whimbrel_messages_{path}"));
+    let connections = |page: &str| watch::value(page, "whimbrel_connections{transport=\"quic\"}");
+    let pages = std::iter::repeat_with(|| watch::fetch(&address, "/metrics").1).take(100_000);
+    let before =
+        pages.into_iter().find(|page| connections(page) == there.len() as u64).expect("those who left are out");
+    assert!(matches!(there[0].say(b"to all").await, Frame::Stored(_)));
+    for member in &mut there {
         assert_eq!(bodies(&member.entries(LOG, 1).await), [b"to all".to_vec()]);
     }
+    // One row however many read it, and one push for each who is there.
+    let after = watch::fetch(&address, "/metrics").1;
+    let rise = |path| counted(&after, path) - counted(&before, path);
+    assert_eq!(
+        (rise("accepted_total"), rise("delivered_total{path=\"push\"}"), rise("delivered_total{path=\"federation\"}")),
+        (1, u64::from(MANY - AWAY), 0)
+    );
+    // Whoever comes back gets it then.
+    let mut back = gone.into_iter().next().unwrap();
+    back.come_back(&running.link).await;
+    assert_eq!(bodies(&back.entries(LOG, 1).await), [b"to all".to_vec()]);
 }
 
 #[tokio::test]
 async fn row_10_friends_are_seen_to_come_and_to_say_goodbye() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (mut alice, mut bob) = friends_here(&running.link).await;
-    let account = bob.person.log.account();
-    let mut version = 0;
-    let mut told = Vec::new();
-    while told.is_empty() {
-        let Frame::HeartbeatAnswer(answer) = alice.ask(Heartbeat { touches: Vec::new(), statuses: version }).await
-        else {
-            panic!()
-        };
-        (version, told) = (answer.version, answer.statuses);
-    }
-    assert_eq!((told[0].account, told[0].online), (account, true));
-    let Frame::HeartbeatAnswer(answer) = alice.ask(Heartbeat { touches: Vec::new(), statuses: version }).await else {
-        panic!()
-    };
-    assert_eq!((answer.version, answer.statuses), (version, Vec::new()), "only what changed");
+    let (mut alice, mut bob, account, version) = friends_in_sight(&running.link).await;
+    assert_eq!(alice.beat(version).await, (version, Vec::new()), "only what changed");
     bob.link.sender.send(&Goodbye {}.into()).unwrap();
     // Behind it on the same link, so that it was heard.
     let request = bob.request();
     bob.ask(ListInvites { request }).await;
-    let Frame::HeartbeatAnswer(answer) = alice.ask(Heartbeat { touches: Vec::new(), statuses: version }).await else {
-        panic!()
-    };
-    assert_eq!((answer.statuses[0].account, answer.statuses[0].online), (account, false));
+    assert_eq!(alice.beat(version).await.1, [Status { account, online: false }]);
+}
+
+#[tokio::test]
+async fn row_10_whoever_is_invisible_is_not_there_and_stays_so_across_a_kill() {
+    let place = Place::new("a.example");
+    let running = place.start();
+    let (mut alice, mut bob, account, version) = friends_in_sight(&running.link).await;
+    bob.set_visible(false).await;
+    let (version, told) = alice.beat(version).await;
+    assert_eq!(told, [Status { account, online: false }], "as of whoever left");
+    // It sees others, is heard, and is served; that tells nobody.
+    assert_eq!(bob.told(0).await.1, [Status { account: alice.person.log.account(), online: true }]);
+    assert!(matches!(bob.say(b"I am here").await, Frame::Stored(_)));
+    assert_eq!(alice.beat(version).await.1, []);
+    running.kill();
+    let again = place.start();
+    bob.come_back(&again.link).await;
+    alice.come_back(&again.link).await;
+    // Both are there once one sees the other.
+    assert_eq!(bob.told(0).await.1, [Status { account: alice.person.log.account(), online: true }]);
+    let (version, told) = alice.beat(0).await;
+    assert_eq!(told, []);
+    bob.set_visible(true).await;
+    assert_eq!(alice.beat(version).await.1, [Status { account, online: true }]);
 }
 
 #[tokio::test]
@@ -497,8 +622,22 @@ async fn row_11_what_waits_survives_a_kill_and_what_was_acknowledged_does_not_co
 async fn t31_an_id_alone_is_worth_as_much_as_a_wrong_one() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (alice, _bob) = friends_here(&running.link).await;
+    let (alice, mut bob) = friends_here(&running.link).await;
     let mut eve = Client::join(3, &running.link, "eve").await;
+    let invitation = bob.invitation().await;
+    for blob in [invitation.welcome, invitation.tree] {
+        let (mut answers, unknown) = (Vec::new(), BlobId::from_bytes([79; 32]));
+        for blob in [blob, unknown] {
+            let request = eve.request();
+            answers.push(refused(&eve.ask(FetchBlob { request, blob }).await));
+        }
+        assert_eq!(answers, [Some((RefusalCode::NotFound, None)); 2]);
+        // It is there, and whoever was told of it has it, as often as it takes.
+        for _ in 0..2 {
+            let request = bob.request();
+            assert!(matches!(bob.ask(FetchBlob { request, blob }).await, Frame::Blob(_)));
+        }
+    }
     let envelope = |thread| Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: vec![1; 40] };
     let mut answers = Vec::new();
     for thread in [THREAD, ThreadId::from_bytes([78; 32])] {
@@ -549,8 +688,14 @@ async fn t33_a_friend_who_was_removed_is_out_at_both_relays() {
     assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
     assert!(matches!(alice.say(b"friend").await, Frame::Stored(_)));
     assert_eq!(bodies(&bob.entries(LOG, 1).await), [b"friend".to_vec()]);
+    let status = |of: &Client, online| Status { account: of.person.log.account(), online };
+    let ((of_bob, told_alice), (of_alice, told_bob)) = (alice.told(0).await, bob.told(0).await);
+    assert_eq!((told_alice, told_bob), (vec![status(&bob, true)], vec![status(&alice, true)]));
     let removed = bob.tell("b.example", Act::Remove, &alice.person, "a.example").await;
     assert!(matches!(removed, Frame::Parted(_)), "{removed:?}");
+    // Not there any more, for either: at his relay with the next heartbeat, at hers as soon as it is through with the word.
+    assert_eq!(bob.beat(of_alice).await.1, [status(&alice, false)]);
+    assert_eq!(alice.told(of_bob).await.1, [status(&bob, false)]);
     assert_eq!(refused(&alice.claim(&bob.person, "b.example", None).await), Some((RefusalCode::NoConsent, None)));
     // Her relay takes it and Bob's does not: she is told in her inbox.
     alice.heard.clear();
@@ -566,6 +711,23 @@ async fn t33_a_friend_who_was_removed_is_out_at_both_relays() {
         alice.heard.push(run);
     };
     assert_eq!((told.code, told.envelopes.len()), (RefusalCode::NoConsent, 1));
+}
+
+#[tokio::test]
+async fn t33_the_presence_of_a_friend_who_was_removed_ends_with_the_very_next_heartbeat() {
+    let place = Place::new("a.example");
+    let running = place.start();
+    let (mut alice, mut bob) = friends_here(&running.link).await;
+    let (one, two) = (alice.person.log.account(), bob.person.log.account());
+    let (of_bob, told) = alice.told(0).await;
+    assert_eq!(told, [Status { account: two, online: true }]);
+    let (of_alice, told) = bob.told(0).await;
+    assert_eq!(told, [Status { account: one, online: true }]);
+    let removed = bob.tell("a.example", Act::Remove, &alice.person, "a.example").await;
+    assert!(matches!(removed, Frame::Parted(_)), "{removed:?}");
+    // Both ways, and without a moment in between.
+    assert_eq!(alice.beat(of_bob).await.1, [Status { account: two, online: false }]);
+    assert_eq!(bob.beat(of_alice).await.1, [Status { account: one, online: false }]);
 }
 
 #[tokio::test]

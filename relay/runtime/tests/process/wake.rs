@@ -178,7 +178,7 @@ fn private(place: &Place) {
 }
 
 #[tokio::test]
-async fn a_device_that_is_away_is_woken_through_its_push_service_and_told_nothing_else() {
+async fn row_12_a_device_that_is_away_is_woken_through_its_push_service_and_told_nothing_else() {
     let place = Place::new("a.example");
     private(&place);
     let mut service = Service::start(&place, &[]).await;

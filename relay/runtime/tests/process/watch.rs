@@ -17,14 +17,14 @@ pub(crate) fn fetch(address: &str, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new("a.example");
     place.edit("# metrics = \"127.0.0.1:9464\"", "metrics = \"127.0.0.1:0\"");
     place
 }
 
 /// What a series says.
-fn value(page: &str, series: &str) -> u64 {
+pub(crate) fn value(page: &str, series: &str) -> u64 {
     let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.unwrap_or_else(|| panic!("{series} is not in\n{page}")).rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -20,6 +20,13 @@ fn kept(store: &impl Store, thread: u8) -> (bool, bool) {
     (there(&opening.welcome), there(&opening.tree))
 }
 
+/// Whether an invitation that waits for somebody names a thread's Welcome, and the tree.
+fn told(store: &impl Store, person: u8, thread: u8) -> (bool, bool) {
+    let opening = opening(thread, &two());
+    let named = |bytes: &[u8]| wait(store.names(account(person), BlobId::of(bytes))).unwrap();
+    (named(&opening.welcome), named(&opening.tree))
+}
+
 fn read_inbox(person: u8, upto: u64) -> Command {
     Command::Trim(Trim { log: inbox(person), cursors: vec![(mailbox(person), Sequence::new(upto))] })
 }
@@ -36,6 +43,10 @@ pub(super) fn picture(store: &impl Store) -> String {
 pub(super) fn bodies_go_with_the_last_row_that_names_them(fixture: &mut impl Fixture) {
     let mut store = three_friends(fixture);
     done(&store, vec![open(1, ALICE, &all()), open(2, ALICE, &two())]);
+    // They are told to Bob alone: Alice made them, and nobody else has an invitation.
+    assert_eq!((told(&store, BOB, 1), told(&store, BOB, 2)), ((true, true), (true, true)));
+    assert_eq!((told(&store, ALICE, 1), told(&store, 99, 1)), ((false, false), (false, false)));
+    assert!(!told(&store, BOB, 3).0, "of another thread's Welcome nothing is said");
     // Bob's inbox names both Welcomes, the row for the other relay the first; the tree is named by all three.
     for (command, first, second) in [
         (read_inbox(BOB, 1), (true, true), (true, true)),
@@ -47,6 +58,8 @@ pub(super) fn bodies_go_with_the_last_row_that_names_them(fixture: &mut impl Fix
         done(&store, vec![command]);
         store = fixture.restart(store);
         assert_eq!((kept(&store, 1), kept(&store, 2)), (first, second));
+        assert!(!told(&store, BOB, 1).0, "acknowledged, whatever still waits for the other relay");
+        assert_eq!(told(&store, BOB, 2), second, "as long as its entry is there");
     }
     // The same bodies come again, and are there again.
     done(&store, vec![open(3, ALICE, &two()), open_again(4, 3)]);
@@ -139,6 +152,8 @@ pub(super) fn a_trim_takes_a_bounded_number_of_bodies(fixture: &mut impl Fixture
     let store = three_friends(fixture);
     let (max, many) = (limits::TRIM_INVITATIONS_MAX as u64, limits::TRIM_INVITATIONS_MAX as u8 + 3);
     done(&store, (1..=many).map(|thread| open(thread, ALICE, &two())).collect());
+    assert!((1..=many).all(|thread| told(&store, BOB, thread).0), "the oldest and the newest of many");
+    assert!(!told(&store, BOB, many + 1).0);
     let read = read_inbox(BOB, many.into());
     assert_eq!(run(&store, read.clone()), Ok(Outcome::Trimmed { upto: Sequence::new(max), more: true }));
     assert_eq!((kept(&store, many - 3), kept(&store, many - 2)), ((false, true), (true, true)));

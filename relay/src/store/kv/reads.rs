@@ -67,6 +67,31 @@ pub fn package_count(reads: &dyn Reads, device: DeviceId) -> Result<u32, Storage
     Ok(row.left())
 }
 
+/// Whether an invitation that waits in an account's inbox names a large body. The newest are looked at first: what is asked
+/// for came lately. No inbox holds more than its bound, which is what coming back without a cursor would read.
+///
+/// # Errors
+/// See [`account`].
+pub fn names(reads: &dyn Reads, account: AccountId, blob: BlobId) -> Result<bool, StorageError> {
+    let Some(account) = super::accounts::known_account(reads, account)? else { return Ok(false) };
+    let from = rows::of_log(space::ENTRY, account.inbox, Sequence::ZERO);
+    let mut end = rows::after(&rows::of_log(space::ENTRY, account.inbox, Sequence::new(u64::MAX)));
+    loop {
+        let found = reads.scan(&from, &end, Order::Descending, STEP)?;
+        for (key, value) in &found {
+            if let EntryBody::Invitation(invitation) = rows::read::<EntryRow>(key, value)?.body
+                && [invitation.welcome, invitation.tree].contains(&blob)
+            {
+                return Ok(true);
+            }
+        }
+        match found.into_iter().nth(STEP - 1) {
+            Some((oldest, _)) => end = oldest,
+            None => return Ok(false),
+        }
+    }
+}
+
 /// A large body.
 ///
 /// # Errors

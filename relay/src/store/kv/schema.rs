@@ -293,6 +293,24 @@ mod tests {
         kv
     }
 
+    /// A step that was interrupted: its page was on the disk when the process ended, and nobody had been told.
+    fn interrupted(disk: &MemoryEngine, kv: Arc<MemoryKv>) -> Arc<MemoryKv> {
+        disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
+        bring_up(&*kv, &SCHEMA).unwrap_err();
+        drop(kv);
+        disk.crash(1);
+        Arc::new(Kv::open(disk.clone(), None).unwrap())
+    }
+
+    /// What makes a store one of version 3: it had no tree.
+    fn without_tree(kv: &MemoryKv) -> Batch {
+        let mut old = Batch::new();
+        for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
+            rows::scan(kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
+        }
+        old
+    }
+
     const UNNAMED: BlobId = BlobId::from_bytes([0xee; 32]);
 
     fn counts(kv: &MemoryKv) -> Vec<Row> {
@@ -315,12 +333,7 @@ mod tests {
             assert!(check(&*kv, 3).unwrap().count > 0);
             assert_eq!(check(&*kv, 2).unwrap(), Problems::default());
             for _ in 0..interruptions {
-                disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
-                bring_up(&*kv, &SCHEMA).unwrap_err();
-                drop(kv);
-                // The page was on the disk when the process ended, and nobody had been told.
-                disk.crash(1);
-                kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+                kv = interrupted(&disk, kv);
             }
             bring_up(&*kv, &SCHEMA).unwrap();
             assert_eq!(counts(&kv), counted, "after {interruptions} interruptions");
@@ -336,10 +349,7 @@ mod tests {
         bring_up(&*kv, &Schema { name: "relay", version: 3, steps: &[] }).unwrap();
         contract::fill(&KvStore::over(Arc::clone(&kv)));
         let accounts = rows::scan(&*kv, &[space::ACCOUNT], 999).unwrap();
-        let mut old = Batch::new();
-        for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
-            rows::scan(&*kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
-        }
+        let old = without_tree(&kv);
         kv.apply(&old).unwrap();
         assert!(check(&*kv, 4).unwrap().count > 0);
         assert_eq!(check(&*kv, 3).unwrap(), Problems::default());
@@ -362,10 +372,7 @@ mod tests {
             contract::fill(&KvStore::over(Arc::clone(&kv)));
             let (key, value) = rows::scan(&*kv, &[space::ACCOUNT], 1).unwrap().remove(0);
             let some: Account = rows::read(&key, &value).unwrap();
-            let mut old = Batch::new();
-            for space in [space::TREE_NODE, space::TREE_SIZE, space::LEAF] {
-                rows::scan(&*kv, &[space], 9_999).unwrap().into_iter().for_each(|(key, _)| old.delete(key));
-            }
+            let mut old = without_tree(&kv);
             for n in 0..2 * PAGE as u16 + 9 {
                 let mut inbox = [9; 16];
                 inbox[..2].copy_from_slice(&n.to_be_bytes());
@@ -375,11 +382,7 @@ mod tests {
             kv.apply(&old).unwrap();
             kv.sync().unwrap();
             for _ in 0..interruptions {
-                disk.fail_next_sync(StorageError::Engine("crash".to_owned()));
-                bring_up(&*kv, &SCHEMA).unwrap_err();
-                drop(kv);
-                disk.crash(1);
-                kv = Arc::new(Kv::open(disk.clone(), None).unwrap());
+                kv = interrupted(&disk, kv);
             }
             bring_up(&*kv, &SCHEMA).unwrap();
             let accounts = rows::scan(&*kv, &[space::ACCOUNT], 9_999).unwrap();

@@ -44,9 +44,42 @@ impl Ledger {
         }
     }
 
-    /// Clocks lie from now on.
-    pub const fn clocks_lied(&mut self) {
-        self.circles.clocks_lied = true;
+    /// The admin's node said that somebody is out of a group, or its owner is about to take them in.
+    pub fn taken(&mut self, thread: &ThreadId, who: ProcessNo, out: bool) {
+        self.circles.taken(thread, who, out);
+    }
+
+    /// Of whom the admin's node said that they are out.
+    pub fn gone(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.circles.gone(thread)
+    }
+
+    /// Somebody of whom an admin's node said that they are out is in the group all the same.
+    pub fn still_in(&mut self, thread: &ThreadId, of: ProcessNo, admin: ProcessNo) {
+        if self.must_be_alike(thread, of, admin) {
+            self.violate(Violation::StillIn { of, admin });
+        }
+    }
+
+    /// Whether a calendar that is days wrong can be to blame for what becomes of a text in this group: by it an epoch is over
+    /// for longer than its relay takes what was sealed in it, and that is sealed again, for whoever is there by then.
+    pub(super) fn untimely(&self, thread: &ThreadId) -> bool {
+        self.excuses.among(self.circles.ever(thread), Conduct::Untimely)
+    }
+
+    /// Whether a hostile party on the way may have swallowed what an author said who is out of the group: while they were in it
+    /// their node would have said it again.
+    pub(super) fn swallowed(&self, said: &Said, to: ProcessNo) -> bool {
+        said.circle.is_some_and(|thread| self.circles.is_out(&thread, said.author))
+            && self.excuses.among([said.author, to], Conduct::Hostile)
+    }
+
+    /// Whether somebody hostile can be to blame for what goes wrong with such a group on a device, or that the two have
+    /// ended it: an invitation of before is not taken up any more.
+    pub(super) fn excused_in_circle(&self, on: ProcessNo, thread: &ThreadId) -> bool {
+        let ever = self.circles.ever(thread);
+        ever.iter().any(|one| self.consent.is_over(on, *one))
+            || self.excuses.among(ever.into_iter().chain([on]), Conduct::Hostile)
     }
 
     /// A member of a group is not where its admin is. Whoever has ended it with the admin, or the admin with them, may have

@@ -174,7 +174,7 @@ fn words_stand_in_the_order_they_were_said_in_each_group_and_not_across_groups()
 fn a_text_that_somebody_sees_whom_it_is_not_owed_to_is_still_owed_to_the_others() {
     let group = ThreadId::from_bytes([7; 32]);
     let mut ledger = ledger();
-    ledger.clocks_lied();
+    ledger.conduct(ALICE, Conduct::Untimely);
     ledger.in_circle(group, ALICE, [ALICE, BOB, CAROL].into());
     ledger.in_circle(group, ALICE, [ALICE, BOB].into());
     let said = ledger.ask_circle(ALICE, group, "one".to_owned(), Time::ZERO);
@@ -184,6 +184,24 @@ fn a_text_that_somebody_sees_whom_it_is_not_owed_to_is_still_owed_to_the_others(
     assert_eq!(ledger.owed(), 1);
     ledger.shown(BOB, &shown, Time::ZERO);
     assert_eq!((ledger.owed(), ledger.close(&[]).violations), (0, 0));
+}
+
+#[test]
+fn what_a_hostile_relay_may_have_swallowed_of_somebody_who_is_out_of_the_group_is_owed_no_longer() {
+    let group = ThreadId::from_bytes([7; 32]);
+    for (hostile, out, owed) in [(false, false, 1), (false, true, 1), (true, false, 1), (true, true, 0)] {
+        let mut ledger = ledger();
+        ledger.in_circle(group, ALICE, [ALICE, BOB].into());
+        let said = ledger.ask_circle(ALICE, group, "one".to_owned(), Time::ZERO);
+        ledger.queued(said, message(1, "one", 1).message);
+        if hostile {
+            ledger.conduct(ALICE, Conduct::Hostile);
+        }
+        if out {
+            ledger.out(&group, ALICE);
+        }
+        assert_eq!(ledger.close(&[]).lost, owed, "hostile {hostile}, out {out}");
+    }
 }
 
 /// What was found in a run in which Alice said one thing to Bob and then this happened.
