@@ -355,6 +355,11 @@ impl AccountLog {
         self.former.get(&index)
     }
 
+    /// A device that is, or was, the account's.
+    pub fn named(&self, index: DeviceIndex) -> Option<&Device> {
+        self.device(index).or_else(|| self.former(index))
+    }
+
     /// Every device, by index.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()

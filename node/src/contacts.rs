@@ -3,15 +3,12 @@
 //! is a contact. Never: believes a relay about more than an address.
 //! Rules: docs/protocol/identity.md, user.md.
 
-use whimbrel_crypto::{AccountLog, Engine, Relation, UnverifiedLog};
+use whimbrel_crypto::{AccountLog, Relation, UnverifiedLog};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, PublicKey};
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
-use crate::api::Event;
-use crate::rooms::Turn;
-use crate::rows::{self, AuditRow, ContactRow, DeviceRow, Space};
-use crate::timers::Timer;
+use crate::rows::{self, ContactRow, DeviceRow, Space};
 
 /// An account as proved by its log, and where its relay says it is found.
 #[derive(Clone, Debug)]
@@ -97,34 +94,6 @@ pub(crate) fn keep(rows: &mut Overlay<'_>, person: &Person, contact: bool) -> Re
     let row = ContactRow { address: person.address.clone(), log: person.log.bytes(), contact, verified, identity };
     rows::put(rows, rows::contact_key(&account), &row);
     Ok(())
-}
-
-impl<E: Engine> Turn<'_, E> {
-    /// [`keep`], and tells the owner when a key they compared is another now.
-    pub(crate) fn keep(&mut self, person: &Person, contact: bool) -> Result<(), StorageError> {
-        let account = person.log.account();
-        let key = rows::contact_key(&account);
-        let changed = |rows: &dyn Reads| -> Result<bool, StorageError> {
-            Ok(rows::get::<ContactRow>(rows, &key)?.is_some_and(|row| row.key_changed()))
-        };
-        let before = changed(&self.rows)?;
-        keep(&mut self.rows, person, contact)?;
-        // What a relay shows of a contact has to be what it shows to everybody.
-        let (seq, hash) = person.log.head();
-        let audit_key = rows::audit_key(&account);
-        let audited: Option<AuditRow> = rows::get(&self.rows, &audit_key)?;
-        let contact = rows::get::<ContactRow>(&self.rows, &key)?.is_some_and(|row| row.contact);
-        if contact && audited.is_none_or(|audited| (audited.seq, audited.hash) != (seq, hash)) {
-            rows::put(&mut self.rows, audit_key, &AuditRow { seq, hash, found: None, missing: false });
-            self.rooms.audit.want(&person.address.domain, Some(account), self.now.monotonic);
-            self.rooms.timers.set(Timer::Audit, self.now.monotonic);
-        }
-        if !before && changed(&self.rows)? {
-            tracing::warn!("the identity key of a verified contact has changed");
-            self.event(Event::KeyChanged { account, address: person.address.clone() });
-        }
-        Ok(())
-    }
 }
 
 /// Takes out what an earlier log named and this one does not.

@@ -174,6 +174,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Repair(thread) => repair::due(t, thread),
         Timer::Vanish => about::vanish(t),
         Timer::Audit => audit::due(t),
+        Timer::Unsaid => send::unsaid(t),
     }
 }
 

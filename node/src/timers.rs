@@ -70,6 +70,8 @@ pub(crate) enum Timer {
     Vanish,
     /// A relay is to be asked for its tree.
     Audit,
+    /// More of what waits to leave, and never will, is to be told of.
+    Unsaid,
 }
 
 /// The table.

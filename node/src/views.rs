@@ -52,6 +52,8 @@ pub struct Account {
     pub joining: bool,
     /// Whether it was linked, and what it was granted is worth nothing if the relay never hears of it.
     pub linking: bool,
+    /// Whether a longer account log is still to be handed to the relay, or its answer to come.
+    pub extending: bool,
 }
 
 /// A device of the own account.
@@ -214,6 +216,7 @@ pub fn account(reads: &dyn Reads) -> Result<Account, LoadError> {
             row.is_ok_and(|row| row.first)
         }) || reads.get(&rows::single_key(rows::Single::Joining))?.is_some(),
         linking: reads.get(&rows::single_key(rows::Single::Joining))?.is_some(),
+        extending: reads.get(&rows::single_key(rows::Single::Extension))?.is_some(),
     })
 }
 
@@ -547,6 +550,14 @@ pub fn unread_messages(reads: &dyn Reads, id: &ThreadId, limit: usize) -> Result
 /// The store could not be read.
 pub fn unread(reads: &dyn Reads, id: &ThreadId) -> Result<u64, StorageError> {
     Ok(thread(reads, id)?.map_or(0, |thread| thread.unread))
+}
+
+/// Whether a message of a device is here.
+///
+/// # Errors
+/// The store could not be read.
+pub fn is_here(reads: &dyn Reads, message: &MessageId, author: &DeviceId) -> Result<bool, StorageError> {
+    Ok(reads.get(&rows::message_key(message, author))?.is_some())
 }
 
 /// Whether something said here waits in the outbox; what is not known does not.

@@ -401,6 +401,8 @@ pub const DIRECT_LINKS_MAX: usize = 256;
 
 /// Messages waiting in a node's outbox.
 pub const OUTBOX_MAX: usize = 100_000;
+/// What waits to leave a device that was taken off its account is told of so much at a time.
+pub const OUTBOX_SLICE: usize = 512;
 /// First and longest wait between two attempts to reach the home relay.
 pub const RELAY_BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// See [`RELAY_BACKOFF_MIN`].

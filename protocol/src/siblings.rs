@@ -62,9 +62,9 @@ pub enum What {
         Option<[u8; 32]>,
     ),
     /// Something said in a thread at this time, or about it, came to a device and could not come to every other: its author
-    /// had not heard of them. Whoever is told asks for what was said since.
+    /// had not heard of them. Whoever is told asks for what was said since, unless they had a leaf in that epoch.
     #[n(8)]
-    Late(#[n(0)] ThreadId, #[n(1)] Hlc),
+    Late(#[n(0)] ThreadId, #[n(1)] Hlc, #[n(2)] Epoch),
 }
 
 /// Somebody, as a sibling is told.

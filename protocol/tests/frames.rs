@@ -570,7 +570,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         (thread(), any::<u64>()).prop_map(|(thread, changes)| What::Settings(thread, changes)),
         handover,
         (index(), option::of(any::<[u8; 32]>())).prop_map(|(device, key)| What::History(device, key)),
-        (thread(), hlc()).prop_map(|(thread, since)| What::Late(thread, since)),
+        (thread(), hlc(), epoch()).prop_map(|(thread, since, epoch)| What::Late(thread, since, epoch)),
     ];
     (hlc(), index(), what).prop_map(|(at, by, what)| Fact { at, by, what })
 }

@@ -271,6 +271,9 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
         if !revoked.is_empty() && t.rooms.identity.is_listed() {
             history::rekey(t)?;
         }
+        if !revoked.is_empty() {
+            link::forget_former(t)?;
+        }
         t.event(Event::AccountChanged { added, revoked, rotated });
         if matters && t.rooms.identity.is_listed() {
             begin_heralding(t)?;
@@ -289,6 +292,9 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
 pub(crate) fn at_an_end<E: Engine>(t: &mut Turn<'_, E>, code: RefusalCode) {
     t.rooms.timers.clear(Timer::Connect);
     t.rooms.reception.home = Home::Rejected(code);
+    if code == RefusalCode::Revoked {
+        t.rooms.timers.set(Timer::Unsaid, t.now.monotonic);
+    }
     for (ticket, _) in std::mem::take(&mut t.rooms.reception.waiting) {
         t.answer(ticket, Err(CommandError::Refused(code)));
     }

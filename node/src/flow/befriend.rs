@@ -466,7 +466,7 @@ fn agreed<E: Engine>(t: &mut Turn<'_, E>, account: AccountId) -> Result<(), Stor
 /// When the newest word between us and somebody was said: a device that hears it late has no later word than the others.
 fn heard_at(reads: &dyn Reads, account: &AccountId) -> Result<Option<Hlc>, StorageError> {
     let row = friendship::get(reads, account)?;
-    Ok(row.map(|row| Hlc { millis: row.heard.max(row.said).as_millis(), count: 0 }))
+    Ok(row.map(|row| Hlc { millis: row.heard.max(row.said).as_millis().min(facts::LATEST), count: 0 }))
 }
 
 /// Consent came by an invite: a request between the two is answered by it.

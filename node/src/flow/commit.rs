@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use whimbrel_crypto::{AccountLog, Context, Engine, EngineError};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
-use whimbrel_protocol::id::{
-    AccountId, Address, DeviceId, DeviceIndex, Domain, EnvelopeId, Epoch, PublicKey, ThreadId,
-};
+use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
@@ -65,7 +63,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     if accepted.receipt.commit != commit.hash() {
         return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
     }
-    let strangers = unproved(t, &row, commit)?;
+    let strangers = unproved(t, commit)?;
     if !strangers.is_empty() {
         tracing::debug!(strangers = strangers.len(), "a commit waits for account logs");
         for (account, domain) in strangers {
@@ -111,12 +109,8 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
 }
 
 /// Newcomers whose account log does not prove their devices yet. One that was revoked since is followed into the epochs in
-/// which it was there, as long as a device of the same account is there that can take it out.
-fn unproved<E: Engine>(
-    t: &Turn<'_, E>,
-    row: &ThreadRow,
-    commit: &Commit,
-) -> Result<Vec<(AccountId, Domain)>, StorageError> {
+/// which it was there: what is said in those is for whoever was away, too. Who writes there is another question.
+fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
     let own = t.rooms.identity.account();
     let mut unproved = Vec::new();
     for one in &commit.added {
@@ -124,13 +118,7 @@ fn unproved<E: Engine>(
             true => Some(t.rooms.identity.log.clone()),
             false => contacts::known(&t.rows, &one.account)?.map(|person| person.log),
         };
-        let leaves = thread::leaves(row).filter(|leaf| leaf.account == one.account).map(|leaf| leaf.index);
-        let leaves: Vec<DeviceIndex> = leaves.chain(one.devices.iter().copied()).collect();
-        let proves = |log: AccountLog| {
-            let present = |index: &DeviceIndex| log.device(*index).is_some();
-            let known = |index: &DeviceIndex| present(index) || log.former(*index).is_some();
-            one.devices.iter().all(present) || one.devices.iter().all(known) && leaves.iter().any(present)
-        };
+        let proves = |log: AccountLog| one.devices.iter().all(|index| log.named(*index).is_some());
         if !log.is_some_and(proves) {
             unproved.push((one.account, one.domain.clone()));
         }
@@ -141,7 +129,8 @@ fn unproved<E: Engine>(
 fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account: AccountId, domain: Domain) {
     let same = |purpose: &Purpose| matches!(purpose, Purpose::Newcomer(_, of, _) if *of == account);
     if t.rooms.requests.any(same) {
-        return;
+        // The answer is for the thread that asked; this one looks again.
+        return retry(t, thread);
     }
     let who = Who::Account(account, domain.clone());
     t.ask(Purpose::Newcomer(thread, account, domain), |request| LookUp { request, who, hint: None });

@@ -17,7 +17,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 use zeroize::Zeroizing;
 
-use super::{befriend, commit, direct, group, herald, history, read, self_thread, send, settings};
+use super::{befriend, commit, group, herald, history, read, self_thread, send, settings};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
 use crate::friendship::{self, NOT_KNOWN};
@@ -48,6 +48,8 @@ pub(crate) fn note<E: Engine>(t: &mut Turn<'_, E>, what: What, at: Option<Hlc>) 
     let now = thread::tick(&mut t.rows, t.now.wall)?;
     // Of two words the later holds, also when the clock was set back meanwhile.
     let at = at.unwrap_or_else(|| now.max(last.tick(Wall::default())));
+    // What somebody else's clock says may be anything, and must stand where the others heed it.
+    let at = Hlc { millis: at.millis.min(LATEST), ..at };
     let Some(fact) = merged(before.as_ref(), without_log(Fact { at, by, what })) else { return Ok(()) };
     // Where there is no room for it, it is told all the same to those that are there.
     if before.is_some() || make_room(t, &key)? {
@@ -272,7 +274,7 @@ pub(crate) fn heard<E: Engine>(
 }
 
 /// Nobody's clock comes to this: a word beyond it would be the last there is about its thing.
-const LATEST: u64 = u64::MAX / 2;
+pub(crate) const LATEST: u64 = u64::MAX / 2;
 
 fn take<E: Engine>(t: &mut Turn<'_, E>, author: DeviceIndex, fact: Fact) -> Result<(), StorageError> {
     let idle = match &fact.what {
@@ -294,23 +296,31 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, author: DeviceIndex, fact: Fact) -> Resu
     }
     let key = rows::fact_key(&fact.what);
     let before: Option<Fact> = rows::get(&t.rows, &key)?;
-    // A log proves itself, and is held against the one known here whatever becomes of the rest.
+    // A log proves itself, and is held against the one known here whatever becomes of the rest. Of somebody for whom there is
+    // no room nothing is kept.
+    let room = before.is_some() || make_room(t, &key)?;
     let told = fact.what.clone();
+    let kept = match &told {
+        What::Contact(account, _) => room || contacts::known(&t.rows, account)?.is_some(),
+        _ => true,
+    };
     let word = (fact.at, fact.by);
     let Some(fact) = merged(before.as_ref(), without_log(fact)) else {
         // What two devices say came late was said since either time.
-        if let (What::Late(thread, since), Some(before)) = (&told, &before)
+        if let (What::Late(thread, since, epoch), Some(before)) = (&told, &before)
             && (before.at, before.by) != word
         {
-            history::late(t, *thread, *since)?;
+            history::told_late(t, *thread, *since, *epoch)?;
         }
         return learn(t, &told);
     };
     // It holds even where there is no room to keep it.
-    if before.is_some() || make_room(t, &key)? {
+    if room {
         rows::put(&mut t.rows, key, &fact);
     }
-    learn(t, &told)?;
+    if kept {
+        learn(t, &told)?;
+    }
     hold(t, &fact)
 }
 
@@ -338,7 +348,6 @@ fn learn<E: Engine>(t: &mut Turn<'_, E>, what: &What) -> Result<(), StorageError
     match contacts::judge(&t.rows, *account, &address.domain, address.clone(), log.clone())? {
         Ok(person) => {
             t.keep(&person, false)?;
-            direct::part_with_devices(t, &person.log)?;
             match known {
                 None => known_now(t, account),
                 Some(_) => Ok(()),
@@ -380,7 +389,7 @@ fn hold<E: Engine>(t: &mut Turn<'_, E>, fact: &Fact) -> Result<(), StorageError>
         What::Read(id, author, stretches) => read::mark(t, id, author, stretches),
         What::Settings(id, changes) => settings::changed_elsewhere(t, id, *changes),
         What::Identity(_) => take_identity(t),
-        What::Late(id, since) => history::late(t, *id, *since),
+        What::Late(id, since, epoch) => history::told_late(t, *id, *since, *epoch),
         What::History(..) => Ok(()),
     }
 }
@@ -401,6 +410,13 @@ pub(crate) fn joined_now<E: Engine>(t: &mut Turn<'_, E>, thread: &ThreadId) -> R
         Some(fact) => hold(t, &fact),
         None => Ok(()),
     }
+}
+
+/// Whether the account's devices hold that there is no consent with somebody any more.
+pub(crate) fn is_parted(reads: &dyn Reads, account: &AccountId) -> Result<bool, StorageError> {
+    let fact: Option<Fact> = rows::get(reads, &rows::contact_fact_key(account))?;
+    let over = matches!(fact.map(|fact| fact.what), Some(What::Contact(_, Known { contact: false, .. })));
+    Ok(over || befriend::is_blocked(reads, account)?)
 }
 
 /// Where siblings say that somebody is found.
@@ -528,7 +544,7 @@ pub(crate) fn note_late<E: Engine>(
         }
         None => hlc,
     };
-    note(t, What::Late(*thread, since), None)
+    note(t, What::Late(*thread, since, epoch), None)
 }
 
 /// The identity key is another from now on, by this device's hand: whoever holds the one before is given it.
@@ -587,7 +603,7 @@ mod tests {
     #[test]
     fn that_something_came_late_is_heard_again_though_it_was_said_before() {
         let late = |millis| {
-            let what = What::Late(ThreadId::from_bytes([1; 32]), Hlc { millis: 5, count: 0 });
+            let what = What::Late(ThreadId::from_bytes([1; 32]), Hlc { millis: 5, count: 0 }, Epoch::new(1));
             Fact { at: Hlc { millis, count: 0 }, by: DeviceIndex::new(0), what }
         };
         assert!(merged(Some(&late(1)), late(2)) == Some(late(2)));

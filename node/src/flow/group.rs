@@ -282,7 +282,7 @@ pub(crate) fn again<E: Engine>(
     let invitees: Vec<Invitee> = change
         .invitees
         .into_iter()
-        .filter(|one| !leaves.contains(&one.device))
+        .filter(|one| !leaves.contains(&one.device) && is_listed(t, &one.device, &one.device_key))
         .map(|one| Invitee { id: one.device, device_key: one.device_key, key_package: one.key_package })
         .collect();
     let is_in = |account: &AccountId| leaves.iter().any(|leaf| leaf.account == *account);
@@ -302,6 +302,15 @@ pub(crate) fn again<E: Engine>(
     }
 }
 
+/// Whether a device's account names it, with that key, as far as is known here: it may be revoked since it was invited.
+fn is_listed<E: Engine>(t: &Turn<'_, E>, device: &DeviceId, key: &whimbrel_protocol::id::PublicKey) -> bool {
+    let own = &t.rooms.identity;
+    if device.account == own.account() {
+        return own.log.device(device.index).is_some_and(|one| one.device_key == *key);
+    }
+    matches!(contacts::device(&t.rows, device), Ok(Some(row)) if row.device_key == *key)
+}
+
 /// Answers whoever waits for a change.
 pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<Reply, CommandError>) {
     t.rooms.timers.clear(Timer::Change(id));
@@ -317,7 +326,8 @@ pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<
 pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     siblings::tend(t, id)?;
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
-    if row.leavers.is_empty() {
+    let devices = siblings::strays(t, &row)?;
+    if row.leavers.is_empty() && devices.is_empty() {
         return Ok(());
     }
     match changeable(t, id) {
@@ -326,7 +336,7 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
         // Somebody else's to do, or done once what is under way is settled.
         Err(Halt::Command(_)) => return Ok(()),
     }
-    let leaving = Leaving { people: row.leavers.clone(), devices: Vec::new() };
+    let leaving = Leaving { people: row.leavers.clone(), devices };
     match stage(t, id, &row, Vec::new(), leaving) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
@@ -383,6 +393,7 @@ pub(crate) fn refused<E: Engine>(
     match again {
         Some(delay) => {
             t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(delay));
+            t.rooms.timers.set(Timer::Siblings, t.now.monotonic);
             Ok(())
         }
         None => give_up(t, id, CommandError::Refused(code)),
@@ -391,6 +402,12 @@ pub(crate) fn refused<E: Engine>(
 
 /// Nothing comes of a change of ours.
 pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: CommandError) -> Result<(), StorageError> {
+    let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
+    let outdated = |change: ChangeRow| change.invitees.iter().any(|one| !is_listed(t, &one.device, &one.device_key));
+    if change.is_some_and(outdated) {
+        // The others it was for are still to be taken in.
+        t.rooms.threads.siblings.push(id);
+    }
     t.rows.delete(rows::change_key(&id));
     t.rooms.threads.changing.remove(&id);
     let own = t.rooms.identity.own();

@@ -11,7 +11,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::StorageError;
 
-use super::{account, direct, facts};
+use super::{account, facts};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
 use crate::reception::backoff;
@@ -136,7 +136,6 @@ pub(crate) fn looked_up<E: Engine>(
         match contacts::judge(&t.rows, account, &domain, address, log)? {
             Ok(person) => {
                 t.keep(&person, false)?;
-                direct::part_with_devices(t, &person.log)?;
                 facts::known_now(t, &account)?;
                 Some(person.log)
             }

@@ -6,6 +6,7 @@
 //! Limits: `limits::HISTORY_LINES_AT_ONCE`, `limits::HISTORY_BYTES_AT_ONCE`, `limits::HISTORY_PAGE_EVERY`.
 //! Rules: docs/protocol/devices.md, "History".
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::debug;
@@ -76,6 +77,18 @@ fn lacks_some<E: Engine>(t: &Turn<'_, E>) -> Result<bool, StorageError> {
     Ok(lacks)
 }
 
+/// A sibling has what some device could not be given. One that had a leaf in that epoch opens it itself.
+pub(crate) fn told_late<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    since: Hlc,
+    epoch: Epoch,
+) -> Result<(), StorageError> {
+    let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
+    let opens = row.state == ThreadState::Open && row.joined <= epoch.get();
+    if opens { Ok(()) } else { late(t, thread, since) }
+}
+
 /// A sibling has what this device could not be given, for its author had not heard of it: it is asked for in its turn.
 pub(crate) fn late<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, since: Hlc) -> Result<(), StorageError> {
     let row: Option<HistoryRow> = rows::get(&t.rows, &rows::history_row_key())?;
@@ -92,15 +105,20 @@ pub(crate) fn late<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, since: Hlc)
         done: 0,
         texts: 0,
     });
-    let (mut same, mut last) = (None, None);
+    let (mut same, mut last, mut waits) = (None, None, 0_usize);
     rows::each(&t.rows, &rows::history_thread_prefix(), |(key, value)| {
         let waiting: HistoryThreadRow = rows::decode(&key, &value)?;
         if waiting.thread == thread && waiting.before.is_none() {
             same = Some((key.clone(), waiting));
         }
         last = rows::number_in_key(&key);
+        waits = waits.saturating_add(1);
         Ok(())
     })?;
+    if same.is_none() && waits >= limits::ACCOUNT_THREADS_MAX {
+        debug!("too many conversations of which something is still to come");
+        return Ok(());
+    }
     if let Some((key, waiting)) = same {
         let since = waiting.since.map(|before| before.min(since));
         rows::put(&mut t.rows, key, &HistoryThreadRow { since, ..waiting });
@@ -134,6 +152,9 @@ pub(crate) fn ask<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         row.from = None;
         if attempts.is_multiple_of(candidates.len().max(1) as u32) {
             rows::put(&mut t.rows, rows::history_row_key(), &row);
+            if row.listed {
+                put_last(t)?;
+            }
             return wait(t);
         }
     }
@@ -159,6 +180,21 @@ pub(crate) fn ask<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     t.rooms.user.history.asked = Some(number);
     t.rooms.timers.set(Timer::History, t.now.monotonic.plus(limits::ANSWER_TIME_MAX * 2));
     say(t, to, &SiblingKey::from_bytes(row.key), &words, true);
+    Ok(())
+}
+
+/// What none of them gives now must not stand before what they have.
+fn put_last<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let prefix = rows::history_thread_prefix();
+    let first = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop();
+    let last = t.rows.scan(&prefix, &rows::after(&prefix), Order::Descending, 1)?.pop();
+    if let (Some((first, value)), Some((last, _))) = (first, last)
+        && first != last
+        && let Some(number) = rows::number_in_key(&last)
+    {
+        t.rows.delete(first);
+        t.rows.put(rows::history_thread_key(number.saturating_add(1)), value);
+    }
     Ok(())
 }
 
@@ -283,10 +319,10 @@ fn conversations<E: Engine>(t: &Turn<'_, E>) -> Result<Vec<ThreadId>, StorageErr
 }
 
 /// Whether this device has yet to come to where the asker is: what is sealed for the epochs between may still come to it, and
-/// never to the asker.
+/// never to the asker. Nothing given for all there is of a conversation it has not heard of would be the end of it.
 fn is_behind<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, epoch: Option<Epoch>) -> Result<bool, StorageError> {
-    let row = thread::get(&t.rows, thread)?.filter(|row| row.state == ThreadState::Open);
-    Ok(row.zip(epoch).is_some_and(|(row, epoch)| row.epoch < epoch))
+    let Some(row) = thread::get(&t.rows, thread)? else { return Ok(true) };
+    Ok(row.state == ThreadState::Open && epoch.is_some_and(|epoch| row.epoch < epoch))
 }
 
 /// A page of a conversation, backwards from a place.
@@ -409,7 +445,12 @@ fn take<E: Engine>(
                 let next = HistoryThreadRow { thread: *thread, before: None, since: None };
                 rows::put(&mut t.rows, rows::history_thread_key(place as u64), &next);
             }
-            (row.listed, row.threads) = (true, threads.len() as u64);
+            let unlisted = unlisted(t, &threads)?;
+            for (place, thread) in unlisted.iter().enumerate() {
+                let next = HistoryThreadRow { thread: *thread, before: None, since: Some(Hlc::default()) };
+                rows::put(&mut t.rows, rows::history_thread_key((threads.len() + place) as u64), &next);
+            }
+            (row.listed, row.threads) = (true, (threads.len() + unlisted.len()) as u64);
         }
         HistoryWords::LinePage(number, about, lines, next) if asked == Some(number) => {
             let prefix = rows::history_thread_prefix();
@@ -442,6 +483,24 @@ fn take<E: Engine>(
     Ok(())
 }
 
+/// Conversations that a sibling took this device into and the one that listed them knows nothing of, or not yet.
+fn unlisted<E: Engine>(t: &Turn<'_, E>, listed: &[ThreadId]) -> Result<Vec<ThreadId>, StorageError> {
+    let own = t.rooms.identity.account();
+    let listed: BTreeSet<&ThreadId> = listed.iter().collect();
+    let mut found = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        let entered = row.state == ThreadState::Open && row.joined > 1 && !row.is_self(&own);
+        if let (true, Some(id)) = (entered, rows::id_in_key(&key).map(ThreadId::from_bytes))
+            && !listed.contains(&id)
+        {
+            found.push(id);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// It is all here.
 fn finish<E: Engine>(t: &mut Turn<'_, E>, row: &HistoryRow) -> Result<(), StorageError> {
     t.rows.delete(rows::history_row_key());
@@ -468,6 +527,8 @@ fn put_back<E: Engine>(
         None => {
             t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
             let HistoryThread { participants, founding, updated } = about;
+            // What a group is made from its id says; a sibling's word is nothing beside it.
+            let founding = founding.filter(|one| one.thread() == *id);
             let everybody: Vec<AccountId> = participants.iter().map(|one| one.account).collect();
             let tag = match founding {
                 Some(founding) if !founding.fixed => t.rooms.identity.participants.group_tag(id),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::debug;
 use whimbrel_crypto::{Context, Engine, EngineError, Joined};
-use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Epoch, Sequence, ThreadId};
+use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Domain, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
 use whimbrel_protocol::thread::{FetchBlob, Participant, TagThread};
@@ -18,7 +18,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::{befriend, facts, history, receive};
+use super::{befriend, facts, history, receive, siblings};
 use crate::api::{CommandError, Event};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship;
@@ -119,7 +119,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
     let mut asked = Vec::new();
     for one in invitation.participants.iter().filter(|one| one.account != own) {
         let known = contacts::known(&t.rows, &one.account)?.filter(|person| {
-            person.address.domain == one.domain && one.devices.iter().all(|index| person.log.device(*index).is_some())
+            person.address.domain == one.domain && one.devices.iter().all(|index| person.log.named(*index).is_some())
         });
         match known {
             Some(person) => drop(people.insert(one.account, person)),
@@ -329,15 +329,20 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         return refuse(t, welcome, "too many threads of the same people");
     };
     t.rows.absorb(trial);
-    let mut row = thread::fresh(invitation.participants, joined.epoch, ThreadState::Open, tag, t.now.wall);
+    let home = t.rooms.identity.relay().domain;
+    let domains: BTreeMap<AccountId, Domain> =
+        invitation.participants.into_iter().map(|one| (one.account, one.domain)).collect();
+    let members = joined.members.iter().map(|(device, _)| *device);
+    let participants = thread::participants(members, |account| domains.get(account).or(Some(&home)).cloned());
+    let mut row = thread::fresh(participants.unwrap_or_default(), joined.epoch, ThreadState::Open, tag, t.now.wall);
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
     row.founding = invitation.founding;
     match thread::get(&t.rows, &thread)? {
         // In it once before: what was said then stays.
         Some(before) if before.state == ThreadState::Left => {
-            let ThreadRow { participants, epoch, state, tagged, updated, .. } = row;
-            row = ThreadRow { participants, epoch, state, tagged, updated, leaving: false, ..before };
+            let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, .. } = row;
+            row = ThreadRow { participants, epoch, state, tag, tagged, updated, founding, leaving: false, ..before };
         }
         Some(_) => {}
         None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),
@@ -357,9 +362,11 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         t.rooms.threads.untagged.insert(thread);
     }
     // What a sibling takes this device into is between people who consented.
+    let own = t.rooms.identity.account();
     let pair = invitation.founding.is_some_and(|founding| founding.fixed) && people.len() == 1;
     let consenting = match people.keys().next() {
-        Some(other) if pair && invitation.inviter.account == t.rooms.identity.account() => *other,
+        // Unless the owner parted with them on the sibling since.
+        Some(other) if pair && invitation.inviter.account == own && !facts::is_parted(&t.rows, other)? => *other,
         _ => invitation.inviter.account,
     };
     keep_people(t, &people, consenting)?;
@@ -370,6 +377,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         receive::unpark(t, thread)?;
         return begin_all(t);
     }
+    siblings::look(t, thread);
     facts::joined_now(t, &thread)?;
     if invitation.inviter.account == t.rooms.identity.account() {
         // What was said between the history that was given and this device's leaf. From the beginning: a text by a clock that
@@ -389,14 +397,15 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
         return Err("the Welcome is for another thread or epoch than announced");
     }
     let identity = &t.rooms.identity;
+    let log_of = |account: &AccountId| match *account == identity.account() {
+        true => Some(&identity.log),
+        false => people.get(account).map(|person| &person.log),
+    };
     let mut leaves = BTreeSet::new();
     for (device, key) in &joined.members {
-        let log = if device.account == identity.account() {
-            Some(&identity.log)
-        } else {
-            people.get(&device.account).map(|person| &person.log)
-        };
-        let proved = log.and_then(|log| log.device(device.index));
+        let log = log_of(&device.account);
+        // One that was revoked has its leaf until somebody takes it out.
+        let proved = log.and_then(|log| log.named(device.index));
         if proved.is_none_or(|proved| proved.device_key != *key) && !planted::active(Bug::TrustDevices) {
             return Err("a leaf does not match its account's log");
         }
@@ -404,11 +413,13 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
             return Err("a device has two leaves");
         }
     }
-    let announced = invitation
-        .participants
-        .iter()
-        .flat_map(|one| one.devices.iter().map(|index| DeviceId { account: one.account, index: *index }));
-    if announced.collect::<BTreeSet<_>>() != leaves {
+    let announced: BTreeSet<DeviceId> = invitation.participants.iter().flat_map(|one| one.ids()).collect();
+    // A relay forgets a device with its revocation; the group does when somebody takes its leaf out.
+    let forgotten = |leaf: &DeviceId| {
+        let told = invitation.participants.iter().any(|one| one.account == leaf.account);
+        told && log_of(&leaf.account).is_some_and(|log| log.former(leaf.index).is_some())
+    };
+    if !announced.is_subset(&leaves) || !leaves.difference(&announced).all(forgotten) {
         return Err("the members are not the ones announced");
     }
     let home = identity.relay().domain;
@@ -425,6 +436,10 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
     }
     if !leaves.contains(&invitation.inviter) || invitation.inviter == identity.id() {
         return Err("the inviter is not among the members");
+    }
+    let inviter = log_of(&invitation.inviter.account).and_then(|log| log.device(invitation.inviter.index));
+    if inviter.is_none() && !planted::active(Bug::TrustDevices) {
+        return Err("the inviter was revoked");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use tracing::info;
 use whimbrel_crypto::{AccountLog, Engine, LinkingCode, LinkingError, LinkingHandshake, TransportProof};
 use whimbrel_protocol::frame::encode_words;
-use whimbrel_protocol::id::{DeviceId, MeetingId};
+use whimbrel_protocol::id::{DeviceId, DeviceIndex, MeetingId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::linking::{Grant, JoinLinking, LinkingMessage, LinkingOver, LinkingWords, NewDevice, Packages};
 use whimbrel_storage::StorageError;
@@ -248,10 +248,23 @@ pub(crate) fn late<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
 
 /// KeyPackages of devices that the log does not name are of no use.
 pub(crate) fn forget_packages<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let log = t.rooms.identity.log.clone();
+    forget_those(t, |index| index.is_none_or(|index| log.device(index).is_none()))
+}
+
+/// A device was revoked: nobody is to be taken in by what it handed over.
+pub(crate) fn forget_former<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let log = t.rooms.identity.log.clone();
+    forget_those(t, |index| index.is_some_and(|index| log.former(index).is_some()))
+}
+
+fn forget_those<E: Engine>(
+    t: &mut Turn<'_, E>,
+    whose: impl Fn(Option<DeviceIndex>) -> bool,
+) -> Result<(), StorageError> {
     let mut strange = Vec::new();
-    let identity = &t.rooms.identity;
     rows::each(&t.rows, &rows::space(rows::Space::Package), |(key, _)| {
-        if rows::package_device(&key).is_none_or(|index| identity.log.device(index).is_none()) {
+        if whose(rows::package_device(&key)) {
             strange.push(key);
         }
         Ok(())

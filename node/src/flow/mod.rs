@@ -15,6 +15,7 @@ pub(crate) mod group;
 pub(crate) mod herald;
 pub(crate) mod history;
 pub(crate) mod join;
+pub(crate) mod keep;
 pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, direct, facts, group, history, send, settings, siblings};
+use super::{befriend, facts, group, history, send, settings, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -181,7 +181,6 @@ pub(crate) fn looked_up<E: Engine>(
             && t.rows.get(&rows::contact_key(&inviter))?.is_some()
         {
             t.keep(&person, false)?;
-            direct::part_with_devices(t, &person.log)?;
         }
         if let Some(thread) = met(t, inviter)? {
             t.rooms.threads.jobs.remove(&id);
@@ -447,6 +446,7 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         history::want(t)?;
         return siblings::begin(t);
     }
+    siblings::look(t, thread);
     t.event(Event::ThreadOpened { thread, people: people.clone() });
     answer_all(t, waiting, people.first().copied(), thread)?;
     settings::hand_in(t, thread)?;

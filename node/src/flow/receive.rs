@@ -502,6 +502,12 @@ fn park<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: ParkedRow) -> Res
     Ok(true)
 }
 
+/// Whether something of a thread is here and cannot be opened yet.
+pub(crate) fn waits<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId) -> Result<bool, StorageError> {
+    let prefix = rows::parked_prefix(thread);
+    Ok(!t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.is_empty())
+}
+
 /// Opens what waited, in the order it came, a stretch at a time so that no batch grows beyond its bound, up to what must
 /// wait on; then lets logs move that stood still.
 pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {

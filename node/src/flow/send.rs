@@ -16,17 +16,17 @@ use whimbrel_protocol::push::Undelivered;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Class, Envelope, Submit};
 use whimbrel_protocol::time::Wall;
-use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
+use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, audit, direct, facts, open, receipts, resend, stamp};
+use super::{about, audit, direct, facts, open, receipts, receive, resend, stamp};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{
-    self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, RefusedRow, SeenRow, StateRow, ThreadRow, ThreadState,
+    self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, RefusedRow, SeenRow, Space, StateRow, ThreadRow, ThreadState,
 };
 use crate::thread;
 use crate::timers::Timer;
@@ -73,10 +73,6 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     let (thread, mut row) =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.ok_or(CommandError::Unknown)?;
     writable(&row)?;
-    if thread::is_deserted(&t.rows, &t.rooms.identity.account(), &row)? {
-        let why = "somebody in it has none of the devices they had: write to them anew, without a reply";
-        return Err(CommandError::State(why.to_owned()).into());
-    }
     let message = MessageId::from_bytes(t.chance.bytes());
     let hlc = thread::tick(&mut t.rows, t.now.wall)?;
     let Draft { text, reply, mentions } = draft;
@@ -149,6 +145,12 @@ pub(crate) fn seal<E: Engine>(
     until: Option<Wall>,
 ) -> Result<(), Halt> {
     stamp::check(t)?;
+    if !t.rooms.identity.is_listed() {
+        return Err(CommandError::Refused(RefusalCode::Revoked).into());
+    }
+    if content.counter.is_some() {
+        inhabited(t, row)?;
+    }
     t.rooms.reception.sealed = true;
     let own = t.rooms.identity.own();
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
@@ -165,6 +167,16 @@ pub(crate) fn seal<E: Engine>(
     let waiting = OutboxRow { envelope, message, until };
     rows::put(&mut t.rows, rows::outbox_key(&thread, row.sealed), &waiting);
     t.rooms.outbox.lanes.entry(thread).or_default();
+    Ok(())
+}
+
+/// What is said between two is for whom it is said to: where none of their devices has a leaf any more, whoever has one was
+/// taken off their account.
+fn inhabited<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow) -> Result<(), Halt> {
+    if thread::is_deserted(&t.rows, &t.rooms.identity.account(), row)? {
+        let why = "somebody in it has none of the devices they had: write to them anew, without a reply";
+        return Err(CommandError::State(why.to_owned()).into());
+    }
     Ok(())
 }
 
@@ -311,12 +323,42 @@ pub(crate) fn refused<E: Engine>(
         None if matches!(code, RefusalCode::StaleEpoch | RefusalCode::Removed) && seal_again(t, thread, order)? => {
             pump(t, thread)?;
         }
+        // The commit that made it old is here, and waits for what proves it: it is sealed again after that.
+        None if code == RefusalCode::StaleEpoch && receive::waits(t, &thread)? => {
+            again(t, thread, order);
+            t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(limits::RETRY_DELAY));
+        }
         None => {
             finish(t, thread, order, StateRow::Failed(code))?;
             facts::untold(t, &thread)?;
         }
     }
     feed(t)
+}
+
+/// This device was taken off its account: what waits to leave never will, and its author is told so, a slice at a time.
+pub(crate) fn unsaid<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if t.rooms.identity.is_listed() {
+        return Ok(());
+    }
+    t.rooms.outbox.lanes.clear();
+    let space = rows::space(Space::Outbox);
+    let page = t.rows.scan(&space, &rows::after(&space), Order::Ascending, limits::OUTBOX_SLICE)?;
+    if page.len() == limits::OUTBOX_SLICE {
+        t.rooms.timers.set(Timer::Unsaid, t.now.monotonic);
+    }
+    for (key, value) in page {
+        let OutboxRow { envelope, message, .. } = rows::decode(&key, &value)?;
+        t.rows.delete(key);
+        let Some(message) = message else { continue };
+        if let Some(mut row) = thread::get(&t.rows, &envelope.thread)? {
+            row.queued = row.queued.saturating_sub(1);
+            thread::put(&mut t.rows, &envelope.thread, &row);
+        }
+        t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_sub(1);
+        set_state(t, message, StateRow::Failed(RefusalCode::Revoked))?;
+    }
+    Ok(())
 }
 
 /// Sealed too long ago: the same message goes out in the thread's present epoch, under its id, clock and counter. Says

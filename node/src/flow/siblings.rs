@@ -1,19 +1,20 @@
 //! Siblings: the account's devices in each of its threads are the ones its log names.
-//! In order: find the threads where they are not, the newest first, and change so many of them at once; whoever was revoked
-//! goes before anybody comes. Every device of the account sees to it, and the hub takes the first.
+//! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
+//! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and the hub takes the first.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
 //! Limits: `limits::SIBLING_CHANGES_MAX`. Rules: docs/protocol/devices.md.
 
 use std::collections::BTreeSet;
 
 use whimbrel_crypto::{Engine, Invitee};
-use whimbrel_protocol::id::{DeviceId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::group::{self, Leaving};
 use super::self_thread;
+use crate::contacts;
 use crate::identity::Identity;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, ChangeRow, Space, ThreadRow, ThreadState};
@@ -35,31 +36,82 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
     let identity = &t.rooms.identity;
     rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
         let row: ThreadRow = rows::decode(&key, &value)?;
-        let differs = row.founding.is_some() && row.state == ThreadState::Open && {
-            let (gone, missing) = differ(identity, &row);
-            !(gone.is_empty() && missing.is_empty())
-        };
-        if differs && let Some(id) = rows::id_in_key(&key) {
-            found.push((row.updated, ThreadId::from_bytes(id)));
+        if row.founding.is_none() || row.state != ThreadState::Open {
+            return Ok(());
+        }
+        let (gone, missing) = differ(identity, &row);
+        let goes = !gone.is_empty() || !strays(t, &row)?.is_empty();
+        if (goes || !missing.is_empty())
+            && let Some(id) = rows::id_in_key(&key)
+        {
+            found.push((goes, row.updated, ThreadId::from_bytes(id)));
         }
         Ok(())
     })?;
     found.sort_unstable();
-    t.rooms.threads.siblings = found.into_iter().map(|(_, id)| id).collect();
+    t.rooms.threads.siblings = found.into_iter().map(|(.., id)| id).collect();
     pump(t)?;
     self_thread::see_to(t)
 }
 
 /// Changes the next threads, as many at once as may be.
 pub(crate) fn pump<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    while t.rooms.threads.changing.len() < limits::SIBLING_CHANGES_MAX {
-        // The newest stands last.
+    // One that its relay will not have now waits by itself: it must hold up nobody's removal elsewhere.
+    while at_work(t) < limits::SIBLING_CHANGES_MAX {
+        // What comes first stands last.
         let Some(id) = t.rooms.threads.siblings.pop() else { break };
-        tend(t, id)?;
+        group::tend(t, id)?;
     }
     if t.rooms.threads.siblings.is_empty() {
         t.rooms.timers.clear(Timer::Siblings);
     }
+    Ok(())
+}
+
+/// A thread can be changed from now on: it may have been made before somebody heard of a device, or had its KeyPackage.
+pub(crate) fn look<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
+    if !t.rooms.threads.siblings.contains(&id) {
+        t.rooms.threads.siblings.push(id);
+    }
+    t.rooms.timers.set(Timer::Siblings, t.now.monotonic);
+}
+
+fn at_work<E: Engine>(t: &Turn<'_, E>) -> usize {
+    let timers = &t.rooms.timers;
+    t.rooms.threads.changing.iter().filter(|id| !timers.is_set(Timer::Change(**id))).count()
+}
+
+/// Leaves of others in a group of ours that their account's log names no more: the admin's device takes them out, should
+/// nobody of that account.
+pub(crate) fn strays<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow) -> Result<Vec<DeviceId>, StorageError> {
+    let own = t.rooms.identity.account();
+    let mut strays = Vec::new();
+    if row.state != ThreadState::Open || row.founding.is_none_or(|founding| founding.fixed || founding.creator != own) {
+        return Ok(strays);
+    }
+    for leaf in thread::leaves(row).filter(|leaf| leaf.account != own) {
+        // Whoever has no row was revoked, or is not known yet.
+        if t.rows.get(&rows::device_key(&leaf))?.is_none()
+            && contacts::known(&t.rows, &leaf.account)?.is_some_and(|person| person.log.former(leaf.index).is_some())
+        {
+            strays.push(leaf);
+        }
+    }
+    Ok(strays)
+}
+
+/// A contact's log goes on, and takes devices off their account: groups of ours in which one has a leaf are looked at.
+pub(crate) fn revoked<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
+    let mut found = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
+        let row: ThreadRow = rows::decode(&key, &value)?;
+        let there = row.participants.iter().any(|one| one.account == *account);
+        if there && !strays(t, &row)?.is_empty() {
+            found.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+        }
+        Ok(())
+    })?;
+    found.into_iter().for_each(|id| look(t, id));
     Ok(())
 }
 

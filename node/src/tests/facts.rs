@@ -5,7 +5,7 @@ use std::time::Duration;
 use whimbrel_crypto::{Chance, KeyPair, Seed, SiblingKey, StandInEngine};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::encode_words;
-use whimbrel_protocol::id::MessageId;
+use whimbrel_protocol::id::{DeviceIndex, MessageId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -16,7 +16,7 @@ use whimbrel_protocol::user::Who;
 use super::hostile::seal_as;
 use super::siblings::two_devices;
 use super::world::{ALICE, BOB, CAROL, World, world};
-use crate::api::{Command, Reply};
+use crate::api::{Command, CommandError, Event, Reply, State};
 use crate::rows;
 use crate::views::{self, Page, Trust};
 
@@ -238,4 +238,65 @@ fn whoever_was_away_while_a_device_came_and_went_follows_both() {
     assert_eq!(world.shown(BOB), ["from the phone", "after it"]);
     world.say(BOB, thread, "I am here");
     assert_eq!(world.shown(ALICE).last(), Some(&"I am here"));
+}
+
+#[test]
+fn whoever_was_away_follows_through_epochs_of_which_no_device_of_somebody_is_left() {
+    let mut world = world(&["a.example"; 2]);
+    let thread = world.befriend(BOB, ALICE);
+    world.relay_gone_for(BOB);
+    let phone = world.link_device(ALICE, false);
+    world.say(phone, thread, "from the phone");
+    assert_eq!(world.ask(phone, Command::RevokeDevice(DeviceIndex::FIRST)), Ok(Reply::Done));
+    world.advance(Duration::from_secs(30));
+    let tablet = world.link_device(phone, false);
+    world.advance(Duration::from_secs(30));
+    let index = world.people[phone].index;
+    assert_eq!(world.ask(tablet, Command::RevokeDevice(index)), Ok(Reply::Done));
+    world.advance(Duration::from_secs(30));
+    world.say(tablet, thread, "from the tablet");
+    world.relay_back_for(BOB);
+    world.advance(Duration::from_secs(120));
+    assert_eq!(world.shown(BOB), ["from the phone", "from the tablet"]);
+    world.say(BOB, thread, "I am here");
+    assert_eq!(world.shown(tablet).last(), Some(&"I am here"));
+}
+
+#[test]
+fn what_waits_on_a_device_that_is_taken_off_its_account_fails_and_nothing_more_can_be_said_from_it() {
+    let mut world = world(&["a.example"; 2]);
+    let thread = world.befriend(BOB, ALICE);
+    let phone = world.link_device(ALICE, false);
+    world.advance(Duration::from_secs(30));
+    world.relay_gone_for(phone);
+    for number in 0..limits::OUTBOX_SLICE + 3 {
+        world.say(phone, thread, &format!("on the way {number}"));
+    }
+    assert_eq!(world.ask(ALICE, Command::RevokeDevice(world.people[phone].index)), Ok(Reply::Done));
+    world.relay_back_for(phone);
+    world.advance(Duration::from_secs(30));
+    let failed = |event: &Event| matches!(event, Event::State { state: State::Failed(RefusalCode::Revoked), .. });
+    assert_eq!(world.events(phone, failed), limits::OUTBOX_SLICE + 3);
+    assert_eq!(views::outbox_len(world.store(phone)).unwrap(), 0);
+    let more = world.ask(phone, Command::Send { thread, text: "and more".to_owned() });
+    assert_eq!(more, Err(CommandError::Refused(RefusalCode::Revoked)));
+    assert!(world.shown(BOB).is_empty());
+}
+
+#[test]
+fn what_was_sealed_before_a_commit_that_waits_for_its_proof_waits_with_it() {
+    let mut world = world(&["a.example"; 2]);
+    let thread = world.befriend(BOB, ALICE);
+    world.relay_gone_for(BOB);
+    world.say(BOB, thread, "before I heard");
+    world.link_device(ALICE, false);
+    world.advance(Duration::from_secs(30));
+    world.relay.refuse.insert("LookUp", (RefusalCode::PeerUnreachable, Some(1_000)));
+    world.relay.refuse.insert("Submit", (RefusalCode::StaleEpoch, None));
+    world.relay_back_for(BOB);
+    world.advance(Duration::from_secs(30));
+    assert_eq!((world.shown(ALICE).len(), views::outbox_len(world.store(BOB)).unwrap()), (0, 1));
+    world.relay.refuse.clear();
+    world.advance(Duration::from_secs(120));
+    assert_eq!(world.shown(ALICE), ["before I heard"]);
 }

@@ -93,7 +93,10 @@ fn submitted(
     }
     for newcomer in words.added.iter().filter(|newcomer| newcomer.domain == command.local) {
         // Unknown accounts, unknown devices and strangers look alike.
-        welcome_account(rows, command, newcomer, &members)?.ok_or(Conflict::NoConsent)?;
+        let account = welcome_account(rows, command, newcomer, &members)?.ok_or(Conflict::NoConsent)?;
+        if newcomer.devices.iter().any(|index| account.device(*index).is_none()) {
+            return Err(Conflict::NoConsent.into());
+        }
     }
     let previous = meta.last.map(|last| last.commit);
     let at = meta.last.map_or(command.at, |last| last.at.max(command.at));
@@ -262,6 +265,13 @@ fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool
             return Err(Conflict::Malformed.into());
         }
     }
+    // Whom its log names a device of an account stays with all others: revoked first, then taken out.
+    let author = command.author.account;
+    if let Some(own) = known_account(reads, author)?
+        && words.removed.iter().any(|device| device.account == author && own.device(device.index).is_some())
+    {
+        return Err(Conflict::Malformed.into());
+    }
     let home = |member: &Member| match &member.home {
         Home::Here(_) => command.local.clone(),
         Home::Peer(domain) => domain.clone(),
@@ -301,7 +311,8 @@ fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool
     Ok(after.into_values().collect())
 }
 
-/// The account of a newcomer who lives here and may be taken in by this author.
+/// The account of a newcomer who lives here and may be taken in by this author, if one of the devices is theirs. Another may
+/// have been revoked while the hub could not hear of it.
 fn welcome_account(
     reads: &dyn Reads,
     command: &Commit,
@@ -315,7 +326,7 @@ fn welcome_account(
         (Some(Home::Peer(domain)), _) | (None, Origin::Peer(domain)) => domain.clone(),
         (None, Origin::Local) => command.local.clone(),
     };
-    let known = newcomer.devices.iter().all(|index| account.device(*index).is_some());
+    let known = newcomer.devices.iter().any(|index| account.device(*index).is_some());
     let is_in =
         |(device, member): (&DeviceId, &Member)| device.account == newcomer.account && member.epochs.last.is_none();
     let willing = newcomer.account == author
@@ -393,8 +404,16 @@ fn apply(
             continue;
         }
         for device in newcomer.ids() {
-            let mailbox = account.as_ref().and_then(|account| account.device(device.index)).map(|one| one.mailbox);
-            let home = mailbox.map_or_else(|| Home::Peer(newcomer.domain.clone()), Home::Here);
+            let home = match &account {
+                None => Home::Peer(newcomer.domain.clone()),
+                Some(account) => match account.device(device.index) {
+                    Some(one) => Home::Here(one.mailbox),
+                    None => {
+                        change.untold += 1;
+                        continue;
+                    }
+                },
+            };
             change.readers.extend(seat.take(rows, device, home, members.get(&device))?);
         }
         let (Some(account), Some(invitation)) = (account, invitation) else { continue };
