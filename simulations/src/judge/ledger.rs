@@ -418,18 +418,24 @@ impl Ledger {
         }
     }
 
+    /// Whether more devices are said to have a message than have it, as far as the account knows.
+    pub fn is_beyond(&self, message: &MessageId, delivered: u32) -> bool {
+        let number = self.by_message.get(message).copied();
+        let said = number.and_then(|number| Some((number, self.said.get(number)?)));
+        said.is_some_and(|(number, said)| {
+            let have = said.shown.keys().filter(|by| **by != said.author).count();
+            let everybody: Vec<_> = said.to.iter().copied().chain([said.author]).collect();
+            delivered as usize > have + self.twins.holders(number, &everybody)
+        })
+    }
+
     /// An author is told how many devices have a message: so many have shown it, for it stood there before they said so.
     fn receipted(&mut self, on: ProcessNo, message: &MessageId, delivered: u32) {
-        let Some((number, said)) =
-            self.by_message.get(message).and_then(|number| Some((*number, self.said.get(*number)?)))
-        else {
-            return;
-        };
-        let have = said.shown.keys().filter(|by| **by != said.author).count();
-        let everybody: Vec<_> = said.to.iter().copied().chain([said.author]).collect();
-        let have = have + self.twins.holders(number, &everybody);
+        let number = self.by_message.get(message).copied();
+        let Some((number, said)) = number.and_then(|number| Some((number, self.said.get(number)?))) else { return };
         let people = said.to.iter().copied().chain([on]);
-        if (delivered as usize > have || said.author != on) && !self.excuses.among(people, Conduct::Hostile) {
+        let beyond = self.is_beyond(message, delivered);
+        if (beyond || said.author != on) && !self.excuses.among(people, Conduct::Hostile) {
             self.violate(Violation::FalseReceipt { message: number, author: on });
         }
     }

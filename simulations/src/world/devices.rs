@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use whimbrel_node::api::{self, Command};
 use whimbrel_node::views::{self, Page};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, ThreadId};
 
 use super::build::BuildError;
 use super::coming::Progress;
@@ -155,7 +155,13 @@ impl World {
                 self.start(device);
             }
             Stage::Coming if !self.is_running(device) => self.start(device),
+            Stage::Coming if self.is_changing(owner) => {}
             Stage::Coming => match self.node(device).map(|node| (node.progress(), node.code())) {
+                // What was approved before came about after all.
+                _ if self.is_listed(owner) == Some(true) => {
+                    self.stage(number, Stage::Approving);
+                    return self.linked(number);
+                }
                 Some((Some(Progress::Waits), Some(code))) if self.is_awake(owner) => {
                     self.stage(number, Stage::Approving);
                     let command = Command::ApproveDevice { code, limited: false };
@@ -165,28 +171,44 @@ impl World {
                 _ => {}
             },
             Stage::Approving => {
-                // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list. Where the
-                // device was granted nothing it never will.
-                let granted =
-                    self.node(device).and_then(NodeProcess::reads).is_some_and(|reads| views::account(reads).is_ok());
+                // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list. It never
+                // will where the first device has nothing to hand in, and is asked no more.
+                let (extending, asked) = (self.is_changing(owner), self.is_asked(owner, number));
                 match (self.is_listed(owner), self.node(device).map(NodeProcess::progress)) {
                     (Some(true), _) => return self.linked(number),
-                    (Some(false), Some(Some(Progress::Over))) if !granted => self.begin_again(number),
+                    (Some(false), Some(Some(Progress::Over))) if !extending && !asked => self.begin_again(number),
                     (Some(false), Some(Some(Progress::Waits))) => self.stage(number, Stage::Coming),
                     _ => {}
                 }
             }
             Stage::Linked => {
+                // Whoever lost the other one before they were told runs it again.
+                let progress = self.node(device).and_then(NodeProcess::progress);
+                if progress == Some(Progress::Over) {
+                    self.stop(device);
+                    self.start(device);
+                }
                 let over = until.is_some_and(|until| until <= self.engine.now());
                 return match (self.lively, over && self.is_awake(owner)) {
+                    (false, _) if progress.is_some() => self.engine.after(AGAIN, Event::Device { device: number }),
                     (false, _) => {}
                     (true, true) => self.take_off(number),
                     (true, false) => self.speak_from(number, owner, device),
                 };
             }
+            Stage::Revoking if !self.is_asked(owner, number) => return self.taken_off(number, false),
             Stage::Revoking | Stage::Revoked(_) => return,
         }
         self.engine.after(AGAIN, Event::Device { device: number });
+    }
+
+    /// Whether somebody's first device is still to answer whether it takes a second one in, or off.
+    fn is_asked(&self, owner: ProcessNo, number: usize) -> bool {
+        let Some(Process::Node(_, person)) = self.processes.get(owner as usize) else { return false };
+        person
+            .asked
+            .iter()
+            .any(|(_, asked)| matches!(asked, Asked::Approve(one) | Asked::TakeOff(one) if *one == number))
     }
 
     /// Whether somebody has two devices, by the one they had first.
@@ -259,7 +281,38 @@ impl World {
 
     /// What comes from a sibling is not told as news: their owners look.
     pub(super) fn look_at_seconds(&mut self) {
-        self.linked_seconds().into_iter().for_each(|device| self.look_at_second(device));
+        let now = self.engine.now();
+        for device in self.linked_seconds() {
+            self.look_at_second(device);
+            let owner = self.owner_of(device).unwrap_or(device);
+            let lines = self.node(owner).and_then(NodeProcess::reads).and_then(|reads| history(reads).ok());
+            for line in lines.unwrap_or_default() {
+                self.ledger.given(owner, &line.message, now);
+            }
+        }
+    }
+
+    /// What a device was given by a sibling it did not show as news: on which second devices a message of somebody is. Says
+    /// whether all of them could be looked at.
+    pub(super) fn look_for(&mut self, author: ProcessNo, message: &MessageId) -> bool {
+        let Some(account) = self.node(author).map(|node| node.account) else { return false };
+        let mut all = true;
+        let from = [DeviceIndex::FIRST, SECOND].map(|index| DeviceId { account, index });
+        let now = self.engine.now();
+        for Second { owner, device, .. } in self.seconds.clone() {
+            let reads = self.node(device).and_then(NodeProcess::reads);
+            all = all && reads.is_some();
+            let here = |reads| from.iter().any(|from| matches!(views::is_here(reads, message, from), Ok(true)));
+            let on_second = reads.is_some_and(here);
+            let on_first = self.node(owner).and_then(NodeProcess::reads).is_some_and(here);
+            if on_second {
+                self.ledger.twin_holds(device, message);
+            }
+            if on_first {
+                self.ledger.given(owner, message, now);
+            }
+        }
+        all
     }
 
     /// Whether something that stands on one device of somebody has not come to the other, or a device is still on its way.
@@ -305,16 +358,23 @@ impl World {
     /// The first device answered to that.
     pub(super) fn taken_off(&mut self, number: usize, done: bool) {
         let now = self.engine.now();
-        let owner = self.seconds.get(number).map(|second| second.owner);
-        // Its node may have died with the answer.
-        match done || owner.and_then(|owner| self.is_listed(owner)) == Some(false) {
-            true => {
+        let Some(owner) = self.seconds.get(number).map(|second| second.owner) else { return };
+        // Its node may have died with the answer, or be about to hand the change in once more.
+        match (done || self.is_listed(owner) == Some(false), self.is_changing(owner)) {
+            (true, _) => {
                 self.struck.revoked += 1;
-                self.struck.revoked_apart += u64::from(owner.is_some_and(|owner| self.cut_off_near(owner)));
+                self.struck.revoked_apart += u64::from(self.cut_off_near(owner));
                 self.stage(number, Stage::Revoked(now));
             }
-            false => self.linked(number),
+            (false, true) => self.engine.after(AGAIN, Event::Device { device: number }),
+            (false, false) => self.linked(number),
         }
+    }
+
+    /// Whether somebody's account log is about to grow, or their first device cannot say.
+    fn is_changing(&self, owner: ProcessNo) -> bool {
+        let reads = self.node(owner).and_then(NodeProcess::reads);
+        reads.and_then(|reads| views::account(reads).ok()).is_none_or(|one| one.extending)
     }
 
     /// A second device tells its owner something.
@@ -387,6 +447,8 @@ impl World {
             let (Some(first), Some(other)) = (reads(owner), reads(device)) else { continue };
             let (lines, alike) = (history(first), held(first).ok() == held(other).ok());
             if let Ok(lines) = lines {
+                let now = self.engine.now();
+                lines.iter().for_each(|line| self.ledger.given(owner, &line.message, now));
                 self.ledger.compare_twin(device, &lines);
             }
             if !alike {

@@ -33,7 +33,13 @@ impl Ledger {
                         self.violate(Violation::Unwanted { to, by });
                     }
                 }
-                EntryBody::Invitation(invitation) => self.met(to, &invitation.inviter.account),
+                EntryBody::Invitation(invitation) => {
+                    // One's own devices take each other in.
+                    let inviter = &invitation.inviter.account;
+                    if self.process_of(inviter).is_none_or(|inviter| inviter != to) {
+                        self.met(to, inviter);
+                    }
+                }
                 EntryBody::Friendship(word) => {
                     let read = decode_words::<FriendshipWord>(&word.content).ok();
                     let by = self.process_of(&word.by.account);

@@ -133,6 +133,28 @@ impl Ledger {
         read_on.into_iter().for_each(|message| self.violate(Violation::ReadOn { message, of: device }));
     }
 
+    /// A message stands on somebody's first device. It may have come from the second, which is no news.
+    pub fn given(&mut self, on: ProcessNo, message: &MessageId, at: Time) {
+        let number = self.by_message.get(message).copied();
+        let said = number.and_then(|number| Some((number, self.said.get_mut(number)?)));
+        if let Some((number, said)) = said
+            && said.to.contains(&on)
+            && !said.shown.contains_key(&on)
+        {
+            said.shown.insert(on, at);
+            self.kept.entry(on).or_default().insert(number);
+            self.owed -= usize::from(said.word == Word::Owed && !said.given_up.contains(&on));
+        }
+    }
+
+    /// A message is on a second device, whatever brought it.
+    pub fn twin_holds(&mut self, device: ProcessNo, message: &MessageId) {
+        let number = self.by_message.get(message).copied();
+        if let (Some(number), Some(twin)) = (number, self.twins.twins.get_mut(&device)) {
+            twin.have.insert(number);
+        }
+    }
+
     /// Whether the relay of a person's devices, or they, ever turned on anybody.
     fn betrayed(&self, device: ProcessNo) -> bool {
         let owner = self.twins.owner(device);

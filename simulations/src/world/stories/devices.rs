@@ -2,6 +2,8 @@
 
 use super::*;
 #[cfg(feature = "planted")]
+use crate::judge::ledger::How;
+#[cfg(feature = "planted")]
 use crate::planted::{self, Bug};
 
 fn chat_among(world: &mut World, alice: ProcessNo, phone: ProcessNo, bob: ProcessNo, round: u32) {
@@ -87,6 +89,26 @@ fn a_device_that_is_taken_off_reads_nothing_more_and_is_in_no_thread() {
 }
 
 #[test]
+fn whoever_is_taken_in_beside_a_device_that_was_revoked_meanwhile_reads_what_is_said() {
+    for seed in 1..=4 {
+        let mut world = World::new(Seed::from(seed));
+        let (alice, bob, a, b) = world.two_friends_on_two_relays();
+        let phone = world.link_device(bob);
+        chat(&mut world, alice, bob, 1);
+        world.run_until_quiet();
+        world.cut(a, b);
+        world.revoke_device(phone);
+        let other = world.link_device(alice);
+        world.run_for(secs(60));
+        world.heal(a, b);
+        world.run_until_quiet();
+        chat_among(&mut world, alice, other, bob, 0);
+        world.run_until_quiet();
+        well(world);
+    }
+}
+
+#[test]
 fn drawn_worlds_of_second_devices_keep_every_promise() {
     for seed in 1..=3_u64 {
         let text = include_str!("../../../scenarios/devices.toml");
@@ -139,6 +161,28 @@ fn the_judge_sees_a_device_that_is_left_out_and_one_that_stays() {
         let (alice, bob, _) = world.two_friends_on_one_relay();
         world.link_device(alice);
         chat(world, alice, bob, 1);
+        world.lively = true;
+        world.part_after(Duration::ZERO, alice, bob, How::Block);
+        world.run_until_quiet();
     });
     assert!(forgotten);
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn the_admin_takes_a_revoked_device_out_should_nobody_of_its_account() {
+    let mut world = World::new(Seed::from(1));
+    let (alice, bob, _) = world.two_friends_on_one_relay();
+    let phone = world.link_device(bob);
+    let (_, circle) = world.make_circle(alice, &[bob]);
+    let leaves = |world: &World, who| {
+        let reads = world.node(who).and_then(NodeProcess::reads).unwrap();
+        whimbrel_node::views::leaves(reads, &circle).unwrap().len()
+    };
+    assert_eq!(leaves(&world, alice), 3);
+    planted::with(Bug::RevokedStays, || {
+        world.revoke_device(phone);
+        world.run_until_quiet();
+    });
+    assert_eq!((leaves(&world, alice), leaves(&world, bob)), (2, 2));
 }
