@@ -635,7 +635,7 @@ mod tests {
     fn thread(people: usize) -> ThreadRow {
         let one = |n: usize| Participant {
             account: AccountId::from_bytes([(n % 251) as u8; 32]),
-            domain: format!("{}.example", "d".repeat(60)).parse().unwrap(),
+            domain: format!("{}.example", "d".repeat(60)).parse().unwrap_or_else(|_| unreachable!("a domain")),
             devices: vec![DeviceIndex::new(u32::MAX); 3],
         };
         let tag = ParticipantsTag::from_bytes([1; 32]);
