@@ -88,6 +88,8 @@ pub const LINKING_PACKAGES_AT_ONCE: usize = 16;
 pub const LINKING_PACKAGES_SPARE: usize = 16;
 /// Changes of groups under way at once, for devices of one's own that come and go.
 pub const SIBLING_CHANGES_MAX: usize = 8;
+/// Of changes that their relays will not have now, no more than these wait at once.
+pub const CHANGES_MAX: usize = 64;
 /// Facts that an account's devices hold together: its people twice over, its conversations, and who was read in them.
 pub const FACTS_MAX: usize = 65_536;
 /// Of these, what was read and what came late: beyond, one of them goes, and the others have their room.

@@ -393,7 +393,9 @@ pub(crate) fn refused<E: Engine>(
     match again {
         Some(delay) => {
             t.rooms.timers.set(Timer::Change(id), t.now.monotonic.plus(delay));
-            t.rooms.timers.set(Timer::Siblings, t.now.monotonic);
+            // Of a hub that is out of reach the others know nothing; the own relay's haste is everybody's.
+            let wait = if code == RefusalCode::PeerUnreachable { Duration::ZERO } else { delay };
+            t.rooms.timers.set(Timer::Siblings, t.now.monotonic.plus(wait));
             Ok(())
         }
         None => give_up(t, id, CommandError::Refused(code)),

@@ -37,6 +37,8 @@ use crate::timers::Timer;
 const STRETCH: usize = 256;
 /// So many stretches of texts that go by themselves are passed over for one page.
 const STRETCHES_MAX: usize = 8;
+/// So many times all siblings are asked for what none of them gives before it counts as lost.
+const ROUNDS_MAX: u32 = 8;
 /// Before the first page is asked for: the key has to reach those who give it.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 
@@ -153,7 +155,7 @@ pub(crate) fn ask<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         if attempts.is_multiple_of(candidates.len().max(1) as u32) {
             rows::put(&mut t.rows, rows::history_row_key(), &row);
             if row.listed {
-                put_last(t)?;
+                put_last(t, candidates.len() as u32)?;
             }
             return wait(t);
         }
@@ -184,7 +186,7 @@ pub(crate) fn ask<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
 }
 
 /// What none of them gives now must not stand before what they have.
-fn put_last<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+fn put_last<E: Engine>(t: &mut Turn<'_, E>, others: u32) -> Result<(), StorageError> {
     let prefix = rows::history_thread_prefix();
     let first = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop();
     let last = t.rows.scan(&prefix, &rows::after(&prefix), Order::Descending, 1)?.pop();
@@ -193,7 +195,12 @@ fn put_last<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         && let Some(number) = rows::number_in_key(&last)
     {
         t.rows.delete(first);
-        t.rows.put(rows::history_thread_key(number.saturating_add(1)), value);
+        let mut waiting: HistoryThreadRow = rows::decode(&prefix, &value)?;
+        if t.rooms.user.history.attempts >= ROUNDS_MAX.saturating_mul(others) {
+            // Nobody may have it any more. That must not keep this device from giving what it has.
+            waiting.since = waiting.since.or(Some(Hlc::default()));
+        }
+        rows::put(&mut t.rows, rows::history_thread_key(number.saturating_add(1)), &waiting);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! as soon as they can be changed; the relay's tree has to show the same; the owner is told of another key.
 //! Never: judges a log.
 
-use whimbrel_crypto::Engine;
+use whimbrel_crypto::{Engine, Relation};
 use whimbrel_storage::{Reads, StorageError};
 
 use super::{direct, siblings};
@@ -22,7 +22,12 @@ impl<E: Engine> Turn<'_, E> {
             Ok(rows::get::<ContactRow>(rows, &key)?.is_some_and(|row| row.key_changed()))
         };
         let before = changed(&self.rows)?;
-        let head = contacts::known(&self.rows, &account)?.map(|known| known.log.head());
+        let known = contacts::known(&self.rows, &account)?;
+        let head = known.as_ref().map(|known| known.log.head());
+        // While something was looked up a longer one may have come another way.
+        let longer =
+            known.filter(|known| matches!(person.log.relation(&known.log), Relation::Shorter | Relation::Superseded));
+        let person = longer.as_ref().unwrap_or(person);
         contacts::keep(&mut self.rows, person, contact)?;
         if head.is_some_and(|head| head != person.log.head()) {
             direct::part_with_devices(self, &person.log)?;

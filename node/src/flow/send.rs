@@ -326,7 +326,7 @@ pub(crate) fn refused<E: Engine>(
         // The commit that made it old is here, and waits for what proves it: it is sealed again after that.
         None if code == RefusalCode::StaleEpoch && receive::waits(t, &thread)? => {
             again(t, thread, order);
-            t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(limits::RETRY_DELAY));
+            t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(limits::LINK_IDLE_MAX));
         }
         None => {
             finish(t, thread, order, StateRow::Failed(code))?;

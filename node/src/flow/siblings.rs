@@ -57,7 +57,7 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
 /// Changes the next threads, as many at once as may be.
 pub(crate) fn pump<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     // One that its relay will not have now waits by itself: it must hold up nobody's removal elsewhere.
-    while at_work(t) < limits::SIBLING_CHANGES_MAX {
+    while at_work(t) < limits::SIBLING_CHANGES_MAX && t.rooms.threads.changing.len() < limits::CHANGES_MAX {
         // What comes first stands last.
         let Some(id) = t.rooms.threads.siblings.pop() else { break };
         group::tend(t, id)?;

@@ -265,13 +265,6 @@ fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool
             return Err(Conflict::Malformed.into());
         }
     }
-    // Whom its log names a device of an account stays with all others: revoked first, then taken out.
-    let author = command.author.account;
-    if let Some(own) = known_account(reads, author)?
-        && words.removed.iter().any(|device| device.account == author && own.device(device.index).is_some())
-    {
-        return Err(Conflict::Malformed.into());
-    }
     let home = |member: &Member| match &member.home {
         Home::Here(_) => command.local.clone(),
         Home::Peer(domain) => domain.clone(),
