@@ -1,0 +1,91 @@
+//! Struck: how often each kind of thing went wrong in a world. Owns: the counts, and their names in what is printed.
+//! Never: counts; whoever lets it happen does.
+
+use super::Account;
+
+/// What went wrong by design, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Processes that died.
+    pub crashes: u64,
+    /// Of these, relays.
+    pub relay_crashes: u64,
+    /// Times a process was stopped in good order.
+    pub restarts: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Of these, those one way.
+    pub one_way: u64,
+    /// Times a path went out that flaps.
+    pub flaps: u64,
+    /// Times all links of a process broke at once.
+    pub breaks: u64,
+    /// Times a node's address changed.
+    pub roams: u64,
+    /// Disks that were slow, stalled, full, or failed to sync.
+    pub disk_faults: u64,
+    /// Processes that stopped because of their disk.
+    pub disk_stops: u64,
+    /// Clocks that lied.
+    pub clock_faults: u64,
+    /// Times a relay or a member turned hostile.
+    pub hostile: u64,
+    /// Times that what arrived was no frame.
+    pub malformed: u64,
+    /// Times a node lost its network.
+    pub disconnects: u64,
+    /// Times somebody ended that a friend reaches or sees them.
+    pub partings: u64,
+    /// Times somebody hid from everybody, or was seen again.
+    pub hidings: u64,
+    /// Groups made whose members change.
+    pub circles: u64,
+    /// Times somebody was given everything their relay keeps of them.
+    pub exports: u64,
+    /// Accounts that ended.
+    pub endings: u64,
+    /// Second devices that became their account's.
+    pub linked: u64,
+    /// Of these, while the relay of their owner or of a friend was cut off.
+    pub linked_apart: u64,
+    /// Second devices that were taken off again.
+    pub revoked: u64,
+    /// Of these, while such a relay was cut off.
+    pub revoked_apart: u64,
+    /// Applied batches that crashes took back.
+    pub batches_lost: u64,
+    /// Applied batches that were not synced and survived all the same.
+    pub batches_kept: u64,
+}
+
+impl Account {
+    /// How often each kind of thing went wrong.
+    pub const fn struck(&self) -> [(&'static str, u64); 23] {
+        let faults = &self.faults;
+        [
+            ("crashes", faults.crashes),
+            ("relay_crashes", faults.relay_crashes),
+            ("restarts", faults.restarts),
+            ("partitions", faults.partitions),
+            ("partitions_one_way", faults.one_way),
+            ("flaps", faults.flaps),
+            ("breaks", faults.breaks),
+            ("roams", faults.roams),
+            ("disk_faults", faults.disk_faults),
+            ("disk_stops", faults.disk_stops),
+            ("clock_faults", faults.clock_faults),
+            ("hostile", faults.hostile),
+            ("malformed", faults.malformed),
+            ("disconnects", faults.disconnects),
+            ("partings", faults.partings),
+            ("hidings", faults.hidings),
+            ("circles", faults.circles),
+            ("exports", faults.exports),
+            ("endings", faults.endings),
+            ("devices_linked", faults.linked),
+            ("devices_linked_apart", faults.linked_apart),
+            ("devices_revoked", faults.revoked),
+            ("devices_revoked_apart", faults.revoked_apart),
+        ]
+    }
+}
