@@ -268,11 +268,11 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, log: AccountLog, key: Option<[u8; 32]>) 
         info!(added = added.len(), revoked = revoked.len(), rotated, "the account's log is longer");
         // Whoever did it may share no thread with those who have to know.
         let matters = rotated || !revoked.is_empty();
-        if !revoked.is_empty() && t.rooms.identity.is_listed() {
-            history::rekey(t)?;
-        }
         if !revoked.is_empty() {
             link::forget_former(t)?;
+            if t.rooms.identity.is_listed() {
+                history::rekey(t)?;
+            }
         }
         t.event(Event::AccountChanged { added, revoked, rotated });
         if matters && t.rooms.identity.is_listed() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use whimbrel_crypto::{Context, Engine, EngineError, Invitee};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
-use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::refusal::RefusalCode;
@@ -303,7 +303,7 @@ pub(crate) fn again<E: Engine>(
 }
 
 /// Whether a device's account names it, with that key, as far as is known here: it may be revoked since it was invited.
-fn is_listed<E: Engine>(t: &Turn<'_, E>, device: &DeviceId, key: &whimbrel_protocol::id::PublicKey) -> bool {
+fn is_listed<E: Engine>(t: &Turn<'_, E>, device: &DeviceId, key: &PublicKey) -> bool {
     let own = &t.rooms.identity;
     if device.account == own.account() {
         return own.log.device(device.index).is_some_and(|one| one.device_key == *key);
@@ -408,7 +408,7 @@ pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: Comma
     let outdated = |change: ChangeRow| change.invitees.iter().any(|one| !is_listed(t, &one.device, &one.device_key));
     if change.is_some_and(outdated) {
         // The others it was for are still to be taken in.
-        t.rooms.threads.siblings.push(id);
+        siblings::look(t, id);
     }
     t.rows.delete(rows::change_key(&id));
     t.rooms.threads.changing.remove(&id);

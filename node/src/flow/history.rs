@@ -190,18 +190,15 @@ fn put_last<E: Engine>(t: &mut Turn<'_, E>, others: u32) -> Result<(), StorageEr
     let prefix = rows::history_thread_prefix();
     let first = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop();
     let last = t.rows.scan(&prefix, &rows::after(&prefix), Order::Descending, 1)?.pop();
-    if let (Some((first, value)), Some((last, _))) = (first, last)
-        && first != last
-        && let Some(number) = rows::number_in_key(&last)
-    {
-        t.rows.delete(first);
-        let mut waiting: HistoryThreadRow = rows::decode(&prefix, &value)?;
-        if t.rooms.user.history.attempts >= ROUNDS_MAX.saturating_mul(others) {
-            // Nobody may have it any more. That must not keep this device from giving what it has.
-            waiting.since = waiting.since.or(Some(Hlc::default()));
-        }
-        rows::put(&mut t.rows, rows::history_thread_key(number.saturating_add(1)), &waiting);
+    let (Some((first, value)), Some((last, _))) = (first, last) else { return Ok(()) };
+    let Some(number) = rows::number_in_key(&last) else { return Ok(()) };
+    let mut waiting: HistoryThreadRow = rows::decode(&first, &value)?;
+    if t.rooms.user.history.attempts >= ROUNDS_MAX.saturating_mul(others) {
+        // Nobody may have it any more. That must not keep this device from giving what it has.
+        waiting.since = waiting.since.or(Some(Hlc::default()));
     }
+    t.rows.delete(first);
+    rows::put(&mut t.rows, rows::history_thread_key(number.saturating_add(1)), &waiting);
     Ok(())
 }
 

@@ -320,7 +320,13 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     }
     let Joining { invitation, people, .. } = joining;
     let thread = invitation.thread;
-    let everybody: Vec<AccountId> = invitation.participants.iter().map(|one| one.account).collect();
+    let domains: BTreeMap<AccountId, Domain> =
+        invitation.participants.into_iter().map(|one| (one.account, one.domain)).collect();
+    let members = joined.members.iter().map(|(device, _)| *device);
+    let Some(participants) = thread::participants(members, |account| domains.get(account).cloned()) else {
+        return refuse(t, welcome, "the members are not the ones announced");
+    };
+    let everybody: Vec<AccountId> = domains.into_keys().collect();
     let tag = match invitation.founding {
         Some(founding) if !founding.fixed => t.rooms.identity.participants.group_tag(&thread),
         _ => t.rooms.identity.participants.tag(&everybody),
@@ -329,12 +335,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         return refuse(t, welcome, "too many threads of the same people");
     };
     t.rows.absorb(trial);
-    let home = t.rooms.identity.relay().domain;
-    let domains: BTreeMap<AccountId, Domain> =
-        invitation.participants.into_iter().map(|one| (one.account, one.domain)).collect();
-    let members = joined.members.iter().map(|(device, _)| *device);
-    let participants = thread::participants(members, |account| domains.get(account).or(Some(&home)).cloned());
-    let mut row = thread::fresh(participants.unwrap_or_default(), joined.epoch, ThreadState::Open, tag, t.now.wall);
+    let mut row = thread::fresh(participants, joined.epoch, ThreadState::Open, tag, t.now.wall);
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
     row.founding = invitation.founding;

@@ -542,6 +542,10 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         return Ok(());
     }
     t.rooms.threads.unparking.remove(&thread);
+    if t.rooms.timers.is_set(Timer::Lane(thread)) {
+        // What was sealed before it may be sealed again now.
+        t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic);
+    }
     if !t.rooms.push.stalled.is_empty() {
         connect::abandon(t, "there is room again for what waits at the relay")?;
     }

@@ -1,8 +1,9 @@
 //! Siblings: the account's devices in each of its threads are the ones its log names.
 //! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
-//! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and the hub takes the first.
+//! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and
+//! the hub takes the first. Of others the admin of a group takes out whom their log names no more.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
-//! Limits: `limits::SIBLING_CHANGES_MAX`. Rules: docs/protocol/devices.md.
+//! Limits: `limits::SIBLING_CHANGES_MAX`, `limits::CHANGES_MAX`. Rules: docs/protocol/devices.md.
 
 use std::collections::BTreeSet;
 

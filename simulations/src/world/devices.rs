@@ -292,14 +292,17 @@ impl World {
         }
     }
 
-    /// What a device was given by a sibling it did not show as news: on which second devices a message of somebody is. Says
-    /// whether all of them could be looked at.
+    /// What a device was given by a sibling it did not show as news: on which devices of people with two a message that
+    /// concerns them is. Says whether all of these could be looked at.
     pub(super) fn look_for(&mut self, author: ProcessNo, message: &MessageId) -> bool {
         let Some(account) = self.node(author).map(|node| node.account) else { return false };
         let mut all = true;
         let from = [DeviceIndex::FIRST, SECOND].map(|index| DeviceId { account, index });
         let now = self.engine.now();
         for Second { owner, device, .. } in self.seconds.clone() {
+            if !self.ledger.concerns(message, owner) {
+                continue;
+            }
             let reads = self.node(device).and_then(NodeProcess::reads);
             all = all && reads.is_some();
             let here = |reads| from.iter().any(|from| matches!(views::is_here(reads, message, from), Ok(true)));

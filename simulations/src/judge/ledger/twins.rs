@@ -133,6 +133,12 @@ impl Ledger {
         read_on.into_iter().for_each(|message| self.violate(Violation::ReadOn { message, of: device }));
     }
 
+    /// Whether somebody said a message, or it is for them.
+    pub fn concerns(&self, message: &MessageId, one: ProcessNo) -> bool {
+        let said = self.by_message.get(message).and_then(|number| self.said.get(*number));
+        said.is_some_and(|said| said.author == one || said.to.contains(&one))
+    }
+
     /// A message stands on somebody's first device. It may have come from the second, which is no news.
     pub fn given(&mut self, on: ProcessNo, message: &MessageId, at: Time) {
         let number = self.by_message.get(message).copied();
