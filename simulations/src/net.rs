@@ -88,6 +88,8 @@ impl Cargo {
 struct Parcel {
     departs: Time,
     arrives: Time,
+    /// What it takes of the receiver's line.
+    stretch: Option<(Time, Time)>,
     cargo: Cargo,
 }
 
@@ -308,7 +310,7 @@ impl Net {
                 Side::Dialler => engine.at(give_up, Event::DialFailed { link }),
                 Side::Acceptor => {
                     conn.acceptor.end = End::Gone;
-                    conn.acceptor.inward.on_the_way.clear();
+                    self.forget(engine.now(), link, side, |_| false);
                     // The dialler believes that the link stands, and will hear nothing on it.
                     self.fall_silent(engine, link, Side::Dialler);
                 }
@@ -357,7 +359,7 @@ impl Net {
             self.counts.lost_in_outages += packets as u64;
             self.counts.packets_lost += packets as u64;
             let inward = &mut self.conn_mut(link)?.half_mut(other).inward;
-            inward.on_the_way.push_back(Parcel { departs, arrives: Time::NEVER, cargo });
+            inward.on_the_way.push_back(Parcel { departs, arrives: Time::NEVER, stretch: None, cargo });
             return Some(departs);
         }
         let (mut flight, mut late) = self.flight(departs, from, to, packets);
@@ -370,22 +372,22 @@ impl Net {
         }
         let far = departs.plus(flight).plus(cargo.kept);
         let receiver = self.places.get_mut(to as usize)?;
-        let mut arrives = if late || !cargo.kept.is_zero() {
-            receiver.come_late(far, on_wire)
+        let (mut arrives, stretch) = if late || !cargo.kept.is_zero() {
+            (receiver.come_late(far, on_wire), None)
         } else {
-            let (arrives, no_room) = receiver.come_in(now, far, on_wire, buffer);
+            let (stretch, no_room) = receiver.come_in(now, far, on_wire, buffer);
             if no_room {
                 self.counts.lost_at_downlink += packets as u64;
                 self.counts.packets_lost += packets as u64;
-                arrives.plus(2 * self.least(from, to))
+                (stretch.1.plus(2 * self.least(from, to)), Some(stretch))
             } else {
-                arrives
+                (stretch.1, Some(stretch))
             }
         };
         let inward = &mut self.conn_mut(link)?.half_mut(other).inward;
         arrives = arrives.max(inward.last_arrival.plus(Duration::from_nanos(1)));
         inward.last_arrival = arrives;
-        inward.on_the_way.push_back(Parcel { departs, arrives, cargo });
+        inward.on_the_way.push_back(Parcel { departs, arrives, stretch, cargo });
         engine.at(arrives, Event::Arrive { link, side: other });
         Some(departs)
     }
@@ -428,6 +430,19 @@ impl Net {
         Some((process, parcel.cargo))
     }
 
+    /// What is on its way to an end, and not to be kept, never gets there. Its sender stops: what it had of the line is free.
+    fn forget(&mut self, now: Time, link: LinkId, side: Side, is_kept: impl Fn(&Parcel) -> bool) {
+        let Some(conn) = self.conn_mut(link) else { return };
+        let half = conn.half_mut(side);
+        let process = half.process;
+        let (kept, gone): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut half.inward.on_the_way).into_iter().partition(is_kept);
+        half.inward.on_the_way = kept;
+        if let Some(place) = self.places.get_mut(process as usize) {
+            gone.iter().filter_map(|parcel| parcel.stretch).for_each(|stretch| place.stay_out(now, stretch));
+        }
+    }
+
     /// An end closes the link: what it sent still arrives, then the other end is told. The closer is told at once.
     pub fn close(&mut self, engine: &mut Engine<Event>, link: LinkId, process: ProcessNo) {
         let Some(side) = self.side(link, process) else { return };
@@ -437,10 +452,10 @@ impl Net {
         }
         let other = side.other();
         conn.half_mut(side).end = End::Leaving;
-        conn.half_mut(side).inward.on_the_way.clear();
         let (last, to) = (conn.half(other).inward.last_arrival, conn.half(other).process);
         let was_dead = std::mem::replace(&mut conn.dead, true);
         let now = engine.now();
+        self.forget(now, link, side, |_| false);
         engine.at(now, Event::Lost { link, side });
         if !was_dead {
             let flight = self.flight(now, process, to, 1).0;
@@ -459,8 +474,8 @@ impl Net {
         }
         let half = conn.half_mut(side);
         let was = std::mem::replace(&mut half.end, End::Gone);
-        half.inward.on_the_way.clear();
         let process = half.process;
+        self.forget(engine.now(), link, side, |_| false);
         let stood = matches!(was, End::Up | End::Leaving);
         self.counts.broken += u64::from(stood);
         self.release(link);
@@ -475,9 +490,9 @@ impl Net {
             return None;
         }
         half.end = End::Gone;
-        half.inward.on_the_way.clear();
         let process = half.process;
         conn.dead = true;
+        self.forget(engine.now(), link, side, |_| false);
         self.counts.broken += 1;
         // It goes without a word: the other end hears nothing any more, either.
         self.fall_silent(engine, link, side.other());
@@ -509,13 +524,11 @@ impl Net {
             let Some(side) = self.side(link, process) else { continue };
             let Some(conn) = self.conn_mut(link) else { continue };
             conn.dead = true;
-            let half = conn.half_mut(side);
-            half.end = End::Gone;
-            half.inward.on_the_way.clear();
+            conn.half_mut(side).end = End::Gone;
             // Packets that left are on their way, unless the way is out.
-            let inward = &mut conn.half_mut(side.other()).inward;
-            let out = inward.blocked.is_some();
-            inward.on_the_way.retain(|parcel| !out && parcel.departs <= now);
+            let out = conn.half(side.other()).inward.blocked.is_some();
+            self.forget(now, link, side, |_| false);
+            self.forget(now, link, side.other(), |parcel| !out && parcel.departs <= now);
             self.fall_silent(engine, link, side.other());
             self.release(link);
         }
@@ -534,9 +547,8 @@ impl Net {
                 continue;
             }
             conn.dead = true;
-            let half = conn.half_mut(side);
-            half.end = End::Leaving;
-            half.inward.on_the_way.clear();
+            conn.half_mut(side).end = End::Leaving;
+            self.forget(engine.now(), link, side, |_| false);
             engine.at(engine.now(), Event::Lost { link, side });
             self.fall_silent(engine, link, side.other());
         }
@@ -545,11 +557,12 @@ impl Net {
     /// Every link of a process breaks where it stands, and both ends are told at once: a reset that reaches both.
     pub fn break_all(&mut self, engine: &mut Engine<Event>, process: ProcessNo) {
         for link in self.links_of(process) {
-            let Some(conn) = self.conn_mut(link) else { continue };
-            conn.dead = true;
+            if let Some(conn) = self.conn_mut(link) {
+                conn.dead = true;
+            }
             for side in [Side::Dialler, Side::Acceptor] {
-                let half = conn.half_mut(side);
-                half.inward.on_the_way.clear();
+                self.forget(engine.now(), link, side, |_| false);
+                let Some(half) = self.conn_mut(link).map(|conn| conn.half_mut(side)) else { continue };
                 half.inward.blocked = None;
                 if half.end == End::Up {
                     engine.at(engine.now(), Event::Lost { link, side });
@@ -660,7 +673,7 @@ impl Net {
         half.inward.blocked = None;
         if dead {
             // Nobody sends again what a dead link swallowed, and its end goes on hearing nothing.
-            half.inward.on_the_way.clear();
+            self.forget(now, link, side, |_| false);
             return;
         }
         half.silent = None;

@@ -71,6 +71,21 @@ impl Line {
         }
         begins
     }
+
+    /// Gives back what is still to come of a stretch that was taken.
+    fn give_back(&mut self, now: Time, (start, end): (Time, Time)) {
+        let start = start.max(now);
+        if start >= end {
+            return;
+        }
+        let place = self.taken.partition_point(|(_, until)| *until <= start);
+        let Some((from, until)) = self.taken.get(place).copied() else { return };
+        let kept = [(from, start.min(until)), (end.max(from), until)];
+        self.taken.remove(place);
+        for part in kept.into_iter().rev().filter(|(from, until)| from < until) {
+            self.taken.insert(place, part);
+        }
+    }
 }
 
 /// Where a process hangs on the network.
@@ -108,12 +123,17 @@ impl Place {
         (self.uplink_free, begins.since(now) > buffer)
     }
 
-    /// What arrives at the far end of the downlink takes its time on it, as soon as the line is free. Returns when the last
-    /// byte is here, and whether the queue before the line had no room.
-    pub(super) fn come_in(&mut self, now: Time, at: Time, bytes: usize, buffer: Duration) -> (Time, bool) {
+    /// What arrives at the far end of the downlink takes its time on it, as soon as the line is free. Returns the
+    /// stretch of the line it has, at whose end the last byte is here, and whether the queue before the line had no room.
+    pub(super) fn come_in(&mut self, now: Time, at: Time, bytes: usize, buffer: Duration) -> ((Time, Time), bool) {
         let takes = self.access.down.time_of(bytes);
         let begins = self.downlink.take(now, at, takes);
-        (begins.plus(takes), begins.since(at) > buffer)
+        ((begins, begins.plus(takes)), begins.since(at) > buffer)
+    }
+
+    /// Nobody sends any more what was to come in then: the line is free for others.
+    pub(super) fn stay_out(&mut self, now: Time, stretch: (Time, Time)) {
+        self.downlink.give_back(now, stretch);
     }
 
     /// The same for what comes much later than what is sent after it: it takes its time and keeps nobody waiting.
@@ -166,6 +186,24 @@ mod tests {
         assert_eq!(take(0, 290, 5), ms(295), "just room");
         assert_eq!(take(400, 400, 10), ms(400));
         assert_eq!(line.taken.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_again_and_nothing_else_is() {
+        let mut line = Line::new();
+        let length = Duration::from_millis(10);
+        for at in [0, 10, 20, 50] {
+            assert_eq!(line.take(ms(0), ms(at), length), ms(at));
+        }
+        line.give_back(ms(0), (ms(10), ms(20)));
+        assert_eq!(line.take(ms(0), ms(0), length), ms(10), "the one in the middle");
+        assert_eq!(line.take(ms(0), ms(0), length), ms(30), "and only that one");
+        line.give_back(ms(35), (ms(30), ms(40)));
+        assert_eq!(line.take(ms(35), ms(35), Duration::from_millis(5)), ms(35), "what was left of it");
+        line.give_back(ms(35), (ms(50), ms(60)));
+        assert_eq!(line.taken, [(ms(35), ms(40))], "the last one, too");
+        line.give_back(ms(40), (ms(35), ms(40)));
+        assert_eq!(line.taken, [(ms(35), ms(40))], "what is over is not given back");
     }
 
     #[test]

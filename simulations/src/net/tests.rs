@@ -270,6 +270,61 @@ fn what_finds_no_room_before_a_line_is_counted_and_comes_later() {
 }
 
 #[test]
+fn what_a_link_had_of_a_line_is_free_again_once_it_ended() {
+    let (mut net, mut engine) = network(0.0);
+    net.places.get_mut(1).unwrap().access.down = Rate { bits: 1_000_000 };
+    let [first, next] = [0, 2].map(|from| net.dial(&mut engine, from, 1));
+    run(&mut net, &mut engine, 1_000);
+    for n in 0..100 {
+        net.send(&mut engine, first, 0, cargo(n, 1_000));
+    }
+    // Eight seconds and more of its line. A tenth of a second later it turns to the other.
+    let before = outcome(&run(&mut net, &mut engine, 1_150), 1).0;
+    assert!((5..20).contains(&before.len()), "{before:?}");
+    net.close(&mut engine, first, 1);
+    net.send(&mut engine, next, 2, cargo(200, 1_000));
+    let seen = run(&mut net, &mut engine, 1_250);
+    assert!(seen.iter().any(|(_, what)| *what == Seen::Frame(1, 200)), "{seen:?}");
+    assert!(outcome(&run(&mut net, &mut engine, 60_000), 1).0.is_empty(), "and nothing more comes of the first");
+}
+
+#[test]
+fn packets_that_come_twice_take_the_line_twice_and_are_shown_once() {
+    let departs = |share: f64| {
+        let (mut net, mut engine, link) = standing(0.0);
+        net.settings.duplicate = Share(share);
+        let start = engine.now();
+        let last = (0..200).map(|n| net.send(&mut engine, link, 0, cargo(n, 912)).unwrap()).last().unwrap();
+        let seen = run(&mut net, &mut engine, 60_000);
+        assert_eq!(outcome(&seen, 1), ((0..200).collect(), false));
+        (last.since(start).as_millis(), net.counts.packets_doubled)
+    };
+    assert_eq!(departs(0.0), (200, 0));
+    let (took, doubled) = departs(0.3);
+    assert!((30..90).contains(&doubled) && took == 200 + u128::from(doubled), "{took} ms, {doubled}");
+}
+
+#[test]
+fn what_was_overtaken_comes_later_and_in_its_place() {
+    let arrivals = |share: f64| {
+        let (mut net, mut engine, link) = standing(0.0);
+        net.settings.reorder = Share(share);
+        let mut seen = Vec::new();
+        for n in 0..200 {
+            net.send(&mut engine, link, 0, cargo(n, 100));
+            seen.extend(run(&mut net, &mut engine, 1_000 + 100 * (1 + u64::from(n))));
+        }
+        assert_eq!(outcome(&seen, 1), ((0..200).collect(), false), "whatever overtook it waits for it");
+        let sum: u128 = seen.iter().zip(0..).map(|((at, _), n)| at - (1_000 + 100 * n)).sum();
+        (sum, net.counts.packets_reordered)
+    };
+    let ((straight, none), (late, some)) = (arrivals(0.0), arrivals(0.5));
+    assert!(none == 0 && (60..140).contains(&some), "{some}");
+    // A quarter of the way and twice the jitter at most, half of that on average.
+    assert!(late > straight + u128::from(some) && late < straight + 10 * u128::from(some), "{straight} {late} {some}");
+}
+
+#[test]
 fn what_is_on_its_way_from_afar_keeps_nobody_near_waiting() {
     let (mut net, mut engine) = network(0.0);
     net.places.get_mut(0).unwrap().access.latency = Duration::from_millis(300);
