@@ -9,6 +9,7 @@
 //! once the path is back, after the pause between two probes, which grew with the outage.
 
 mod counts;
+mod link;
 mod place;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use crate::scenario::{Network, facts};
 use crate::world::Event;
 
 pub use counts::Counts;
+use link::{Conn, Direction, End, Half, Parcel};
 use place::Place;
 pub use place::{Access, Nat};
 
@@ -81,75 +83,6 @@ impl Cargo {
     /// Bytes that are no frame.
     pub fn malformed(bytes: &[u8]) -> Self {
         Self { frame: None, bytes: bytes.len(), checksum: crc32fast::hash(bytes), kept: Duration::ZERO }
-    }
-}
-
-#[derive(Debug)]
-struct Parcel {
-    departs: Time,
-    arrives: Time,
-    /// What it takes of the receiver's line.
-    stretch: Option<(Time, Time)>,
-    cargo: Cargo,
-}
-
-/// One way of a link.
-#[derive(Debug, Default)]
-struct Direction {
-    on_the_way: VecDeque<Parcel>,
-    last_arrival: Time,
-    /// Nothing passes since then.
-    blocked: Option<Time>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    /// The handshake goes on.
-    Waiting,
-    /// The process was told that the link stands.
-    Up,
-    /// The process closed it and is told so next.
-    Leaving,
-    /// The process was told that it is gone, or is gone itself.
-    Gone,
-}
-
-/// An end's own half: who is there, how it stands, and what is on its way to it.
-#[derive(Debug)]
-struct Half {
-    process: ProcessNo,
-    end: End,
-    inward: Direction,
-    /// Counts the times it began or ceased to hear nothing.
-    silence: u32,
-    /// It hears nothing: the count of the silence whose end will be the link's.
-    silent: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Conn {
-    generation: u32,
-    dialler: Half,
-    acceptor: Half,
-    began: Time,
-    exporter: [u8; 32],
-    /// Nothing new passes any more; the ends find out, each at its time.
-    dead: bool,
-}
-
-impl Conn {
-    const fn half(&self, side: Side) -> &Half {
-        match side {
-            Side::Dialler => &self.dialler,
-            Side::Acceptor => &self.acceptor,
-        }
-    }
-
-    const fn half_mut(&mut self, side: Side) -> &mut Half {
-        match side {
-            Side::Dialler => &mut self.dialler,
-            Side::Acceptor => &mut self.acceptor,
-        }
     }
 }
 
