@@ -86,6 +86,15 @@ pub fn verify(signed: &SignedHead) -> Result<VerifiedHead, HeadError> {
     Ok(VerifiedHead { relay: relay.id, domain: relay.domain, head, signed: signed.clone() })
 }
 
+/// A head that was verified before it was kept, as of a relay and a domain: its signature is not looked at again.
+///
+/// # Errors
+/// What was kept says nothing that a head says.
+pub fn kept(signed: &SignedHead, relay: RelayId, domain: &Domain) -> Result<VerifiedHead, HeadError> {
+    let head: Head = decode_words(&signed.head).map_err(|_| HeadError::Malformed)?;
+    Ok(VerifiedHead { relay, domain: domain.clone(), head, signed: signed.clone() })
+}
+
 /// The salt of an account in a relay's tree, from 16 random bytes that the relay keeps to itself.
 pub fn salt(secret: &[u8; 16]) -> TreeSalt {
     let hash: [u8; 32] = Sha256::new().chain_update(SALT_CONTEXT).chain_update(secret).finalize().into();

@@ -27,6 +27,22 @@ pub(crate) struct Push {
     table: Mutex<Table>,
 }
 
+/// A reading of a log under way: dropped before its end, the subscription is behind until its next hint or heartbeat.
+struct Unread<'a> {
+    push: &'a Push,
+    link: LinkId,
+    log: LogId,
+    over: bool,
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.push.table().failed(self.link, self.log);
+        }
+    }
+}
+
 impl Push {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -101,16 +117,22 @@ impl Push {
         log: LogId,
     ) -> Result<(), StoreError> {
         let Some(mut position) = self.table().begin(link, log) else { return Ok(()) };
+        // Whoever drops this where it stands must not leave the subscription to be read by nobody.
+        let mut unread = Unread { push: self, link, log, over: false };
         loop {
             let page = store.log_page(log, position, limits::PUSH_ENTRIES_MAX, limits::PUSH_BYTES_MAX).await;
             let mut table = self.table();
             match page {
                 Ok(page) => match table.take(links, link, log, page) {
                     Took::More(place) => position = place,
-                    Took::All => return Ok(()),
+                    Took::All => {
+                        unread.over = true;
+                        return Ok(());
+                    }
                 },
                 Err(error) => {
                     table.failed(link, log);
+                    unread.over = true;
                     return Err(error);
                 }
             }

@@ -39,6 +39,8 @@ impl Wake for Alarm {
 struct Slot<T> {
     task: Task<T>,
     alarm: Arc<Alarm>,
+    /// What is said of it when it is dropped where it stands; nothing of one that must not be.
+    cancelled: Option<T>,
 }
 
 /// Futures of one process.
@@ -47,6 +49,8 @@ pub struct Executor<T> {
     free: Vec<usize>,
     ready: Ready,
     polled: u64,
+    /// The slot that was polled last.
+    last: usize,
 }
 
 impl<T> Default for Executor<T> {
@@ -58,11 +62,20 @@ impl<T> Default for Executor<T> {
 impl<T> Executor<T> {
     /// Nothing to run.
     pub fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready: Ready::default(), polled: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), ready: Ready::default(), polled: 0, last: 0 }
     }
 
     /// Takes a future in; it is polled first after all that were woken before.
     pub fn spawn(&mut self, task: Task<T>) {
+        self.take_in(task, None);
+    }
+
+    /// The same, of one that [`Executor::cancel`] may drop: what is said of it then.
+    pub fn spawn_cancellable(&mut self, task: Task<T>, cancelled: T) {
+        self.take_in(task, Some(cancelled));
+    }
+
+    fn take_in(&mut self, task: Task<T>, cancelled: Option<T>) {
         let slot = self.free.pop().unwrap_or(self.slots.len());
         let alarm = Arc::new(Alarm {
             slot,
@@ -71,7 +84,7 @@ impl<T> Executor<T> {
             over: AtomicBool::new(false),
         });
         alarm.wake_by_ref();
-        let entry = Some(Slot { task, alarm });
+        let entry = Some(Slot { task, alarm, cancelled });
         match self.slots.get_mut(slot) {
             Some(place) => *place = entry,
             None => self.slots.push(entry),
@@ -99,6 +112,7 @@ impl<T> Executor<T> {
             *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = rest;
         }
         self.polled += woken.len() as u64;
+        self.last = woken.last().copied().unwrap_or(self.last);
         let mut ended = Vec::new();
         for index in woken {
             let Some(place) = self.slots.get_mut(index) else { continue };
@@ -117,6 +131,21 @@ impl<T> Executor<T> {
             }
         }
         ended
+    }
+
+    /// Drops one future between two of its awaits: the one that was polled last or, if that has ended or must not be
+    /// dropped, the next behind it that may be. Returns what is said of it.
+    pub fn cancel(&mut self) -> Option<T> {
+        let slots = self.slots.len();
+        let index = (0..slots).map(|n| (self.last + n) % slots).find(|index| {
+            let slot = self.slots.get(*index).and_then(Option::as_ref);
+            slot.is_some_and(|slot| slot.cancelled.is_some())
+        })?;
+        let slot = self.slots.get_mut(index).and_then(Option::take)?;
+        slot.alarm.over.store(true, Ordering::Relaxed);
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != index);
+        self.free.push(index);
+        slot.cancelled
     }
 
     /// How often futures were polled so far.
@@ -197,6 +226,29 @@ mod tests {
         drop(executor);
         gate.open();
         assert_eq!(*notes.lock().unwrap(), [0, 1, 2], "dropped, and none went on");
+    }
+
+    #[test]
+    fn the_future_that_was_polled_last_is_dropped_alone_where_it_stands() {
+        let (mut executor, gate, notes) = (Executor::new(), Gate::default(), Arc::new(Mutex::new(Vec::new())));
+        for n in 0..4 {
+            let (gate, note) = (gate.clone(), Note(Arc::clone(&notes), n));
+            let task = Box::pin(async move {
+                gate.pass().await;
+                let Note(_, n) = &note;
+                *n
+            });
+            // The last one must not be dropped.
+            if n < 3 { executor.spawn_cancellable(task, n + 10) } else { executor.spawn(task) }
+        }
+        executor.poll_ready(Some(2));
+        assert_eq!(executor.cancel(), Some(11));
+        assert_eq!(*notes.lock().unwrap(), [1], "and what it held");
+        executor.poll_ready(None);
+        assert_eq!(executor.cancel(), Some(10), "the one polled last must not be: the next behind it");
+        gate.open();
+        assert_eq!((executor.poll_ready(None), executor.running()), (vec![3, 2], 0), "the others go on");
+        assert_eq!(executor.cancel(), None);
     }
 
     #[test]

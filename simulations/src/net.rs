@@ -107,6 +107,8 @@ pub struct Net {
     generations: Vec<u32>,
     /// From whom nothing reaches whom, and for how many reasons.
     cut: BTreeMap<(ProcessNo, ProcessNo), u32>,
+    /// How much longer the way between two takes just now; the smaller number first.
+    slow: BTreeMap<(ProcessNo, ProcessNo), Duration>,
     exporters: Stream,
     /// What went over it so far.
     pub counts: Counts,
@@ -122,6 +124,7 @@ impl Net {
             free: Vec::new(),
             generations: Vec::new(),
             cut: BTreeMap::new(),
+            slow: BTreeMap::new(),
             exporters,
             counts: Counts::default(),
         }
@@ -550,9 +553,26 @@ impl Net {
         self.between(from, to).into_iter().for_each(|link| self.look_again(engine, link));
     }
 
+    /// The way between two takes so much longer, both ways. What is on it comes as it would have.
+    pub fn slow(&mut self, one: ProcessNo, other: ProcessNo, by: Duration) {
+        *self.slow.entry((one.min(other), one.max(other))).or_default() += by;
+    }
+
+    /// One reason less why the way between two takes longer.
+    pub fn quicken(&mut self, one: ProcessNo, other: ProcessNo, by: Duration) {
+        let path = (one.min(other), one.max(other));
+        if let Some(slow) = self.slow.get_mut(&path) {
+            *slow = slow.saturating_sub(by);
+            if slow.is_zero() {
+                self.slow.remove(&path);
+            }
+        }
+    }
+
     /// Everybody reaches everybody again, except those whose owners are away.
     pub fn heal_all(&mut self, engine: &mut Engine<Event>) {
         self.cut.clear();
+        self.slow.clear();
         self.places.iter_mut().for_each(|place| place.held = 0);
         for process in 0..self.places.len() as ProcessNo {
             self.links_of(process).into_iter().for_each(|link| self.look_again(engine, link));
@@ -632,11 +652,12 @@ impl Net {
 
     /// The least time from one process to another.
     fn least(&self, from: ProcessNo, to: ProcessNo) -> Duration {
+        let slow = self.slow.get(&(from.min(to), from.max(to))).copied().unwrap_or_default();
         let (Some(from), Some(to)) = (self.places.get(from as usize), self.places.get(to as usize)) else {
             return self.settings.core.0;
         };
         let core = from.access.region.zip(to.access.region).and_then(|(one, other)| one.one_way(other));
-        core.unwrap_or(self.settings.core.0) + from.access.latency + to.access.latency
+        core.unwrap_or(self.settings.core.0) + from.access.latency + to.access.latency + slow
     }
 
     /// One way for so many packets, and whether they had to be sent again: the least there is, jitter for the latest of

@@ -56,13 +56,15 @@ impl Case {
         let (minutes, core, loss) = (10 + draw.below(21), 5 + draw.below(60), draw.below(20) as f64 / 10.0);
         let _infallible = write!(
             text,
-            "[sim]\nabout = \"soak\"\nseed = {}\nduration = \"{minutes} min\"\nsettle = \"40 min\"\ncrypto = \"{crypto}\"\n\n\
+            "[sim]\nabout = \"soak\"\nseed = {}\nduration = \"{minutes} min\"\nsettle = \"40 min\"\ncrypto = \"{crypto}\"\n{}\n\
              [network]\njitter = \"{} ms\"\nloss = \"{loss} %\"\n\
-             duplicate = \"{} %\"\nreorder = \"{} %\"\n",
+             duplicate = \"{} %\"\nreorder = \"{} %\"\n{}",
             self.seed,
+            clocks(Seed::from(self.seed)),
             1 + draw.below(10),
             draw.below(20) as f64 / 10.0,
             draw.below(20) as f64 / 10.0,
+            knobs(Seed::from(self.seed), loss),
         );
         // Half of the worlds lie on this planet, the others are round about.
         let planet = draw.happens(0.5);
@@ -218,6 +220,26 @@ impl Case {
     }
 }
 
+/// How a network loses packets, how much waits before its lines, and how soon its ends give up. Drawn apart from the rest.
+fn knobs(seed: Seed, loss: f64) -> String {
+    let mut stream = seed.stream(Entity::World, "network: knobs");
+    let (burst, within) = (20 + stream.below(480), 5 + stream.below(56));
+    let (buffer, least) = (50 + stream.below(951), 2_000 + stream.below(3_000));
+    let (most, connect) = (least + stream.below(10_000), 3_000 + stream.below(5_000));
+    let bursts = format!("burst = \"{burst} ms\"\nburst_loss = \"{within} %\"\n");
+    format!(
+        "{}buffer = \"{buffer} ms\"\ndetect = [\"{least} ms\", \"{most} ms\"]\nconnect = \"{connect} ms\"\n",
+        // Where nothing is lost there are no bursts of it.
+        if loss > 0.0 { bursts.as_str() } else { "" }
+    )
+}
+
+/// How wrong everybody's clock is, beside those that a fault sets. Drawn apart from the rest.
+fn clocks(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "clocks");
+    format!("clocks = {{ off = \"{} s\", drift_ppm = {} }}\n", 1 + stream.below(30), 1 + stream.below(100))
+}
+
 /// The groups of a world. How they are is drawn where there are none, too, so that the rest is drawn as it was.
 fn groups(draw: &mut Stream) -> String {
     let (groups, most, twins) = (draw.below(6), 3 + draw.below(4), draw.below(101));
@@ -277,6 +299,7 @@ fn swarm(mut profile: Profile, kept: f64, stream: &mut Stream) -> Profile {
         &mut profile.partitions,
         &mut profile.offline,
         &mut profile.flaps,
+        &mut profile.slow_paths,
         &mut profile.breaks,
         &mut profile.slow_disks,
         &mut profile.full_disks,

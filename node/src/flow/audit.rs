@@ -76,7 +76,7 @@ fn ask<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) -> Result<(), StorageErr
         t.rooms.audit.work.remove(domain);
         return Ok(());
     }
-    let from: Vec<u64> = row.iter().flat_map(earlier).map(|head| head.size()).collect();
+    let from: Vec<u64> = row.iter().flat_map(|row| earlier(row, domain)).map(|head| head.size()).collect();
     let own = t.rooms.identity.account();
     let Some(work) = t.rooms.audit.work.get_mut(domain) else { return Ok(()) };
     // Others first: their own log is looked at again and again.
@@ -96,10 +96,11 @@ fn later<E: Engine>(t: &mut Turn<'_, E>, domain: &Domain) {
     }
 }
 
-/// The heads that a new one is held against: our newest, then those told first.
-fn earlier(row: &TreeRow) -> Vec<VerifiedHead> {
+/// The heads that a new one is held against: our newest, then those told first. Each was verified, and found to be of the
+/// row's relay and the domain, before it was kept in a store whose rows nobody else can write.
+fn earlier(row: &TreeRow, domain: &Domain) -> Vec<VerifiedHead> {
     let heads = [&row.head].into_iter().chain(&row.told).take(limits::TREE_STEPS_MAX);
-    heads.filter_map(|head| transparency::verify(head).ok()).collect()
+    heads.filter_map(|head| transparency::kept(head, row.relay, domain).ok()).collect()
 }
 
 /// A relay showed its tree.
@@ -144,7 +145,7 @@ pub(crate) fn shown<E: Engine>(
     let mut open = false;
     // Those that friends told since are for the next question.
     let asked = t.rooms.audit.work.get(domain).map_or(1, |work| work.asked.max(1));
-    for (place, before) in earlier(&row).into_iter().take(asked).enumerate() {
+    for (place, before) in earlier(&row, domain).into_iter().take(asked).enumerate() {
         match head.after(&before, steps.get(place)) {
             Ok(Succession::Grown) => row.told.retain(|told| told != before.signed()),
             Ok(Succession::TwoFaces) => {
@@ -369,7 +370,7 @@ pub(crate) fn heard<E: Engine>(
     if row.evidence.is_some() || row.told.contains(signed) {
         return Ok(());
     }
-    let kept = earlier(&row).into_iter().next();
+    let kept = earlier(&row, &domain).into_iter().next();
     match kept.map(|kept| (head.after(&kept, None), kept)) {
         Some((Ok(Succession::Grown), _)) => return Ok(()),
         Some((Ok(Succession::TwoFaces), kept)) => {
@@ -408,7 +409,7 @@ pub(crate) fn tell<E: Engine>(
     if thread::leaves(row).count() > limits::RECEIPT_LEAVES_MAX {
         return Ok(());
     }
-    let Ok(head) = transparency::verify(&tree.head) else { return Ok(()) };
+    let Ok(head) = transparency::kept(&tree.head, tree.relay, &domain) else { return Ok(()) };
     let key = rows::tree_told_key(&id);
     if let Some(told) = rows::get::<TreeToldRow>(&t.rows, &key)? {
         let passed = t.now.wall.as_millis().abs_diff(told.at.as_millis());

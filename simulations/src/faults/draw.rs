@@ -50,6 +50,8 @@ pub struct Profile {
     pub offline: f64,
     /// Paths that flap.
     pub flaps: f64,
+    /// Paths that take longer.
+    pub slow_paths: f64,
     /// Links that break where they stand.
     pub breaks: f64,
     /// Nodes whose address changes.
@@ -78,6 +80,7 @@ impl Profile {
             partitions: 0.0,
             offline: 0.0,
             flaps: 0.0,
+            slow_paths: 0.0,
             breaks: 0.0,
             roams: 0.0,
             slow_disks: 0.0,
@@ -98,6 +101,7 @@ impl Profile {
             partitions: 30.0,
             offline: 60.0,
             flaps: 20.0,
+            slow_paths: 30.0,
             breaks: 40.0,
             roams: 40.0,
             slow_disks: 20.0,
@@ -138,7 +142,7 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         return plan;
     }
     type Make = fn(&mut Draw) -> Kind;
-    let kinds: [(&str, f64, Make, [u64; 2]); 14] = [
+    let kinds: [(&str, f64, Make, [u64; 2]); 15] = [
         ("relay crash", profile.relay_crashes, Draw::relay_crash, [100, 20_000]),
         ("node crash", profile.node_crashes, Draw::node_crash, [100, 60_000]),
         ("restart", profile.restarts, Draw::restart, [500, 20_000]),
@@ -153,6 +157,7 @@ pub fn draw(seed: Seed, profile: &Profile, shape: &Shape) -> Plan {
         ("hostile relay", profile.hostile_relays, Draw::hostile_relay, [10_000, 300_000]),
         ("hostile member", profile.hostile_members, Draw::hostile_member, [10_000, 300_000]),
         ("roam", profile.roams, Draw::roam, [0, 0]),
+        ("slow path", profile.slow_paths, Draw::slow_path, [5_000, 120_000]),
     ];
     for (name, an_hour, make, [least, most]) in kinds {
         if an_hour <= 0.0 {
@@ -288,6 +293,14 @@ impl Draw {
             _ => Point::Synced(n),
         };
         Kind::Break { target, point }
+    }
+
+    /// Between relays for the most part: what commits take from one to another is what differs then.
+    fn slow_path(&mut self) -> Kind {
+        let between = self.two();
+        // Most are within what an answer may take, some are not.
+        let most = if self.stream.happens(0.7) { 2_000 } else { 15_000 };
+        Kind::SlowPath { between, by: Duration::from_millis(20 + self.stream.below(most)) }
     }
 
     fn roam(&mut self) -> Kind {

@@ -183,6 +183,20 @@ pub enum Kind {
         /// Which.
         target: Target,
     },
+    /// A request is dropped between two of its awaits while its relay lives on, and the link it came by ends.
+    Cancel {
+        /// Which relay.
+        target: Target,
+        /// When its futures were polled so often: the one that was polled last.
+        point: Point,
+    },
+    /// What goes between two processes takes longer, either way: what others send meanwhile comes before it.
+    SlowPath {
+        /// The two.
+        between: [Target; 2],
+        /// By how much.
+        by: Duration,
+    },
     /// Every partition, flapping path and lost network ends.
     Heal,
     /// A disk takes so many times as long.
@@ -246,6 +260,8 @@ impl Kind {
             Self::Flap { .. } => "flap",
             Self::Restart { .. } => "restart",
             Self::Break { .. } => "break",
+            Self::Cancel { .. } => "cancel",
+            Self::SlowPath { .. } => "slow-path",
             Self::Roam { .. } => "roam",
             Self::Heal => "heal",
             Self::SlowDisk { .. } => "slow-disk",
@@ -266,12 +282,15 @@ impl Kind {
             | Self::Restart { target }
             | Self::Roam { target }
             | Self::Break { target, .. }
+            | Self::Cancel { target, .. }
             | Self::SlowDisk { target, .. }
             | Self::StallDisk { target }
             | Self::FullDisk { target }
             | Self::FailSync { target }
             | Self::Clock { target, .. } => vec![target.clone()],
-            Self::Partition { between, .. } | Self::Flap { between, .. } => between.to_vec(),
+            Self::Partition { between, .. } | Self::Flap { between, .. } | Self::SlowPath { between, .. } => {
+                between.to_vec()
+            }
             Self::HostileRelay { relay, .. } => vec![Target::Relay(relay.clone())],
             Self::HostileMember { node, .. } => vec![Target::Node(*node)],
             Self::Heal => Vec::new(),

@@ -40,6 +40,7 @@ fn an_hour_of_storm_has_every_kind() {
         "partition",
         "offline",
         "flap",
+        "slow-path",
         "break",
         "roam",
         "slow-disk",

@@ -30,6 +30,8 @@ pub(super) struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     up: Option<Span>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     times: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ahead: Option<Span>,
@@ -221,6 +223,22 @@ impl TryFrom<Wire> for Fault {
                 let (target, point) = spot(w, whom)?;
                 Kind::Break { target, point }
             }
+            "cancel" => match target(w).and_then(|whom| spot(w, whom))? {
+                (target @ Target::Relay(_), point @ Point::Polled(_)) => Kind::Cancel { target, point },
+                (Target::Node(_), _) => {
+                    return Err(wrong("target")("a node has no requests to drop: name a relay".to_owned()));
+                }
+                (Target::Relay(_), _) => {
+                    return Err(wrong("point")("a request is dropped between two awaits: `polled N`".to_owned()));
+                }
+            },
+            "slow-path" => {
+                let by = need(&mut w.by, &kind, "by")?.0;
+                if by < AGAIN_MIN {
+                    return Err(wrong("by")("a slow path takes a millisecond longer or more".to_owned()));
+                }
+                Kind::SlowPath { between: between(w)?, by }
+            }
             "roam" => match target(w)? {
                 target @ Target::Node(_) => Kind::Roam { target },
                 Target::Relay(_) => {
@@ -285,8 +303,8 @@ impl TryFrom<Wire> for Fault {
             }
             _ => {
                 return Err(wrong("kind")(format!(
-                    "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, break, roam, heal, \
-                     slow-disk, stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
+                    "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, slow-path, break, cancel, \
+                     roam, heal, slow-disk, stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
                 )));
             }
         };
@@ -313,7 +331,7 @@ fn shares(trick: MemberTrick) -> bool {
 
 /// What strikes and is over.
 const fn endless(kind: &Kind) -> bool {
-    matches!(kind, Kind::Break { .. } | Kind::Roam { .. } | Kind::Heal)
+    matches!(kind, Kind::Break { .. } | Kind::Cancel { .. } | Kind::Roam { .. } | Kind::Heal)
 }
 
 impl Wire {
@@ -327,6 +345,7 @@ impl Wire {
             ("keep", self.keep.is_some()),
             ("down", self.down.is_some()),
             ("up", self.up.is_some()),
+            ("by", self.by.is_some()),
             ("times", self.times.is_some()),
             ("ahead", self.ahead.is_some()),
             ("behind", self.behind.is_some()),
@@ -359,7 +378,11 @@ impl From<Fault> for Wire {
                 wire.between = Some(between.map(|target| target.to_string()));
                 (wire.down, wire.up) = (Some(Span(down)), Some(Span(up)));
             }
-            Kind::Break { target, point } => {
+            Kind::SlowPath { between, by } => {
+                wire.between = Some(between.map(|target| target.to_string()));
+                wire.by = Some(Span(by));
+            }
+            Kind::Break { target, point } | Kind::Cancel { target, point } => {
                 (wire.target, wire.point) = (Some(target.to_string()), point_text(point));
             }
             Kind::Heal => {}

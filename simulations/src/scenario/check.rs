@@ -12,6 +12,10 @@ use crate::faults::{Kind, Target};
 pub(crate) const AGAIN_MIN: Duration = Duration::from_millis(1);
 /// What is said of less.
 pub(crate) const AGAIN_WORDS: &str = "less than 1 ms, in which nothing would get on";
+/// So far off clocks are at most while nothing is the matter with them: what is more is a fault.
+const CLOCK_OFF_MAX: Duration = Duration::from_secs(60);
+/// Parts in a million, the same; crystals are within a hundred.
+const CLOCK_DRIFT_MAX: u32 = 500;
 /// Texts at once at most: a node keeps ten times as many for a thread that are not sent yet (`limits::OUTBOX_MAX`).
 const BURST_MAX: u32 = 10_000;
 
@@ -69,6 +73,15 @@ impl Scenario {
                 return wrong(format!("population.{n}.nat"), "shares of one whole, and a node or more in a network");
             }
         }
+        if self.sim.clocks.off.0 > CLOCK_OFF_MAX {
+            return wrong("sim.clocks.off".to_owned(), "clocks of whom nothing is the matter are a minute off at most");
+        }
+        if self.sim.clocks.drift_ppm > CLOCK_DRIFT_MAX {
+            return wrong(
+                "sim.clocks.drift_ppm".to_owned(),
+                "clocks of whom nothing is the matter drift by 500 at most",
+            );
+        }
         if self.nodes() > NODES_MAX {
             return wrong("population".to_owned(), "more than a million nodes");
         }
@@ -107,7 +120,7 @@ impl Scenario {
             };
             let targets = fault.kind.targets();
             let key = match &fault.kind {
-                Kind::Partition { .. } | Kind::Flap { .. } => "between",
+                Kind::Partition { .. } | Kind::Flap { .. } | Kind::SlowPath { .. } => "between",
                 _ => "target",
             };
             if targets.iter().skip(1).any(|target| targets.first() == Some(target)) {

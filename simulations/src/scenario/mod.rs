@@ -64,6 +64,26 @@ pub struct Sim {
     /// How threads are sealed.
     #[serde(default)]
     pub crypto: Crypto,
+    /// How wrong the clocks of all processes are while nothing is the matter with them.
+    #[serde(default, skip_serializing_if = "Clocks::are_right")]
+    pub clocks: Clocks,
+}
+
+/// How wrong clocks are by habit: each process's is drawn within these, to both sides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clocks {
+    /// How far ahead or behind they are at the beginning.
+    pub off: Span,
+    /// By how many parts in a million they run too fast or too slow.
+    pub drift_ppm: u32,
+}
+
+impl Clocks {
+    /// Whether they are all right.
+    pub fn are_right(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How threads are sealed.

@@ -9,6 +9,7 @@ use whimbrel_node::api::Command;
 use whimbrel_protocol::id::{Domain, Name, ThreadId};
 
 use super::circle::Circle;
+use super::clock::Clock;
 use super::node::Birth;
 use super::people::Asked;
 use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
@@ -17,7 +18,7 @@ use crate::faults::Plan;
 use crate::judge::ledger::Ledger;
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
-    Churn, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
+    Churn, Clocks, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
 };
 
 /// How long people who are to know each other may take to meet in a test.
@@ -55,6 +56,7 @@ impl World {
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
             workload,
+            clocks: Clocks::default(),
             crypto,
             lively: true,
             hushed: false,
@@ -81,6 +83,7 @@ impl World {
     pub fn with_plan(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Self, BuildError> {
         let (network, workload) = (scenario.network.clone(), scenario.workload.clone());
         let mut world = Self::empty(seed, network, workload, scenario.sim.crypto);
+        world.clocks = scenario.sim.clocks;
         for relay in &scenario.relay {
             world.add_relay(relay)?;
         }
@@ -124,6 +127,7 @@ impl World {
         self.by_domain.insert(relay.domain.to_string(), no);
         let mut process = RelayProcess::new(no, identity, relay.disk, self.seed);
         process.listed = relay.listed;
+        process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {
             process.platter().watch(self.ledger.canaries().clone());
@@ -147,7 +151,8 @@ impl World {
         // Whose network lets no UDP through dials no other node, and is dialled by none.
         let direct = population.direct && !polled;
         let birth = Birth { no, name, home, relay, direct, polled, crypto: self.crypto, disk: population.disk };
-        let node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
+        let mut node = NodeProcess::new(birth, self.seed).map_err(|why| BuildError(format!("node {no}: {why}")))?;
+        node.clock = self.clock_of(no);
         let (latency, link) = population.access();
         let default = Rate { bits: 1_000_000 };
         let access = Access {
@@ -185,6 +190,16 @@ impl World {
         };
         self.processes.push(Process::Node(Box::new(node), Box::new(person)));
         Ok(no)
+    }
+
+    /// How wrong a process's clock is when nobody touches it.
+    pub(super) fn clock_of(&self, no: ProcessNo) -> Clock {
+        let Clocks { off, drift_ppm } = self.clocks;
+        let mut stream = self.seed.stream(Entity::Process(no), "clock");
+        let ms = i64::try_from(off.0.as_millis()).unwrap_or(i64::MAX / 2);
+        let mut within = |most: i64| stream.below(2 * most.unsigned_abs() + 1) as i64 - most;
+        let (ahead, drift) = (within(ms), within(i64::from(drift_ppm)));
+        Clock::of((ahead, i32::try_from(drift).unwrap_or_default()))
     }
 
     fn place(&mut self, no: ProcessNo, latency: Range, mut access: Access) {

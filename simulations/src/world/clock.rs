@@ -19,12 +19,26 @@ pub(super) struct Clock {
     /// By how much the calendar was ahead then, in nanoseconds.
     ahead: i128,
     drift_ppm: i32,
+    /// How wrong it is when nobody touches it: milliseconds ahead, parts in a million too fast.
+    habit: (i64, i32),
 }
 
 impl Clock {
     /// Right, and at zero.
     pub(super) const fn new() -> Self {
-        Self { since: Time::ZERO, ran: Duration::ZERO, ahead: 0, drift_ppm: 0 }
+        Self::of((0, 0))
+    }
+
+    /// At zero, as far ahead and as much too fast as it is by habit.
+    pub(super) const fn of(habit: (i64, i32)) -> Self {
+        let (ahead_ms, drift_ppm) = habit;
+        Self { since: Time::ZERO, ran: Duration::ZERO, ahead: ahead_ms as i128 * 1_000_000, drift_ppm, habit }
+    }
+
+    /// From now on it is as wrong as by habit.
+    pub(super) fn let_go(&mut self, at: Time) {
+        let (ahead_ms, drift_ppm) = self.habit;
+        self.set(at, ahead_ms, drift_ppm);
     }
 
     /// A new life begins: the monotonic clock starts at zero, the calendar goes on as wrong as it was.
@@ -87,6 +101,18 @@ mod tests {
         clock.set(at(1_020), 0, 0);
         assert_eq!(clock.now(at(1_020)).monotonic, Monotonic::from_start(1_010 * SECOND + SECOND / 2));
         assert_eq!(clock.now(at(1_020)).wall.as_millis(), EPOCH_MILLIS + 1_020_000);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_touches_is_as_wrong_as_by_habit() {
+        let mut clock = Clock::of((-20_000, 100));
+        assert_eq!(clock.now(at(0)).wall.as_millis(), EPOCH_MILLIS - 20_000);
+        assert_eq!(clock.now(at(10_000)).wall.as_millis(), EPOCH_MILLIS + 10_000_000 - 20_000 + 1_000);
+        clock.set(at(10_000), 3_600_000, 0);
+        assert_eq!(clock.now(at(10_001)).wall.as_millis(), EPOCH_MILLIS + 10_001_000 + 3_600_000);
+        clock.let_go(at(10_001));
+        assert_eq!(clock.now(at(20_001)).wall.as_millis(), EPOCH_MILLIS + 20_001_000 - 20_000 + 1_000);
+        assert_eq!(clock.now(at(20_001)).monotonic, Monotonic::from_start(Duration::from_secs(20_003)));
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl World {
         let first = self.node(owner).ok_or("nobody's device")?;
         let (account, home) = (first.account, first.home);
         let relay = self.relays().find(|relay| relay.no == home).map(|relay| relay.link()).ok_or("no relay")?;
-        let node = self.node(owner).map(|first| NodeProcess::second(no, first, relay)).ok_or("nobody's device")?;
+        let mut node = self.node(owner).map(|first| NodeProcess::second(no, first, relay)).ok_or("nobody's device")?;
+        node.clock = self.clock_of(no);
         let stream = |purpose| self.seed.stream(Entity::Process(no), purpose);
         let (rate, mut network) = (crate::scenario::Rate { bits: 1_000_000 }, stream("network"));
         let latency = network.between(Duration::from_millis(5), Duration::from_millis(40));

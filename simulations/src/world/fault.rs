@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::hostile::{Member, Mischief};
+use super::poll::is_polled;
 use super::{Event, Process, Time, World};
 use crate::engine::Entity;
 use crate::faults::{Fault, Keep, Kind, MemberTrick, Point, RelayTrick, Target, Ways};
@@ -100,7 +101,7 @@ impl World {
         }
         self.judge(&kind);
         match &kind {
-            Kind::Crash { target, point, .. } | Kind::Break { target, point } => {
+            Kind::Crash { target, point, .. } | Kind::Break { target, point } | Kind::Cancel { target, point } => {
                 let Some(process) = self.process(target) else { return };
                 match (point, self.traps(process)) {
                     (Point::Now, _) => self.spring(process, number),
@@ -123,6 +124,11 @@ impl World {
                 self.net.hold(&mut self.engine, process, true);
             }
             Kind::Flap { .. } => self.swing(number),
+            Kind::SlowPath { between, by } => {
+                let Some((one, other)) = self.both(between) else { return };
+                self.struck.slow_paths += 1;
+                self.net.slow(one, other, *by);
+            }
             Kind::Restart { target } => self.process(target).into_iter().for_each(|process| self.stop(process)),
             Kind::Roam { target } => {
                 let Some(process) = self.process(target) else { return };
@@ -220,6 +226,10 @@ impl World {
                     self.net.heal(&mut self.engine, other, one);
                 }
             }
+            Kind::SlowPath { between, by } => {
+                let Some((one, other)) = self.both(between) else { return };
+                self.net.quicken(one, other, *by);
+            }
             Kind::Offline { target } => {
                 let Some(process) = self.process(target) else { return };
                 self.net.hold(&mut self.engine, process, false);
@@ -251,7 +261,7 @@ impl World {
                     self.bear_clock(process);
                 }
             }
-            Kind::Break { target, .. } => {
+            Kind::Break { target, .. } | Kind::Cancel { target, .. } => {
                 // A trap that has not sprung by then does not.
                 let Some(process) = self.process(target) else { return };
                 if let Some(traps) = self.traps(process) {
@@ -309,7 +319,20 @@ impl World {
                 self.struck.breaks += 1;
                 self.break_all(process);
             }
+            Some(Kind::Cancel { .. }) => self.cancel(process),
             _ => {}
+        }
+    }
+
+    /// A relay's request is dropped where it stands, while the relay lives on; the link it came by ends.
+    fn cancel(&mut self, process: ProcessNo) {
+        let Some(Process::Relay(relay)) = self.processes.get_mut(process as usize) else { return };
+        let Some(link) = relay.cancel() else { return };
+        self.struck.cancels += 1;
+        if is_polled(link) {
+            self.polls.close(&mut self.engine, &mut self.net, link);
+        } else {
+            self.net.close(&mut self.engine, link, process);
         }
     }
 
@@ -382,19 +405,23 @@ impl World {
 
     /// Sets a process's clocks as the newest fault that lasts says, or right.
     fn bear_clock(&mut self, process: ProcessNo) {
-        let (mut ahead, mut drift) = (0, 0);
+        let mut wrong = None;
         for kind in self.lasting_of(process) {
             match kind {
-                Kind::Clock { ahead_ms, drift_ppm, .. } => (ahead, drift) = (ahead_ms, drift_ppm),
-                Kind::HostileMember { trick: MemberTrick::Clocks, .. } => (ahead, drift) = (EXTREME_MS, 0),
+                Kind::Clock { ahead_ms, drift_ppm, .. } => wrong = Some((ahead_ms, drift_ppm)),
+                Kind::HostileMember { trick: MemberTrick::Clocks, .. } => wrong = Some((EXTREME_MS, 0)),
                 _ => {}
             }
         }
         let now = self.engine.now();
-        match self.processes.get_mut(process as usize) {
-            Some(Process::Relay(relay)) => relay.clock.set(now, ahead, drift),
-            Some(Process::Node(node, _)) => node.clock.set(now, ahead, drift),
-            None => {}
+        let clock = match self.processes.get_mut(process as usize) {
+            Some(Process::Relay(relay)) => &mut relay.clock,
+            Some(Process::Node(node, _)) => &mut node.clock,
+            None => return,
+        };
+        match wrong {
+            Some((ahead_ms, drift_ppm)) => clock.set(now, ahead_ms, drift_ppm),
+            None => clock.let_go(now),
         }
         // Its deadlines come at another time now.
         self.go_on(process, Ok(()));
@@ -431,6 +458,18 @@ impl World {
     pub fn flap(&mut self, one: ProcessNo, other: ProcessNo, down: Duration, up: Duration) -> usize {
         let between = [self.target(one), self.target(other)];
         self.inflict(Kind::Flap { between, down, up })
+    }
+
+    /// Lets what goes between two processes, either way, take so much longer.
+    pub fn slow_path(&mut self, one: ProcessNo, other: ProcessNo, by: Duration) -> usize {
+        let between = [self.target(one), self.target(other)];
+        self.inflict(Kind::SlowPath { between, by })
+    }
+
+    /// Drops the request that a relay polled last when its futures were polled so many times from now, and its link.
+    pub fn cancel_when_polled(&mut self, relay: ProcessNo, polls: u32) -> usize {
+        let target = self.target(relay);
+        self.inflict(Kind::Cancel { target, point: Point::Polled(polls) })
     }
 
     /// Breaks every link of a process where it stands.

@@ -2,6 +2,7 @@
 //! Owns: who is away and for how long, who ends their account and when, by the seed; what relays may keep of them.
 //! Never: before the rest of the run was judged. What is found here is of these two alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use whimbrel_node::api::Command;
@@ -45,6 +46,8 @@ pub(super) struct Late {
     pub(super) absence: Option<Duration>,
     pub(super) leavers: Vec<ProcessNo>,
     endings: Vec<Ending>,
+    /// Who is kept from everything: whatever else was to bring them back comes to nothing.
+    kept_away: BTreeSet<ProcessNo>,
     /// How long everybody but one relay slept.
     pub(super) slept: Duration,
 }
@@ -83,6 +86,7 @@ impl World {
         });
         let Some((alice, bob, home, thread)) = found else { return };
         self.disconnect(bob);
+        self.late.kept_away.insert(bob);
         self.run_for(AWAY);
         self.spoken += 1;
         let text = text(self.ledger.canaries().mark(), self.spoken, 40);
@@ -93,7 +97,9 @@ impl World {
         }
         let others = |world: &Self| (0..world.processes.len() as ProcessNo).filter(move |no| *no != home);
         others(self).for_each(|no| self.stop(no));
+        self.late.kept_away = others(self).collect();
         self.run_for(absence);
+        self.late.kept_away.clear();
         self.late.slept = absence;
         others(self).for_each(|no| {
             self.reconnect(no);
@@ -165,6 +171,11 @@ impl World {
         if !done {
             self.engine.after(AGAIN, Event::End { ending: number });
         }
+    }
+
+    /// Whether somebody is kept from everything just now.
+    pub(super) fn keeps_away(&self, who: ProcessNo) -> bool {
+        self.late.kept_away.contains(&who)
     }
 
     /// Whether somebody ends their account, or did.

@@ -54,7 +54,7 @@ use crate::faults::{Keep, Plan};
 use crate::judge::ledger::Ledger;
 use crate::judge::verdict::Verdict;
 use crate::net::{Net, ProcessNo};
-use crate::scenario::{Crypto, Scenario, Workload};
+use crate::scenario::{Clocks, Crypto, Scenario, Workload};
 
 pub use build::BuildError;
 pub use event::Event;
@@ -113,6 +113,7 @@ pub struct World {
     /// The nodes, in the order they came.
     nodes: Vec<ProcessNo>,
     workload: Workload,
+    clocks: Clocks,
     crypto: Crypto,
     /// People write, come and go.
     lively: bool,
@@ -468,6 +469,7 @@ impl World {
         self.standstill = if self.standstill.0 == now { (now, self.standstill.1 + 1) } else { (now, 0) };
         assert!(self.standstill.1 < STANDSTILL, "time stands still at {now:?}: {event:?}");
         match event {
+            Event::Start { process } | Event::Return { who: process } if self.keeps_away(process) => {}
             Event::Start { process } => self.start(process),
             Event::Knock { link } => self.knock(link),
             Event::Up { link, side } => self.up(link, side),

@@ -318,10 +318,11 @@ impl RelayProcess {
         let admitted = matches!(peer, LinkPeer::Relay { dialled: true, .. });
         life.links.board().lines.insert(link, Line { admitted, ..Line::default() });
         life.inlets.insert(link, Inlet { running: 1, ..Inlet::default() });
-        life.executor.spawn(Box::pin(async move {
+        let up = async move {
             relay.link_up(now, link, peer).await;
             Ended::Request(link)
-        }));
+        };
+        life.executor.spawn_cancellable(Box::pin(up), Ended::Request(link));
     }
 
     /// A frame came in, or what should have been one.
@@ -361,10 +362,11 @@ impl RelayProcess {
                 Some(Incoming::Frame(frame)) => {
                     inlet.running += 1;
                     let relay = Arc::clone(&relay);
-                    life.executor.spawn(Box::pin(async move {
+                    let request = async move {
                         relay.handle(now, link, frame).await;
                         Ended::Request(link)
-                    }));
+                    };
+                    life.executor.spawn_cancellable(Box::pin(request), Ended::Request(link));
                 }
                 Some(Incoming::Malformed) => relay.malformed(now, link),
                 None => return,
@@ -421,14 +423,25 @@ impl RelayProcess {
                 let Some((life, relay, now)) = self.awake(at) else { return Ok(()) };
                 if let Some(inlet) = life.inlets.get_mut(&link) {
                     inlet.running += 1;
-                    life.executor.spawn(Box::pin(async move {
+                    let drained = async move {
                         relay.link_drained(now, link).await;
                         Ended::Request(link)
-                    }));
+                    };
+                    life.executor.spawn_cancellable(Box::pin(drained), Ended::Request(link));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Drops a request where it stands. Returns the link it came by.
+    pub(super) fn cancel(&mut self) -> Option<LinkId> {
+        let life = self.life.as_mut()?;
+        let Ended::Request(link) = life.executor.cancel()? else { return None };
+        if let Some(inlet) = life.inlets.get_mut(&link) {
+            inlet.running -= 1;
+        }
+        Some(link)
     }
 
     fn poll(&mut self, at: Time) -> Result<(), String> {

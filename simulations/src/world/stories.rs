@@ -4,6 +4,7 @@ mod apart;
 mod copies;
 mod devices;
 mod late;
+mod order;
 mod polled;
 
 use whimbrel_protocol::limits;

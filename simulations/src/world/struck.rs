@@ -18,6 +18,10 @@ pub struct Faults {
     pub one_way: u64,
     /// Times a path went out that flaps.
     pub flaps: u64,
+    /// Times a path became slow.
+    pub slow_paths: u64,
+    /// Requests that were dropped while their relay lived on.
+    pub cancels: u64,
     /// Times all links of a process broke at once.
     pub breaks: u64,
     /// Times a node's address changed.
@@ -60,7 +64,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 23] {
+    pub const fn struck(&self) -> [(&'static str, u64); 25] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -69,7 +73,9 @@ impl Account {
             ("partitions", faults.partitions),
             ("partitions_one_way", faults.one_way),
             ("flaps", faults.flaps),
+            ("slow_paths", faults.slow_paths),
             ("breaks", faults.breaks),
+            ("cancels", faults.cancels),
             ("roams", faults.roams),
             ("disk_faults", faults.disk_faults),
             ("disk_stops", faults.disk_stops),

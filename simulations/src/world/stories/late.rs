@@ -44,6 +44,21 @@ fn what_waits_for_longer_goes_and_its_author_is_told() {
 }
 
 #[test]
+fn whoever_is_away_for_a_month_stays_away_whatever_their_habit() {
+    let mut world = World::new(Seed::from(5));
+    let (_, bob, _) = world.two_friends_on_one_relay();
+    world.run_for(secs(60));
+    world.late.absence = Some(secs(29 * DAY));
+    // Bob would be back within the hour.
+    world.engine.after(secs(3_600), Event::Return { who: bob });
+    world.run_scenario(Duration::ZERO, secs(1_800));
+    let (verdict, account) = world.close();
+    assert_eq!(verdict.violations, 0, "{:?}", verdict.examples);
+    // An hour of tries at a relay that is not there would be seventy.
+    assert!(account.net.dials_failed < 20, "{:?}", account.net);
+}
+
+#[test]
 fn an_account_that_ends_leaves_nothing_at_its_relay_whether_or_not_that_crashes_meanwhile() {
     for seed in 1..=6 {
         let verdict = ends(seed);
