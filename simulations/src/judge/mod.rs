@@ -12,9 +12,14 @@ pub mod ledger;
 pub mod verdict;
 mod wire;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::faults::{Kind, Plan};
+
+/// P6: the devices of a thread are in one place so long after everything has healed.
+pub const CONVERGE: Duration = Duration::from_secs(60);
 
 /// How far one of the promises of docs/threat-model.md is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

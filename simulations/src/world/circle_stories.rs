@@ -152,6 +152,6 @@ fn whoever_is_not_where_the_admin_of_a_group_is_is_found() {
     world.add_to_circle(circle, thread, &[dave]);
     world.run_for(secs(60));
     let found = world.close().0.examples;
-    let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, admin } if (*of, *admin) == (carol, alice));
+    let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, from } if (*of, *from) == (carol, alice));
     assert!(found.iter().any(of_carol), "{found:?}");
 }
