@@ -634,14 +634,15 @@ impl Engine for StandInEngine {
             return Err(EngineError::WrongEpoch { ours, theirs });
         }
         let pending: Option<Pending> = read(cx.rows, &pending_key(thread))?;
-        if pending.is_some_and(|pending| pending.hash == hash(commit)) {
+        if pending.as_ref().is_some_and(|pending| pending.hash == hash(commit)) {
             return Err(EngineError::OwnCommit);
         }
         format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
         let committer = before.roster.device_at(body.slot).map(|(device, _)| device);
         let committer = committer.filter(|_| !body.removes.contains(&body.slot) && body.slot != slot);
         let committer = committer.ok_or(EngineError::Untrusted)?;
-        let chain = chained(&before.chain, &hash(commit));
+        let won = chained(&before.chain, &hash(commit));
+        let chain = pending.filter(|_| planted::active(Bug::FollowLoser)).map_or(won, |lost| lost.state.chain);
         let mut next = State { epoch: before.epoch + 1, chain, ..before };
         follow(&mut next.roster, next.epoch, body.slot, &body.adds, &body.removes)?;
         next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };

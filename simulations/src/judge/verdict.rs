@@ -225,6 +225,16 @@ pub enum Violation {
         /// Who is in it, too.
         from: ProcessNo,
     },
+    /// P6: once all has healed, a minute is enough ([`crate::judge::CONVERGE`]).
+    #[error("P6: process {of} was not where process {from} is in a thread for {seconds} s after all had healed")]
+    Lagged {
+        /// Who.
+        of: ProcessNo,
+        /// Who is in it, too.
+        from: ProcessNo,
+        /// So long so far.
+        seconds: u64,
+    },
     /// P6: the same number and the same members are not yet the same epoch.
     #[error("P6: processes {of} and {from} are at one epoch of a thread with one another, by different commits")]
     Branched {

@@ -10,6 +10,7 @@ use whimbrel_protocol::id::{DeviceId, DeviceIndex, ThreadId};
 
 use super::{NodeProcess, World};
 use crate::engine::Time;
+use crate::judge::CONVERGE;
 use crate::judge::ledger::Company;
 use crate::net::ProcessNo;
 
@@ -23,6 +24,8 @@ pub(super) struct Agreement {
     begun: bool,
     /// What is apart, and since when: since all healed, or since it was seen to be.
     since: BTreeMap<ThreadId, Time>,
+    /// What was for too long; each is told once.
+    late: BTreeSet<ThreadId>,
     /// The longest that anything was.
     longest: Duration,
 }
@@ -46,19 +49,23 @@ impl World {
     /// agree; of what was together numbers and members are enough until the end, when everything is compared.
     pub(super) fn look_at_threads(&mut self) {
         let now = self.engine.now();
-        let mut apart = BTreeSet::new();
+        let mut apart = BTreeMap::new();
         for (thread, seats) in self.seats() {
             let prove = !self.agreement.begun || self.agreement.since.contains_key(&thread);
             let company = self.company(&seats);
-            if self.gaps(thread, &seats, prove).any(|gap| self.ledger.must_agree(&thread, gap.of, &company)) {
-                apart.insert(thread);
-            }
+            let gap = self.gaps(thread, &seats, prove).find(|gap| self.ledger.must_agree(&thread, gap.of, &company));
+            apart.extend(gap.map(|gap| (thread, gap)));
         }
         self.agreement.begun = true;
-        self.agreement.since.retain(|thread, _| apart.contains(thread));
-        for thread in apart {
+        self.agreement.since.retain(|thread, _| apart.contains_key(thread));
+        for (thread, Gap { of, from, .. }) in apart {
             let since = *self.agreement.since.entry(thread).or_insert(now);
-            self.agreement.longest = self.agreement.longest.max(now.since(since) + LOOK);
+            // By the next look it may be together.
+            let lasts = now.since(since) + LOOK;
+            self.agreement.longest = self.agreement.longest.max(lasts);
+            if lasts > CONVERGE && self.agreement.late.insert(thread) {
+                self.ledger.lagged(of, from, lasts);
+            }
         }
     }
 

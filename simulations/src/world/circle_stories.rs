@@ -4,7 +4,7 @@ use super::stories::{secs, well};
 use super::*;
 
 /// Relays `a` and `b`, and so many people, who all know the first; they live at each relay in turn.
-fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
+pub(super) fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
     let mut world = World::new(Seed::from(seed));
     world.lively = false;
     let relays = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());

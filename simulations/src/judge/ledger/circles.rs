@@ -93,6 +93,11 @@ impl Ledger {
         }
     }
 
+    /// All has healed, and a device without an excuse has been elsewhere than another for too long.
+    pub fn lagged(&mut self, of: ProcessNo, from: ProcessNo, since: Duration) {
+        self.violate(Violation::Lagged { of, from, seconds: since.as_secs() });
+    }
+
     /// Whether a device in a thread has no excuse for being elsewhere than the others: nobody who was ever in it is hostile,
     /// its owner is still a friend of who made it, and of the other where there is but one.
     pub fn must_agree(&self, thread: &ThreadId, of: ProcessNo, company: &Company) -> bool {
