@@ -15,6 +15,9 @@ use crate::engine::{
 };
 use crate::{Chance, KeyPair, Seed};
 
+mod branch;
+use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
+
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 const DAY: u64 = 86_400_000;
@@ -682,6 +685,7 @@ macro_rules! contract {
                 late_messages_of_past_epochs_open_once,
                 past_epochs_are_forgotten_by_time,
                 the_loser_of_a_race_forgets_its_commit,
+                members_hold_one_authenticator_and_another_branch_of_the_same_length_another,
                 a_damaged_commit_or_welcome_does_not_stop_the_genuine_one,
                 a_key_package_is_for_one_device_and_one_use,
                 a_last_resort_key_package_serves_more_than_one_thread,

@@ -12,7 +12,7 @@
 
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::time::Now;
-use whimbrel_storage::{Overlay, StorageError};
+use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::chance::Chance;
 use crate::keys::KeyPair;
@@ -83,6 +83,9 @@ pub struct Sealed {
 
 /// What can be told of a sealed body without opening it, and only of that one: see [`Engine::mark`].
 pub type SealMark = [u8; 32];
+
+/// What everybody in one epoch of a thread holds, on one branch of it, and nobody else: see [`Engine::authenticator`].
+pub type Authenticator = [u8; 32];
 
 /// A body was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,6 +293,15 @@ pub trait Engine: Send {
     /// # Errors
     /// [`EngineError::UnknownThread`].
     fn epoch(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Epoch, EngineError>;
+
+    /// The authenticator of the present epoch (RFC 9420 §8.7), of 32 bytes. Two devices have the same if they are in the same
+    /// epoch by the same commits; two epochs of one number, by different commits, have different ones. It opens nothing and
+    /// tells nothing of any key: members may say it aloud. Reads alone; it loads the whole thread, so it is for
+    /// comparisons now and then.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownThread`]; membership.
+    fn authenticator(&self, rows: &dyn Reads, thread: ThreadId) -> Result<Authenticator, EngineError>;
 
     /// Stages a commit that adds devices, at most `limits::COMMIT_ADDS_MAX`.
     ///

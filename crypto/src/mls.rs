@@ -55,8 +55,8 @@ use self::errors::{library, malformed};
 use self::rows::Piece;
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{
-    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, SealMark,
-    Sealed,
+    Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
+    Own, SealMark, Sealed,
 };
 use crate::padding;
 
@@ -457,6 +457,16 @@ impl Engine for MlsEngine {
 
     fn epoch(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Epoch, EngineError> {
         self.on_thread(cx, thread, |_, group| Ok(epoch(group)))
+    }
+
+    fn authenticator(&self, rows: &dyn Reads, thread: ThreadId) -> Result<Authenticator, EngineError> {
+        stamp(rows, thread)?.ok_or(EngineError::UnknownThread)?;
+        // Nothing is drawn where nothing is made.
+        let nothing = crate::Chance::from_seed(crate::Seed::from_bytes([0; 32]));
+        let call = Call { provider: self.provider(rows, Some(thread), nothing), thread, now: Wall::default() };
+        let group = call.provider.load(thread)?;
+        call.active(&group)?;
+        group.epoch_authenticator().as_slice().try_into().map_err(|_| library("an authenticator of a wrong length"))
     }
 
     fn add(

@@ -20,8 +20,8 @@ use whimbrel_storage::{Order, Overlay, Reads};
 use self::format::{Kind, Refused};
 use self::roster::Roster;
 use crate::engine::{
-    Applied, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened, Own, ROWS,
-    SealMark, Sealed,
+    Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
+    Own, ROWS, SealMark, Sealed,
 };
 use crate::padding;
 
@@ -72,6 +72,9 @@ struct Welcome {
     tree: [u8; 32],
     #[n(4)]
     key_packages: Vec<PublicKey>,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    chain: [u8; 32],
 }
 
 #[derive(Encode, Decode)]
@@ -119,6 +122,10 @@ struct State {
     /// Our own slot; none once removed.
     #[n(2)]
     slot: Option<u32>,
+    /// Over the commits that led here, from the first: what the authenticator comes from.
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    chain: [u8; 32],
 }
 
 /// What opens the messages of one epoch.
@@ -205,7 +212,12 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn read<T: for<'b> Decode<'b, ()>>(rows: &Overlay<'_>, key: &[u8]) -> Result<Option<T>, EngineError> {
+/// The chain of commits, one longer; a thread begins with its first secret.
+fn chained(before: &[u8; 32], next: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(before).chain_update(next).finalize().into()
+}
+
+fn read<T: for<'b> Decode<'b, ()>>(rows: &dyn Reads, key: &[u8]) -> Result<Option<T>, EngineError> {
     let found = rows.get(key)?;
     found.map(|bytes| minicbor::decode(&bytes).map_err(|error| EngineError::Library(error.to_string()))).transpose()
 }
@@ -332,9 +344,10 @@ fn tree(roster: &Roster) -> Vec<u8> {
     format::wrap(Kind::Tree, &PUBLIC, roster, format::tree(roster.members().count(), roster.filled()))
 }
 
-fn welcome(thread: ThreadId, epoch: u64, secret: [u8; 32], tree: &[u8], invitees: &[Invitee]) -> Vec<u8> {
+fn welcome(thread: ThreadId, next: &State, secret: [u8; 32], tree: &[u8], invitees: &[Invitee]) -> Vec<u8> {
+    let (epoch, chain) = (next.epoch, next.chain);
     let key_packages = invitees.iter().map(|invitee| PublicKey::from_bytes(hash(&invitee.key_package))).collect();
-    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages };
+    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages, chain };
     format::wrap(Kind::Welcome, &PUBLIC, &welcome, format::welcome(invitees.len()))
 }
 
@@ -383,8 +396,10 @@ fn stage(
     let len = format::commit(sealing.path(slot, epoch), body.adds.len(), removes.len());
     let commit = format::wrap(Kind::Commit, &old, &body, len);
     let tree = tree(&next.roster);
-    let welcome = (!invitees.is_empty()).then(|| welcome(thread, epoch, secret, &tree, invitees));
-    write(cx.rows, pending_key(thread), &Pending { hash: hash(&commit), state: next, secret });
+    let hash = hash(&commit);
+    next.chain = chained(&next.chain, &hash);
+    let welcome = (!invitees.is_empty()).then(|| welcome(thread, &next, secret, &tree, invitees));
+    write(cx.rows, pending_key(thread), &Pending { hash, state: next, secret });
     Ok(Commit { epoch: Epoch::new(epoch), commit, welcome, tree })
 }
 
@@ -430,8 +445,10 @@ impl Engine for StandInEngine {
         follow(&mut roster, 1, 0, &adds, &[])?;
         let secret = cx.chance.bytes();
         let tree = tree(&roster);
-        let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, 1, secret, &tree, invitees) };
-        write(cx.rows, state_key(thread), &State { epoch: 1, roster, slot: Some(0) });
+        let chain = chained(&hash(thread.as_bytes()), &secret);
+        let first = State { epoch: 1, roster, slot: Some(0), chain };
+        let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, &first, secret, &tree, invitees) };
+        write(cx.rows, state_key(thread), &first);
         write(cx.rows, secrets_key(thread, 1), &Secrets::new(secret));
         Ok(Created { epoch: Epoch::new(1), welcome, tree })
     }
@@ -479,7 +496,8 @@ impl Engine for StandInEngine {
         if !last_resort {
             cx.rows.delete(package);
         }
-        write(cx.rows, state_key(body.thread), &State { epoch: body.epoch, roster, slot: Some(slot) });
+        let state = State { epoch: body.epoch, roster, slot: Some(slot), chain: body.chain };
+        write(cx.rows, state_key(body.thread), &state);
         write(cx.rows, secrets_key(body.thread, body.epoch), &Secrets::new(body.secret));
         Ok(Joined { thread: body.thread, epoch: Epoch::new(body.epoch), members })
     }
@@ -548,6 +566,12 @@ impl Engine for StandInEngine {
         Ok(Epoch::new(state(cx.rows, thread)?.epoch))
     }
 
+    fn authenticator(&self, rows: &dyn Reads, thread: ThreadId) -> Result<Authenticator, EngineError> {
+        let state: State = read(rows, &state_key(thread))?.ok_or(EngineError::UnknownThread)?;
+        state.slot.ok_or(EngineError::NotMember)?;
+        Ok(state.chain)
+    }
+
     fn add(
         &mut self,
         cx: &mut Context<'_, '_>,
@@ -610,14 +634,16 @@ impl Engine for StandInEngine {
             return Err(EngineError::WrongEpoch { ours, theirs });
         }
         let pending: Option<Pending> = read(cx.rows, &pending_key(thread))?;
-        if pending.is_some_and(|pending| pending.hash == hash(commit)) {
+        if pending.as_ref().is_some_and(|pending| pending.hash == hash(commit)) {
             return Err(EngineError::OwnCommit);
         }
         format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
         let committer = before.roster.device_at(body.slot).map(|(device, _)| device);
         let committer = committer.filter(|_| !body.removes.contains(&body.slot) && body.slot != slot);
         let committer = committer.ok_or(EngineError::Untrusted)?;
-        let mut next = State { epoch: before.epoch + 1, ..before };
+        let won = chained(&before.chain, &hash(commit));
+        let chain = pending.filter(|_| planted::active(Bug::FollowLoser)).map_or(won, |lost| lost.state.chain);
+        let mut next = State { epoch: before.epoch + 1, chain, ..before };
         follow(&mut next.roster, next.epoch, body.slot, &body.adds, &body.removes)?;
         next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };
         let now = cx.now.wall;

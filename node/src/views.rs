@@ -2,6 +2,7 @@
 //! Owns: the read side of account, contacts, threads, history and outbox. Reads see applied batches.
 //! Never: writes; shows a key.
 
+mod agreement;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
+pub use self::agreement::{Membership, authenticator, memberships};
 pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, keys, own_log, relays};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
@@ -605,6 +607,17 @@ fn own_account(reads: &dyn Reads) -> Result<Option<AccountId>, StorageError> {
     Ok(own_device(reads)?.map(|device| device.account))
 }
 
+const fn standing(row: &ThreadRow) -> Option<Standing> {
+    match row.state {
+        ThreadState::Opening => Some(Standing::Opening),
+        ThreadState::Open => Some(Standing::Open),
+        ThreadState::Halted => Some(Standing::Halted),
+        ThreadState::Failed(_) => Some(Standing::Failed),
+        ThreadState::Left => Some(Standing::Left),
+        ThreadState::Refused => None,
+    }
+}
+
 /// Threads of the same people, ascending, as one conversation. Threads whose opening failed count only when no
 /// other stands.
 fn joined(
@@ -612,14 +625,6 @@ fn joined(
     own: Option<AccountId>,
     same: &[(ThreadId, ThreadRow)],
 ) -> Result<Option<Thread>, StorageError> {
-    let standing = |row: &ThreadRow| match row.state {
-        ThreadState::Opening => Some(Standing::Opening),
-        ThreadState::Open => Some(Standing::Open),
-        ThreadState::Halted => Some(Standing::Halted),
-        ThreadState::Failed(_) => Some(Standing::Failed),
-        ThreadState::Left => Some(Standing::Left),
-        ThreadState::Refused => None,
-    };
     let stands = |row: &ThreadRow| !matches!(row.state, ThreadState::Failed(_) | ThreadState::Refused);
     let any = same.iter().any(|(_, row)| stands(row));
     let same: Vec<&(ThreadId, ThreadRow)> = same.iter().filter(|(_, row)| stands(row) || !any).collect();

@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
 use crate::faults::{Plan, Profile, Shape, draw};
 use crate::judge::verdict::Violation;
-use crate::judge::{Promise, Seen, promises};
+use crate::judge::{CONVERGE, Promise, Seen, promises};
 use crate::ran::{Ran, twice};
 use crate::scenario::{Crypto, SEED_MAX, Scenario, ScenarioError};
 
@@ -367,6 +367,10 @@ pub struct Sum {
     pub relay_crashes: u64,
     /// The longest time from send to show, in milliseconds.
     pub slowest_ms: f64,
+    /// The longest that a thread took to come together after healing (see [`crate::summary::Summary`]), in milliseconds.
+    pub converged_ms: u64,
+    /// Runs in which that took more than a minute.
+    pub converged_late: u64,
     /// The first violation of each seed that had one.
     pub examples: Vec<Example>,
     /// What these runs say of each promise.
@@ -445,6 +449,8 @@ impl Sum {
         if let Some(account) = &ran.account {
             self.cluster_hours += account.virtual_time.as_secs_f64() / 3_600.0;
             self.events += account.events;
+            self.converged_ms = self.converged_ms.max(account.converged.as_millis() as u64);
+            self.converged_late += u64::from(account.converged > CONVERGE);
             self.crashes += account.faults.crashes;
             self.relay_crashes += account.faults.relay_crashes;
             self.partitions += account.faults.partitions;

@@ -73,6 +73,9 @@ pub struct Summary {
     pub paths: BTreeMap<&'static str, PathSummary>,
     /// The longest time from send to show, in milliseconds.
     pub slowest_ms: f64,
+    /// The longest that a thread took to come together once all had healed, or once it moved on after that, in milliseconds;
+    /// looked at once a second.
+    pub converged_ms: u64,
     /// Every promise, and what this run says of it.
     pub promises: Vec<Promise>,
     /// How long the run took, in seconds: the one value that differs from run to run. Absent where bytes must agree.
@@ -137,6 +140,7 @@ impl Summary {
             ]
             .into(),
             slowest_ms: verdict.slowest.as_micros() as f64 / 1_000.0,
+            converged_ms: account.converged.as_millis() as u64,
             promises: promises(seen).into(),
             wall_s: Some(wall_s),
         }

@@ -30,7 +30,7 @@ fn a_soak_prints_its_figures_and_the_promises_it_does_not_check() {
         assert_eq!(promises.len(), 12);
         let unchecked = |id: &str| promises.iter().any(|one| one["id"] == id && one["checked"] == false);
         let happened = |what: &str| sum["struck"][what].as_u64().unwrap() > 0;
-        assert_eq!(unchecked("P6"), !happened("circles"));
+        assert!(!unchecked("P6"));
         assert_eq!(unchecked("P10"), !happened("partings") && !happened("hidings"));
         assert!(unchecked("P8") && unchecked("P9") && !unchecked("P1") && !unchecked("P4") && !unchecked("P12"));
     }

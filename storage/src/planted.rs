@@ -104,6 +104,9 @@ bugs! {
     WelcomeEarly = "welcome-early",
     /// A node merges its own commit where another's won.
     MergeLost = "merge-lost",
+    /// A member follows its own commit where another's won, as to which commits led here, and reads with the keys of the other:
+    /// it is on another branch of the same length. Of the stand-in alone: in MLS the keys come from the branch.
+    FollowLoser = "follow-loser",
     /// A node keeps the place of a log and forgets a commit that has to wait.
     ForgetCommit = "forget-commit",
     /// A node says that somebody is out of a group, and hands nothing in.

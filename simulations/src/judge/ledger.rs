@@ -45,6 +45,15 @@ pub use super::excuse::Conduct;
 /// Violations kept in full; more are only counted.
 const VIOLATIONS_KEPT: usize = 32;
 
+/// Who is in a thread.
+#[derive(Clone, Debug, Default)]
+pub struct Company {
+    /// Who made it, by its members.
+    pub founder: Option<ProcessNo>,
+    /// Everybody who is in it by the word of anybody's device.
+    pub people: BTreeSet<ProcessNo>,
+}
+
 /// The number of something a person said.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SaidNo(usize);

@@ -12,9 +12,14 @@ pub mod ledger;
 pub mod verdict;
 mod wire;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::faults::{Kind, Plan};
+
+/// P6: the devices of a thread are in one place so long after everything has healed.
+pub const CONVERGE: Duration = Duration::from_secs(60);
 
 /// How far one of the promises of docs/threat-model.md is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -84,14 +89,18 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true,
             "no thread and no contact with anybody one was not introduced to; what is said in a group that changes is shown to nobody its author did not take to be in it",
         ),
-        match seen.circles {
-            true => is(
-                "P6",
-                true,
-                "once all has healed, whoever is in a group by its admin's node has its epoch and its members, and nobody is of whom it said that they are out",
-            ),
-            false => is("P6", false, "no group whose members change was made"),
-        },
+        is(
+            "P6",
+            true,
+            match seen.circles {
+                true => {
+                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out"
+                }
+                false => {
+                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; no group whose members change was made"
+                }
+            },
+        ),
         is("P7", true, "what was acknowledged or shown is there after every crash; a log's places keep their entries"),
         is(
             "P8",

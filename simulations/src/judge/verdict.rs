@@ -217,13 +217,31 @@ pub enum Violation {
     },
     /// P6.
     #[error(
-        "P6: process {of} is in a group by the node of its admin {admin}, and not at the same epoch with the same people"
+        "P6: process {of} is in a thread by the node of process {from}, and not at the same epoch with the same members"
     )]
     Apart {
         /// Who.
         of: ProcessNo,
-        /// Whose group.
-        admin: ProcessNo,
+        /// Who is in it, too.
+        from: ProcessNo,
+    },
+    /// P6: once all has healed, a minute is enough ([`crate::judge::CONVERGE`]).
+    #[error("P6: process {of} was not where process {from} is in a thread for {seconds} s after all had healed")]
+    Lagged {
+        /// Who.
+        of: ProcessNo,
+        /// Who is in it, too.
+        from: ProcessNo,
+        /// So long so far.
+        seconds: u64,
+    },
+    /// P6: the same number and the same members are not yet the same epoch.
+    #[error("P6: processes {of} and {from} are at one epoch of a thread with one another, by different commits")]
+    Branched {
+        /// Who.
+        of: ProcessNo,
+        /// Who is in it, too.
+        from: ProcessNo,
     },
     /// P6.
     #[error("P6: the node of the admin {admin} said that process {of} is out of a group, and it is in it")]

@@ -53,6 +53,7 @@ impl World {
             seconds: Vec::new(),
             exports: Vec::new(),
             ledger: Ledger::of(seed),
+            agreement: super::agreement::Agreement::default(),
             faults: super::fault::Ailments::default(),
             nodes: Vec::new(),
             workload,

@@ -1,7 +1,6 @@
 //! Circles: groups whose members change.
-//! Owns: when a group is made, whom its admin takes in and out, who asks to leave or renews keys, and the comparison of
-//! what members' nodes came to.
-//! Never: tells the judge what a node thinks, but for that comparison, once everything has healed.
+//! Owns: when a group is made, whom its admin takes in and out, who asks to leave or renews keys.
+//! Never: tells the judge what a node thinks, but for who is in a group, once everything has healed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -188,12 +187,8 @@ impl World {
         self.write_to_circle(who, thread, text);
     }
 
-    /// P6, once all has healed: whoever is in a group by its admin's node is at the same epoch with the same people, and nobody
-    /// is of whom it said that they are out.
+    /// P6, once all has healed: nobody is in a group of whom its admin's node said that they are out.
     pub(super) fn compare_circles(&mut self) {
-        for (thread, member, admin) in self.apart_in_circles() {
-            self.ledger.apart(thread, member, admin);
-        }
         let circles: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
         for (admin, thread) in circles {
             let reads = self.node(admin).and_then(|node| node.reads());
@@ -203,33 +198,5 @@ impl World {
                 self.ledger.still_in(&thread, *one, admin);
             }
         }
-    }
-
-    /// Whether somebody has yet to come to where the admin of a group is.
-    pub(super) fn lags_in_a_circle(&self) -> bool {
-        self.apart_in_circles().iter().any(|(thread, of, admin)| self.ledger.must_be_alike(thread, *of, *admin))
-    }
-
-    /// By group: who is not at its admin's epoch with the same people, and the admin.
-    fn apart_in_circles(&self) -> Vec<(ThreadId, ProcessNo, ProcessNo)> {
-        let mut apart = Vec::new();
-        let found: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
-        for (admin, thread) in found {
-            let view = |world: &Self, who: ProcessNo| {
-                let reads = world.node(who).and_then(|node| node.reads())?;
-                let view = views::thread(reads, &thread).ok()??;
-                let own = world.node(who)?.account;
-                let people: BTreeSet<AccountId> = view.people.into_iter().chain([own]).collect();
-                Some((view.standing, view.epoch, people))
-            };
-            let Some((Standing::Open, epoch, people)) = view(self, admin) else { continue };
-            let members: Vec<_> = people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
-            for member in members {
-                if view(self, member).is_none_or(|of| of != (Standing::Open, epoch, people.clone())) {
-                    apart.push((thread, member, admin));
-                }
-            }
-        }
-        apart
     }
 }

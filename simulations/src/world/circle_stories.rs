@@ -4,7 +4,7 @@ use super::stories::{secs, well};
 use super::*;
 
 /// Relays `a` and `b`, and so many people, who all know the first; they live at each relay in turn.
-fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
+pub(super) fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
     let mut world = World::new(Seed::from(seed));
     world.lively = false;
     let relays = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
@@ -152,6 +152,6 @@ fn whoever_is_not_where_the_admin_of_a_group_is_is_found() {
     world.add_to_circle(circle, thread, &[dave]);
     world.run_for(secs(60));
     let found = world.close().0.examples;
-    let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, admin } if (*of, *admin) == (carol, alice));
+    let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, from } if (*of, *from) == (carol, alice));
     assert!(found.iter().any(of_carol), "{found:?}");
 }

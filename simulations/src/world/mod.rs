@@ -19,6 +19,7 @@
 //! ```
 
 mod about;
+mod agreement;
 mod apart;
 mod build;
 mod carry;
@@ -109,6 +110,7 @@ pub struct World {
     seconds: Vec<devices::Second>,
     exports: Vec<export::Export>,
     ledger: Ledger,
+    agreement: agreement::Agreement,
     faults: fault::Ailments,
     /// The nodes, in the order they came.
     nodes: Vec<ProcessNo>,
@@ -174,8 +176,8 @@ impl World {
         }
     }
 
-    /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a group are where its
-    /// admin is, or for so long at most.
+    /// Lets time pass until all that is owed was shown, all who are to meet have met, and all who are in a thread are in
+    /// the same place, or for so long at most.
     fn await_all(&mut self, settle: Duration) {
         let bound = self.engine.now().plus(settle);
         let waits = |world: &Self| {
@@ -185,11 +187,13 @@ impl World {
                 || !ledger.is_settled()
                 || world.unmet().next().is_some()
                 || !world.unanswered().is_empty()
-                || world.lags_in_a_circle()
+                || world.is_scattered()
                 || world.seconds_lack()
         };
+        self.look_at_threads();
         while self.engine.now() < bound && waits(self) {
-            self.run_for(Duration::from_secs(1));
+            self.run_for(agreement::LOOK);
+            self.look_at_threads();
             // Whole histories are read for that.
             if self.engine.now().since(Time::ZERO).as_secs().is_multiple_of(10) {
                 self.look_at_seconds();
@@ -226,6 +230,7 @@ impl World {
             self.search(process);
         }
         self.compare_circles();
+        self.compare_threads();
         self.compare_screens();
         self.compare_seconds();
         let unmet: Vec<_> = self.unmet().collect();
@@ -239,6 +244,7 @@ impl World {
             nodes: self.processes.iter().filter(|process| matches!(process, Process::Node(..))).count(),
             net: self.net.counts,
             faults: self.struck,
+            converged: self.converged(),
         };
         (self.ledger.close(&unmet), account)
     }
@@ -719,6 +725,8 @@ pub struct Account {
     pub net: crate::net::Counts,
     /// What went wrong by design.
     pub faults: Faults,
+    /// The longest that a thread took to come together once all had healed, or once it moved on after that; to a second.
+    pub converged: Duration,
 }
 
 #[cfg(test)]
@@ -728,6 +736,10 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod stories;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod agreement_stories;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]

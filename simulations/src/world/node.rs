@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 
 use whimbrel_crypto::{
-    Chance, Engine as CryptoEngine, LinkingCode, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine,
+    Authenticator, Chance, Engine as CryptoEngine, LinkingCode, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine,
 };
 use whimbrel_node::api::{Config, Input, Output, Step};
-use whimbrel_node::{Node, OpenError, identity};
+use whimbrel_node::{Node, OpenError, identity, views};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{AccountId, Name, PublicKey};
+use whimbrel_protocol::id::{AccountId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Now};
@@ -266,6 +266,16 @@ impl NodeProcess {
     /// The rows of the node that runs, synced or not: for judges.
     pub fn reads(&self) -> Option<&dyn Reads> {
         self.life.as_ref().map(|life| life.store.reads())
+    }
+
+    /// What its members compare of a thread's epoch, while it runs and is in it.
+    pub(super) fn authenticator(&self, thread: ThreadId) -> Option<Authenticator> {
+        let reads = self.reads()?;
+        let found = match self.crypto {
+            Crypto::Standin => views::authenticator(&StandInEngine::new(), reads, thread),
+            Crypto::Real => views::authenticator(&MlsEngine::new(), reads, thread),
+        };
+        found.ok()?
     }
 
     /// Starts from what the disk holds.

@@ -56,7 +56,8 @@ impl Ledger {
 
     /// Somebody of whom an admin's node said that they are out is in the group all the same.
     pub fn still_in(&mut self, thread: &ThreadId, of: ProcessNo, admin: ProcessNo) {
-        if self.must_be_alike(thread, of, admin) {
+        let over = self.consent.is_over(of, admin);
+        if !over && !self.excuses.among(self.circles.ever(thread), Conduct::Hostile) {
             self.violate(Violation::StillIn { of, admin });
         }
     }
@@ -82,19 +83,31 @@ impl Ledger {
             || self.excuses.among(ever.into_iter().chain([on]), Conduct::Hostile)
     }
 
-    /// A member of a group is not where its admin is. Whoever has ended it with the admin, or the admin with them, may have
+    /// A member of a thread is not where another is. Whoever has ended it with who made a group, or they with them, may have
     /// refused the invitation that was under way.
-    pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, admin: ProcessNo) {
-        if self.consent.is_over(of, admin) {
-            self.out(&thread, of);
-        } else if self.must_be_alike(&thread, of, admin) {
-            self.violate(Violation::Apart { of, admin });
+    pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, from: ProcessNo, branch: bool, company: &Company) {
+        if self.is_over_with_founder(of, company) && self.circles.is_circle(&thread) {
+            self.out(&thread, self.twins.owner(of));
+        } else if self.must_agree(&thread, of, company) {
+            self.violate(if branch { Violation::Branched { of, from } } else { Violation::Apart { of, from } });
         }
     }
 
-    /// Whether a member has no excuse for being elsewhere than the admin: nobody who was ever in the group is hostile, and the
-    /// two are still friends.
-    pub fn must_be_alike(&self, thread: &ThreadId, of: ProcessNo, admin: ProcessNo) -> bool {
-        !self.consent.is_over(of, admin) && !self.excuses.among(self.circles.ever(thread), Conduct::Hostile)
+    /// All has healed, and a device without an excuse has been elsewhere than another for too long.
+    pub fn lagged(&mut self, of: ProcessNo, from: ProcessNo, since: Duration) {
+        self.violate(Violation::Lagged { of, from, seconds: since.as_secs() });
+    }
+
+    /// Whether a device in a thread has no excuse for being elsewhere than the others: nobody who was ever in it is hostile,
+    /// its owner is still a friend of who made it, and of the other where there is but one.
+    pub fn must_agree(&self, thread: &ThreadId, of: ProcessNo, company: &Company) -> bool {
+        let ever = self.circles.ever(thread).into_iter().chain(company.people.iter().copied());
+        !self.is_over_with_founder(of, company) && !self.excuses.among(ever, Conduct::Hostile)
+    }
+
+    fn is_over_with_founder(&self, of: ProcessNo, Company { founder, people }: &Company) -> bool {
+        let of = self.twins.owner(of);
+        let others = people.iter().copied().filter(|_| people.len() == 2);
+        founder.iter().copied().chain(others).any(|one| self.consent.is_over(of, one))
     }
 }
