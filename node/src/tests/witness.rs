@@ -9,12 +9,13 @@ use whimbrel_protocol::id::{CommitHash, Epoch, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::time::Wall;
-use whimbrel_storage::Overlay;
+use whimbrel_storage::{Kv, OrderedKv, Overlay};
 
 use super::groups::{group, signed};
 use super::world::{ALICE, BOB, CAROL, World, relay_identity};
 use crate::api::{Command, Event, Reply};
 use crate::identity::Identity;
+use crate::rows;
 use crate::views::{self, Standing};
 
 const DAVE: usize = 3;
@@ -103,20 +104,34 @@ fn t05_a_hub_that_shows_two_orders_is_proved_by_both_sides_once_they_talk_and_th
 }
 
 #[test]
-fn t05_a_proof_convinces_somebody_of_the_same_branch_too() {
-    let (mut world, thread) = forked();
-    let with_bob = between(&world, ALICE, BOB);
-    world.say(ALICE, with_bob, "how are you");
-    world.advance(Duration::from_secs(1));
-    // Carol holds what Bob holds: by the newest receipt alone she could not tell.
-    let invite = world.invite(CAROL);
-    let Ok(Reply::Contact { thread: with_carol, .. }) = world.ask(BOB, Command::AcceptInvite(invite)) else {
-        panic!("no contact")
-    };
-    world.advance(Duration::from_secs(1));
-    world.say(BOB, with_carol, "look");
-    world.advance(Duration::from_secs(1));
-    assert!(proves(&world, CAROL, thread));
+fn t05_a_proof_convinces_somebody_of_the_same_branch_and_somebody_who_keeps_neither_receipt() {
+    for keeps in [true, false] {
+        let (mut world, thread) = forked();
+        let with_bob = between(&world, ALICE, BOB);
+        world.say(ALICE, with_bob, "how are you");
+        world.advance(Duration::from_secs(1));
+        // Carol holds what Bob holds: by the newest receipt alone she could not tell.
+        let invite = world.invite(CAROL);
+        let Ok(Reply::Contact { thread: with_carol, .. }) = world.ask(BOB, Command::AcceptInvite(invite)) else {
+            panic!("no contact")
+        };
+        world.advance(Duration::from_secs(1));
+        if !keeps {
+            // As if there had been many commits since.
+            world.kill(CAROL);
+            let kv = Kv::open(world.people[CAROL].disk.clone(), None).unwrap();
+            let mut overlay = Overlay::new(&kv);
+            overlay.delete(rows::receipts_key(&thread));
+            kv.apply(&overlay.into_batch()).unwrap();
+            kv.sync().unwrap();
+            drop(kv);
+            world.open(CAROL);
+            world.settle();
+        }
+        world.say(BOB, with_carol, "look");
+        world.advance(Duration::from_secs(1));
+        assert!(proves(&world, CAROL, thread), "{keeps}");
+    }
 }
 
 #[test]
