@@ -300,6 +300,7 @@ impl Desk<'_> {
             key_packages: status.key_packages,
             history: self.read(views::history)?.map(Into::into),
             two_faces: named(|relay| relay.evidence.is_some()),
+            hub_contradicts: self.read(views::contradictions)?.into_iter().map(|(thread, _)| thread).collect(),
             withheld: named(|relay| relay.withheld),
         };
         self.item(Item::Status(Box::new(shown))).await

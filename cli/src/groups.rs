@@ -37,6 +37,10 @@ pub(crate) enum GroupErrand {
     Rekey { group: String },
 }
 
+/// What the proof against a group's hub means to its owner.
+pub(crate) const HUB_CONTRADICTS: &str =
+    "its hub signed two orders of its changes: some in it were shown others than you; compare who is in it with them";
+
 /// A group as it stands.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct GroupShown {
@@ -46,6 +50,8 @@ pub(crate) struct GroupShown {
     pub(crate) standing: String,
     /// How often it has changed.
     pub(crate) epoch: u64,
+    /// Whether its hub was found to show some in it other changes than others.
+    pub(crate) hub_contradicts: bool,
     pub(crate) members: Vec<MemberShown>,
 }
 
@@ -62,6 +68,9 @@ impl Show for GroupShown {
         let title = self.title.as_deref().map_or_else(|| "group".to_owned(), sanitize::line);
         let standing = if self.standing == "open" { String::new() } else { format!(", {}", self.standing) };
         let mut text = format!("{title}  ({}{standing})", short(&self.thread));
+        if self.hub_contradicts {
+            text.push_str(&format!("\n  WARNING  {HUB_CONTRADICTS}"));
+        }
         for member in &self.members {
             let admin = if member.admin { "  admin" } else { "" };
             text.push_str(&format!("\n  {}{admin}", sanitize::line(&member.name)));
@@ -227,6 +236,7 @@ impl Desk<'_> {
             title: view.title.clone(),
             standing: standing.to_owned(),
             epoch: view.epoch.get(),
+            hub_contradicts: self.read(views::contradictions)?.iter().any(|(caught, _)| caught == thread),
             members,
         }))
         .await

@@ -16,15 +16,16 @@ use crate::account::{AccountErrand, DeviceShown};
 use crate::args::Wait;
 use crate::clock;
 use crate::failure::Failure;
-use crate::groups::{GroupErrand, GroupShown};
+use crate::groups::{GroupErrand, GroupShown, HUB_CONTRADICTS};
 use crate::output::Show;
+use crate::resolve::short;
 use crate::sanitize;
 use crate::shown::{
     CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, TWO_FACES,
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 6;
+pub(crate) const SOCKET_VERSION: u32 = 7;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -316,6 +317,8 @@ pub(crate) struct StatusShown {
     pub(crate) key_packages: Option<u32>,
     /// Relays that were found to show different people different account logs.
     pub(crate) two_faces: Vec<String>,
+    /// Threads whose hub was found to have signed two orders of their changes.
+    pub(crate) hub_contradicts: Vec<ThreadId>,
     /// Relays that do not show that what they told others is the beginning of what they tell us.
     pub(crate) withheld: Vec<String>,
     /// How far this device is with what was said before it came; absent: it has all of it.
@@ -520,6 +523,9 @@ impl Show for StatusShown {
         text.push_str(&format!("\nlog      {log}"));
         for relay in &self.two_faces {
             text.push_str(&format!("\nWARNING  {relay}: {TWO_FACES}"));
+        }
+        for thread in &self.hub_contradicts {
+            text.push_str(&format!("\nWARNING  {}: {HUB_CONTRADICTS}", short(thread)));
         }
         for relay in &self.withheld {
             text.push_str(&format!("\nwarning  {relay} does not show that its tree of account logs is one"));

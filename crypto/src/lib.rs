@@ -16,6 +16,7 @@ pub mod linking;
 pub mod mls;
 pub mod padding;
 pub mod participants;
+pub mod receipt;
 pub mod recovery;
 pub mod safety;
 pub mod seal;

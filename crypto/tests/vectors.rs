@@ -4,9 +4,13 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, Seed, TransportProof, UnverifiedLog, link};
-use whimbrel_protocol::id::DeviceIndex;
-use whimbrel_protocol::time::Hlc;
+use whimbrel_crypto::{
+    AccountLog, Chance, KeyPair, RecoveryPhrase, RelayIdentity, Seed, TransportProof, UnverifiedLog, link, receipt,
+};
+use whimbrel_protocol::hub::{FIRST_TERM, Receipt, SignedReceipt};
+use whimbrel_protocol::id::{CommitHash, DeviceIndex, Epoch, ThreadId};
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::{canonical, frame};
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -40,6 +44,42 @@ fn made() -> Value {
         "exporter": hex(exporter),
         "link_proof": hex(link::prove(&device, &exporter).as_bytes()),
     })
+}
+
+/// A receipt of a hub made of fixed keys.
+fn receipt() -> Value {
+    let [offline, online] = [6, 7].map(|byte| KeyPair::from_seed_bytes([byte; 32]));
+    let made = Wall::from_millis(1_790_000_000_000);
+    let hub = RelayIdentity::create(&offline, &online, &"a.example".parse().unwrap(), made).unwrap();
+    let signed = receipt::sign(
+        &hub,
+        Receipt {
+            thread: ThreadId::from_bytes([9; 32]),
+            term: FIRST_TERM,
+            epoch: Epoch::new(5),
+            commit: CommitHash::of(b"commit"),
+            previous: Some(CommitHash::of(b"the one before")),
+            at: made,
+        },
+    );
+    json!({
+        "offline_seed": hex([6; 32]),
+        "online_seed": hex([7; 32]),
+        "hub": hub.id().to_string(),
+        "commit": hex(b"commit"),
+        "receipt": hex(canonical::encode(&signed.words)),
+        "signed": hex(canonical::encode(&signed)),
+    })
+}
+
+#[test]
+fn receipts_have_the_bytes_that_are_published() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/protocol/vectors/receipt.json");
+    let published: Value = serde_json::from_str(&std::fs::read_to_string(docs).unwrap()).unwrap();
+    assert_eq!(published, receipt(), "the wire changed: {:#}", receipt());
+    let signed: SignedReceipt = frame::decode_words(&unhex(&published["signed"])).unwrap();
+    assert_eq!(receipt::signer(&signed).unwrap().to_string(), published["hub"]);
+    assert_eq!(signed.words.commit, CommitHash::of(&unhex(&published["commit"])));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod said;
 mod shapes;
 mod siblings;
 mod told;
+mod witness;
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::canonical;
@@ -22,14 +23,14 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
-use whimbrel_protocol::reception::Stamp;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
 
 pub(crate) use self::account::{
-    ExtensionRow, HeraldRow, herald_key, package_device, package_key, package_number, package_prefix,
+    ExtensionRow, HeraldRow, StampRow, StockedRow, herald_key, package_device, package_key, package_number,
+    package_prefix, stamp_key,
 };
 pub(crate) use self::audit::{
     AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
@@ -53,6 +54,9 @@ pub(crate) use self::told::{
     CountRow, EditRow, GapRow, ReactionRow, Told, VanishRow, blank, count, count_key, count_prefix, edit_key,
     gap_device, gap_key, gap_prefix, gaps, reaction_key, reaction_of, reaction_prefix, told_of, unsent_key, vanish_due,
     vanish_key, vanish_prefix,
+};
+pub(crate) use self::witness::{
+    ReceiptsRow, ReceiptsToldRow, RecentRow, contradiction_key, receipts_key, receipts_told_key, recent_key,
 };
 use crate::api::{Path, State};
 
@@ -130,6 +134,14 @@ pub(crate) enum Space {
     Fact = 36,
     /// A history on its way here: [`HistoryRow`], and [`HistoryThreadRow`] by number.
     Transfer = 37,
+    /// [`ReceiptsRow`] by thread.
+    Receipts = 38,
+    /// One row, [`RecentRow`].
+    Recent = 39,
+    /// [`ReceiptsToldRow`] by thread.
+    ReceiptsTold = 40,
+    /// What gives a thread's hub away, by thread: [`whimbrel_crypto::receipt::Contradiction`].
+    Contradiction = 41,
     /// [`TreeRow`] by domain.
     Tree = 48,
     /// [`AuditRow`] by account.
@@ -143,7 +155,7 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 38] = [
+pub(crate) const SPACES: [Space; 42] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -177,6 +189,10 @@ pub(crate) const SPACES: [Space; 38] = [
     Space::Count,
     Space::Fact,
     Space::Transfer,
+    Space::Receipts,
+    Space::Recent,
+    Space::ReceiptsTold,
+    Space::Contradiction,
     Space::Tree,
     Space::Audit,
     Space::TreeTold,
@@ -216,32 +232,6 @@ pub(crate) enum Single {
     Telling = b't',
     /// There once the relay said that this store is an old copy: empty.
     Outdated = b'o',
-}
-
-/// How far this store has come.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct StampRow {
-    /// What the relay keeps, as far as it answered.
-    #[n(0)]
-    pub(crate) kept: Option<Stamp>,
-    /// What it was handed since.
-    #[n(1)]
-    pub(crate) next: Option<Stamp>,
-}
-
-pub(crate) fn stamp_key() -> Vec<u8> {
-    key(Space::Stamp, &[])
-}
-
-/// See [`Single::Stocked`].
-#[derive(Clone, Copy, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct StockedRow {
-    #[n(0)]
-    pub(crate) oldest: Wall,
-    #[n(1)]
-    pub(crate) newest: Wall,
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

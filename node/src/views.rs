@@ -18,7 +18,7 @@ use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
 pub use self::agreement::{Membership, authenticator, memberships};
-pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, keys, own_log, relays};
+pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, contradictions, keys, own_log, relays};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{

@@ -1,13 +1,17 @@
 //! Hub: changes of a group, in the order its hub gives them.
 //! Rules: docs/protocol/hub.md.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
-use crate::id::{CommitHash, DeviceId, Epoch, RequestId, ThreadId};
+use crate::id::{CommitHash, DeviceId, Epoch, RequestId, Signature, ThreadId};
 use crate::limits;
 use crate::thread::{Founding, Participant};
 use crate::time::Wall;
+
+/// Context of the signature over a [`Receipt`].
+pub const RECEIPT_CONTEXT: &str = "whimbrel commit receipt 1";
 
 /// The term of a hub that has never moved.
 pub const FIRST_TERM: u64 = 1;
@@ -113,6 +117,46 @@ pub struct Receipt {
     pub at: Wall,
 }
 
+impl Receipt {
+    /// Whether two receipts cannot both be of a hub that gives one order of commits: it took two for one epoch, or says of a
+    /// commit that another came before it than the one it took there.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let follows = |one: &Self, next: &Self| {
+            one.epoch.get().checked_add(1) == Some(next.epoch.get())
+                && next.previous.is_some_and(|previous| previous != one.commit)
+        };
+        let two = self.epoch == other.epoch && self.commit != other.commit;
+        (self.thread, self.term) == (other.thread, other.term) && (two || follows(self, other) || follows(other, self))
+    }
+}
+
+/// A receipt that whoever has it can show to others.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct SignedReceipt {
+    /// What is signed: its deterministic form ([`crate::canonical`]).
+    #[n(0)]
+    pub words: Receipt,
+    /// The hub's online key's signature over it.
+    #[n(1)]
+    pub signature: Signature,
+    /// The certificate of that key, and the offline certificate that vouches for it and names the relay (DER).
+    #[n(2)]
+    pub chain: Vec<ByteVec>,
+}
+
+impl SignedReceipt {
+    /// About how many bytes it takes.
+    pub fn len(&self) -> usize {
+        160 + Signature::LEN + self.chain.iter().map(|certificate| certificate.len()).sum::<usize>()
+    }
+
+    /// Never: there are always words.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+}
+
 /// A commit that holds, with whose it is.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
@@ -125,11 +169,12 @@ pub struct Accepted {
     pub commit: Commit,
     /// The hub's word on it.
     #[n(2)]
-    pub receipt: Receipt,
+    pub receipt: Box<SignedReceipt>,
 }
 
 impl Accepted {
     pub(crate) fn check(&self) -> Result<(), Bound> {
+        self.receipt.check()?;
         self.commit.check()
     }
 }
@@ -197,7 +242,7 @@ pub struct CommitTaken {
     pub request: RequestId,
     /// The hub's word on it.
     #[n(1)]
-    pub receipt: Receipt,
+    pub receipt: Box<SignedReceipt>,
 }
 
 /// Another commit holds for that epoch; it comes, or came, with the thread's log.
@@ -263,5 +308,15 @@ impl Words for Committed {
     }
 }
 
-impl Words for CommitTaken {}
+impl Words for CommitTaken {
+    fn check(&self) -> Result<(), Bound> {
+        self.receipt.check()
+    }
+}
+
+impl Words for SignedReceipt {
+    fn check(&self) -> Result<(), Bound> {
+        crate::signed::chain(&self.chain)
+    }
+}
 impl Words for FetchCommit {}

@@ -590,3 +590,15 @@ pub const TREE_HEADS_TOLD_MAX: usize = 8;
 
 /// A thread is told the newest head of one's relay at most so often, and only when something is said there.
 pub const TREE_HEAD_TOLD_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Receipts of the newest commits that a node keeps of each thread: who tells of one is seldom further behind.
+pub const RECEIPTS_KEPT_MAX: usize = 8;
+
+/// Threads whose commits a node remembers as the newest, to tell others of them.
+pub const RECEIPTS_RECENT_MAX: usize = 64;
+
+/// Commit receipts told at once: with their certificates, about a kilobyte each.
+pub const RECEIPTS_TOLD_AT_ONCE: usize = 4;
+
+/// A conversation is told of commit receipts at most so often, and only when something is said there.
+pub const RECEIPTS_TOLD_EVERY: Duration = Duration::from_secs(3_600);

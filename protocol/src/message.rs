@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
+use crate::hub::SignedReceipt;
 use crate::id::{AccountId, DeviceId, LogHash, MessageId};
 use crate::limits;
 use crate::siblings::Fact;
@@ -96,6 +97,9 @@ pub enum Body {
     /// Stands for a content of the author's that does not come any more.
     #[n(11)]
     Gone,
+    /// What hubs said of the newest commits of threads in which the readers are too: a reader holds it against what it was shown.
+    #[n(15)]
+    Receipts(#[n(0)] Vec<SignedReceipt>),
     /// The newest head of the author's relay's tree, as it was shown to them: a reader holds it against what they are shown.
     #[n(19)]
     TreeHead(#[n(0)] Box<SignedHead>),
@@ -166,6 +170,7 @@ impl Body {
             | Self::LogHead(..)
             | Self::TreeHead(_)
             | Self::Receipt(_)
+            | Self::Receipts(_)
             | Self::Facts(_)
             | Self::Repair(_) => false,
         }
@@ -221,6 +226,7 @@ impl std::fmt::Debug for Body {
             Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
             Self::TreeHead(_) => f.write_str("TreeHead"),
             Self::Receipt(receipt) => write!(f, "Receipt({}, read {})", receipt.messages.len(), receipt.read),
+            Self::Receipts(receipts) => write!(f, "Receipts({})", receipts.len()),
             Self::Edit(_, text) => write!(f, "Edit({} bytes)", text.len()),
             Self::Unsend(_) => f.write_str("Unsend"),
             Self::React(reaction) => write!(f, "React({} bytes)", reaction.sign.len()),
@@ -240,6 +246,10 @@ impl Words for Content {
             Body::Text(text) | Body::Edit(_, text) => Bound::bytes("text", text.len(), limits::TEXT_BYTES_MAX),
             Body::React(reaction) => Bound::bytes("sign", reaction.sign.len(), limits::REACTION_BYTES_MAX),
             Body::Receipt(receipt) => Bound::items("receipt", receipt.messages.len(), limits::RECEIPT_MESSAGES_MAX),
+            Body::Receipts(receipts) => {
+                Bound::items("commit receipts", receipts.len(), limits::RECEIPTS_TOLD_AT_ONCE)?;
+                receipts.iter().try_for_each(SignedReceipt::check)
+            }
             Body::Repair(repair) => Bound::items("repair", repair.counters.len(), limits::REPAIR_COUNTERS_MAX),
             Body::Facts(facts) => {
                 Bound::items("facts", facts.len(), limits::FACTS_AT_ONCE)?;

@@ -2,9 +2,19 @@
 //! they are; whoever is to believe them checks the device in the account's log.
 //! Rules: docs/protocol/friendship.md, user.md.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::frame::Bound;
 use crate::id::{DeviceId, Signature};
+use crate::limits;
+
+/// A relay's certificates, as they go with what it signed: one of its online key and one that vouches for that.
+pub(crate) fn chain(chain: &[ByteVec]) -> Result<(), Bound> {
+    Bound::items("certificates", chain.len(), 2)?;
+    let longest = chain.iter().map(|certificate| certificate.len()).max().unwrap_or(0);
+    Bound::bytes("certificate", longest, limits::CERTIFICATE_BYTES_MAX)
+}
 
 /// Bytes and who stands behind them.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

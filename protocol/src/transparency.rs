@@ -118,9 +118,7 @@ impl Words for Head {}
 impl Words for SignedHead {
     fn check(&self) -> Result<(), Bound> {
         Bound::bytes("tree head", self.head.len(), limits::TREE_HEAD_BYTES_MAX)?;
-        Bound::items("certificates", self.chain.len(), 2)?;
-        let longest = self.chain.iter().map(|certificate| certificate.len()).max().unwrap_or(0);
-        Bound::bytes("certificate", longest, limits::CERTIFICATE_BYTES_MAX)
+        crate::signed::chain(&self.chain)
     }
 }
 

@@ -21,7 +21,7 @@ use whimbrel_protocol::friendship::{
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::hub::{
     Accepted, Arrivals, Commit, CommitLost, CommitTaken, Committed, FetchCommit, Newcomers, PeerCommit, Receipt,
-    SubmitCommit,
+    SignedReceipt, SubmitCommit,
 };
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
@@ -152,8 +152,19 @@ fn receipt() -> impl Strategy<Value = Receipt> {
     (thread(), any::<u64>(), epoch(), commit_hash(), option::of(commit_hash()), wall())
         .prop_map(|(thread, term, epoch, commit, previous, at)| Receipt { thread, term, epoch, commit, previous, at })
 }
+fn signed_receipt() -> impl Strategy<Value = SignedReceipt> {
+    (receipt(), signature(), vec(bytes(), 0..3)).prop_map(|(words, signature, chain)| SignedReceipt {
+        words,
+        signature,
+        chain: chain.into_iter().map(Into::into).collect(),
+    })
+}
 fn accepted() -> impl Strategy<Value = Accepted> {
-    (device(), commit(), receipt()).prop_map(|(author, commit, receipt)| Accepted { author, commit, receipt })
+    (device(), commit(), signed_receipt()).prop_map(|(author, commit, receipt)| Accepted {
+        author,
+        commit,
+        receipt: Box::new(receipt),
+    })
 }
 fn arrivals() -> impl Strategy<Value = Arrivals> {
     (participants(), founding(), newcomers()).prop_map(|(participants, founding, newcomers)| Arrivals {
@@ -478,7 +489,11 @@ fn hub() -> BoxedStrategy<Frame> {
         (request(), device(), commit().prop_map(Box::new), option::of(newcomers())).prop_map(
             |(request, author, commit, newcomers)| { PeerCommit { request, author, commit, newcomers }.into() }
         ),
-        (request(), receipt()).prop_map(|(request, receipt)| CommitTaken { request, receipt }.into()),
+        (request(), signed_receipt()).prop_map(|(request, receipt)| CommitTaken {
+            request,
+            receipt: Box::new(receipt)
+        }
+        .into()),
         (request(), accepted().prop_map(Box::new)).prop_map(|(request, won)| CommitLost { request, won }.into()),
         (request(), thread(), epoch())
             .prop_map(|(request, thread, epoch)| FetchCommit { request, thread, epoch }.into()),
@@ -514,6 +529,7 @@ fn content() -> impl Strategy<Value = Content> {
         title,
         Just(Body::Leave),
         tree_head,
+        vec(signed_receipt(), 0..4).prop_map(Body::Receipts),
         receipt,
         (target(), ".{0,80}").prop_map(|(of, text)| Body::Edit(of, text)),
         target().prop_map(Body::Unsend),

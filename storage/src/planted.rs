@@ -141,6 +141,8 @@ bugs! {
     TwoFaces = "two-faces",
     /// A node tells its relay how far its store has come, and does not write down what it told.
     StampUnwritten = "stamp-unwritten",
+    /// A hub tells everybody who hands a commit in that theirs holds, and signs that.
+    TwoOrders = "two-orders",
 }
 
 #[cfg(feature = "planted")]

@@ -84,6 +84,14 @@ pub enum Event {
         /// Which relay.
         relay: RelayId,
     },
+    /// The hub of a thread signed two orders of its commits: some in it were shown other changes than others. What proves it is
+    /// kept ([`crate::views::contradictions`]).
+    HubContradicts {
+        /// Which thread.
+        thread: ThreadId,
+        /// Which relay.
+        relay: RelayId,
+    },
     /// A relay does not show that what it told others is the beginning of what it tells us.
     TreeWithheld {
         /// The domain it serves.

@@ -8,6 +8,7 @@ use tracing::debug;
 use whimbrel_crypto::{Engine, EngineError};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::Act;
+use whimbrel_protocol::hub::SignedReceipt;
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::reception::Refused;
@@ -17,7 +18,7 @@ use whimbrel_storage::StorageError;
 
 use super::{
     account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread,
-    send, settings, stamp,
+    send, settings, stamp, witness,
 };
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
@@ -138,8 +139,8 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::SiblingTold(words) => return history::heard(t, words.from, &words.bytes),
         Frame::LinkingWords(words) => return link::heard(t, &words),
         Frame::LinkingOver(words) => return link::left(t, &words),
-        Frame::CommitTaken(words) => return decided(t, words.request),
-        Frame::CommitLost(words) => return decided(t, words.request),
+        Frame::CommitTaken(words) => return decided(t, words.request, &words.receipt),
+        Frame::CommitLost(words) => return decided(t, words.request, &words.won.receipt),
         Frame::Committed(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
@@ -159,9 +160,12 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
 }
 
 /// The hub of a group decided on a change of ours.
-fn decided<E: Engine>(t: &mut Turn<'_, E>, request: RequestId) -> Result<(), StorageError> {
+fn decided<E: Engine>(t: &mut Turn<'_, E>, request: RequestId, receipt: &SignedReceipt) -> Result<(), StorageError> {
     match take(t, request) {
-        Some(Purpose::Change(thread, epoch)) => group::decided(t, thread, epoch),
+        Some(Purpose::Change(thread, epoch)) => {
+            witness::answered(t, thread, receipt)?;
+            group::decided(t, thread, epoch)
+        }
         other => unexpected(t, other),
     }
 }

@@ -19,7 +19,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{account, facts, group, join, receive, send};
+use super::{account, facts, group, join, receive, send, witness};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -48,7 +48,12 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
         ThreadState::Left if commit.epoch > row.epoch => return Ok(Course::Waits),
         ThreadState::Left | ThreadState::Refused | ThreadState::Failed(_) => return Ok(Course::Done),
     }
-    if commit.epoch < row.epoch || row.founding.is_none() || row.state == ThreadState::Halted {
+    if row.founding.is_none() || row.state == ThreadState::Halted {
+        return Ok(Course::Done);
+    }
+    if commit.epoch < row.epoch {
+        // Here already; or another one for an epoch that has ended.
+        witness::note(t, id, &row, &accepted.receipt)?;
         return Ok(Course::Done);
     }
     if commit.epoch > row.epoch {
@@ -56,12 +61,16 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
         miss(t, id, row.epoch);
         return Ok(Course::Waits);
     }
+    let said = (accepted.receipt.words.term, accepted.receipt.words.epoch, accepted.receipt.words.commit);
+    if said != (commit.term, commit.epoch, commit.hash()) {
+        return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
+    }
+    if !witness::note(t, id, &row, &accepted.receipt)? {
+        return pass_over(t, accepted, "a change without its hub's receipt").map(|()| Course::Done);
+    }
     let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
     if change.as_ref().is_some_and(|change| change.hash == commit.hash()) {
         return ours(t, row, accepted).map(|()| Course::Done);
-    }
-    if accepted.receipt.commit != commit.hash() {
-        return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
     }
     let strangers = unproved(t, commit)?;
     if !strangers.is_empty() {

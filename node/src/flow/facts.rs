@@ -17,7 +17,7 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 use zeroize::Zeroizing;
 
-use super::{befriend, commit, group, herald, history, read, self_thread, send, settings};
+use super::{befriend, commit, group, herald, history, read, self_thread, send, settings, witness};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
 use crate::friendship::{self, NOT_KNOWN};
@@ -119,6 +119,7 @@ fn say<E: Engine>(t: &mut Turn<'_, E>, facts: Vec<Fact>) -> Result<bool, Storage
     }
     match group::say(t, id, &mut row, Body::Facts(facts)) {
         Ok(()) => {
+            witness::tell(t, id, &mut row)?;
             thread::put(&mut t.rows, &id, &row);
             send::pump(t, id)?;
             Ok(true)

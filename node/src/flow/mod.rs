@@ -29,3 +29,4 @@ pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod siblings;
 pub(crate) mod stamp;
+pub(crate) mod witness;

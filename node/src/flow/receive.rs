@@ -15,7 +15,7 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
 use super::{
-    about, audit, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send,
+    about, audit, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send, witness,
 };
 use crate::api::{Event, Message, Path};
 use crate::friendship;
@@ -336,6 +336,9 @@ fn take_content<E: Engine>(
             return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
         }
         Body::TreeHead(head) => return audit::heard(t, author.account, head).map(|()| Fate::Taken),
+        Body::Receipts(receipts) => {
+            return witness::heard(t, thread, author.account, receipts).map(|()| Fate::Taken);
+        }
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),

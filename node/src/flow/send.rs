@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, audit, direct, facts, open, receipts, receive, resend, stamp};
+use super::{about, audit, direct, facts, open, receipts, receive, resend, stamp, witness};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -80,6 +80,7 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     let content = Content { reply, mentions, lasts_ms, ..Content::new(message, hlc, Body::Text(text)) };
     compose(t, thread, &mut row, content)?;
     audit::tell(t, thread, &mut row)?;
+    witness::tell(t, thread, &mut row)?;
     thread::put(&mut t.rows, &thread, &row);
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     t.event(Event::State { thread, message, state: crate::api::State::Queued });

@@ -1,7 +1,9 @@
-//! Rows about the growth of account logs. Owns: their types and keys. Never: decides what to write.
+//! Rows about the growth of account logs, and about how far this device has come. Owns: their types and keys. Never: decides what to write.
 
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LogHash};
+use whimbrel_protocol::reception::Stamp;
+use whimbrel_protocol::time::Wall;
 
 use super::{Space, key};
 
@@ -57,4 +59,30 @@ pub(crate) fn package_number(key: &[u8]) -> Option<u32> {
 
 pub(crate) fn herald_key(account: &AccountId) -> Vec<u8> {
     key(Space::Herald, &[account.as_bytes()])
+}
+
+/// How far this store has come.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StampRow {
+    /// What the relay keeps, as far as it answered.
+    #[n(0)]
+    pub(crate) kept: Option<Stamp>,
+    /// What it was handed since.
+    #[n(1)]
+    pub(crate) next: Option<Stamp>,
+}
+
+pub(crate) fn stamp_key() -> Vec<u8> {
+    key(Space::Stamp, &[])
+}
+
+/// See [`super::Single::Stocked`].
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct StockedRow {
+    #[n(0)]
+    pub(crate) oldest: Wall,
+    #[n(1)]
+    pub(crate) newest: Wall,
 }

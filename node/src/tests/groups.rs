@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use whimbrel_crypto::{Engine, StandInEngine};
+use whimbrel_crypto::{Engine, StandInEngine, receipt};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::hub::{
-    Accepted, CommitLost, CommitTaken, Committed, FIRST_TERM, FetchCommit, Receipt, SubmitCommit,
+    Accepted, CommitLost, CommitTaken, Committed, FIRST_TERM, FetchCommit, Receipt, SignedReceipt, SubmitCommit,
 };
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
 use whimbrel_protocol::limits;
@@ -17,7 +17,7 @@ use whimbrel_protocol::thread::Participant;
 use whimbrel_protocol::user::Who;
 
 use super::hostile::seal_as;
-use super::world::{ALICE, BOB, CAROL, Crash, World, world};
+use super::world::{ALICE, BOB, CAROL, Crash, World, relay_identity, world};
 use crate::api::{Command, CommandError, Event, Input, Reply};
 use crate::views::{self, Standing};
 
@@ -32,16 +32,17 @@ impl<E: Engine> World<E> {
         let commits = log.iter().filter_map(|body| if let EntryBody::Commit(one) = body { Some(one) } else { None });
         let held: Vec<Accepted> = commits.cloned().collect();
         if let Some(won) = held.iter().find(|one| one.commit.epoch == commit.epoch) {
-            let (receipt, won) = (won.receipt, won.clone());
+            let (receipt, won) = (won.receipt.clone(), won.clone());
             return match won.commit == commit {
                 true => self.say_to(who, CommitTaken { request, receipt }),
                 false => self.say_to(who, CommitLost { request, won: Box::new(won) }),
             };
         }
         assert_eq!(commit.epoch.get(), opening.epoch.get() + held.len() as u64, "of an epoch to come");
-        let previous = held.last().map(|one| one.receipt.commit);
+        let previous = held.last().map(|one| one.receipt.words.commit);
         let (thread, epoch, term) = (commit.thread, commit.epoch, FIRST_TERM);
         let receipt = Receipt { thread, term, epoch, commit: commit.hash(), previous, at: self.now.wall };
+        let receipt = signed(receipt);
         for out in &commit.removed {
             let first = self.relay.spans.get(&(thread, *out)).map_or(Epoch::new(0), |(first, _)| *first);
             self.relay.spans.insert((thread, *out), (first, Some(epoch)));
@@ -64,7 +65,7 @@ impl<E: Engine> World<E> {
         opening.participants.sort_by_key(|one| one.account);
         let (participants, founding): (Vec<Participant>, _) =
             (opening.participants.clone(), opening.founding.as_deref().copied());
-        log.push(EntryBody::Commit(Accepted { author, commit: commit.clone(), receipt }));
+        log.push(EntryBody::Commit(Accepted { author, commit: commit.clone(), receipt: receipt.clone() }));
         if let Some(bodies) = newcomers {
             let (welcome, tree) = (BlobId::of(&bodies.welcome), BlobId::of(&bodies.tree));
             self.relay.blobs.insert(welcome, bodies.welcome);
@@ -115,6 +116,11 @@ impl<E: Engine> World<E> {
         let view = views::thread(self.store(who), &thread).unwrap()?;
         Some((view.standing, view.epoch.get(), view.people.len() + 1))
     }
+}
+
+/// What the hub of every group here signs.
+pub(super) fn signed(words: Receipt) -> Box<SignedReceipt> {
+    Box::new(receipt::sign(&relay_identity(&"a.example".parse().unwrap()), words))
 }
 
 /// Alice knows everybody; Alice, Bob and Carol are in a group.

@@ -20,4 +20,5 @@ mod receipts;
 mod siblings;
 mod stamp;
 mod threats;
+mod witness;
 mod world;

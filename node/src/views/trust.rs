@@ -1,8 +1,9 @@
 //! Trust: what is known of people's keys, of their logs in their relays' trees, and of those relays. Reads alone.
 
+use whimbrel_crypto::receipt::Contradiction;
 use whimbrel_crypto::transparency::{self, Evidence};
 use whimbrel_crypto::{SafetyNumber, UnverifiedLog};
-use whimbrel_protocol::id::{AccountId, Address, DeviceIndex, Domain, LogHash, PublicKey, RelayId};
+use whimbrel_protocol::id::{AccountId, Address, DeviceIndex, Domain, LogHash, PublicKey, RelayId, ThreadId};
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
 
@@ -112,6 +113,20 @@ pub fn relays(reads: &dyn Reads) -> Result<Vec<RelayTree>, StorageError> {
         let domain = rows::tree_domain(&key).ok_or_else(|| rows::damaged(&key, "no domain"))?;
         let size = transparency::verify(&head).map_err(|error| rows::damaged(&key, error))?.size();
         found.push(RelayTree { domain, relay, size, evidence, withheld: silent });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What proves that the hub of a thread signed two orders of its commits, by thread: anybody can check it.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn contradictions(reads: &dyn Reads) -> Result<Vec<(ThreadId, Contradiction)>, StorageError> {
+    let mut found = Vec::new();
+    rows::each(reads, &rows::space(Space::Contradiction), |(key, value)| {
+        let proof: Contradiction = rows::decode(&key, &value)?;
+        found.push((proof.thread(), proof));
         Ok(())
     })?;
     Ok(found)

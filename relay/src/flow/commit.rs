@@ -76,7 +76,13 @@ fn decide<P: Ports>(
     if !commit.added.iter().all(|newcomer| here(&newcomer.domain)) {
         return Err(Refusal::last(RefusalCode::PeerUntrusted));
     }
-    Ok(command(rooms, now, (author, origin), commit.clone(), How::Submitted(newcomers.map(Bodies::of))))
+    Ok(command(
+        rooms,
+        now,
+        (author, origin),
+        commit.clone(),
+        How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone())),
+    ))
 }
 
 pub(crate) fn command<P: Ports>(

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use whimbrel_crypto::receipt;
 use whimbrel_protocol::federation::{Forward, ForwardBody, ForwardItem, ForwardRefusal, Forwarded};
 use whimbrel_protocol::hub::{Accepted, Arrivals};
 use whimbrel_protocol::id::{DeviceId, Domain, Epoch, LinkId, ThreadId};
@@ -150,7 +151,14 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
                 tracing::warn!(%peer, "a peer tells of a group whose hub is another relay; refused");
                 return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
             }
-            let how = How::Told(receipt, arrivals.map(|arrivals| Bodies::told(*arrivals)));
+            let signer = match receipt::signer(&receipt) {
+                Ok(signer) => signer,
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "a peer tells of a commit without its hub's receipt; refused");
+                    return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
+                }
+            };
+            let how = How::Told(receipt, signer, arrivals.map(|arrivals| Bodies::told(*arrivals)));
             (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), commit, how)))
         }
         ForwardBody::Opening(creator, opening) => {

@@ -349,6 +349,7 @@ impl Ledger {
                 }
             }
             Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
+            Event::HubContradicts { .. } => self.violate(Violation::TwoOrders { of: on }),
             Event::StoreOutdated => match self.copied.get_mut(&on) {
                 Some(found) => *found = true,
                 None => self.violate(Violation::Outdated { of: on }),

@@ -193,6 +193,12 @@ pub enum Violation {
         /// Whose.
         of: ProcessNo,
     },
+    /// P6: no hub of a drawn world signs two orders.
+    #[error("P6: the node of process {of} found that the hub of a group signed two orders of its commits")]
+    TwoOrders {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {

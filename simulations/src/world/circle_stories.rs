@@ -155,3 +155,25 @@ fn whoever_is_not_where_the_admin_of_a_group_is_is_found() {
     let of_carol = |one: &Violation| matches!(one, Violation::Apart { of, from } if (*of, *from) == (carol, alice));
     assert!(found.iter().any(of_carol), "{found:?}");
 }
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_hub_that_signs_two_orders_is_found_by_those_it_lied_to() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    let story = |seed| {
+        let (mut world, people, _) = people(seed, 4);
+        let (circle, thread) = world.make_circle(people[0], &people[1..]);
+        for one in &people {
+            world.renew_in_circle(circle, thread, *one);
+        }
+        world.run_until_quiet();
+        world.close().0.examples
+    };
+    for seed in 1..=3 {
+        let found = with(Bug::TwoOrders, || story(seed));
+        assert!(found.iter().any(|one| matches!(one, Violation::TwoOrders { .. })), "{found:?}");
+        assert_eq!(story(seed), []);
+    }
+}

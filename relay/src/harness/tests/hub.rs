@@ -1,6 +1,7 @@
 //! Groups whose members change, across relays: what is still taken of whoever was taken out.
 
-use whimbrel_protocol::hub::{Commit, FIRST_TERM, SubmitCommit};
+use whimbrel_crypto::receipt;
+use whimbrel_protocol::hub::{Commit, FIRST_TERM, FetchCommit, SignedReceipt, SubmitCommit};
 use whimbrel_protocol::thread::Founding;
 
 use super::*;
@@ -106,4 +107,62 @@ fn what_a_relay_took_before_it_heard_of_the_change_reaches_everybody_and_nothing
     assert_eq!(refusal(&world.say_in(carol, thread, 1, b"too late")), Some(RefusalCode::Removed));
     world.pass(RECONNECTED);
     assert_eq!(said(&world.devices[bob].inbox, thread), [b"on its way"]);
+}
+
+/// The receipts a device was pushed or answered.
+fn receipts(heard: &[Frame]) -> Vec<SignedReceipt> {
+    let mut found = Vec::new();
+    for frame in heard {
+        match frame {
+            Frame::CommitTaken(words) => found.push((*words.receipt).clone()),
+            Frame::CommitLost(words) => found.push((*words.won.receipt).clone()),
+            Frame::Committed(words) => found.push((*words.accepted.receipt).clone()),
+            Frame::Push(push) => found.extend(push.entries.iter().filter_map(|entry| match &entry.body {
+                EntryBody::Commit(accepted) => Some((*accepted.receipt).clone()),
+                _ => None,
+            })),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn everybody_gets_the_same_receipt_of_a_commit_signed_by_the_hub_whichever_way_they_hear_of_it() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    world.devices[carol].inbox.clear();
+    let mut heard = world.take_out(alice, thread, 1, &[bob]);
+    // Handed in again because the answer was lost; and another one, too late, by way of the other relay.
+    heard.extend(world.take_out(alice, thread, 1, &[bob]));
+    world.pass(Duration::from_secs(3));
+    world.crash(0, true);
+    world.start(0);
+    world.come_back(alice, 0);
+    world.pass(RECONNECTED);
+    heard.extend(std::mem::take(&mut world.devices[carol].inbox));
+    let commit = Commit {
+        thread,
+        term: FIRST_TERM,
+        epoch: Epoch::new(1),
+        bytes: b"another".to_vec(),
+        added: Vec::new(),
+        removed: Vec::new(),
+    };
+    let request = world.request();
+    heard.extend(world.ask(carol, SubmitCommit { request, commit, newcomers: None }));
+    world.pass(Duration::from_secs(3));
+    heard.extend(std::mem::take(&mut world.devices[carol].inbox));
+    for who in [alice, carol] {
+        let request = world.request();
+        heard.extend(world.ask(who, FetchCommit { request, thread, epoch: Epoch::new(1) }));
+    }
+    let found = receipts(&heard);
+    assert!(found.len() >= 6, "two answers, a push, a loss, and two asked for: {}", found.len());
+    for signed in &found {
+        assert_eq!(receipt::verify(signed, relay_id(0)), Ok(()));
+        assert_eq!(signed, &found[0]);
+    }
 }

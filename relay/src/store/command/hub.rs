@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use whimbrel_protocol::hub::{self, Accepted, Arrivals, Newcomers, Receipt};
-use whimbrel_protocol::id::{BlobId, CommitHash, DeviceId, Domain, Epoch, Sequence};
+use whimbrel_crypto::RelayIdentity;
+use whimbrel_protocol::hub::{self, Accepted, Arrivals, Newcomers, SignedReceipt};
+use whimbrel_protocol::id::{BlobId, CommitHash, DeviceId, Domain, Epoch, RelayId, Sequence};
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::time::Wall;
 
@@ -39,10 +40,11 @@ pub struct Commit {
 /// Whose word it is that a commit holds.
 #[derive(Clone, Debug)]
 pub enum How {
-    /// Nobody's yet: this relay decides, if it is the hub.
-    Submitted(Option<Bodies<Newcomers>>),
-    /// The hub's, with what newcomers here join with.
-    Told(Receipt, Option<Bodies<Arrivals>>),
+    /// Nobody's yet: this relay decides, if it is the hub, and signs what it takes. The receipt is written with the commit, so
+    /// it leaves once both are durable and is the same bytes whoever asks.
+    Submitted(Option<Bodies<Newcomers>>, Arc<RelayIdentity>),
+    /// The hub's: its receipt, which relay that is by the signature, and what newcomers here join with.
+    Told(Box<SignedReceipt>, RelayId, Option<Bodies<Arrivals>>),
 }
 
 /// Large bodies with their hashes, computed by whoever made the command.
@@ -74,18 +76,18 @@ impl Bodies<Arrivals> {
 
 impl Commit {
     /// About how many bytes it writes: the commit as entry and for those who ask for it later, the bodies, a few rows for
-    /// each device, and an inbox entry that names everybody for each newcomer.
+    /// each device, an inbox entry that names everybody for each newcomer, and the receipt with its certificates.
     pub(super) fn bytes(&self) -> usize {
         let (bodies, everybody) = match &self.how {
-            How::Submitted(Some(newcomers)) => (newcomers.words.welcome.len() + newcomers.words.tree.len(), 1_000),
-            How::Told(_, Some(arrivals)) => {
+            How::Submitted(Some(newcomers), _) => (newcomers.words.welcome.len() + newcomers.words.tree.len(), 1_000),
+            How::Told(.., Some(arrivals)) => {
                 let Newcomers { welcome, tree } = &arrivals.words.newcomers;
                 (welcome.len() + tree.len(), arrivals.words.participants.len())
             }
-            How::Submitted(None) | How::Told(_, None) => (0, 0),
+            How::Submitted(None, _) | How::Told(.., None) => (0, 0),
         };
         let devices = self.commit.added_devices().count() + self.commit.removed.len();
-        2 * self.commit.bytes.len() + bodies + devices * 512 + self.commit.added.len() * everybody * 64
+        2 * (self.commit.bytes.len() + 2_048) + bodies + devices * 512 + self.commit.added.len() * everybody * 64
     }
 }
 
@@ -93,7 +95,7 @@ impl Commit {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Committed {
     /// The hub's word.
-    pub receipt: Receipt,
+    pub receipt: Box<SignedReceipt>,
     /// What it changed here; absent when it was here already.
     pub change: Option<Change>,
 }

@@ -1,6 +1,7 @@
 //! The contract, as far as groups change: one commit for each epoch, and whom each entry is for.
 //! Owns: the cases. Never: knows a backend.
 
+use whimbrel_crypto::{KeyPair, RelayIdentity, receipt};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Receipt};
 use whimbrel_protocol::id::CommitHash;
 use whimbrel_protocol::thread::Founding;
@@ -12,8 +13,14 @@ use super::*;
 const DAVE: u8 = 4;
 const ERIN: u8 = 5;
 
+/// The hub of every group here. Any relay signs what it takes as the hub.
+fn hub() -> Arc<RelayIdentity> {
+    let key = |n| KeyPair::from_seed_bytes([n; 32]);
+    Arc::new(RelayIdentity::create(&key(7), &key(107), &here(), at(1_000)).unwrap())
+}
+
 fn founding(nonce: u8) -> Founding {
-    Founding { creator: account(ALICE), hub: RelayId::from_bytes([7; 32]), nonce: [nonce; 32], fixed: false }
+    Founding { creator: account(ALICE), hub: hub().id(), nonce: [nonce; 32], fixed: false }
 }
 
 fn thread(nonce: u8) -> ThreadId {
@@ -67,12 +74,17 @@ fn command(author: u8, origin: Origin, words: hub::Commit, how: How) -> Command 
 /// Handed in by a user of this relay.
 fn submit(author: u8, words: hub::Commit) -> Command {
     let bodies = || Bodies::of(Newcomers { welcome: vec![3; 500], tree: vec![4; 500] });
-    let how = How::Submitted((!words.added.is_empty()).then(bodies));
+    let how = How::Submitted((!words.added.is_empty()).then(bodies), hub());
     command(author, Origin::Local, words, how)
 }
 
 /// Told by the hub at the other relay.
 fn told(author: u8, words: hub::Commit, everybody: Option<&[(u8, Domain)]>) -> Command {
+    told_by(hub().id(), author, words, everybody)
+}
+
+/// With a receipt that this relay signed.
+fn told_by(signer: RelayId, author: u8, words: hub::Commit, everybody: Option<&[(u8, Domain)]>) -> Command {
     let receipt = Receipt {
         thread: words.thread,
         term: words.term,
@@ -86,7 +98,7 @@ fn told(author: u8, words: hub::Commit, everybody: Option<&[(u8, Domain)]>) -> C
         let newcomers = Newcomers { welcome: vec![3; 500], tree: vec![4; 500] };
         Bodies::told(Arrivals { participants: people(everybody), founding: founding(nonce), newcomers })
     });
-    command(author, Origin::Peer(there()), words, How::Told(receipt, arrivals))
+    command(author, Origin::Peer(there()), words, How::Told(Box::new(receipt::sign(&hub(), receipt)), signer, arrivals))
 }
 
 fn committed(outcome: Result<Outcome, Conflict>) -> Committed {
@@ -140,20 +152,20 @@ pub(super) fn the_first_commit_of_an_epoch_holds(fixture: &mut impl Fixture) {
         &store,
         vec![
             submit(ALICE, words(1, 1, b"first", &[(DAVE, here())], &[])),
-            command(CAROL, Origin::Peer(there()), words(1, 1, b"second", &[], &[]), How::Submitted(None)),
+            command(CAROL, Origin::Peer(there()), words(1, 1, b"second", &[], &[]), How::Submitted(None, hub())),
             submit(ALICE, words(1, 2, b"third", &[], &[BOB])),
         ],
     );
     let [first, second, third] = outcomes.try_into().unwrap();
     let (first, third) = (committed(first), committed(third));
-    assert_eq!(third.receipt.previous, Some(CommitHash::of(b"first")));
+    assert_eq!(third.receipt.words.previous, Some(CommitHash::of(b"first")));
     let Ok(Outcome::Lost(won)) = second else { panic!("{second:?}") };
-    assert_eq!((won.commit.bytes.as_slice(), won.receipt), (b"first".as_slice(), first.receipt));
+    assert_eq!((won.commit.bytes.as_slice(), &won.receipt), (b"first".as_slice(), &first.receipt));
     assert_eq!(first.change.unwrap().peers, [there()]);
     // Handed in again, it is answered like the first time, after a crash too, and changes nothing.
     for _ in ["before a crash", "after it"] {
         let again = committed(run(&store, submit(ALICE, words(1, 1, b"first", &[(DAVE, here())], &[]))));
-        assert_eq!((again.receipt, again.change), (first.receipt, None));
+        assert_eq!((&again.receipt, again.change), (&first.receipt, None));
         assert_eq!(page(&store, log(1), 0, 9), [1, 2]);
         store = fixture.restart(store);
     }
@@ -192,11 +204,11 @@ pub(super) fn a_commit_says_what_can_be(fixture: &mut impl Fixture) {
         ALICE,
         Origin::Local,
         words(1, 1, b"x", &[], &[BOB]),
-        How::Submitted(Some(Bodies::of(Newcomers { welcome: vec![1], tree: vec![2] }))),
+        How::Submitted(Some(Bodies::of(Newcomers { welcome: vec![1], tree: vec![2] })), hub()),
     );
     assert_eq!(run(&store, welcomed).unwrap_err(), Conflict::Malformed, "a Welcome for nobody");
     assert_eq!(run(&store, submit(DAVE, words(1, 1, b"x", &[], &[]))).unwrap_err(), Conflict::NotMember);
-    let for_bob = command(BOB, Origin::Peer(there()), words(1, 1, b"x", &[], &[]), How::Submitted(None));
+    let for_bob = command(BOB, Origin::Peer(there()), words(1, 1, b"x", &[], &[]), How::Submitted(None, hub()));
     assert_eq!(run(&store, for_bob).unwrap_err(), Conflict::NotMember, "another relay's word for a user of this one");
     let fixed = hub::Commit { thread: ThreadId::from_bytes([2; 32]), ..words(1, 1, b"x", &[], &[]) };
     assert_eq!(run(&store, submit(ALICE, fixed)).unwrap_err(), Conflict::Malformed, "these people and no others");
@@ -299,6 +311,8 @@ pub(super) fn another_relay_follows_its_hub(fixture: &mut impl Fixture) {
     assert_eq!(elsewhere, Ok(Outcome::Elsewhere(there())));
     let c2 = || told(ALICE, words(1, 2, b"c2", &[], &[BOB]), None);
     assert_eq!(run(&store, c2()).unwrap_err(), Conflict::EpochAhead, "the one before is still to come");
+    let strange = told_by(RelayId::from_bytes([8; 32]), ALICE, words(1, 1, b"c1", &[(CAROL, there())], &[]), None);
+    assert_eq!(run(&store, strange).unwrap_err(), Conflict::NotMember, "the receipt is not its hub's");
     let c1 = || told(ALICE, words(1, 1, b"c1", &[(CAROL, there())], &[]), None);
     let change = committed(run(&store, c1())).change.unwrap();
     assert_eq!((change.peers.len(), change.sequence.get()), (0, 1), "what a hub tells is not told on");
@@ -312,6 +326,9 @@ pub(super) fn another_relay_follows_its_hub(fixture: &mut impl Fixture) {
 
     // A group comes here with its first member, and what was sealed before is for nobody here.
     let everybody = [(ALICE, there()), (CAROL, there()), (DAVE, here())];
+    let strange = RelayId::from_bytes([8; 32]);
+    let begins = told_by(strange, CAROL, words(2, 5, b"c5", &[(DAVE, here())], &[]), Some(&everybody));
+    assert_eq!(run(&store, begins).unwrap_err(), Conflict::NotMember, "nor here");
     let c5 = || told(CAROL, words(2, 5, b"c5", &[(DAVE, here())], &[]), Some(&everybody));
     let change = committed(run(&store, c5())).change.unwrap();
     assert_eq!((change.log, change.untold), (log(90), 0));

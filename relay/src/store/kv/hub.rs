@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use whimbrel_crypto::{RelayIdentity, receipt};
 use whimbrel_protocol::canonical;
-use whimbrel_protocol::hub::{Accepted, Newcomers, Receipt};
+use whimbrel_protocol::hub::{Accepted, Newcomers, Receipt, SignedReceipt};
 use whimbrel_protocol::id::{AccountId, DeviceId, Domain, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
@@ -30,14 +31,23 @@ pub(super) const MEMBERS_MAX: usize = 2 * limits::THREAD_DEVICES_MAX;
 pub(super) fn commit(rows: &mut Overlay<'_>, command: &Commit) -> Decided {
     let meta: Option<ThreadMeta> = rows::get(rows, &rows::thread(command.commit.thread))?;
     match &command.how {
-        How::Submitted(newcomers) => submitted(rows, command, meta.ok_or(Conflict::NotMember)?, newcomers.as_ref()),
-        How::Told(receipt, arrivals) => {
+        How::Submitted(newcomers, signer) => {
+            submitted(rows, command, meta.ok_or(Conflict::NotMember)?, (newcomers.as_ref(), signer))
+        }
+        How::Told(receipt, signer, arrivals) => {
             let words = &command.commit;
-            let said = (receipt.thread, receipt.term, receipt.epoch, receipt.commit);
+            let Receipt { thread, term, epoch, commit, .. } = receipt.words;
+            let said = (thread, term, epoch, commit);
             if said != (words.thread, words.term, words.epoch, command.hash) {
                 return Err(Conflict::Malformed.into());
             }
-            told(rows, command, meta, (*receipt, arrivals.as_ref().map(|arrivals| (&*arrivals.words, arrivals))))
+            let arrivals = arrivals.as_ref().map(|arrivals| (&*arrivals.words, arrivals));
+            let founding = meta.as_ref().and_then(|meta| meta.founding);
+            let founding = founding.or(arrivals.map(|(arrivals, _)| arrivals.founding));
+            if founding.is_some_and(|founding| founding.hub != *signer) {
+                return Err(Conflict::NotMember.into());
+            }
+            told(rows, command, meta, (receipt.clone(), arrivals))
         }
     }
 }
@@ -47,7 +57,7 @@ fn submitted(
     rows: &mut Overlay<'_>,
     command: &Commit,
     meta: ThreadMeta,
-    newcomers: Option<&Bodies<Newcomers>>,
+    (newcomers, signer): (Option<&Bodies<Newcomers>>, &RelayIdentity),
 ) -> Decided {
     let (words, author) = (&command.commit, command.author);
     let member: Member = rows::get(rows, &rows::member(meta.log, author))?.ok_or(Conflict::NotMember)?;
@@ -68,9 +78,16 @@ fn submitted(
     if words.epoch < meta.epoch && !planted::active(Bug::AcceptStaleCommit) {
         let won: CommitRow =
             rows::get(rows, &rows::of_epoch(space::COMMIT, meta.log, words.epoch))?.ok_or(Conflict::StaleEpoch)?;
-        return Ok(match won.accepted.receipt.commit == command.hash {
+        return Ok(match won.accepted.receipt.words.commit == command.hash {
             // Handed in again, because the answer was lost.
             true => Outcome::Committed(Box::new(Committed { receipt: won.accepted.receipt, change: None })),
+            false if planted::active(Bug::TwoOrders) => {
+                let words = Receipt { commit: command.hash, ..won.accepted.receipt.words };
+                Outcome::Committed(Box::new(Committed {
+                    receipt: Box::new(receipt::sign(signer, words)),
+                    change: None,
+                }))
+            }
             false => {
                 if planted::active(Bug::WelcomeEarly) {
                     welcome_all(rows, command, &meta, newcomers)?;
@@ -102,9 +119,10 @@ fn submitted(
     let at = meta.last.map_or(command.at, |last| last.at.max(command.at));
     let receipt =
         Receipt { thread: words.thread, term: words.term, epoch: words.epoch, commit: command.hash, previous, at };
+    let receipt = Box::new(receipt::sign(signer, receipt));
     let invitation = newcomers.map(|bodies| invitation(command, &after, founding, (bodies.welcome, bodies.tree)));
     let others = meta.others.clone();
-    let mut change = apply(rows, command, meta, (receipt, &members, &after, invitation.as_ref()))?;
+    let mut change = apply(rows, command, meta, (receipt.clone(), &members, &after, invitation.as_ref()))?;
     if change.untold > 0 {
         // Whom it cannot tell, a hub does not take in.
         return Err(Conflict::Full.into());
@@ -156,7 +174,7 @@ fn told(
     rows: &mut Overlay<'_>,
     command: &Commit,
     meta: Option<ThreadMeta>,
-    (receipt, arrivals): (Receipt, Option<Told<'_>>),
+    (receipt, arrivals): (Box<SignedReceipt>, Option<Told<'_>>),
 ) -> Decided {
     let Origin::Peer(hub) = &command.origin else { return Err(Conflict::Malformed.into()) };
     let words = &command.commit;
@@ -196,7 +214,7 @@ fn told(
     };
     let invite = arrivals
         .map(|(arrivals, bodies)| invitation(command, &after, arrivals.founding, (bodies.welcome, bodies.tree)));
-    let change = apply(rows, command, meta, (receipt, &members, &after, invite.as_ref()))?;
+    let change = apply(rows, command, meta, (receipt.clone(), &members, &after, invite.as_ref()))?;
     if let Some((arrivals, bodies)) = arrivals {
         let Newcomers { welcome, tree } = &arrivals.newcomers;
         blobs::keep(rows, bodies.welcome, welcome)?;
@@ -360,9 +378,9 @@ fn apply(
     rows: &mut Overlay<'_>,
     command: &Commit,
     mut meta: ThreadMeta,
-    (receipt, members, after, invitation): (Receipt, &Members, &[Participant], Option<&Invitation>),
+    (receipt, members, after, invitation): (Box<SignedReceipt>, &Members, &[Participant], Option<&Invitation>),
 ) -> Result<Change, Fault> {
-    let (words, id) = (&command.commit, meta.log);
+    let (words, id, last) = (&command.commit, meta.log, Some(receipt.words));
     let accepted = Accepted { author: command.author, commit: (**words).clone(), receipt };
     let log_key = rows::log(id);
     let mut log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
@@ -450,7 +468,7 @@ fn apply(
     let heard = |domain: &Domain| others.contains(domain) || meta.former.contains(domain);
     meta.aware = std::mem::take(&mut meta.aware).into_iter().filter(|(domain, _)| heard(domain)).collect();
     let people = u32::try_from(after.len()).unwrap_or(u32::MAX);
-    let meta = ThreadMeta { epoch: first, people, others, last: Some(receipt), ..meta };
+    let meta = ThreadMeta { epoch: first, people, others, last, ..meta };
     rows::put(rows, rows::thread(words.thread), &meta);
     let row = EpochRow { ended: command.at, commit: command.hash };
     rows::put(rows, rows::of_epoch(space::EPOCH, id, words.epoch), &row);
