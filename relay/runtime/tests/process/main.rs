@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 mod crowd;
 mod disk;
+mod doors;
 mod invite;
 mod logs;
 mod poll;
