@@ -3,7 +3,6 @@
 use std::net::UdpSocket;
 
 use sha2::{Digest, Sha256};
-use whimbrel_crypto::KeyPair;
 use whimbrel_protocol::reception::Admitted;
 
 use super::*;

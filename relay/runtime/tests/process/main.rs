@@ -13,6 +13,7 @@ mod services;
 #[cfg(target_os = "linux")]
 mod slow;
 mod stores;
+mod strangers;
 mod timing;
 mod wake;
 mod watch;

@@ -123,7 +123,7 @@ impl Client {
         self.ask(Befriend { request, domain, word }).await
     }
 
-    async fn friends(&mut self) -> Vec<Friend> {
+    pub(super) async fn friends(&mut self) -> Vec<Friend> {
         let request = self.request();
         match self.ask(ListFriends { request, after: None, limit: 50 }).await {
             Frame::FriendPage(page) => page.friends,
