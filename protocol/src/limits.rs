@@ -31,6 +31,10 @@ pub const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(5);
 pub const FRAME_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// From its header on it may take as long again without a byte, and a second for so many bytes that came.
 pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 1_024;
+/// Push addresses of a domain: all of them are weighed for each device that comes in.
+pub const PUSH_ADDRESSES_MAX: usize = 64;
+/// One push address.
+pub const PUSH_ADDRESS_BYTES_MAX: usize = 256;
 /// Connections a relay accepts at once.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Handshakes waiting at an endpoint; beyond, the source must prove its address first (QUIC Retry, RFC 9000 §8.1.2).

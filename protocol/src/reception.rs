@@ -174,7 +174,7 @@ impl Words for Done {}
 
 impl Words for Admitted {
     fn check(&self) -> Result<(), Bound> {
-        Bound::bytes("push address", self.push_address.as_deref().map_or(0, str::len), 256)
+        Bound::bytes("push address", self.push_address.as_deref().map_or(0, str::len), limits::PUSH_ADDRESS_BYTES_MAX)
     }
 }
 

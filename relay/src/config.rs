@@ -2,6 +2,8 @@
 //! Owns: what an operator can choose. Never: a file, an environment variable or a flag; the binary reads those.
 
 use whimbrel_protocol::id::{Domain, RelayId};
+use whimbrel_protocol::invite::is_endpoint;
+use whimbrel_protocol::limits;
 
 use crate::ports::PeerAddress;
 use crate::rate::Rates;
@@ -35,8 +37,8 @@ pub struct Config {
     pub log_bounds: LogBounds,
     /// How much of what one may ask for.
     pub rates: Rates,
-    /// The live push processes of this domain, each a `host:port`, this one's own among them; empty: there is but this
-    /// one.
+    /// The push addresses of this domain, each a `host:port` that devices dial; [`crate::LinkPeer::Node`] says at which a
+    /// node came in. Empty: every device is served where it comes in.
     pub push: Vec<String>,
 }
 
@@ -60,7 +62,18 @@ impl Config {
                 return Err(ConfigError::PeerTwice(peer.domain.clone()));
             }
         }
-        Ok(())
+        for (at, address) in self.push.iter().enumerate() {
+            if !is_endpoint(address) || address.len() > limits::PUSH_ADDRESS_BYTES_MAX {
+                return Err(ConfigError::PushAddress(address.clone()));
+            }
+            if self.push.iter().take(at).any(|other| other == address) {
+                return Err(ConfigError::PushTwice(address.clone()));
+            }
+        }
+        match self.push.len() {
+            count if count > limits::PUSH_ADDRESSES_MAX => Err(ConfigError::PushCount(count)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -77,4 +90,13 @@ pub enum ConfigError {
     /// A peer is named twice.
     #[error("the peer {0} is named twice")]
     PeerTwice(Domain),
+    /// A push address is no `host:port`.
+    #[error("the push address {0} is no host and port")]
+    PushAddress(String),
+    /// A push address is named twice.
+    #[error("the push address {0} is named twice")]
+    PushTwice(String),
+    /// There are too many push addresses.
+    #[error("{0} push addresses, {max} are allowed", max = limits::PUSH_ADDRESSES_MAX)]
+    PushCount(usize),
 }

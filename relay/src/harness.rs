@@ -233,6 +233,8 @@ pub(crate) struct World {
     pub(crate) heard: Vec<Frame>,
     next_link: u64,
     next_request: u64,
+    /// The push address that devices come in at.
+    pub(crate) door: Option<u16>,
 }
 
 /// Of links on which a test plays a relay.
@@ -281,6 +283,7 @@ impl World {
             heard: Vec::new(),
             next_link: 0,
             next_request: 0,
+            door: None,
         };
         (0..world.sites.len()).for_each(|site| world.start(site));
         world
@@ -541,7 +544,8 @@ impl World {
     pub(crate) fn link(&mut self, who: usize, at: usize) -> LinkId {
         let transport = self.devices[who].transport.public();
         let exporter = [self.next_link as u8; 32];
-        let link = self.new_link(at, End::Device(who), LinkPeer::Node { transport, exporter, source: 7 });
+        let link =
+            self.new_link(at, End::Device(who), LinkPeer::Node { transport, exporter, source: 7, door: self.door });
         self.devices[who].link = Some((at, link));
         self.devices[who].inbox.clear();
         link

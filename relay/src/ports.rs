@@ -67,6 +67,8 @@ pub enum LinkPeer {
         exporter: [u8; 32],
         /// A number for the network it came from: the same for all addresses one party can have for nothing.
         source: u64,
+        /// Which of [`crate::Config::push`] it came in at. Nothing: at none of them, and it is served where it is.
+        door: Option<u16>,
     },
     /// A relay came in, or we reached it.
     Relay {

@@ -29,6 +29,8 @@ pub(crate) struct Proved {
     pub(crate) exporter: [u8; 32],
     /// The network it came from: what it asks for before it is let in is taken of that one's share.
     pub(crate) source: u64,
+    /// The push address it came in at, by its place in the configuration.
+    pub(crate) door: Option<u16>,
 }
 
 /// How far a link has come.
@@ -252,13 +254,13 @@ impl Reception {
     }
 }
 
-/// The push process an account's devices belong to: the one of highest rendezvous weight (Thaler and Ravishankar, "Using
+/// The push address an account's devices belong to: the one of highest rendezvous weight (Thaler and Ravishankar, "Using
 /// Name-Based Mappings to Increase Hit Rates", 1998), so that each one that comes or goes moves only its own share.
-pub(crate) fn push_process(live: &[String], account: AccountId) -> Option<&str> {
-    let weight = |process: &&String| -> [u8; 32] {
-        Sha256::new().chain_update(account.as_bytes()).chain_update(process.as_bytes()).finalize().into()
+pub(crate) fn push_address(push: &[String], account: AccountId) -> Option<&str> {
+    let weight = |address: &&String| -> [u8; 32] {
+        Sha256::new().chain_update(account.as_bytes()).chain_update(address.as_bytes()).finalize().into()
     };
-    live.iter().max_by_key(weight).map(String::as_str)
+    push.iter().max_by_key(weight).map(String::as_str)
 }
 
 /// Checks a registration: the log proves itself, the device is in it, and the device stands behind this link.
@@ -306,7 +308,7 @@ mod tests {
     fn whoever_came_in_time_is_not_turned_away_for_the_time_the_store_takes() {
         let (reception, link) = (Reception::default(), LinkId::new(1));
         let at = |time: std::time::Duration| Monotonic::default().plus(time);
-        let proved = Proved { transport: PublicKey::from_bytes([1; 32]), exporter: [2; 32], source: 7 };
+        let proved = Proved { transport: PublicKey::from_bytes([1; 32]), exporter: [2; 32], source: 7, door: None };
         reception.link_up(at(std::time::Duration::ZERO), link, Stage::Node(proved));
         reception.link_up(at(std::time::Duration::ZERO), LinkId::new(2), Stage::Node(proved));
         assert!(reception.advance(link, Stage::Proving(proved)));

@@ -9,6 +9,7 @@ mod backup;
 mod bad_input;
 mod copies;
 mod daemon;
+mod doors;
 mod groups;
 mod hostile;
 mod people;

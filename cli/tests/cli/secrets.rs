@@ -1,8 +1,9 @@
-//! What relays must never have (P4): looked for in their memory, files and log lines while they run.
+//! What relays must never have (P4): looked for in their memory, files, figures and log lines while they run.
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -12,7 +13,15 @@ use super::stage::{Person, Relay};
 const PIECE: usize = 1 << 20;
 
 fn holds(bytes: &[u8], what: &[u8]) -> bool {
-    bytes.windows(what.len()).any(|window| window == what)
+    // By the library's search for a byte: all of a process's memory is looked through.
+    let (first, others) = what.split_first().expect("something to look for");
+    let mut rest = bytes;
+    while rest.skip_until(*first).expect("bytes can be read") > 0 {
+        if rest.starts_with(others) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a process has these bytes anywhere it can read.
@@ -59,32 +68,60 @@ pub(crate) fn in_files(folder: &Path, what: &[u8]) -> Vec<String> {
     found
 }
 
+/// The figures of a relay, as they are asked for.
+fn figures(address: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).unwrap();
+    assert!(holds(&page, b"whimbrel_"), "no figures");
+    page
+}
+
 #[test]
-fn t17_no_relay_has_a_text_in_memory_store_or_log() {
+fn t17_no_relay_has_a_text_title_label_passphrase_or_recovery_words_in_memory_store_queue_log_or_figures() {
     let temp = tempfile::tempdir().unwrap();
     let folder = |name: &str| temp.path().join(name);
     let (mut a, mut b) = (Relay::init("a.example", &folder("a")), Relay::init("b.example", &folder("b")));
+    let mut metrics = Vec::new();
     for relay in [&mut a, &mut b] {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        metrics.push(format!("127.0.0.1:{port}"));
+        relay.set("# metrics = \"127.0.0.1:9464\"", &format!("metrics = \"127.0.0.1:{port}\""));
         relay.set("level = \"info\"", "level = \"trace\"");
         relay.run();
     }
     let (alice, bob) = (Person::new(folder("alice")), Person::new(folder("bob")));
-    alice.init("alice", &a);
+    let made = alice.json(&["init", "--name", "alice", "--relay", &a.link]);
+    let words = made.iter().find_map(|line| line["recovery"].as_array()).expect("recovery words");
+    let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
     bob.init("bob", &b);
     let invite = alice.run(&["invite", "new"]);
     let joined = bob.run_with(&["join", "-"], invite.out.as_bytes());
     assert_eq!(joined.code, 0, "{joined:?}");
 
-    // Read by some and waiting for others, so that both the way and the hold are looked at.
-    let (read, waiting) = ("the heron stands at the third lock", "no stone knows the tide table");
+    // Read by some, waiting for others, and, the other relay being away, on its way between relays.
+    let (read, waiting, queued) =
+        ("the heron stands at the third lock", "no stone knows the tide table", "a kestrel waits above the weir");
     bob.json(&["send", "alice", read]);
     assert_eq!(alice.hears()["text"], read);
     bob.json(&["send", "alice", waiting]);
+    let (title, label, passphrase) = ("Regatta of the curlews", "ferryman of the south bank", "seven herons on a gate");
+    alice.json(&["group", "new", title, "bob"]);
+    alice.json(&["chat", "label", "bob", label]);
+    std::fs::write(folder("passphrase"), format!("{passphrase}\n")).unwrap();
+    let file = folder("passphrase").display().to_string();
+    alice.json(&["--passphrase-file", &file, "passphrase", "set"]);
+    alice.json(&["--passphrase-file", &file, "chat", "list"]);
+    let phrase = words.join(" ");
+    let told = [read, waiting, title, label, passphrase, &phrase];
 
-    for text in [read, waiting] {
-        for (relay, name) in [(&a, "a"), (&b, "b")] {
+    for (relay, name, address) in [(&a, "a", &metrics[0]), (&b, "b", &metrics[1])] {
+        let page = figures(address);
+        for text in told {
             assert!(!in_memory(relay.process(), text.as_bytes()), "{name} has {text:?} in its memory");
             assert_eq!(in_files(&folder(name), text.as_bytes()), Vec::<String>::new());
+            assert!(!holds(&page, text.as_bytes()), "{name} has {text:?} in its figures");
         }
     }
     // The search finds what is there: the author's own history, and what a relay may know.
@@ -92,4 +129,10 @@ fn t17_no_relay_has_a_text_in_memory_store_or_log() {
     assert!(in_memory(a.process(), b"a.example"));
     let log = std::fs::read_to_string(folder("a").join("relay.log")).unwrap();
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log was written at its fullest");
+
+    a.stop();
+    assert_eq!(bob.json(&["send", "alice", queued])[0]["state"], "stored");
+    assert!(!in_memory(b.process(), queued.as_bytes()), "{queued:?} is in the memory of the relay that has it to send");
+    assert_eq!(in_files(&folder("b"), queued.as_bytes()), Vec::<String>::new());
+    assert!(!in_files(&folder("bob"), queued.as_bytes()).is_empty());
 }

@@ -49,6 +49,7 @@ type Leaf = Spanned<toml::Value>;
 struct File {
     relay: RelaySection,
     listen: ListenSection,
+    cluster: ClusterSection,
     peers: BTreeMap<Spanned<String>, Leaf>,
     store: StoreSection,
     wake: WakeSection,
@@ -80,6 +81,12 @@ struct ListenSection {
     advertise: Option<Leaf>,
     https: Vec<Leaf>,
     metrics: Option<Leaf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ClusterSection {
+    push: Vec<Leaf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -184,6 +191,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What others dial, if that is not to be guessed.
     pub advertise: Option<String>,
+    /// What devices dial to come in at each address of `listen`, in its order; empty: they are served at any of them.
+    pub push: Vec<String>,
     /// Where links are polled over HTTPS, if anywhere.
     pub https: Vec<SocketAddr>,
     /// Where figures and health are looked at, if anywhere.
@@ -293,6 +302,7 @@ impl Settings {
         config.peers = self.peers.iter().map(peer).collect();
         config.log_bounds = self.log_bounds;
         config.rates = self.rates;
+        config.push.clone_from(&self.push);
         config
     }
 
@@ -374,6 +384,7 @@ impl Reader {
             let form = "expected a host and port such as \"relay.example:4433\"";
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
+        let push = self.push(&parsed.cluster.push, parsed.listen.public.as_ref().map_or(1, Vec::len));
         let https = self.addresses(&parsed.listen.https);
         let metrics = parsed.listen.metrics.and_then(|metrics| {
             let form = "expected an address that is not public, such as \"127.0.0.1:9464\"";
@@ -439,6 +450,7 @@ impl Reader {
             },
             listen,
             advertise,
+            push,
             https,
             metrics,
             peers,
@@ -484,6 +496,30 @@ impl Reader {
             }
         }
         listen
+    }
+
+    /// Push addresses: none, or one for each address listened on.
+    fn push(&mut self, addresses: &[Leaf], listened: usize) -> Vec<String> {
+        let form = "expected a host and port such as \"push1.relay.example:4433\"";
+        let fits = |text: &str| is_endpoint(text) && text.len() <= limits::PUSH_ADDRESS_BYTES_MAX;
+        let mut push = Vec::new();
+        for leaf in addresses {
+            match self.text(leaf, |text| if fits(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }) {
+                // Whoever belongs there could come in at two places.
+                Some(address) if push.contains(&address) => self.note(leaf.span(), "listed twice"),
+                Some(address) => push.push(address),
+                None => {}
+            }
+        }
+        let (count, place) = (addresses.len(), addresses.first().map_or(0..0, Spanned::span));
+        if count > limits::PUSH_ADDRESSES_MAX {
+            self.note(place, format!("{count} push addresses, {} are allowed", limits::PUSH_ADDRESSES_MAX));
+        } else if count > 0 && count != listened {
+            let message =
+                format!("{count} push addresses, and [listen] public has {listened}: one for each, in its order");
+            self.note(place, message);
+        }
+        push
     }
 
     fn peers(&mut self, peers: &BTreeMap<Spanned<String>, Leaf>, own: Option<&Domain>) -> Vec<RelayLink> {
@@ -624,6 +660,13 @@ public = ["{listen}"]
 # Where figures for Prometheus (/metrics) and health (/livez, /readyz) are looked at: TCP, an address that is not public.
 # Default: nowhere.
 # metrics = "127.0.0.1:9464"
+
+[cluster]
+# HOST:PORT that devices dial to come in at each address of `public`, in its order. Each account belongs to one of them, by its
+# id: a device that comes in at another is told where to go, and goes there, so that people are spread over them. All of them
+# are of this process: two cannot use one store. Over HTTPS devices are served where they come in. Default: none, and devices
+# are served at any.
+# push = ["push1.relay.example:4433", "push2.relay.example:4434"]
 
 [peers]
 # Relays of other domains whose identity is pinned here, each by its link (`whimbrel-relay link`). Others are learnt

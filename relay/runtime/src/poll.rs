@@ -208,7 +208,7 @@ async fn open(
         admitted: inlet.admitted(),
         incoming: Inbox { numbers: Incoming::default(), frames: sender }.into(),
     };
-    let peer = LinkPeer::Node { transport: words.transport, exporter, source: source(remote.ip()) };
+    let peer = LinkPeer::Node { transport: words.transport, exporter, source: source(remote.ip()), door: None };
     let entering = Entering { peer, sender: Outlet::Poll(outbox), receiver: Inlet::Poll(inlet), dialled: false };
     Ok(cbor(encode_words(&OpenedLink { link: poll.begin(session, entering)? })))
 }

@@ -211,8 +211,10 @@ async fn until_stopped(
         }
     };
     let mut tasks = JoinSet::new();
-    for endpoint in &sockets.endpoints {
-        tasks.spawn(serve::accept(server.clone(), endpoint.clone(), stopped.clone()));
+    for (endpoint, at) in sockets.endpoints.iter().zip(0..) {
+        // The configuration has as many push addresses as sockets, or none.
+        let door = (!settings.push.is_empty()).then_some(at);
+        tasks.spawn(serve::accept(server.clone(), endpoint.clone(), door, stopped.clone()));
     }
     let (poll, opened) = Poll::new(clock, identity.id(), stopped.clone());
     let mut https = Vec::new();

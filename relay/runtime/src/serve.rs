@@ -43,15 +43,15 @@ pub(crate) struct Server {
 
 type Request<'s> = Watched<'s, Real>;
 
-/// Accepts until told to stop, then lets the links end.
-pub(crate) async fn accept(server: Arc<Server>, endpoint: Endpoint, mut stop: Stop) {
+/// Accepts until told to stop, then lets the links end. `door`: which of the push addresses leads here.
+pub(crate) async fn accept(server: Arc<Server>, endpoint: Endpoint, door: Option<u16>, mut stop: Stop) {
     let mut links = JoinSet::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) if links.len() >= server.connections_max => incoming.refuse(),
                 Some(incoming) => {
-                    links.spawn(establish(server.clone(), incoming, stop.clone()));
+                    links.spawn(establish(server.clone(), incoming, door, stop.clone()));
                 }
                 None => break,
             },
@@ -93,9 +93,9 @@ pub(crate) async fn drain(mut links: JoinSet<()>) {
     }
 }
 
-async fn establish(server: Arc<Server>, incoming: Incoming, stop: Stop) {
+async fn establish(server: Arc<Server>, incoming: Incoming, door: Option<u16>, stop: Stop) {
     match incoming.establish().await {
-        Ok(link) => serve(&server, link, false, stop).await,
+        Ok(link) => serve(&server, link, (false, door), stop).await,
         Err(error) => tracing::debug!(%error, "no link"),
     }
 }
@@ -103,7 +103,7 @@ async fn establish(server: Arc<Server>, incoming: Incoming, stop: Stop) {
 async fn reach(server: Arc<Server>, endpoint: Endpoint, peer: PeerAddress, stop: Stop) {
     let PeerAddress { domain, endpoint: at, relay } = peer;
     match endpoint.connect(&RelayLink { domain: domain.clone(), endpoint: at, relay }).await {
-        Ok(link) => serve(&server, link, true, stop).await,
+        Ok(link) => serve(&server, link, (true, None), stop).await,
         Err(error) => {
             if error.is_mistrust() {
                 tracing::warn!(peer = %domain, "a peer shows another identity than the pinned one");
@@ -146,11 +146,11 @@ pub(crate) struct Entering {
     pub(crate) dialled: bool,
 }
 
-async fn serve(server: &Server, link: Link, dialled: bool, stop: Stop) {
+async fn serve(server: &Server, link: Link, (dialled, door): (bool, Option<u16>), stop: Stop) {
     let Link { peer, exporter, sender, receiver, remote, .. } = link;
     let source = source(remote.ip());
     let peer = match peer {
-        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source },
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source, door },
         Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter, source },
     };
     let (sender, receiver) = (Outlet::Quic(sender), Inlet::Quic(receiver));

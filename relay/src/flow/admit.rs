@@ -21,11 +21,11 @@ use crate::store::Store;
 /// A link stands: its first frame is awaited, or, when we dialled, sent.
 pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: LinkPeer) {
     match peer {
-        LinkPeer::Node { transport, exporter, source } => {
+        LinkPeer::Node { transport, exporter, source, door } => {
             if let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
                 return rooms.turn_away(link, refusal);
             }
-            rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter, source }));
+            rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter, source, door }));
         }
         LinkPeer::Relay { relay, domain, dialled: false, exporter, source } => {
             // Anybody can make a certificate for any domain: until it is vetted, it is a stranger like a node.
@@ -106,7 +106,8 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         false => None,
     };
     let domain = rooms.config.domain.clone();
-    if let Some(push_address) = elsewhere(rooms, words.device.account) {
+    if let Some(push_address) = elsewhere(rooms, &proved, words.device.account) {
+        tracing::debug!(%push_address, "a device belongs at another push address");
         rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address), wall: now.wall });
         return rooms.end(now, link);
     }
@@ -157,10 +158,11 @@ async fn turn_back<P: Ports>(
     }
 }
 
-/// The push process that an account's devices belong to, when it is not this one.
-fn elsewhere<P: Ports>(rooms: &Rooms<P>, account: AccountId) -> Option<String> {
-    let own = rooms.config.endpoint.as_deref();
-    reception::push_process(&rooms.config.push, account).filter(|chosen| Some(*chosen) != own).map(str::to_owned)
+/// The push address that an account's devices belong to, when they came in at another one.
+fn elsewhere<P: Ports>(rooms: &Rooms<P>, proved: &Proved, account: AccountId) -> Option<String> {
+    let push = &rooms.config.push;
+    let door = push.get(usize::from(proved.door?))?;
+    reception::push_address(push, account).filter(|chosen| chosen != door).map(str::to_owned)
 }
 
 /// A relay that came in says who it is, and if it is not known here, who led it here.

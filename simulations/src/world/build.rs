@@ -44,6 +44,7 @@ impl World {
             processes: Vec::new(),
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
+            doors: super::doors::Doors::default(),
             pairs: Vec::new(),
             groups: Vec::new(),
             partings: Vec::new(),

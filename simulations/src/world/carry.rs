@@ -47,6 +47,7 @@ impl World {
             Some(Process::Node(node, _)) => Err(node.transport),
             None => return,
         };
+        let door = self.doors.of(link);
         match (self.processes.get_mut(process as usize), peer) {
             (Some(Process::Relay(relay)), Ok((id, domain))) => {
                 let (dialled, source) = (side == Side::Dialler, standing.peer.into());
@@ -54,7 +55,7 @@ impl World {
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {
-                relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into() });
+                relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into(), door });
             }
             (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
             (Some(Process::Node(node, _)), Err(transport)) => {
@@ -186,10 +187,13 @@ impl World {
                 Output::Close { link } if is_polled(link) => self.close_polled(link),
                 Output::Close { link } => self.net.close(&mut self.engine, link, no),
                 Output::Connect { relay } => {
-                    let to = self.relays().find(|one| one.link() == relay).map(|one| one.no);
-                    match to {
-                        Some(to) if self.node(no).is_some_and(|node| node.polled) => self.open_polled(no, to),
-                        Some(to) => drop(self.net.dial(&mut self.engine, no, to)),
+                    let at = self.relays().find_map(|one| one.is_at(&relay));
+                    match at {
+                        Some((to, _)) if self.node(no).is_some_and(|node| node.polled) => self.open_polled(no, to),
+                        Some((to, door)) => {
+                            let link = self.net.dial(&mut self.engine, no, to);
+                            self.doors.dialled(link, no, door);
+                        }
                         None => self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() }),
                     }
                 }

@@ -27,6 +27,7 @@ mod circle;
 mod clock;
 mod coming;
 mod devices;
+mod doors;
 mod event;
 mod export;
 mod fault;
@@ -97,6 +98,7 @@ pub struct World {
     seed: Seed,
     net: Net,
     polls: poll::Polls,
+    doors: doors::Doors,
     processes: Vec<Process>,
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,

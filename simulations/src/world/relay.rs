@@ -200,6 +200,8 @@ pub struct RelayProcess {
     pub id: RelayId,
     /// Whether the operators of the others have listed it.
     pub listed: bool,
+    /// Its push addresses, from its next start on.
+    pub(super) push: Vec<String>,
     identity: RelayIdentity,
     platter: Platter,
     seed: Seed,
@@ -219,7 +221,21 @@ impl RelayProcess {
         let (domain, id) = (identity.domain().clone(), identity.id());
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
-        Self { no, domain, id, identity, listed: true, platter, seed, run: 0, life: None, clock, traps, mischief }
+        Self {
+            no,
+            domain,
+            id,
+            identity,
+            listed: true,
+            push: Vec::new(),
+            platter,
+            seed,
+            run: 0,
+            life: None,
+            clock,
+            traps,
+            mischief,
+        }
     }
 
     /// Where it is and who it is.
@@ -262,6 +278,7 @@ impl RelayProcess {
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
+        config.push.clone_from(&self.push);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
         let now = self.clock.now(engine.now());

@@ -3,6 +3,7 @@
 mod apart;
 mod copies;
 mod devices;
+mod doors;
 mod late;
 mod order;
 mod polled;

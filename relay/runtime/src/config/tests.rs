@@ -28,7 +28,7 @@ fn the_file_that_init_writes_has_no_mistake_and_means_the_defaults() {
 #[test]
 fn the_file_that_init_writes_names_every_key() {
     let text = template(&"a.example".parse().unwrap(), LISTEN_DEFAULT, Some("a.example:1"));
-    for section in ["relay", "listen", "store", "limits", "log"] {
+    for section in ["relay", "listen", "cluster", "store", "limits", "log"] {
         let told = told(&format!("[relay]\ndomain = \"a\"\n[{section}x]\n"));
         assert!(told.contains(&format!("`{section}`")), "{told}");
         // What an unknown key is told are all the keys there are.
@@ -111,7 +111,7 @@ relay.toml:9:2
   |
 9 | [logs]
   |  ^^^^
-  = unknown field `logs`, expected one of `relay`, `listen`, `peers`, `store`, `wake`, `limits`, `log`
+  = unknown field `logs`, expected one of `relay`, `listen`, `cluster`, `peers`, `store`, `wake`, `limits`, `log`
 
 relay.toml:13:7
    |
@@ -154,6 +154,31 @@ fn peers_are_checked_against_their_keys_and_this_relay() {
     assert_eq!(message("a.example", LINK), "a relay is no peer of itself");
     assert!(message("b.example", "b.example:4433").starts_with("the link does not start with whimbrel-relay:"));
     assert!(message("B", LINK).starts_with("a domain has"));
+}
+
+#[test]
+fn push_addresses_are_as_many_as_those_listened_on_each_once_and_can_be_dialled() {
+    let with = |public: &str, push: &str| {
+        parse(&format!("[relay]\ndomain = \"a\"\n[listen]\npublic = [{public}]\n[cluster]\npush = [{push}]\n"))
+    };
+    let two = "\"[::]:1\", \"[::]:2\"";
+    assert_eq!(with(two, "\"p.a:1\", \"q.a:2\"").unwrap().push, ["p.a:1", "q.a:2"]);
+    assert!(with(two, "").unwrap().push.is_empty());
+    let place = |public, push| {
+        let mistake = with(public, push).unwrap_err().mistakes.remove(0);
+        (mistake.line, mistake.column, mistake.message)
+    };
+    let one_each = "1 push addresses, and [listen] public has 2: one for each, in its order";
+    assert_eq!(place(two, "\"p.a:1\""), (6, 9, one_each.to_owned()));
+    assert_eq!(place(two, "\"p.a:1\", \"p.a:1\""), (6, 18, "listed twice".to_owned()));
+    let form = "expected a host and port such as \"push1.relay.example:4433\"";
+    assert_eq!(place(two, "\"p.a:1\", \"q.a\""), (6, 18, form.to_owned()));
+    let long = format!("\"{}.a:1\"", "p".repeat(255));
+    assert_eq!(place("\"[::]:1\"", &long), (6, 9, form.to_owned()));
+    assert_eq!(place("\"[::]:1\"", "7"), (6, 9, "expected a text in quotes".to_owned()));
+    let many = |form: fn(usize) -> String| (1..=65).map(form).collect::<Vec<_>>().join(", ");
+    let (listed, named) = (many(|n| format!("\"[::]:{n}\"")), many(|n| format!("\"p{n}.a:1\"")));
+    assert_eq!(place(&listed, &named), (6, 9, "65 push addresses, 64 are allowed".to_owned()));
 }
 
 #[test]

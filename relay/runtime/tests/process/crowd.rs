@@ -1,21 +1,26 @@
-//! T50: many who come and say next to nothing.
+//! T50 and T55: many who come and say next to nothing, and many who come back at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use whimbrel_protocol::limits;
 use whimbrel_transport::bare::{Connection, ConnectionError, Dialler, SendStream};
 
+use super::services::friends_here;
 use super::*;
 
 const CROWD: usize = 2_000;
 /// Handshakes at once: below where a relay asks for a proof of address, which costs a round trip more.
 const AT_ONCE: usize = 50;
 /// What one of them may cost at the most: bytes kept before authentication, and as much again for the connection.
-const BYTES_EACH_MAX: u64 = 2 * whimbrel_protocol::limits::UNAUTHENTICATED_BYTES_MAX as u64;
+pub(super) const BYTES_EACH_MAX: u64 = 2 * limits::UNAUTHENTICATED_BYTES_MAX as u64;
 /// Far beyond the bound, on a machine that is busy with the handshakes themselves.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -30,7 +35,7 @@ fn place() -> Place {
 
 /// The largest that a process was, in bytes.
 #[cfg(target_os = "linux")]
-fn peak(running: &Running) -> u64 {
+pub(super) fn peak(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
@@ -135,4 +140,166 @@ async fn t50_two_thousand_slow_connections_over_tcp_are_closed_and_keep_nobody_o
     );
     assert!(grown < CROWD as u64 * BYTES_EACH_MAX, "{grown} bytes");
     assert!(slowest < heads && heads < Duration::from_secs(60), "{slowest:?} {heads:?}");
+}
+
+/// A link, however long the machine takes for a handshake.
+async fn reach(person: &Person, to: &RelayLink) -> Link {
+    let mut tries = 0..20;
+    loop {
+        let dialler = Endpoint::bind_dialler(Identity::node(&person.transport).unwrap(), present).unwrap();
+        match dialler.connect(to).await {
+            Ok(link) => return link,
+            Err(error) => drop(tries.next().unwrap_or_else(|| panic!("no link: {error}"))),
+        }
+    }
+}
+
+/// What came of one attempt to come back.
+enum Came {
+    /// Let in, with so many frames before everything that waited was there.
+    In(Box<Link>, usize),
+    /// Refused, with the time after which it passes.
+    Wait(Duration),
+    /// The relay was too busy for the handshake.
+    Lost,
+}
+
+async fn try_back(person: &Person, to: &RelayLink) -> Came {
+    let dialler = Endpoint::bind_dialler(Identity::node(&person.transport).unwrap(), present).unwrap();
+    let Ok(mut link) = dialler.connect(to).await else { return Came::Lost };
+    link.receiver.authenticated();
+    // Whoever is refused at once hears so, whether or not there is an end to say hello to.
+    let _either = link.sender.send(&person.hello(&link));
+    let mut heard = 0;
+    loop {
+        match link.receiver.next().await {
+            Ok(Frame::CaughtUp(_)) => return Came::In(Box::new(link), heard),
+            Ok(Frame::Refused(refused)) => {
+                assert_eq!((refused.request, refused.code), (None, RefusalCode::TooFast));
+                return Came::Wait(Duration::from_millis(refused.retry_after_ms.expect("a time to wait").into()));
+            }
+            Ok(frame) => {
+                let usual = matches!(frame, Frame::Admitted(_) | Frame::Stocked(_) | Frame::Push(_));
+                assert!(usual, "told unasked: {frame:?}");
+                heard += 1;
+            }
+            Err(_) => return Came::Lost,
+        }
+    }
+}
+
+/// Comes back as nodes do: after what was named at the least, and ever later, by chance. Gives the link, when it was let
+/// in, and how often it was refused.
+async fn back(person: &Person, to: &RelayLink, permits: &Semaphore, n: u64) -> (Box<Link>, Instant, usize) {
+    let mut chance = Chance::from_seed(Seed::from_bytes([n as u8; 32]));
+    let mut refused = 0;
+    for attempt in 0_u32.. {
+        let came = {
+            let _permit = permits.acquire().await.unwrap();
+            try_back(person, to).await
+        };
+        let named = match came {
+            Came::In(link, heard) => {
+                assert!(heard <= 8, "{heard} frames for one that was away for a moment");
+                return (link, Instant::now(), refused);
+            }
+            Came::Wait(time) => {
+                refused += 1;
+                time
+            }
+            Came::Lost => Duration::ZERO,
+        };
+        let full = limits::RELAY_BACKOFF_MIN.saturating_mul(1 << attempt.min(4));
+        let by_chance = full / 2 + Duration::from_millis(chance.below(full.as_millis() as u64 / 2 + 1));
+        tokio::time::sleep(by_chance.max(named)).await;
+    }
+    unreachable!("it tries until it is in")
+}
+
+/// Comes back, and beats as a device does until so many are in.
+async fn stay(
+    person: &Person,
+    to: &RelayLink,
+    permits: &Semaphore,
+    (n, inside): (u64, &AtomicUsize),
+) -> (Instant, usize) {
+    let (mut link, at, refused) = back(person, to, permits, n).await;
+    inside.fetch_add(1, Ordering::SeqCst);
+    loop {
+        let last = inside.load(Ordering::SeqCst) == CROWD;
+        let answer = ask(&mut link, &Heartbeat::default().into()).await;
+        assert!(matches!(answer, Frame::HeartbeatAnswer(_)), "{answer:?}");
+        if last {
+            return (at, refused);
+        }
+        tokio::time::sleep(limits::HEARTBEAT_EVERY).await;
+    }
+}
+
+/// Links a second after the first, and those at once.
+const RATE: u32 = 50;
+const BURST: u32 = 500;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t55_two_thousand_sessions_that_return_after_a_restart_are_let_in_at_the_rate_and_served_as_before() {
+    let place = place();
+    // Nobody reads its log until it ends, and a line for each who registers would fill the pipe.
+    place.edit("level = \"info\"", "level = \"warn\"");
+    let running = place.start();
+    let to = running.link.clone();
+    let (mut alice, mut bob) = friends_here(&to).await;
+    let person = |n: usize| {
+        let mut seed = [77; 32];
+        seed[..8].copy_from_slice(&n.to_le_bytes());
+        Person::seeded(seed)
+    };
+    let people: Vec<Arc<Person>> = (0..CROWD).map(|n| Arc::new(person(n))).collect();
+    let joining = people.iter().enumerate().map(|(n, person)| {
+        let (person, to) = (person.clone(), to.clone());
+        async move { come_in_on(&person, reach(&person, &to).await, &format!("c{n}")).await }
+    });
+    let links: Vec<Link> = futures_util::stream::iter(joining).buffer_unordered(AT_ONCE).collect().await;
+    assert_eq!(links.len(), CROWD);
+
+    // The relay dies with all of them on it, and takes fewer links a second from this network than come.
+    let endpoint = to.endpoint.clone();
+    running.kill();
+    place.edit("127.0.0.1:0", &endpoint);
+    let rate = format!("arrivals = {{ rate = \"{}/min\", burst = {BURST} }}", RATE * 60);
+    place.edit("arrivals = \"unbounded\"", &rate);
+    drop(links);
+    let begin = Instant::now();
+    let running = place.start();
+    let (permits, inside) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(AtomicUsize::new(0)));
+    let mut coming = JoinSet::new();
+    for (n, person) in people.iter().enumerate() {
+        let (person, to, permits, inside) = (person.clone(), to.clone(), permits.clone(), inside.clone());
+        coming.spawn(async move { stay(&person, &to, &permits, (n as u64, &inside)).await });
+    }
+    let came = coming.join_all().await;
+    let mut times: Vec<Duration> = came.iter().map(|(at, _)| at.duration_since(begin)).collect();
+    times.sort_unstable();
+    let refused: usize = came.iter().map(|(_, refused)| refused).sum();
+    println!(
+        "{CROWD} came back, refused {refused} times, 99 of 100 within {:?}, the last after {:?}",
+        times[CROWD * 99 / 100],
+        times[CROWD - 1]
+    );
+    assert_eq!(times.len(), CROWD);
+    assert!(refused > 0, "the rate was met");
+    // Whoever is in was let in before it says so: never more than the rate gives, on a machine of any speed.
+    for (count, time) in (1..).zip(&times) {
+        let most = f64::from(BURST) + f64::from(RATE) * time.as_secs_f64() + 1.0;
+        assert!(f64::from(count) <= most, "{count} within {time:?}");
+    }
+
+    // Everybody's heartbeats were answered meanwhile and after, and who writes is heard as before.
+    for (client, n) in [(&mut alice, 1_u64), (&mut bob, 2)] {
+        client.link = *back(&client.person, &running.link, &permits, n).await.0;
+        client.heard.clear();
+    }
+    let said = alice.say(b"after the crowd").await;
+    assert!(matches!(said, Frame::Stored(_)), "{said:?}");
+    let is_it = |entry: &whimbrel_protocol::push::Entry| format!("{:?}", entry.body).contains("Envelope");
+    assert!(bob.entries(super::services::LOG, 1).await.iter().any(is_it));
 }

@@ -4,11 +4,16 @@
 #[cfg(target_os = "linux")]
 mod crowd;
 mod disk;
+mod doors;
 mod invite;
 mod logs;
+mod overload;
 mod poll;
 mod services;
+#[cfg(target_os = "linux")]
+mod slow;
 mod stores;
+mod strangers;
 mod timing;
 mod wake;
 mod watch;
@@ -155,7 +160,11 @@ fn present() -> Wall {
 
 impl Person {
     fn new(byte: u8) -> Self {
-        let mut chance = Chance::from_seed(Seed::from_bytes([byte; 32]));
+        Self::seeded([byte; 32])
+    }
+
+    fn seeded(seed: [u8; 32]) -> Self {
+        let mut chance = Chance::from_seed(Seed::from_bytes(seed));
         let (identity, device, transport) =
             (KeyPair::generate(&mut chance), KeyPair::generate(&mut chance), KeyPair::generate(&mut chance));
         let recovery = RecoveryPhrase::generate(&mut chance);
@@ -209,7 +218,10 @@ async fn ask(link: &mut Link, frame: &Frame) -> Frame {
 
 /// Registers and is admitted.
 async fn come_in(person: &Person, to: &RelayLink, name: &str) -> Link {
-    let mut link = person.connect(to).await;
+    come_in_on(person, person.connect(to).await, name).await
+}
+
+async fn come_in_on(person: &Person, mut link: Link, name: &str) -> Link {
     let register = person.register(&link, name);
     let answer = ask(&mut link, &register).await;
     assert!(matches!(answer, Frame::Registered(_)), "{answer:?}");

@@ -24,7 +24,7 @@ use whimbrel_protocol::wake::{SetWake, WakeEndpoint};
 
 use super::*;
 
-const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
+pub(super) const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 pub(super) const LOG: LogRef = LogRef::Thread(THREAD);
 /// Far beyond what anything here takes: nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Client {
     pub(super) person: Person,
     name: String,
-    link: Link,
-    heard: Vec<Frame>,
+    pub(super) link: Link,
+    pub(super) heard: Vec<Frame>,
     requests: u64,
 }
 
@@ -123,7 +123,7 @@ impl Client {
         self.ask(Befriend { request, domain, word }).await
     }
 
-    async fn friends(&mut self) -> Vec<Friend> {
+    pub(super) async fn friends(&mut self) -> Vec<Friend> {
         let request = self.request();
         match self.ask(ListFriends { request, after: None, limit: 50 }).await {
             Frame::FriendPage(page) => page.friends,

@@ -433,28 +433,40 @@ fn a_claimer_gets_a_bounded_number_of_packages_in_an_hour() {
 }
 
 #[test]
-fn a_device_is_sent_to_the_push_process_its_account_belongs_to() {
-    let live: Vec<String> = (0..3).map(|n| format!("push{n}.a.example:4433")).collect();
+fn a_device_is_sent_to_the_push_address_its_account_belongs_to() {
+    let push: Vec<String> = (0..3).map(|n| format!("push{n}.a.example:4433")).collect();
     let mut config = Config::new(domain(0), relay_id(0));
-    (config.push, config.endpoint) = (live.clone(), Some(live[0].clone()));
+    config.push = push.clone();
     let mut world = World::with(vec![config]);
     let mut sent = BTreeMap::new();
     for n in 0..40 {
         let who = world.person(&format!("p{n}"));
+        let chosen = crate::reception::push_address(&push, world.account(who)).unwrap().to_owned();
+        for door in 0..push.len() {
+            world.door = Some(door as u16);
+            let link = world.link(who, 0);
+            if door == 0 {
+                let register = world.register_frame(who, link);
+                world.ask(who, register);
+            }
+            let hello = world.hello_frame(who, link);
+            let heard = world.ask(who, hello);
+            let Some(Frame::Admitted(admitted)) = heard.first() else { panic!("{heard:?}") };
+            assert_eq!(admitted.push_address.clone().unwrap_or_else(|| push[door].clone()), chosen);
+            assert_eq!(admitted.push_address.is_none(), heard.len() > 1, "served here, or not at all");
+        }
+        *sent.entry(chosen.clone()).or_insert(0) += 1;
+        // Without one address, those of the others stay where they are.
+        let left: Vec<String> = push.iter().filter(|address| **address != push[2]).cloned().collect();
+        let then = crate::reception::push_address(&left, world.account(who)).unwrap();
+        assert!(chosen == push[2] || then == chosen);
+        // Where nobody is sent, whoever comes in is served.
+        world.door = None;
         let link = world.link(who, 0);
-        let register = world.register_frame(who, link);
-        world.ask(who, register);
         let hello = world.hello_frame(who, link);
         let heard = world.ask(who, hello);
-        let Some(Frame::Admitted(admitted)) = heard.first() else { panic!("{heard:?}") };
-        let chosen = crate::reception::push_process(&live, world.account(who)).unwrap().to_owned();
-        assert_eq!(admitted.push_address.clone().unwrap_or_else(|| live[0].clone()), chosen);
-        assert_eq!(admitted.push_address.is_none(), heard.len() > 1, "served here, or not at all");
-        *sent.entry(chosen.clone()).or_insert(0) += 1;
-        // Without one process, those of the others stay where they are.
-        let left: Vec<String> = live.iter().filter(|process| **process != live[2]).cloned().collect();
-        let then = crate::reception::push_process(&left, world.account(who)).unwrap();
-        assert!(chosen == live[2] || then == chosen);
+        let served = |frame: &Frame| matches!(frame, Frame::Admitted(admitted) if admitted.push_address.is_none());
+        assert!(heard.iter().any(served), "{heard:?}");
     }
     assert_eq!(sent.len(), 3, "{sent:?}");
     assert!(sent.values().all(|count| *count >= 5), "{sent:?}");
