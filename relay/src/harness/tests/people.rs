@@ -442,8 +442,8 @@ fn a_device_is_sent_to_the_push_address_its_account_belongs_to() {
     for n in 0..40 {
         let who = world.person(&format!("p{n}"));
         let chosen = crate::reception::push_address(&push, world.account(who)).unwrap().to_owned();
-        for door in 0..push.len() {
-            world.door = Some(door as u16);
+        for (door, address) in (0..).zip(&push) {
+            world.door = Some(door);
             let link = world.link(who, 0);
             if door == 0 {
                 let register = world.register_frame(who, link);
@@ -452,7 +452,7 @@ fn a_device_is_sent_to_the_push_address_its_account_belongs_to() {
             let hello = world.hello_frame(who, link);
             let heard = world.ask(who, hello);
             let Some(Frame::Admitted(admitted)) = heard.first() else { panic!("{heard:?}") };
-            assert_eq!(admitted.push_address.clone().unwrap_or_else(|| push[door].clone()), chosen);
+            assert_eq!(admitted.push_address.clone().unwrap_or_else(|| address.clone()), chosen);
             assert_eq!(admitted.push_address.is_none(), heard.len() > 1, "served here, or not at all");
         }
         *sent.entry(chosen.clone()).or_insert(0) += 1;
