@@ -25,7 +25,9 @@ pub(super) fn members_hold_one_authenticator_and_another_branch_of_the_same_leng
     assert!(matches!(authenticator(&erin), Err(EngineError::UnknownThread)));
     let removed = people[0].remove(dave.id);
     people[0].merge_own().unwrap();
-    people[1..].iter_mut().chain([&mut dave]).for_each(|person| drop(person.apply(&removed.commit).unwrap()));
+    people[1..].iter_mut().chain([&mut dave]).for_each(|person| {
+        person.apply(&removed.commit).unwrap();
+    });
     assert!(matches!(authenticator(&dave), Err(EngineError::NotMember)));
     agree(&people);
     let mut frank = Person::new(6, make);
