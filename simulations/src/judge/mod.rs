@@ -20,6 +20,10 @@ use crate::faults::{Kind, Plan};
 
 /// P6: the devices of a thread are in one place so long after everything has healed.
 pub const CONVERGE: Duration = Duration::from_secs(60);
+/// Longer than this a thread must not be apart once all has healed. A device that has just failed to call waits up to
+/// `limits::RELAY_BACKOFF_MAX` before it calls again, a relay that found an inbox full `limits::FULL_RETRY_AFTER`, a dead link is
+/// found within seconds of its own; each of the two comes once.
+pub const CONVERGE_MAX: Duration = Duration::from_secs(180);
 
 /// How far one of the promises of docs/threat-model.md is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

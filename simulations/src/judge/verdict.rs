@@ -231,7 +231,7 @@ pub enum Violation {
         /// Who is in it, too.
         from: ProcessNo,
     },
-    /// P6: once all has healed, a minute is enough ([`crate::judge::CONVERGE`]).
+    /// P6: once all has healed, three minutes are enough ([`crate::judge::CONVERGE_MAX`]).
     #[error("P6: process {of} was not where process {from} is in a thread for {seconds} s after all had healed")]
     Lagged {
         /// Who.

@@ -10,7 +10,7 @@ use whimbrel_protocol::id::{DeviceId, DeviceIndex, ThreadId};
 
 use super::{NodeProcess, World};
 use crate::engine::Time;
-use crate::judge::CONVERGE;
+use crate::judge::CONVERGE_MAX;
 use crate::judge::ledger::Company;
 use crate::net::ProcessNo;
 
@@ -63,7 +63,7 @@ impl World {
             // By the next look it may be together.
             let lasts = now.since(since) + LOOK;
             self.agreement.longest = self.agreement.longest.max(lasts);
-            if lasts > CONVERGE && self.agreement.late.insert(thread) {
+            if lasts > CONVERGE_MAX && self.agreement.late.insert(thread) {
                 self.ledger.lagged(of, from, lasts);
             }
         }

@@ -22,7 +22,7 @@ fn a_second_device_that_is_behind_in_a_thread_of_two_is_found() {
 }
 
 #[test]
-fn whoever_is_behind_for_more_than_a_minute_once_all_has_healed_is_found_and_whoever_is_not_is_counted() {
+fn whoever_is_behind_for_more_than_three_minutes_once_all_has_healed_is_found_and_whoever_is_not_is_counted() {
     let (mut world, people, _) = people(4, 4);
     let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
     let (circle, thread) = world.make_circle(alice, &[bob, carol]);
@@ -39,13 +39,13 @@ fn whoever_is_behind_for_more_than_a_minute_once_all_has_healed_is_found_and_who
     world.disconnect(carol);
     world.renew_in_circle(circle, thread, bob);
     world.run_for(secs(10));
-    world.await_all(secs(55));
-    assert!(world.converged() <= secs(60));
+    world.await_all(secs(175));
+    assert!(world.converged() > secs(60) && world.converged() <= secs(180));
     world.await_all(secs(10));
     let (verdict, account) = world.close();
-    let lagged = |one: &Violation| matches!(one, Violation::Lagged { of, seconds: 61, .. } if *of == carol);
+    let lagged = |one: &Violation| matches!(one, Violation::Lagged { of, seconds: 181, .. } if *of == carol);
     assert!(verdict.examples.iter().any(lagged), "{:?}", verdict.examples);
-    assert!(account.converged > secs(60), "{:?}", account.converged);
+    assert!(account.converged > secs(180), "{:?}", account.converged);
 }
 
 /// A group in which two commits meet, and nothing is said after it.
