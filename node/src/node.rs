@@ -10,8 +10,8 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
-    about, account, answers, audit, befriend, commands, connect, direct, facts, group, herald, history, join, link,
-    open, receipts, receive, repair, resend, self_thread, send, settings, siblings,
+    about, account, answers, audit, befriend, commands, commit, connect, direct, facts, group, herald, history, join,
+    link, open, receipts, receive, repair, resend, self_thread, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -156,7 +156,10 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
             Ok(())
         }
         Timer::Tag(_) => join::tag_all(t),
-        Timer::Unpark(thread) => receive::unpark(t, thread),
+        Timer::Unpark(thread) => {
+            receive::unpark(t, thread)?;
+            commit::ask_again(t, thread)
+        }
         Timer::Stock => answers::stock_what_is_due(t),
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),

@@ -205,6 +205,12 @@ impl Net {
         }
         let now = engine.now();
         let back = now.plus(self.flight(now, to, from, 3).0);
+        let give_up = began.plus(self.settings.connect.0);
+        if back > give_up {
+            // On a path that is too slow the answer comes to somebody who has stopped waiting.
+            engine.at(give_up.max(now), Event::DialFailed { link });
+            return;
+        }
         let there = back.plus(self.flight(now, from, to, 1).0);
         // What an end sends once it is up must find the other up.
         if let Some(conn) = self.conn_mut(link) {
@@ -605,8 +611,15 @@ impl Net {
             match (was, stands) {
                 (None, false) => {
                     let now = engine.now();
+                    let mut swallowed = Vec::new();
                     if let Some(conn) = self.conn_mut(link) {
-                        conn.half_mut(side).inward.blocked = Some(now);
+                        let inward = &mut conn.half_mut(side).inward;
+                        inward.blocked = Some(now);
+                        swallowed.extend(inward.on_the_way.iter_mut().filter_map(|parcel| parcel.stretch.take()));
+                    }
+                    // What is on the way never comes in then: it is sent again, or not at all.
+                    if let Some(place) = self.places.get_mut(to as usize) {
+                        swallowed.into_iter().for_each(|stretch| place.stay_out(now, stretch));
                     }
                     self.fall_silent(engine, link, side);
                 }
@@ -690,8 +703,8 @@ impl Net {
         while times < RETRANSMISSIONS_MAX && place.stream.happens(share) {
             self.counts.packets_lost += 1;
             self.counts.lost_in_bursts += u64::from(bad);
-            // Each probe that is lost too doubles the wait (RFC 9002 §6.2.1).
-            flight += (2 * least + least / 4 + ACK_DELAY) * (1 << times.min(4));
+            // Each probe that is lost too doubles the wait (RFC 9002 §6.2.1), to no longer than a link lives in silence.
+            flight += ((2 * least + least / 4 + ACK_DELAY) * (1 << times.min(4))).min(self.settings.detect.most);
             (share, times) = (loss, times + 1);
         }
         (flight, times > 0)

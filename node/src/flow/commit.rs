@@ -51,9 +51,13 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     if row.founding.is_none() || row.state == ThreadState::Halted {
         return Ok(Course::Done);
     }
+    let said = (accepted.receipt.words.term, accepted.receipt.words.epoch, accepted.receipt.words.commit);
+    let names = said == (commit.term, commit.epoch, commit.hash());
     if commit.epoch < row.epoch {
         // Here already; or another one for an epoch that has ended.
-        witness::note(t, id, &row, &accepted.receipt)?;
+        if names {
+            witness::note(t, id, &row, &accepted.receipt)?;
+        }
         return Ok(Course::Done);
     }
     if commit.epoch > row.epoch {
@@ -61,8 +65,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
         miss(t, id, row.epoch);
         return Ok(Course::Waits);
     }
-    let said = (accepted.receipt.words.term, accepted.receipt.words.epoch, accepted.receipt.words.commit);
-    if said != (commit.term, commit.epoch, commit.hash()) {
+    if !names {
         return pass_over(t, accepted, "not the commit its receipt names").map(|()| Course::Done);
     }
     if !witness::note(t, id, &row, &accepted.receipt)? {
@@ -90,6 +93,28 @@ pub(crate) fn miss<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, epoch: Epoc
     }
 }
 
+/// A commit of the log is done with. If the thread is where it was, what came was not what holds: the relay is asked, and
+/// again every minute.
+pub(crate) fn look_after<E: Engine>(t: &mut Turn<'_, E>, commit: &Commit) -> Result<(), StorageError> {
+    let row = thread::get(&t.rows, &commit.thread)?;
+    let stands = |row: ThreadRow| row.state == ThreadState::Open && row.founding.is_some() && row.epoch == commit.epoch;
+    if row.is_some_and(stands) {
+        t.rooms.threads.passed_over.insert(commit.thread);
+        miss(t, commit.thread, commit.epoch);
+    }
+    Ok(())
+}
+
+/// A minute is over: what was passed over may be had now.
+pub(crate) fn ask_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if t.rooms.threads.passed_over.contains(&thread)
+        && let Some(row) = thread::get(&t.rows, &thread)?
+    {
+        miss(t, thread, row.epoch);
+    }
+    Ok(())
+}
+
 /// What was missing came, or is not to be had.
 pub(crate) fn fetched<E: Engine>(
     t: &mut Turn<'_, E>,
@@ -103,7 +128,10 @@ pub(crate) fn fetched<E: Engine>(
         None => Course::Done,
     };
     match course {
-        Course::Done if epoch(t)? != before => receive::unpark(t, thread),
+        Course::Done if epoch(t)? != before => {
+            t.rooms.threads.passed_over.remove(&thread);
+            receive::unpark(t, thread)
+        }
         // The same would come at once.
         Course::Done => {
             retry(t, thread);
@@ -335,6 +363,7 @@ fn prove<E: Engine>(
 /// The owner is told who came and went.
 fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
     row.updated = t.now.wall;
+    witness::remember(t, accepted.commit.thread)?;
     if row.is_self(&t.rooms.identity.account()) {
         return Ok(());
     }

@@ -138,6 +138,7 @@ fn take_entry<E: Engine>(
         }
         (LogRef::Thread(thread), EntryBody::Commit(accepted)) if accepted.commit.thread == thread => {
             if !t.rooms.threads.unparking.contains(&thread) && commit::take(t, &accepted)? == Course::Done {
+                commit::look_after(t, &accepted.commit)?;
                 return Ok(true);
             }
             hold_back(t, thread)?;

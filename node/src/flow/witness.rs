@@ -22,8 +22,8 @@ use crate::rooms::{Halt, Turn};
 use crate::rows::{self, ReceiptsRow, ReceiptsToldRow, RecentRow, ThreadRow, ThreadState};
 use crate::thread;
 
-/// A receipt came with a commit, or as an answer. Says whether it is known to be the word of the thread's hub; one older than
-/// all that are kept is not looked at.
+/// A receipt came with a commit, or as an answer. Says whether it is the word of the thread's hub about an epoch that has been
+/// here; the newest are kept.
 pub(crate) fn note<E: Engine>(
     t: &mut Turn<'_, E>,
     id: ThreadId,
@@ -37,8 +37,8 @@ pub(crate) fn note<E: Engine>(
         return Ok(true);
     }
     let epoch = signed.words.epoch;
-    let full = kept.len() >= limits::RECEIPTS_KEPT_MAX;
-    if signed.words.thread != id || full && kept.first().is_some_and(|oldest| epoch < oldest.words.epoch) {
+    // Of what is to come none is kept: it would take the room of those that come before it.
+    if signed.words.thread != id || epoch > row.epoch {
         return Ok(false);
     }
     if let Err(error) = receipt::verify(signed, founding.hub) {
@@ -50,11 +50,7 @@ pub(crate) fn note<E: Engine>(
         let place = kept.partition_point(|other| other.words.epoch < epoch);
         kept.insert(place, signed.clone());
         kept.drain(..kept.len().saturating_sub(limits::RECEIPTS_KEPT_MAX));
-        let newest = kept.last() == Some(signed);
         rows::put(&mut t.rows, key, &ReceiptsRow { kept });
-        if newest {
-            remember(t, id)?;
-        }
     }
     Ok(true)
 }
@@ -71,8 +67,8 @@ pub(crate) fn answered<E: Engine>(
     }
 }
 
-/// The thread is among those that others are told of next.
-fn remember<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
+/// The thread changed: it is among those that others are told of next.
+pub(crate) fn remember<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     let key = rows::recent_key();
     let mut row: RecentRow = rows::get(&t.rows, &key)?.unwrap_or_default();
     row.threads.retain(|(thread, _)| *thread != id);
@@ -129,13 +125,14 @@ pub(crate) fn heard<E: Engine>(
         if !suspect || !row.founding.is_some_and(is_hubs) {
             continue;
         }
-        let found = hold_against(t, id, &others, signed)?;
-        if let Some(Contradiction { one, other }) = found
+        if hold_against(t, id, &others, signed)?.is_some()
             && author != t.rooms.identity.account()
             && let Some(mut row) = thread::get(&t.rows, &here)?
+            && is_told(&row)
+            && let Some(proof) = receipts_for(t, &id, &row)?
         {
             // They hold one of them alone, as far as is known here.
-            say(t, here, &mut row, vec![one, other])?;
+            say(t, here, &mut row, proof)?;
             thread::put(&mut t.rows, &here, &row);
             send::pump(t, here)?;
         }
@@ -146,8 +143,7 @@ pub(crate) fn heard<E: Engine>(
 /// Something is said in a conversation: with it go the newest receipts of threads that everybody here is in, too. In the
 /// thread itself they would find nothing: whoever was given another commit cannot read what is said after it.
 pub(crate) fn tell<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow) -> Result<(), StorageError> {
-    let among_the_same = row.founding.is_some_and(|founding| founding.fixed);
-    if !among_the_same || row.state != ThreadState::Open || thread::leaves(row).count() > limits::RECEIPT_LEAVES_MAX {
+    if !is_told(row) {
         return Ok(());
     }
     let key = rows::receipts_told_key(&id);
@@ -174,6 +170,12 @@ pub(crate) fn tell<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut Threa
         rows::put(&mut t.rows, key, &ReceiptsToldRow { up_to, at: t.now.wall });
     }
     Ok(())
+}
+
+/// Whether receipts are told in a conversation: its people stay the same, and they are not many.
+fn is_told(row: &ThreadRow) -> bool {
+    let among_the_same = row.founding.is_some_and(|founding| founding.fixed);
+    among_the_same && row.state == ThreadState::Open && thread::leaves(row).count() <= limits::RECEIPT_LEAVES_MAX
 }
 
 /// What everybody in `row` may be told of another thread: they are all in it.

@@ -1,5 +1,6 @@
 //! Groups whose members change: handing in, losing, merging, waiting, crashes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use whimbrel_crypto::{Engine, StandInEngine, receipt};
@@ -38,8 +39,9 @@ impl<E: Engine> World<E> {
                 false => self.say_to(who, CommitLost { request, won: Box::new(won) }),
             };
         }
-        assert_eq!(commit.epoch.get(), opening.epoch.get() + held.len() as u64, "of an epoch to come");
-        let previous = held.last().map(|one| one.receipt.words.commit);
+        let epochs: BTreeSet<Epoch> = held.iter().map(|one| one.commit.epoch).collect();
+        assert_eq!(commit.epoch.get(), opening.epoch.get() + epochs.len() as u64, "of an epoch to come");
+        let previous = held.last().map(|one| one.commit.hash());
         let (thread, epoch, term) = (commit.thread, commit.epoch, FIRST_TERM);
         let receipt = Receipt { thread, term, epoch, commit: commit.hash(), previous, at: self.now.wall };
         let receipt = signed(receipt);

@@ -183,17 +183,40 @@ fn t05_a_commit_counts_with_its_hubs_receipt_alone_and_is_followed_once_that_com
         world.advance(Duration::from_secs(1));
         assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)), "{case}");
         assert_eq!(told(&world, BOB), 0, "what the hub did not sign gives nobody away");
-        // Alice is shown the genuine one, and what she says after it makes Bob ask for what he misses.
+        // Alice is shown the genuine one.
         log(&mut world, &thread)[place] = EntryBody::Commit(genuine);
         world.open(ALICE);
         world.settle();
         world.advance(limits::RELAY_BACKOFF_MAX * 2);
+        assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 2, 3)), "{case}: he asks every minute");
         assert_eq!(world.stands(ALICE, thread), Some((Standing::Open, 2, 3)), "{case}");
         world.say(ALICE, thread, "after it");
         world.advance(Duration::from_secs(1));
         assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 2, 3)), "{case}");
         assert_eq!(world.history(BOB, thread), ["after it"], "{case}");
     }
+}
+
+#[test]
+fn t06_receipts_of_later_epochs_take_no_room_from_those_that_come_before_them() {
+    let (mut world, thread) = group();
+    assert_eq!(world.ask(CAROL, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 2, 3)));
+    let old = log(&mut world, &thread).iter().rev().find_map(|entry| match entry {
+        EntryBody::Commit(accepted) => Some(accepted.clone()),
+        _ => None,
+    });
+    let old = old.unwrap();
+    for n in 0..=limits::RECEIPTS_KEPT_MAX as u64 {
+        let words =
+            Receipt { epoch: Epoch::new(10 + n), commit: CommitHash::of(&n.to_be_bytes()), ..old.receipt.words };
+        log(&mut world, &thread).push(EntryBody::Commit(Accepted { receipt: signed(words), ..old.clone() }));
+    }
+    world.push_all();
+    assert_eq!(world.ask(CAROL, Command::RenewKeys { thread }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 3, 3)));
 }
 
 #[test]

@@ -194,6 +194,7 @@ async fn back(person: &Person, to: &RelayLink, permits: &Semaphore, n: u64) -> (
     let mut chance = Chance::from_seed(Seed::from_bytes([n as u8; 32]));
     let mut refused = 0;
     for attempt in 0_u32.. {
+        assert!(attempt < ATTEMPTS_MAX, "the relay lets nobody in");
         let came = {
             let _permit = permits.acquire().await.unwrap();
             try_back(person, to).await
@@ -238,6 +239,8 @@ async fn stay(
 
 /// Links a second after the first, and those at once.
 const RATE: u32 = 50;
+/// Tries to come back, each after a pause of up to eight seconds.
+const ATTEMPTS_MAX: u32 = 200;
 const BURST: u32 = 500;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +289,8 @@ async fn t55_two_thousand_sessions_that_return_after_a_restart_are_let_in_at_the
         times[CROWD - 1]
     );
     assert_eq!(times.len(), CROWD);
-    assert!(refused > 0, "the rate was met");
+    let slowly = Duration::from_secs(CROWD as u64 / u64::from(RATE));
+    assert!(refused > 0 || times[CROWD - 1] >= slowly, "the rate was met, unless the machine is slower than that");
     // Whoever is in was let in before it says so: never more than the rate gives, on a machine of any speed.
     for (count, time) in (1..).zip(&times) {
         let most = f64::from(BURST) + f64::from(RATE) * time.as_secs_f64() + 1.0;

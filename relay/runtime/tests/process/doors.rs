@@ -38,7 +38,7 @@ async fn row_1_a_device_that_comes_in_at_another_push_address_is_told_where_to_g
     let running = place.start();
     let at = |door: usize| RelayLink { endpoint: push[door].clone(), ..running.link.clone() };
     let mut here = [0; 2];
-    for byte in 1..=12 {
+    for byte in 1..=30 {
         let person = Person::new(byte);
         let home = belongs(&person, &push);
         let mut link = person.connect(&at(1 - home)).await;

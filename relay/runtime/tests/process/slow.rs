@@ -147,16 +147,10 @@ async fn t50_streams_whose_first_bytes_never_come_are_ended_in_time_before_and_a
     let well = tokio::spawn(beats(alice, done.clone()));
 
     let mut ends = JoinSet::new();
-    let (bob, sender, receiver) = let_in(&Person::new(2), &to, path.at).await;
-    ends.spawn(async move {
-        let reason = with_a_hole(bob, sender).await;
-        drop(receiver);
-        (2, reason)
-    });
     let identity = Identity::node(&Person::new(9).transport).unwrap();
     let dialler = Dialler::bind(&identity, present, &to).unwrap();
     // A path carries one socket's links.
-    let path = Path::to(to.endpoint.parse().unwrap()).await;
+    let bobs = Path::to(to.endpoint.parse().unwrap()).await;
     let mut strangers = 0;
     for _ in 0..MANY {
         let Ok(connection) = dialler.connect(path.at).unwrap().await else { continue };
@@ -169,6 +163,13 @@ async fn t50_streams_whose_first_bytes_never_come_are_ended_in_time_before_and_a
         });
     }
     assert!(strangers > MANY * 9 / 10, "only {strangers} came in");
+    // The last to come: his minute begins now, whatever the others took.
+    let (bob, sender, receiver) = let_in(&Person::new(2), &to, bobs.at).await;
+    ends.spawn(async move {
+        let reason = with_a_hole(bob, sender).await;
+        drop(receiver);
+        (2, reason)
+    });
     come_in(&Person::new(3), &to, "carol").await;
     let (order, reasons) = in_order(ends).await;
     assert!(reasons.iter().all(by_the_relay), "{reasons:?}");
@@ -191,8 +192,8 @@ async fn t50_devices_that_were_let_in_and_send_a_byte_a_minute_are_ended_and_oth
     let done = Arc::new(tokio::sync::Notify::new());
     let well = tokio::spawn(beats(alice, done.clone()));
     let mut ends = JoinSet::new();
-    // The first of them is silent, and has a minute for that: longer than whoever began a frame.
-    for byte in 2..52 {
+    // The last of them is silent, and has a minute for that: longer than whoever began a frame.
+    for byte in (3..52).chain([2]) {
         let person = Person::new(byte);
         drop(come_in(&person, &to, &format!("p{byte}")).await);
         let (connection, mut sender, receiver) = let_in(&person, &to, to.endpoint.parse().unwrap()).await;
