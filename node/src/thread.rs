@@ -90,8 +90,8 @@ pub(crate) struct Threads {
     pub(crate) openings: BTreeMap<ThreadId, Vec<Ticket>>,
     /// Threads with parked entries still to be opened: what comes meanwhile queues behind.
     pub(crate) unparking: BTreeSet<ThreadId>,
-    /// Threads whose next commit came in a form that does not count: it is asked for until it comes in another.
-    pub(crate) passed_over: BTreeSet<ThreadId>,
+    /// Epochs whose commit came in a form that does not count: it is asked for until it comes in another, or is over.
+    pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
     /// Threads with a row.
     pub(crate) known: usize,
     /// Threads whose tag the relay does not know yet.

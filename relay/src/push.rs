@@ -27,7 +27,7 @@ pub(crate) struct Push {
     table: Mutex<Table>,
 }
 
-/// A reading of a log under way: dropped before its end, the subscription is behind until its next hint or heartbeat.
+/// A reading of a log under way: ended before all was read, by an error or dropped where it stood, the subscription is behind until its next hint or heartbeat.
 struct Unread<'a> {
     push: &'a Push,
     link: LinkId,
@@ -117,23 +117,15 @@ impl Push {
         log: LogId,
     ) -> Result<(), StoreError> {
         let Some(mut position) = self.table().begin(link, log) else { return Ok(()) };
-        // Whoever drops this where it stands must not leave the subscription to be read by nobody.
+        // Until all is read: nothing that ends this may leave the subscription to be read by nobody.
         let mut unread = Unread { push: self, link, log, over: false };
         loop {
-            let page = store.log_page(log, position, limits::PUSH_ENTRIES_MAX, limits::PUSH_BYTES_MAX).await;
-            let mut table = self.table();
-            match page {
-                Ok(page) => match table.take(links, link, log, page) {
-                    Took::More(place) => position = place,
-                    Took::All => {
-                        unread.over = true;
-                        return Ok(());
-                    }
-                },
-                Err(error) => {
-                    table.failed(link, log);
+            let page = store.log_page(log, position, limits::PUSH_ENTRIES_MAX, limits::PUSH_BYTES_MAX).await?;
+            match self.table().take(links, link, log, page) {
+                Took::More(place) => position = place,
+                Took::All => {
                     unread.over = true;
-                    return Err(error);
+                    return Ok(());
                 }
             }
         }

@@ -96,21 +96,26 @@ pub(crate) fn miss<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, epoch: Epoc
 /// A commit of the log is done with. If the thread is where it was, what came was not what holds: the relay is asked, and
 /// again every minute.
 pub(crate) fn look_after<E: Engine>(t: &mut Turn<'_, E>, commit: &Commit) -> Result<(), StorageError> {
-    let row = thread::get(&t.rows, &commit.thread)?;
-    let stands = |row: ThreadRow| row.state == ThreadState::Open && row.founding.is_some() && row.epoch == commit.epoch;
-    if row.is_some_and(stands) {
-        t.rooms.threads.passed_over.insert(commit.thread);
+    if stands(t, &commit.thread, commit.epoch)? {
+        t.rooms.threads.passed_over.insert(commit.thread, commit.epoch);
         miss(t, commit.thread, commit.epoch);
     }
     Ok(())
 }
 
+/// Whether a group is open, and where it was.
+fn stands<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, epoch: Epoch) -> Result<bool, StorageError> {
+    let row = thread::get(&t.rows, thread)?;
+    Ok(row.is_some_and(|row| row.state == ThreadState::Open && row.founding.is_some() && row.epoch == epoch))
+}
+
 /// A minute is over: what was passed over may be had now.
 pub(crate) fn ask_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
-    if t.rooms.threads.passed_over.contains(&thread)
-        && let Some(row) = thread::get(&t.rows, &thread)?
-    {
-        miss(t, thread, row.epoch);
+    let Some(epoch) = t.rooms.threads.passed_over.get(&thread).copied() else { return Ok(()) };
+    if stands(t, &thread, epoch)? {
+        miss(t, thread, epoch);
+    } else {
+        t.rooms.threads.passed_over.remove(&thread);
     }
     Ok(())
 }
