@@ -27,6 +27,8 @@ pub const SLED_MAX_BYTES: u64 = 3 * 1024 * 1024 * 1024;
 const SHARE_ABOVE: u64 = 4;
 /// After how many bytes written the size is looked at again: a look costs a system call or two.
 const LOOK_EVERY_BYTES: u64 = 1024 * 1024;
+/// The same for a store at its bound: a log takes twice what is written, and that may not go unseen for a mebibyte.
+const LOOK_EVERY_BYTES_FULL: u64 = 64 * 1024;
 
 /// What fjall needs free at least to write out its memory tables and to compact: a write that fails there stops the store.
 /// Five memory tables of 8 MiB, and a compaction of the first level into the second.
@@ -142,7 +144,9 @@ impl Room {
         if self.warn_bytes.is_none() && self.max_bytes.is_none() {
             return Ok(());
         }
-        if self.written.fetch_add(bytes, Ordering::Relaxed) >= LOOK_EVERY_BYTES {
+        let full = self.max_bytes.is_some_and(|max| self.size.load(Ordering::Relaxed) >= max);
+        let look_every = if full { LOOK_EVERY_BYTES_FULL } else { LOOK_EVERY_BYTES };
+        if self.written.fetch_add(bytes, Ordering::Relaxed) >= look_every {
             self.written.store(0, Ordering::Relaxed);
             self.size.store(size()?, Ordering::Relaxed);
         }
@@ -224,6 +228,27 @@ mod tests {
         assert!(room.admit(1, SAME, || Ok(100)).is_ok());
         assert!(matches!(room.admit(1, MORE, || Ok(100)), Err(StorageError::Full)));
         assert!(room.admit(1, MORE, || Ok(99)).is_ok());
+    }
+
+    #[test]
+    fn store_at_its_bound_is_looked_at_sooner() {
+        let bounds = SizeBounds { warn_bytes: None, max_bytes: Some(100) };
+        let reserve = Reserve { percent: 0, bytes_max: 0 };
+        let looks = |size| {
+            let room = Room::new(Path::new("."), EngineKind::Sled, reserve, bounds);
+            room.admit(0, SAME, || Ok(size)).unwrap();
+            let mut looked = false;
+            for bytes in [LOOK_EVERY_BYTES_FULL, 1] {
+                room.admit(bytes, SAME, || {
+                    looked = true;
+                    Ok(size)
+                })
+                .unwrap();
+            }
+            looked
+        };
+        assert!(!looks(99));
+        assert!(looks(100));
     }
 
     #[test]
