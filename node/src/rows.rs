@@ -77,6 +77,9 @@ pub(crate) enum Space {
     Envelope = b'e',
     /// The threads of exactly these people, ascending, by participants tag: the first is the one to write to.
     Tag = b'g',
+    /// Nothing, by participants tag and thread: openings that failed with words in them. They are read with the threads of
+    /// [`Space::Tag`], and never written to.
+    Failed = 43,
     /// [`MessageRow`] by thread, clock, message id and author: the history in display order.
     History = b'h',
     /// The place in the history by message id and author: shows a message once.
@@ -155,12 +158,13 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 42] = [
+pub(crate) const SPACES: [Space; 43] = [
     Space::Account,
     Space::Contact,
     Space::Device,
     Space::Envelope,
     Space::Tag,
+    Space::Failed,
     Space::History,
     Space::Message,
     Space::Parked,
@@ -582,6 +586,14 @@ pub(crate) fn envelope_key(envelope: &EnvelopeId) -> Vec<u8> {
 
 pub(crate) fn tag_key(tag: &ParticipantsTag) -> Vec<u8> {
     key(Space::Tag, &[tag.as_bytes()])
+}
+
+pub(crate) fn failed_key(tag: &ParticipantsTag, thread: &ThreadId) -> Vec<u8> {
+    key(Space::Failed, &[tag.as_bytes(), thread.as_bytes()])
+}
+
+pub(crate) fn failed_prefix(tag: &ParticipantsTag) -> Vec<u8> {
+    key(Space::Failed, &[tag.as_bytes()])
 }
 
 pub(crate) fn thread_key(thread: &ThreadId) -> Vec<u8> {

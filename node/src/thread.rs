@@ -282,8 +282,11 @@ pub(crate) fn tag_in(
     Ok(Some(same.first() == Some(&thread)))
 }
 
-/// Takes a thread out of those of its people.
+/// Takes a thread whose opening failed out of those of its people. What was said in it stays in their conversation.
 pub(crate) fn tag_out(rows: &mut Overlay<'_>, tag: &ParticipantsTag, thread: &ThreadId) -> Result<(), StorageError> {
+    if get(rows, thread)?.is_some_and(|row| row.last.is_some()) {
+        rows.put(rows::failed_key(tag, thread), Vec::new());
+    }
     let mut same = by_tag(rows, tag)?;
     same.retain(|one| one != thread);
     if same.is_empty() {

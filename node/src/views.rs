@@ -592,10 +592,15 @@ pub fn outbox_len(reads: &dyn Reads) -> Result<u64, StorageError> {
     Ok(queued)
 }
 
-/// All threads of the people of `thread`, the one to write to first.
+/// All threads of the people of `thread`, the one to write to first, those whose opening failed last.
 pub(crate) fn aliases(reads: &dyn Reads, thread: &ThreadId) -> Result<Vec<ThreadId>, StorageError> {
     let Some(row) = rows::get::<ThreadRow>(reads, &rows::thread_key(thread))? else { return Ok(Vec::new()) };
-    let same: Vec<ThreadId> = rows::get(reads, &rows::tag_key(&row.tag))?.unwrap_or_default();
+    let mut same: Vec<ThreadId> = rows::get(reads, &rows::tag_key(&row.tag))?.unwrap_or_default();
+    rows::each(reads, &rows::failed_prefix(&row.tag), |(key, _)| {
+        let id = key.last_chunk::<32>().ok_or_else(|| rows::damaged(&key, "key"))?;
+        same.push(ThreadId::from_bytes(*id));
+        Ok(())
+    })?;
     Ok(if same.contains(thread) { same } else { vec![*thread] })
 }
 

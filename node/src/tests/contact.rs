@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use whimbrel_crypto::{MlsEngine, StandInEngine};
+use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{Frame, limits};
 
 use super::world::{ALICE, BOB, CAROL, Relay, World, friends, world};
-use crate::api::{Command, CommandError, Event, Reply};
-use crate::views::{self, Standing};
+use crate::api::{Command, CommandError, Event, Reply, State};
+use crate::views::{self, Page, Standing};
 
 #[test]
 fn a_device_registers_once_and_stocks_key_packages() {
@@ -255,6 +256,42 @@ fn a_refused_opening_takes_everything_back() {
     let thread = world.befriend(BOB, ALICE);
     let threads = views::threads(world.store(BOB)).unwrap();
     assert_eq!((threads.len(), threads[0].thread, threads[0].standing), (1, thread, Standing::Open));
+}
+
+#[test]
+fn words_of_an_opening_that_failed_stay_in_the_history_of_the_conversation() {
+    let mut world = world(&["a.example", "a.example"]);
+    let texts = |world: &World<StandInEngine>, thread: &ThreadId| -> Vec<(String, bool)> {
+        let lines = views::messages(world.store(BOB), thread, Page::Oldest, 9).unwrap();
+        lines.into_iter().map(|line| (line.message.text, matches!(line.state, Some(State::Failed(_))))).collect()
+    };
+    let mut failed = Vec::new();
+    for text in ["one", "two"] {
+        let invite = world.invite(ALICE);
+        world.relay.mute.insert("OpenThread");
+        world.command(BOB, Command::AcceptInvite(invite));
+        let thread = views::find_thread(world.store(BOB), &[world.people[ALICE].account]).unwrap().unwrap();
+        world.say(BOB, thread, text);
+        world.relay.mute.clear();
+        world.relay.refuse.insert("OpenThread", (RefusalCode::NoConsent, None));
+        world.advance(Duration::from_secs(30));
+        world.relay.refuse.clear();
+        failed.push(thread);
+    }
+    let lost = [("one".to_owned(), true), ("two".to_owned(), true)];
+    for thread in &failed {
+        assert_eq!(texts(&world, thread), lost, "of two that failed");
+    }
+    let threads = views::threads(world.store(BOB)).unwrap();
+    assert_eq!((threads.len(), threads[0].standing), (1, Standing::Failed));
+    let thread = world.befriend(BOB, ALICE);
+    world.say(BOB, thread, "three");
+    let all: Vec<_> = lost.into_iter().chain([("three".to_owned(), false)]).collect();
+    for id in failed.iter().chain([&thread]) {
+        assert_eq!(texts(&world, id), all);
+    }
+    assert_eq!(views::find_thread(world.store(BOB), &[world.people[ALICE].account]).unwrap(), Some(thread));
+    assert_eq!(world.shown(ALICE), ["three"]);
 }
 
 #[test]
