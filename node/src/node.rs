@@ -166,6 +166,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Change(thread) => group::submit(t, thread),
         Timer::Extend => account::submit(t),
         Timer::Siblings => siblings::pump(t),
+        Timer::Unready => siblings::again(t),
         Timer::SelfThread => self_thread::see_to(t),
         Timer::Telling => facts::tell_some(t),
         Timer::History => history::ask(t),

@@ -112,6 +112,8 @@ pub(crate) struct Threads {
     pub(crate) changes: BTreeMap<ThreadId, Ticket>,
     /// Threads whose leaves of this account are not the devices of its log, the newest last.
     pub(crate) siblings: Vec<ThreadId>,
+    /// Of those, the ones into which a device could not be taken: no KeyPackage of it is here, or none is valid now.
+    pub(crate) unready: BTreeSet<ThreadId>,
 }
 
 impl Threads {

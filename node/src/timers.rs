@@ -50,6 +50,8 @@ pub(crate) enum Timer {
     Heralding,
     /// More threads are to be changed for devices of our own.
     Siblings,
+    /// Devices of our own that could not be taken into a thread are tried again.
+    Unready,
     /// The thread of our own devices may be tried for again.
     SelfThread,
     /// More of what our devices hold together is to be told.

@@ -113,6 +113,9 @@ pub const HANDOVER_BYTES_MAX: usize = 64;
 pub const SELF_THREAD_RETRY_MIN: Duration = Duration::from_secs(30);
 /// See [`SELF_THREAD_RETRY_MIN`].
 pub const SELF_THREAD_RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long after a device of one's own could not be taken into a thread that is tried again: its KeyPackages may be used up
+/// here, or not be valid yet by a clock that was wrong.
+pub const SIBLINGS_AGAIN: Duration = Duration::from_secs(60);
 /// Words from one device to another of its account, sealed: the ids of all conversations fit, and a page of a history.
 pub const SIBLING_WORDS_BYTES_MAX: usize = 252 * 1024;
 /// Texts of one page of a history.

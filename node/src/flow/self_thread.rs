@@ -75,6 +75,7 @@ pub(crate) fn see_to<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError>
     match (leaves.is_empty(), missing.is_empty()) {
         (_, false) => claim(t),
         (true, true) => make(t),
+        (false, true) if !t.rooms.threads.unready.is_empty() => Ok(()),
         (false, true) => {
             t.rooms.user.self_attempts = 0;
             t.rooms.timers.clear(Timer::SelfThread);
@@ -99,7 +100,10 @@ fn missing<E: Engine>(t: &Turn<'_, E>, leaves: &BTreeSet<DeviceId>) -> Result<Ve
 }
 
 /// Asks for a KeyPackage of each sibling, unless it was done lately.
-fn claim<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+pub(crate) fn claim<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    if !t.rooms.identity.is_listed() || t.rooms.reception.admitted().is_none() {
+        return Ok(());
+    }
     if t.rooms.timers.is_set(Timer::SelfThread) || t.rooms.requests.any(|purpose| *purpose == Purpose::OwnClaim) {
         return Ok(());
     }
@@ -148,7 +152,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     for (index, device_key) in devices {
         let id = DeviceId { account: own.account, index };
         let prefix = rows::package_prefix(&id);
-        let found = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop();
+        let found = t.rows.scan(&prefix, &rows::after(&prefix), Order::Descending, 1)?.pop();
         if let Some((row, key_package)) = found.filter(|_| id != own) {
             invitees.push(Invitee { id, device_key, key_package });
             used.push(row);
@@ -165,9 +169,8 @@ fn make<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         Err(Halt::Broken(error)) => Err(error),
         Err(Halt::Command(error)) => {
             tracing::warn!(%error, "the account's devices get no thread of their own");
-            // Whichever of them it was: they are claimed anew.
-            used.into_iter().for_each(|row| t.rows.delete(row));
-            Ok(())
+            // Whichever of them it was, it may be valid when a clock is right again; until then newer ones are claimed.
+            claim(t)
         }
     }
 }

@@ -2,8 +2,9 @@
 //! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
 //! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and
 //! the hub takes the first. Of others the admin of a group takes out whom their log names no more.
+//! What cannot be done for want of a KeyPackage, or by a clock that says that it is not valid, is tried again.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
-//! Limits: `limits::SIBLING_CHANGES_MAX`, `limits::CHANGES_MAX`. Rules: docs/protocol/devices.md.
+//! Limits: `limits::SIBLING_CHANGES_MAX`, `limits::CHANGES_MAX`, `limits::SIBLINGS_AGAIN`. Rules: docs/protocol/devices.md.
 
 use std::collections::BTreeSet;
 
@@ -77,6 +78,22 @@ pub(crate) fn look<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
     t.rooms.timers.set(Timer::Siblings, t.now.monotonic);
 }
 
+/// Tries again where a device could not be taken in. Where that is still so, KeyPackages are claimed.
+pub(crate) fn again<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let unready = std::mem::take(&mut t.rooms.threads.unready);
+    t.rooms.threads.siblings.retain(|id| !unready.contains(id));
+    t.rooms.threads.siblings.extend(unready);
+    pump(t)?;
+    if t.rooms.threads.unready.is_empty() { Ok(()) } else { self_thread::claim(t) }
+}
+
+fn put_off<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
+    t.rooms.threads.unready.insert(id);
+    if !t.rooms.timers.is_set(Timer::Unready) {
+        t.rooms.timers.set(Timer::Unready, t.now.monotonic.plus(limits::SIBLINGS_AGAIN));
+    }
+}
+
 fn at_work<E: Engine>(t: &Turn<'_, E>) -> usize {
     let timers = &t.rooms.timers;
     t.rooms.threads.changing.iter().filter(|id| !timers.is_set(Timer::Change(**id))).count()
@@ -137,13 +154,18 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
     let mut invitees = Vec::new();
     let mut used = Vec::new();
     if gone.is_empty() {
+        let wanted = missing.len();
         for device in missing {
             let Some(key) = t.rooms.identity.log.device(device.index).map(|device| device.device_key) else { continue };
             let prefix = rows::package_prefix(&device);
-            if let Some((row, key_package)) = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, 1)?.pop() {
+            // The newest: one that was claimed because another is over must not wait behind it.
+            if let Some((row, key_package)) = t.rows.scan(&prefix, &rows::after(&prefix), Order::Descending, 1)?.pop() {
                 invitees.push(Invitee { id: device, device_key: key, key_package });
                 used.push(row);
             }
+        }
+        if invitees.len() < wanted {
+            put_off(t, id);
         }
         if invitees.is_empty() {
             return Ok(());
@@ -153,7 +175,10 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
         // From now on they are in the change's own row.
         Ok(()) => used.into_iter().for_each(|row| t.rows.delete(row)),
         Err(Halt::Broken(error)) => return Err(error),
-        Err(Halt::Command(error)) => tracing::warn!(%error, "a thread's devices cannot be made the account's"),
+        Err(Halt::Command(error)) => {
+            tracing::warn!(%error, "a thread's devices cannot be made the account's for now");
+            put_off(t, id);
+        }
     }
     Ok(())
 }

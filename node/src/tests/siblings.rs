@@ -59,10 +59,12 @@ impl<E: Engine> World<E> {
                 coming.store.apply(&granted.batch).unwrap();
                 coming.store.sync().unwrap();
                 let (mut left, mut all) = (granted.packages, Vec::new());
+                let mut ahead = self.now;
+                ahead.wall = Wall::from_millis(ahead.wall.as_millis() + self.newcomer_ahead.as_millis() as u64);
                 while left > 0 {
                     let mut overlay = Overlay::new(&coming.store);
                     let mut engine = (self.engine)();
-                    let made = coming.newcomer.packages(&mut engine, &mut overlay, &mut coming.chance, self.now, left);
+                    let made = coming.newcomer.packages(&mut engine, &mut overlay, &mut coming.chance, ahead, left);
                     let (said, after) = made.unwrap();
                     let batch = overlay.into_batch();
                     coming.store.apply(&batch).unwrap();
@@ -187,6 +189,36 @@ fn a_second_device_is_in_every_thread_and_their_own_thread_is_nowhere_listed() {
     assert_eq!(world.texts(phone, thread), ["to both", "from the phone"]);
     let nobody = Command::SendTo { people: Vec::new(), text: "to myself".to_owned() };
     assert!(matches!(world.ask(ALICE, nobody), Err(CommandError::State(_))));
+}
+
+#[test]
+fn a_device_whose_key_packages_are_not_valid_yet_is_taken_in_when_they_are() {
+    let mut world = world(&["a.example"; 3]);
+    let thread = world.befriend(BOB, ALICE);
+    world.newcomer_ahead = limits::CERTIFICATE_TOLERANCE + Duration::from_secs(600);
+    // Nor does it get others.
+    world.relay.mute.insert("ClaimKeyPackages");
+    let phone = world.link_device(ALICE, false);
+    assert_eq!(views::devices(world.store(ALICE)).unwrap()[1].threads, 0);
+    world.advance(Duration::from_secs(660));
+    assert_eq!(views::devices(world.store(ALICE)).unwrap()[1].threads, 1);
+    world.say(BOB, thread, "to both");
+    assert_eq!(world.texts(phone, thread), ["to both"]);
+}
+
+#[test]
+fn a_device_is_taken_in_with_claimed_key_packages_when_those_handed_over_are_gone() {
+    let mut world = world(&["a.example"; 3]);
+    world.befriend(BOB, ALICE);
+    world.newcomer_ahead = limits::CERTIFICATE_TOLERANCE + Duration::from_secs(86_400);
+    // What it stocks itself has the dates of a clock that is right.
+    world.link_device(ALICE, false);
+    assert_eq!(views::devices(world.store(ALICE)).unwrap()[1].threads, 1);
+    let heard = world.relay.heard.len();
+    world.advance(Duration::from_secs(3_600));
+    let later = &world.relay.heard[heard..];
+    let claims = later.iter().filter(|(_, frame)| matches!(frame, Frame::ClaimKeyPackages(_))).count();
+    assert_eq!(claims, 0, "nothing is left to be claimed for");
 }
 
 #[test]

@@ -146,6 +146,8 @@ pub(super) struct World<E> {
     pub(super) direct_lost: Vec<Frame>,
     /// A device that is being linked.
     pub(super) newcomer: Option<super::siblings::Coming>,
+    /// How far the clock of a device that is being linked is ahead.
+    pub(super) newcomer_ahead: Duration,
 }
 
 pub(super) fn world(domains: &[&str]) -> World<StandInEngine> {
@@ -221,6 +223,7 @@ impl<E: Engine> World<E> {
             direct_flows: true,
             direct_lost: Vec::new(),
             newcomer: None,
+            newcomer_ahead: Duration::ZERO,
         };
         (0..world.people.len()).for_each(|who| world.open(who));
         world.settle();
