@@ -366,6 +366,9 @@ impl Draw {
             MemberTrick::Clocks,
             MemberTrick::Stranger,
             MemberTrick::Garble,
+            MemberTrick::StaleCommit,
+            MemberTrick::CorruptCommit,
+            MemberTrick::ForeignRemoval,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
         let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());

@@ -129,6 +129,12 @@ pub enum MemberTrick {
     Stranger,
     /// Sends bytes that are no frame.
     Garble,
+    /// Hands in, with what it says, commits of its own of epochs that are over, as if they were of this one.
+    StaleCommit,
+    /// Hands in a corrupted copy before each commit.
+    CorruptCommit,
+    /// Hands in, with what it says, commits that take out somebody whom it may not take out.
+    ForeignRemoval,
 }
 
 /// What goes wrong.

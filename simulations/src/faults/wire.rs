@@ -145,6 +145,9 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("clocks", MemberTrick::Clocks),
     ("stranger", MemberTrick::Stranger),
     ("garble", MemberTrick::Garble),
+    ("stale-commit", MemberTrick::StaleCommit),
+    ("corrupt-commit", MemberTrick::CorruptCommit),
+    ("foreign-removal", MemberTrick::ForeignRemoval),
 ];
 
 /// `now`, `applied 3`, `synced 1`, `polled 20`, `left 2`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
+use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
     DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
 };
@@ -19,6 +20,7 @@ use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
+use super::commits::{Commits, corrupted as corrupted_commit};
 use super::forwards::{Forwards, Tricks};
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
@@ -311,13 +313,20 @@ pub(super) struct Member {
     stream: Stream,
     forged: BTreeSet<EnvelopeId>,
     requests: u64,
+    commits: Commits,
     /// Its owner, and somebody its owner never met.
     stranger: Option<[Participant; 2]>,
+    /// Frames it made up of commits.
+    pub(super) committed: u64,
 }
+
+/// Makes a commit by which a member of a thread takes another out.
+pub(super) type Usurp<'u> = dyn FnMut(ThreadId, &mut Stream) -> Option<Commit> + 'u;
 
 impl Member {
     pub(super) fn new(stream: Stream, stranger: Option<[Participant; 2]>) -> Self {
-        Self { tricks: BTreeMap::new(), stream, forged: BTreeSet::new(), requests: FORGED, stranger }
+        let (tricks, forged, commits) = (BTreeMap::new(), BTreeSet::new(), Commits::default());
+        Self { tricks, stream, forged, requests: FORGED, commits, stranger, committed: 0 }
     }
 
     fn does(&mut self, trick: MemberTrick) -> bool {
@@ -326,21 +335,34 @@ impl Member {
     }
 
     /// What leaves instead of a frame.
-    pub(super) fn outgoing(&mut self, frame: Frame) -> Vec<Cargo> {
+    pub(super) fn outgoing(&mut self, frame: Frame, usurp: &mut Usurp<'_>) -> Vec<Cargo> {
         let garbles = self.does(MemberTrick::Garble);
         match garbles.then(|| garbled(&mut self.stream, &frame)).flatten() {
             Some(garbled) => vec![garbled],
-            None => self.tricked(frame).into_iter().filter_map(|frame| pack(Arc::new(frame))).collect(),
+            None => self.tricked(frame, usurp).into_iter().filter_map(|frame| pack(Arc::new(frame))).collect(),
         }
     }
 
     /// What leaves instead of a frame when something is done to its words.
-    fn tricked(&mut self, frame: Frame) -> Vec<Frame> {
+    fn tricked(&mut self, frame: Frame, usurp: &mut Usurp<'_>) -> Vec<Frame> {
         let (envelope, direct) = match &frame {
+            Frame::SubmitCommit(words) => {
+                let damaged = corrupted_commit(&words.commit).filter(|_| self.does(MemberTrick::CorruptCommit));
+                self.commits.remember(&words.commit);
+                let before = damaged.map(|commit| self.hand_in(commit));
+                return before.into_iter().chain([frame]).collect();
+            }
             Frame::Submit(words) => (words.envelope.clone(), false),
             Frame::DirectEnvelope(words) => (words.envelope.clone(), true),
             _ => return vec![frame],
         };
+        let mut commits = Vec::new();
+        if !direct && self.does(MemberTrick::StaleCommit) {
+            commits.extend(self.commits.stale(envelope.thread, envelope.epoch));
+        }
+        if !direct && self.does(MemberTrick::ForeignRemoval) {
+            commits.extend(usurp(envelope.thread, &mut self.stream));
+        }
         let mut before = Vec::new();
         if self.does(MemberTrick::Corrupt) {
             before.push(flipped(&envelope));
@@ -366,7 +388,14 @@ impl Member {
         if let (false, true, Some(two)) = (direct, strange, self.stranger.clone()) {
             frames.push(self.opening(two));
         }
+        frames.extend(commits.into_iter().map(|commit| self.hand_in(commit)));
         frames
+    }
+
+    /// A commit that its core knows nothing of.
+    fn hand_in(&mut self, commit: Commit) -> Frame {
+        (self.requests, self.committed) = (self.requests + 1, self.committed + 1);
+        SubmitCommit { request: RequestId::new(self.requests), commit, newcomers: None }.into()
     }
 
     /// The opening of a thread with somebody who never agreed.
@@ -397,6 +426,8 @@ impl Member {
                 true
             }
             Frame::Stored(words) => words.request.get() < FORGED,
+            Frame::CommitTaken(words) => words.request.get() < FORGED,
+            Frame::CommitLost(words) => words.request.get() < FORGED,
             Frame::Refused(words) => words.request.is_none_or(|request| request.get() < FORGED),
             Frame::DirectStored(words) => !self.forged.contains(&words.envelope),
             Frame::DirectRefused(words) => !self.forged.contains(&words.envelope),

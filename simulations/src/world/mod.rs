@@ -26,6 +26,7 @@ mod carry;
 mod circle;
 mod clock;
 mod coming;
+mod commits;
 mod devices;
 mod doors;
 mod event;
