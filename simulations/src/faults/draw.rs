@@ -352,6 +352,7 @@ impl Draw {
             RelayTrick::Impersonate,
             RelayTrick::Misnumber,
             RelayTrick::Garble,
+            RelayTrick::TwoOrders,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(RelayTrick::Delay);
         let (relay, share) = (self.relay(), 0.05 + 0.45 * self.stream.unit());

@@ -112,6 +112,9 @@ pub enum RelayTrick {
     Misnumber,
     /// Sends bytes that are no frame.
     Garble,
+    /// As a hub, tells authors whose commit lost that it holds, with a receipt of its own signing, and everybody that another
+    /// does.
+    TwoOrders,
 }
 
 /// What a hostile member's node does beside what it should.

@@ -137,6 +137,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("impersonate", RelayTrick::Impersonate),
     ("misnumber", RelayTrick::Misnumber),
     ("garble", RelayTrick::Garble),
+    ("two-orders", RelayTrick::TwoOrders),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
@@ -22,6 +23,7 @@ use whimbrel_protocol::{Frame, codec, limits};
 use super::carry::pack;
 use super::commits::{Commits, corrupted as corrupted_commit};
 use super::forwards::{Forwards, Tricks};
+use super::orders::Orders;
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
 use crate::net::{Cargo, ProcessNo};
@@ -73,6 +75,8 @@ pub(super) struct Mischief {
     logs: BTreeMap<(ProcessNo, LogRef), Shift>,
     held: BTreeMap<(LinkId, LogRef), Push>,
     forwards: BTreeMap<LinkId, Forwards>,
+    /// What it says of commits.
+    pub(super) orders: Orders,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Entries that nobody will ever see.
@@ -82,10 +86,11 @@ pub(super) struct Mischief {
 }
 
 impl Mischief {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, identity: RelayIdentity) -> Self {
+        let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers) = (BTreeMap::new(), BTreeMap::new());
-        Self { tricks, stream, logs, held, forwards, speakers, hidden: 0, done: 0 }
+        Self { tricks, stream, logs, held, forwards, orders, speakers, hidden: 0, done: 0 }
     }
 
     fn does(&mut self, trick: RelayTrick) -> bool {
@@ -148,6 +153,11 @@ impl Mischief {
             Frame::ClaimedKeyPackages(words) if self.does(RelayTrick::AddDevice) => {
                 self.done += 1;
                 return vec![(Arc::new(with_another_device(words.clone()).into()), kept)];
+            }
+            Frame::CommitLost(words) if self.does(RelayTrick::TwoOrders) => {
+                let lie = self.orders.taken(link, words);
+                self.done += u64::from(lie.is_some());
+                return vec![(lie.map_or(frame, |lie| Arc::new(lie.into())), kept)];
             }
             Frame::Forward(words) => {
                 let words = self.forwarded(link, words.clone());
@@ -258,6 +268,7 @@ impl Mischief {
             let Some(heard) = forwards.incoming(words) else { return false };
             *words = heard;
         }
+        self.orders.heard(link, frame);
         let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {
@@ -437,13 +448,16 @@ impl Member {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use whimbrel_crypto::KeyPair;
     use whimbrel_protocol::federation::Forwarded;
     use whimbrel_protocol::id::AccountId;
     use whimbrel_protocol::thread::Class;
 
+    use super::super::clock::Clock;
     use super::*;
-    use crate::engine::{Entity, Seed};
+    use crate::engine::{Entity, Seed, Time};
 
     #[test]
     fn what_is_garbled_is_no_frame() {
@@ -456,7 +470,11 @@ mod tests {
     #[test]
     fn what_a_device_may_have_since_before_the_relay_turned_is_not_moved() {
         let (link, again, device) = (LinkId::new(1), LinkId::new(2), 11);
-        let mut relay = Mischief::new(Seed::from(1).stream(Entity::World, "hostility"));
+        let mut stream = Seed::from(1).stream(Entity::World, "hostility");
+        let [offline, online] = [KeyPair::generate(stream.chance()), KeyPair::generate(stream.chance())];
+        let now = Clock::new().now(Time::ZERO).wall;
+        let identity = RelayIdentity::create(&offline, &online, &"a.example".parse().unwrap(), now).unwrap();
+        let mut relay = Mischief::new(stream, identity);
         let run = |after, upto| {
             let thread = ThreadId::from_bytes([1; 32]);
             let entries = (after + 1..=upto).map(|place| {

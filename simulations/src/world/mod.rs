@@ -37,6 +37,7 @@ mod hostile;
 mod judged;
 mod late;
 mod node;
+mod orders;
 mod people;
 mod poll;
 mod relay;
@@ -233,6 +234,7 @@ impl World {
             self.search(process);
         }
         self.compare_circles();
+        self.prove_orders();
         self.compare_threads();
         self.compare_screens();
         self.compare_seconds();
@@ -291,6 +293,7 @@ impl World {
             Some(Process::Node(node, _)) => node.crash(keep),
             None => return,
         };
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.crashes += 1;
@@ -385,6 +388,7 @@ impl World {
             Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
             None => return,
         }
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.restarts += 1;

@@ -1,4 +1,5 @@
-//! Stories of members who hand in commits that nobody can follow: the others stay together, and go on talking.
+//! Stories of members who hand in commits that nobody can follow, and of hubs that tell whose commit lost that it holds: the
+//! others stay together, go on talking, and have a proof of the hub's.
 
 use super::super::circle_stories::people_with;
 use super::*;
@@ -73,4 +74,39 @@ fn t34_a_member_who_takes_somebody_out_is_followed_by_nobody_and_refused_where_h
     }
     // The hub refuses it, and three renewals hold; or it takes what it cannot see through, and one alone does.
     assert_eq!(epochs, BTreeSet::from([2, 4]));
+}
+
+#[test]
+fn t05_a_hub_that_signs_two_commits_of_one_epoch_is_proved_to_whom_it_lied_to_and_to_whom_they_talk_with() {
+    for (seed, crypto) in [(1, Crypto::Standin), (2, Crypto::Standin), (3, Crypto::Standin), (4, Crypto::Real)] {
+        let (mut world, people, [hub, _]) = people_with(seed, 4, crypto);
+        let (circle, thread) = world.make_circle(people[0], &people[1..]);
+        let turned = world.turn_relay(hub, RelayTrick::TwoOrders, 1.0);
+        people.iter().for_each(|one| world.renew_in_circle(circle, thread, *one));
+        world.run_until_quiet();
+        let lies = world.mischief(hub).unwrap().orders.told;
+        assert!(lies > 0);
+        world.mend(turned);
+        let has = |world: &World, who| {
+            let reads = world.node(who).unwrap().reads().unwrap();
+            !views::contradictions(reads).unwrap().is_empty()
+        };
+        assert!(people.iter().any(|who| has(&world, *who)), "nobody it lied to has found out");
+        // In conversations of two with the one who made the group it goes on to everybody.
+        for _ in 0..3 {
+            world.run_for(limits::RECEIPTS_TOLD_EVERY);
+            for one in &people[1..] {
+                world.say(people[0], *one, &format!("to {one} {}", world.now().nanos()));
+                world.say(*one, people[0], &format!("back {one} {}", world.now().nanos()));
+            }
+            world.run_until_quiet();
+        }
+        assert!(people.iter().all(|who| has(&world, *who)), "seed {seed}");
+        // Its log had one order, and all of them followed it.
+        assert!(together(&world, thread, &people) > 4);
+        world.say_in_circle(people[1], thread, "as ever");
+        world.run_until_quiet();
+        assert_eq!(world.shown_to(people[2]).last(), Some(&"as ever"));
+        well(world);
+    }
 }
