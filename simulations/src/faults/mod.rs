@@ -70,8 +70,8 @@ pub enum Keep {
     Nothing,
     /// All of them.
     Everything,
-    /// As drawn, and at least the newest is lost: it was half written. The engines below write a batch whole or not at
-    /// all, so what is left of it is dropped when the store opens.
+    /// As drawn, and at least the newest is lost: it was being written. The engines below write a batch whole or not at all,
+    /// and drop what they have of it when they open. Should one not, the house's store refuses to open: no process goes on.
     Torn,
 }
 
