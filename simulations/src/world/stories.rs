@@ -1,7 +1,7 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
-#[allow(clippy::indexing_slicing, reason = "tests")]
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod commits;
 mod copies;
 mod devices;
