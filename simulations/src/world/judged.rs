@@ -1,15 +1,17 @@
 //! What the judge is shown of a world beyond what people see.
-//! Owns: who is hostile by design, the search for plain text on relays' disks.
+//! Owns: who is hostile by design and how often it lied of commits, whom that must be proved to, the search for plain text on relays' disks.
 //! Never: changes anything.
+
+use std::collections::BTreeSet;
+
+use whimbrel_node::views::{self, Standing};
+use whimbrel_protocol::id::DeviceIndex;
+use whimbrel_protocol::thread::Participant;
 
 use super::{Process, World};
 use crate::faults::{Kind, RelayTrick};
 use crate::judge::ledger::Conduct;
 use crate::net::ProcessNo;
-use std::collections::BTreeSet;
-use whimbrel_node::views::{self, Standing};
-use whimbrel_protocol::id::DeviceIndex;
-use whimbrel_protocol::thread::Participant;
 
 /// A clock that is less wrong than this makes nothing old that is not.
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
@@ -50,6 +52,20 @@ impl World {
         let own = named(who)?;
         let others = (0..self.processes.len() as ProcessNo).filter(|no| *no != who && !self.ledger.knows(who, *no));
         Some([own, others.filter_map(named).next()?])
+    }
+
+    /// How many commits members made up, and how many receipts hubs did.
+    pub(super) fn count_lies(&mut self) {
+        for process in &self.processes {
+            match process {
+                Process::Relay(relay) => {
+                    self.struck.two_orders += relay.mischief.as_ref().map_or(0, |mischief| mischief.orders.told);
+                }
+                Process::Node(node, _) => {
+                    self.struck.bad_commits += node.member.as_ref().map_or(0, |member| member.committed);
+                }
+            }
+        }
     }
 
     /// T05: whoever is in a group and was told of two orders of its commits has a proof.

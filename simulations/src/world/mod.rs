@@ -233,6 +233,7 @@ impl World {
             self.look(process, None);
             self.search(process);
         }
+        self.count_lies();
         self.compare_circles();
         self.prove_orders();
         self.compare_threads();
