@@ -162,6 +162,15 @@ pub fn transport_key(reads: &dyn Reads) -> Result<KeyPair, LoadError> {
     Ok(KeyPair::from_seed_bytes(row.transport_key))
 }
 
+/// The device key of the account in this store: what signs its leaves, messages and commits.
+///
+/// # Errors
+/// There is no account, or the store could not be read.
+pub fn device_key(reads: &dyn Reads) -> Result<KeyPair, LoadError> {
+    let row: AccountRow = rows::get(reads, &rows::account_key())?.ok_or(LoadError::NoAccount)?;
+    Ok(KeyPair::from_seed_bytes(row.device_key))
+}
+
 /// The own account in memory.
 pub(crate) struct Identity {
     row: AccountRow,

@@ -540,6 +540,28 @@ mod tests {
         assert!(outcomes.iter().all(|times| *times > 0), "every outcome comes up: {outcomes:?}");
     }
 
+    /// The half of the newest batch that is there is found by what the store itself keeps: no process starts from it.
+    #[test]
+    fn half_a_batch_is_refused_when_either_store_opens() {
+        for (n, half) in [b"one of two", b"two of two"].into_iter().enumerate() {
+            let platter = platter(n as u64);
+            let store = NodeStore::open(&platter, None).unwrap();
+            let mut batch = Batch::new();
+            [b"one of two", b"two of two"].into_iter().for_each(|key| batch.put(key.to_vec(), b"whole".to_vec()));
+            store.apply(&batch).unwrap();
+            drop(store);
+            assert!(NodeStore::open(&platter, None).is_ok() && platter.open().is_ok());
+            let rows =
+                whimbrel_storage::Engine::scan(&platter.medium, &[], &[0xff; 64], Order::Ascending, 1_000).unwrap();
+            let (key, _) = rows.into_iter().find(|(key, _)| key.ends_with(half)).unwrap();
+            whimbrel_storage::Engine::apply(&platter.medium, vec![Op::Delete { key }]).unwrap();
+            let torn = |error| matches!(error, StorageError::LostTail { .. });
+            assert!(NodeStore::open(&platter, None).is_err_and(torn));
+            let reads = Seed::from(1).stream(Entity::World, "reads");
+            assert!(RelayDisk::open(&platter, reads).is_err_and(torn));
+        }
+    }
+
     /// A command that any store takes: no account is there, so it conflicts, which must be as durable as a success.
     fn command() -> Command {
         let (owner, other) = (AccountId::from_bytes([1; 32]), AccountId::from_bytes([2; 32]));

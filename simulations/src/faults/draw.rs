@@ -352,6 +352,7 @@ impl Draw {
             RelayTrick::Impersonate,
             RelayTrick::Misnumber,
             RelayTrick::Garble,
+            RelayTrick::TwoOrders,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(RelayTrick::Delay);
         let (relay, share) = (self.relay(), 0.05 + 0.45 * self.stream.unit());
@@ -366,6 +367,9 @@ impl Draw {
             MemberTrick::Clocks,
             MemberTrick::Stranger,
             MemberTrick::Garble,
+            MemberTrick::StaleCommit,
+            MemberTrick::CorruptCommit,
+            MemberTrick::ForeignRemoval,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
         let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());

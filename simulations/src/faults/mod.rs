@@ -70,8 +70,8 @@ pub enum Keep {
     Nothing,
     /// All of them.
     Everything,
-    /// As drawn, and at least the newest is lost: it was half written. The engines below write a batch whole or not at
-    /// all, so what is left of it is dropped when the store opens.
+    /// As drawn, and at least the newest is lost: it was being written. The engines below write a batch whole or not at all,
+    /// and drop what they have of it when they open. Should one not, the house's store refuses to open: no process goes on.
     Torn,
 }
 
@@ -112,6 +112,9 @@ pub enum RelayTrick {
     Misnumber,
     /// Sends bytes that are no frame.
     Garble,
+    /// As a hub, tells authors whose commit lost that it holds, with a receipt of its own signing, and everybody that another
+    /// does.
+    TwoOrders,
 }
 
 /// What a hostile member's node does beside what it should.
@@ -129,6 +132,12 @@ pub enum MemberTrick {
     Stranger,
     /// Sends bytes that are no frame.
     Garble,
+    /// Hands in, with what it says, commits of its own of epochs that are over, as if they were of this one.
+    StaleCommit,
+    /// Hands in a corrupted copy before each commit.
+    CorruptCommit,
+    /// Hands in, with what it says, commits that take out somebody whom it may not take out.
+    ForeignRemoval,
 }
 
 /// What goes wrong.

@@ -76,6 +76,13 @@ fn a_key_that_its_kind_does_not_use_is_refused() {
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'a.example'\npoint = 'applied'", "applied N"),
         ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'drop'", "by its domain"),
         ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'a.example'\ntrick = 'lie'", "is none of drop"),
+        ("kind = 'hostile-relay'\nlasts = '1 s'\ntarget = 'a.example'\ntrick = 'stale-commit'", "is none of drop"),
+        ("kind = 'hostile-member'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'two-orders'", "is none of replay"),
+        ("kind = 'hostile-member'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'foreign-removals'", "foreign-removal"),
+        (
+            "kind = 'hostile-member'\nlasts = '1 s'\ntarget = 'node 1'\ntrick = 'corrupt-commit'\nkeep = 'torn'",
+            "`keep`",
+        ),
         ("kind = 'crash'\nlasts = '1 s'\ntarget = 'node 1'\npoint = 'polled 2'", "`polled N` is for relays"),
         ("kind = 'break'\ntarget = 'node 1'\npoint = 'polled 2'", "`polled N` is for relays"),
         ("kind = 'crash'\nlasts = '0 s'\ntarget = 'a.example'", "lasts no time"),

@@ -137,6 +137,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("impersonate", RelayTrick::Impersonate),
     ("misnumber", RelayTrick::Misnumber),
     ("garble", RelayTrick::Garble),
+    ("two-orders", RelayTrick::TwoOrders),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),
@@ -145,6 +146,9 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("clocks", MemberTrick::Clocks),
     ("stranger", MemberTrick::Stranger),
     ("garble", MemberTrick::Garble),
+    ("stale-commit", MemberTrick::StaleCommit),
+    ("corrupt-commit", MemberTrick::CorruptCommit),
+    ("foreign-removal", MemberTrick::ForeignRemoval),
 ];
 
 /// `now`, `applied 3`, `synced 1`, `polled 20`, `left 2`.

@@ -14,6 +14,7 @@
 mod circles;
 mod close;
 mod kept;
+mod orders;
 mod pushed;
 mod twins;
 
@@ -29,6 +30,7 @@ use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
+use self::orders::Orders;
 use self::twins::Twins;
 use super::canary::Canaries;
 use super::circle::Circles;
@@ -139,6 +141,7 @@ pub struct Ledger {
     circles: Circles,
     canaries: Canaries,
     twins: Twins,
+    orders: Orders,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -215,6 +218,9 @@ impl Ledger {
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
         // Whoever hands in is somebody, from whichever device.
         let from = self.twins.owner(from);
+        if self.excuses.home(to) == Some(from) {
+            self.told_of_commits(to, frame);
+        }
         match frame {
             Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run, at),
             Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
@@ -349,7 +355,7 @@ impl Ledger {
                 }
             }
             Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
-            Event::HubContradicts { .. } => self.violate(Violation::TwoOrders { of: on }),
+            Event::HubContradicts { thread, relay } => self.contradicts(on, *thread, *relay),
             Event::StoreOutdated => match self.copied.get_mut(&on) {
                 Some(found) => *found = true,
                 None => self.violate(Violation::Outdated { of: on }),

@@ -199,6 +199,12 @@ pub enum Violation {
         /// Whose.
         of: ProcessNo,
     },
+    /// P6: a hub that turned on its users signed two orders.
+    #[error("P6: the node of process {of} was told of two commits for one epoch, both signed, and has no proof of it")]
+    Unproved {
+        /// Whose.
+        of: ProcessNo,
+    },
     /// P7.
     #[error("P7: the relay {relay} showed process {to} another entry at place {sequence} than before")]
     Rewritten {

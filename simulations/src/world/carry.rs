@@ -165,16 +165,13 @@ impl World {
         for output in outputs {
             match output {
                 Output::Send { link, frame } => {
-                    let member = match self.processes.get_mut(no as usize) {
+                    let now = self.engine.now();
+                    let cargos = match self.processes.get_mut(no as usize) {
                         Some(Process::Node(node, _)) => {
                             node.leaves();
-                            node.member.as_mut()
+                            node.outgoing(now, frame)
                         }
-                        _ => None,
-                    };
-                    let cargos = match member {
-                        Some(member) => member.outgoing(frame),
-                        None => pack(Arc::new(frame)).into_iter().collect(),
+                        _ => pack(Arc::new(frame)).into_iter().collect(),
                     };
                     if is_polled(link) {
                         self.say_polled(link, cargos);

@@ -5,8 +5,13 @@ use super::*;
 
 /// Relays `a` and `b`, and so many people, who all know the first; they live at each relay in turn.
 pub(super) fn people(seed: u64, count: usize) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
+    people_with(seed, count, Crypto::Standin)
+}
+
+/// The same, whose threads are sealed so.
+pub(super) fn people_with(seed: u64, count: usize, crypto: Crypto) -> (World, Vec<ProcessNo>, [ProcessNo; 2]) {
     let mut world = World::new(Seed::from(seed));
-    world.lively = false;
+    (world.lively, world.crypto) = (false, crypto);
     let relays = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
     let people: Vec<_> = (0..count).map(|n| world.test_node(relays[n % 2]).unwrap()).collect();
     for other in &people[1..] {

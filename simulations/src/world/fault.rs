@@ -47,9 +47,8 @@ impl World {
 
     /// A relay may turn on its users, now or later.
     fn turns(&mut self, process: ProcessNo) -> Option<&mut Mischief> {
-        let stream = self.seed.stream(Entity::Process(process), "hostility");
         match self.processes.get_mut(process as usize)? {
-            Process::Relay(relay) => Some(relay.mischief.get_or_insert_with(|| Box::new(Mischief::new(stream)))),
+            Process::Relay(relay) => Some(relay.turns()),
             Process::Node(..) => None,
         }
     }

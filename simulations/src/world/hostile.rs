@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
+use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
     DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
 };
@@ -19,7 +21,9 @@ use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
+use super::commits::{Commits, corrupted as corrupted_commit};
 use super::forwards::{Forwards, Tricks};
+use super::orders::Orders;
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
 use crate::net::{Cargo, ProcessNo};
@@ -71,6 +75,8 @@ pub(super) struct Mischief {
     logs: BTreeMap<(ProcessNo, LogRef), Shift>,
     held: BTreeMap<(LinkId, LogRef), Push>,
     forwards: BTreeMap<LinkId, Forwards>,
+    /// What it says of commits.
+    pub(super) orders: Orders,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Entries that nobody will ever see.
@@ -80,10 +86,11 @@ pub(super) struct Mischief {
 }
 
 impl Mischief {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, identity: RelayIdentity) -> Self {
+        let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers) = (BTreeMap::new(), BTreeMap::new());
-        Self { tricks, stream, logs, held, forwards, speakers, hidden: 0, done: 0 }
+        Self { tricks, stream, logs, held, forwards, orders, speakers, hidden: 0, done: 0 }
     }
 
     fn does(&mut self, trick: RelayTrick) -> bool {
@@ -146,6 +153,11 @@ impl Mischief {
             Frame::ClaimedKeyPackages(words) if self.does(RelayTrick::AddDevice) => {
                 self.done += 1;
                 return vec![(Arc::new(with_another_device(words.clone()).into()), kept)];
+            }
+            Frame::CommitLost(words) if self.does(RelayTrick::TwoOrders) => {
+                let lie = self.orders.taken(link, words);
+                self.done += u64::from(lie.is_some());
+                return vec![(lie.map_or(frame, |lie| Arc::new(lie.into())), kept)];
             }
             Frame::Forward(words) => {
                 let words = self.forwarded(link, words.clone());
@@ -256,6 +268,7 @@ impl Mischief {
             let Some(heard) = forwards.incoming(words) else { return false };
             *words = heard;
         }
+        self.orders.heard(link, frame);
         let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {
@@ -311,13 +324,20 @@ pub(super) struct Member {
     stream: Stream,
     forged: BTreeSet<EnvelopeId>,
     requests: u64,
+    commits: Commits,
     /// Its owner, and somebody its owner never met.
     stranger: Option<[Participant; 2]>,
+    /// Frames it made up of commits.
+    pub(super) committed: u64,
 }
+
+/// Makes a commit by which a member of a thread takes another out.
+pub(super) type Usurp<'u> = dyn FnMut(ThreadId, &mut Stream) -> Option<Commit> + 'u;
 
 impl Member {
     pub(super) fn new(stream: Stream, stranger: Option<[Participant; 2]>) -> Self {
-        Self { tricks: BTreeMap::new(), stream, forged: BTreeSet::new(), requests: FORGED, stranger }
+        let (tricks, forged, commits) = (BTreeMap::new(), BTreeSet::new(), Commits::default());
+        Self { tricks, stream, forged, requests: FORGED, commits, stranger, committed: 0 }
     }
 
     fn does(&mut self, trick: MemberTrick) -> bool {
@@ -326,21 +346,34 @@ impl Member {
     }
 
     /// What leaves instead of a frame.
-    pub(super) fn outgoing(&mut self, frame: Frame) -> Vec<Cargo> {
+    pub(super) fn outgoing(&mut self, frame: Frame, usurp: &mut Usurp<'_>) -> Vec<Cargo> {
         let garbles = self.does(MemberTrick::Garble);
         match garbles.then(|| garbled(&mut self.stream, &frame)).flatten() {
             Some(garbled) => vec![garbled],
-            None => self.tricked(frame).into_iter().filter_map(|frame| pack(Arc::new(frame))).collect(),
+            None => self.tricked(frame, usurp).into_iter().filter_map(|frame| pack(Arc::new(frame))).collect(),
         }
     }
 
     /// What leaves instead of a frame when something is done to its words.
-    fn tricked(&mut self, frame: Frame) -> Vec<Frame> {
+    fn tricked(&mut self, frame: Frame, usurp: &mut Usurp<'_>) -> Vec<Frame> {
         let (envelope, direct) = match &frame {
+            Frame::SubmitCommit(words) => {
+                let damaged = corrupted_commit(&words.commit).filter(|_| self.does(MemberTrick::CorruptCommit));
+                self.commits.remember(&words.commit);
+                let before = damaged.map(|commit| self.hand_in(commit));
+                return before.into_iter().chain([frame]).collect();
+            }
             Frame::Submit(words) => (words.envelope.clone(), false),
             Frame::DirectEnvelope(words) => (words.envelope.clone(), true),
             _ => return vec![frame],
         };
+        let mut commits = Vec::new();
+        if !direct && self.does(MemberTrick::StaleCommit) {
+            commits.extend(self.commits.stale(envelope.thread, envelope.epoch));
+        }
+        if !direct && self.does(MemberTrick::ForeignRemoval) {
+            commits.extend(usurp(envelope.thread, &mut self.stream));
+        }
         let mut before = Vec::new();
         if self.does(MemberTrick::Corrupt) {
             before.push(flipped(&envelope));
@@ -366,7 +399,14 @@ impl Member {
         if let (false, true, Some(two)) = (direct, strange, self.stranger.clone()) {
             frames.push(self.opening(two));
         }
+        frames.extend(commits.into_iter().map(|commit| self.hand_in(commit)));
         frames
+    }
+
+    /// A commit that its core knows nothing of.
+    fn hand_in(&mut self, commit: Commit) -> Frame {
+        (self.requests, self.committed) = (self.requests + 1, self.committed + 1);
+        SubmitCommit { request: RequestId::new(self.requests), commit, newcomers: None }.into()
     }
 
     /// The opening of a thread with somebody who never agreed.
@@ -397,6 +437,8 @@ impl Member {
                 true
             }
             Frame::Stored(words) => words.request.get() < FORGED,
+            Frame::CommitTaken(words) => words.request.get() < FORGED,
+            Frame::CommitLost(words) => words.request.get() < FORGED,
             Frame::Refused(words) => words.request.is_none_or(|request| request.get() < FORGED),
             Frame::DirectStored(words) => !self.forged.contains(&words.envelope),
             Frame::DirectRefused(words) => !self.forged.contains(&words.envelope),
@@ -406,13 +448,16 @@ impl Member {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use whimbrel_crypto::KeyPair;
     use whimbrel_protocol::federation::Forwarded;
     use whimbrel_protocol::id::AccountId;
     use whimbrel_protocol::thread::Class;
 
+    use super::super::clock::Clock;
     use super::*;
-    use crate::engine::{Entity, Seed};
+    use crate::engine::{Entity, Seed, Time};
 
     #[test]
     fn what_is_garbled_is_no_frame() {
@@ -425,7 +470,11 @@ mod tests {
     #[test]
     fn what_a_device_may_have_since_before_the_relay_turned_is_not_moved() {
         let (link, again, device) = (LinkId::new(1), LinkId::new(2), 11);
-        let mut relay = Mischief::new(Seed::from(1).stream(Entity::World, "hostility"));
+        let mut stream = Seed::from(1).stream(Entity::World, "hostility");
+        let [offline, online] = [KeyPair::generate(stream.chance()), KeyPair::generate(stream.chance())];
+        let now = Clock::new().now(Time::ZERO).wall;
+        let identity = RelayIdentity::create(&offline, &online, &"a.example".parse().unwrap(), now).unwrap();
+        let mut relay = Mischief::new(stream, identity);
         let run = |after, upto| {
             let thread = ThreadId::from_bytes([1; 32]);
             let entries = (after + 1..=upto).map(|place| {

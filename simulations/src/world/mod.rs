@@ -26,6 +26,7 @@ mod carry;
 mod circle;
 mod clock;
 mod coming;
+mod commits;
 mod devices;
 mod doors;
 mod event;
@@ -36,6 +37,7 @@ mod hostile;
 mod judged;
 mod late;
 mod node;
+mod orders;
 mod people;
 mod poll;
 mod relay;
@@ -231,7 +233,9 @@ impl World {
             self.look(process, None);
             self.search(process);
         }
+        self.count_lies();
         self.compare_circles();
+        self.prove_orders();
         self.compare_threads();
         self.compare_screens();
         self.compare_seconds();
@@ -290,6 +294,7 @@ impl World {
             Some(Process::Node(node, _)) => node.crash(keep),
             None => return,
         };
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.crashes += 1;
@@ -384,6 +389,7 @@ impl World {
             Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
             None => return,
         }
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.restarts += 1;

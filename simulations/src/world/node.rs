@@ -3,6 +3,7 @@
 //! Never: knows what a frame or a command means.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use whimbrel_crypto::{
     Authenticator, Chance, Engine as CryptoEngine, LinkingCode, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine,
@@ -17,15 +18,16 @@ use whimbrel_protocol::time::{Monotonic, Now};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::Event;
+use super::carry::pack;
 use super::clock::Clock;
 use super::coming::{Coming, Progress};
 use super::hostile::Member;
 use super::trap::{Spot, Traps};
+use super::{Event, commits};
 use crate::disk::{NodeStore, Platter, Seal, Torn};
-use crate::engine::{Engine, Entity, Seed, Time};
+use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::faults::Keep;
-use crate::net::ProcessNo;
+use crate::net::{Cargo, ProcessNo};
 use crate::scenario::{Crypto, Disk};
 
 /// What happens to a node by itself.
@@ -322,6 +324,18 @@ impl NodeProcess {
     /// The disk below it.
     pub const fn platter(&mut self) -> &mut Platter {
         &mut self.platter
+    }
+
+    /// What leaves instead of a frame of its core's: the frame, unless it is hostile.
+    pub(super) fn outgoing(&mut self, now: Time, frame: Frame) -> Vec<Cargo> {
+        let Some(mut member) = self.member.take() else { return pack(Arc::new(frame)).into_iter().collect() };
+        let (crypto, now) = (self.crypto, self.clock.now(now));
+        let mut usurp = |thread, stream: &mut Stream| {
+            self.reads().and_then(|reads| commits::foreign_removal(crypto, reads, now, thread, stream))
+        };
+        let cargos = member.outgoing(frame, &mut usurp);
+        self.member = Some(member);
+        cargos
     }
 
     /// Its disk answers again: what was to be done is.

@@ -243,6 +243,12 @@ impl RelayProcess {
         RelayLink { domain: self.domain.clone(), endpoint: format!("{}:4433", self.domain), relay: self.id }
     }
 
+    /// It may turn on its users, now or later.
+    pub(super) fn turns(&mut self) -> &mut Mischief {
+        let (stream, identity) = (self.seed.stream(Entity::Process(self.no), "hostility"), self.identity.clone());
+        self.mischief.get_or_insert_with(|| Box::new(Mischief::new(stream, identity)))
+    }
+
     /// Which of its lives this is.
     pub const fn run(&self) -> u32 {
         self.run

@@ -1,6 +1,8 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod commits;
 mod copies;
 mod devices;
 mod doors;

@@ -36,6 +36,10 @@ pub struct Faults {
     pub hostile: u64,
     /// Times that what arrived was no frame.
     pub malformed: u64,
+    /// Commits that hostile members made up.
+    pub bad_commits: u64,
+    /// Receipts that hostile hubs signed of commits they did not take.
+    pub two_orders: u64,
     /// Times a node lost its network.
     pub disconnects: u64,
     /// Times somebody ended that a friend reaches or sees them.
@@ -64,7 +68,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 25] {
+    pub const fn struck(&self) -> [(&'static str, u64); 27] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -82,6 +86,8 @@ impl Account {
             ("clock_faults", faults.clock_faults),
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
+            ("bad_commits", faults.bad_commits),
+            ("two_orders", faults.two_orders),
             ("disconnects", faults.disconnects),
             ("partings", faults.partings),
             ("hidings", faults.hidings),

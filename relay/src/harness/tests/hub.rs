@@ -109,6 +109,24 @@ fn what_a_relay_took_before_it_heard_of_the_change_reaches_everybody_and_nothing
     assert_eq!(said(&world.devices[bob].inbox, thread), [b"on its way"]);
 }
 
+#[test]
+fn t37_who_is_not_the_admin_takes_nobody_out_and_the_epoch_goes_on_for_the_admins_own_change() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    for (by, out) in [(bob, alice), (bob, carol), (carol, bob), (carol, alice)] {
+        assert_eq!(refusal(&world.take_out(by, thread, 1, &[out])), Some(RefusalCode::Malformed), "{by} {out}");
+        world.pass(Duration::from_secs(3));
+    }
+    for out in people {
+        let heard = world.say_in(out, thread, 1, &[out as u8]);
+        assert!(matches!(heard[0], Frame::Stored(_)), "{heard:?}");
+    }
+    let heard = world.take_out(alice, thread, 1, &[carol]);
+    assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{heard:?}");
+}
+
 /// The receipts a device was pushed or answered.
 fn receipts(heard: &[Frame]) -> Vec<SignedReceipt> {
     let mut found = Vec::new();

@@ -1,0 +1,84 @@
+//! Commits that no other member can follow: what a hostile member hands in to the hub of a thread it is in.
+//! Owns: which of its commits it hands in again, the copies it damages, the removals it is not entitled to.
+//! Never: has another key than its own device's. What it makes up has no newcomers: a Welcome into an epoch that nobody else
+//! reaches is not played.
+
+use std::collections::VecDeque;
+
+use whimbrel_crypto::{Context, Engine as CryptoEngine, MlsEngine, Own, StandInEngine};
+use whimbrel_node::identity;
+use whimbrel_node::views::{self, Standing};
+use whimbrel_protocol::hub::{Commit, FIRST_TERM};
+use whimbrel_protocol::id::{Epoch, ThreadId};
+use whimbrel_protocol::time::Now;
+use whimbrel_storage::{Overlay, Reads};
+
+use crate::engine::Stream;
+use crate::scenario::Crypto;
+
+/// Its own commits kept to be handed in again.
+const REMEMBERED: usize = 8;
+
+/// What a member has handed in.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    before: VecDeque<Commit>,
+}
+
+impl Commits {
+    /// It hands in a commit of its own. Only what takes nobody in is kept.
+    pub(super) fn remember(&mut self, commit: &Commit) {
+        if commit.added.is_empty() {
+            self.before.push_back(commit.clone());
+            self.before.drain(..self.before.len().saturating_sub(REMEMBERED));
+        }
+    }
+
+    /// The newest of an epoch of this thread that is over, as if it were of this one.
+    pub(super) fn stale(&self, thread: ThreadId, now: Epoch) -> Option<Commit> {
+        let over = |commit: &&Commit| commit.thread == thread && commit.epoch < now;
+        self.before.iter().rev().find(over).map(|commit| Commit { epoch: now, ..commit.clone() })
+    }
+}
+
+/// A copy with one bit changed of a commit that takes nobody in.
+pub(super) fn corrupted(commit: &Commit) -> Option<Commit> {
+    let mut copy = commit.clone();
+    *copy.bytes.last_mut()? ^= 1;
+    commit.added.is_empty().then_some(copy)
+}
+
+/// A genuine commit of this device by which somebody else loses their leaf, as its own rows let it be made; nothing of it
+/// stays there. Relays are told of it in half of all cases: the hub refuses it then, and takes it otherwise. None where the
+/// device may do so, or is not in the thread.
+pub(super) fn foreign_removal(
+    crypto: Crypto,
+    reads: &dyn Reads,
+    now: Now,
+    thread: ThreadId,
+    stream: &mut Stream,
+) -> Option<Commit> {
+    let account = views::account(reads).ok()?;
+    let at = views::memberships(reads).ok()?.into_iter().find(|at| at.thread == thread)?;
+    let others: Vec<_> = at.leaves.iter().copied().filter(|leaf| leaf.account != account.account).collect();
+    if at.standing != Standing::Open || at.founder == Some(account.account) {
+        return None;
+    }
+    let victim = *stream.pick(&others)?;
+    let device = identity::device_key(reads).ok()?;
+    let own = Own { id: account.device, device: &device };
+    let mut rows = Overlay::new(reads);
+    let mut cx = Context { rows: &mut rows, chance: stream.chance(), now };
+    let mut staged = |engine: &mut dyn CryptoEngine| {
+        // Its core may have one of its own under way.
+        engine.discard_own(&mut cx, &own, thread).ok()?;
+        engine.remove(&mut cx, &own, thread, &[victim]).ok()
+    };
+    let bytes = match crypto {
+        Crypto::Standin => staged(&mut StandInEngine::new()),
+        Crypto::Real => staged(&mut MlsEngine::new()),
+    }?
+    .commit;
+    let removed = if stream.happens(0.5) { vec![victim] } else { Vec::new() };
+    Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed })
+}
