@@ -37,6 +37,7 @@ mod judged;
 mod late;
 mod node;
 mod people;
+mod phones;
 mod poll;
 mod relay;
 mod struck;
@@ -111,6 +112,8 @@ pub struct World {
     /// Second devices of people.
     seconds: Vec<devices::Second>,
     exports: Vec<export::Export>,
+    /// People who are woken.
+    phones: Vec<phones::Phone>,
     ledger: Ledger,
     agreement: agreement::Agreement,
     faults: fault::Ailments,
@@ -290,6 +293,7 @@ impl World {
             Some(Process::Node(node, _)) => node.crash(keep),
             None => return,
         };
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.crashes += 1;
@@ -384,6 +388,7 @@ impl World {
             Some(Process::Node(node, _)) => drop(node.crash(Keep::Everything)),
             None => return,
         }
+        self.ledger.died(process);
         self.net.crash(&mut self.engine, process);
         self.polls.crash(&mut self.engine, process);
         self.struck.restarts += 1;
@@ -502,6 +507,7 @@ impl World {
             Event::Hide { hiding } => self.hide(hiding),
             Event::End { ending } => self.end_account(ending),
             Event::Export { export } => self.export(export),
+            Event::Phone { phone } => self.phone(phone),
             Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
@@ -557,6 +563,8 @@ impl World {
                 // Whoever answers at that address must be who was meant; nobody else is in this world.
                 let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
                 relay.settle(&mut self.engine, &mut self.net, &mut self.polls, &reach);
+                let woken = relay.woken();
+                self.push_service(no, woken);
                 self.sprung(no);
             }
             Some(Process::Node(..)) => {

@@ -8,6 +8,7 @@ mod late;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
+mod services;
 
 use whimbrel_protocol::limits;
 

@@ -46,6 +46,8 @@ pub struct Faults {
     pub circles: u64,
     /// Times somebody was given everything their relay keeps of them.
     pub exports: u64,
+    /// Times a relay had somebody woken.
+    pub wakes: u64,
     /// Accounts that ended.
     pub endings: u64,
     /// Second devices that became their account's.
@@ -64,7 +66,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 25] {
+    pub const fn struck(&self) -> [(&'static str, u64); 26] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -87,6 +89,7 @@ impl Account {
             ("hidings", faults.hidings),
             ("circles", faults.circles),
             ("exports", faults.exports),
+            ("wakes", faults.wakes),
             ("endings", faults.endings),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),
