@@ -5,6 +5,7 @@ mod copies;
 mod devices;
 mod doors;
 mod late;
+mod lies;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
