@@ -31,6 +31,9 @@ fn t18_whoever_is_shown_as_a_lying_relay_likes_is_told_everything_all_the_same()
             world.say(alice, bob, &format!("{round}: are you there?"));
             world.say(alice, carol, &format!("{round}: and you?"));
             world.run_for(secs(5));
+            // Carol is there, whatever is said of her; Bob has it when he is.
+            assert_eq!(world.shown_to(carol).len(), round + 1, "{seed} {round}");
+            assert_eq!(world.shown_to(bob).len() == round + 1, there, "{seed} {round}");
             world.reconnect(bob);
         }
         assert!(world.mischief(relay).unwrap().done > 10);
@@ -55,7 +58,7 @@ fn t13_once_every_key_was_handed_out_conversations_start_by_the_last_resort() {
     world.lively = false;
     let relay = world.test_relay("a.example").unwrap();
     let alice = world.test_node(relay).unwrap();
-    let others: Vec<_> = (0..5).map(|_| world.test_node(relay).unwrap()).collect();
+    let others: Vec<_> = (0..6).map(|_| world.test_node(relay).unwrap()).collect();
     others.iter().for_each(|other| world.befriend(alice, *other));
     for (n, one) in others.iter().enumerate() {
         others.iter().skip(n + 1).for_each(|other| world.befriend(*one, *other));
@@ -63,10 +66,10 @@ fn t13_once_every_key_was_handed_out_conversations_start_by_the_last_resort() {
     world.run_until_quiet();
     // She is away, so that nothing is filled up, and everybody opens every group with her there is, as far as they may.
     world.disconnect(alice);
-    let mut said = 0;
+    let (mut said, before) = (0, left(&world, relay, alice));
     for opener in &others {
         let rest: Vec<_> = others.iter().copied().filter(|one| one != opener).collect();
-        for set in 1..16_u32 {
+        for set in 1..32_u32 {
             let people = rest.iter().enumerate().filter(|(n, _)| set & 1 << n != 0).map(|(_, one)| *one);
             let people: Vec<_> = people.chain([alice]).collect();
             world.say_to(*opener, &people, &format!("{opener} {set}"));
@@ -78,8 +81,9 @@ fn t13_once_every_key_was_handed_out_conversations_start_by_the_last_resort() {
     world.run_until_quiet();
     assert!(left(&world, relay, alice) > 16, "nothing was filled up");
     let shown = world.shown_to(alice).len() as u64;
+    let groups = world.person_of(alice).unwrap().groups.len();
     let verdict = well(world);
-    assert!(shown > 32, "{shown} of {said} came");
+    assert!(groups > before as usize, "{groups} groups by {before} keys");
     assert_eq!(shown, said - verdict.declined);
 }
 
