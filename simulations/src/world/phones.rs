@@ -29,6 +29,8 @@ const CALLED_MAX: usize = 3;
 const AWAY: Duration = Duration::from_secs(180);
 /// A message has woken whom it wakes within this time.
 const WOKEN: Duration = Duration::from_secs(120);
+/// What was shown is acknowledged within this time, by a device that polls, too, and the relay has written that.
+const ACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// A device that starts has its list by then.
 const LISTED: Duration = Duration::from_secs(120);
 
@@ -212,7 +214,7 @@ impl World {
 
     /// Their devices start anew, with all they were sent, and are given the list of their threads.
     fn look_at_lists(&mut self, called: &[(ProcessNo, ProcessNo, ThreadId, bool)]) {
-        self.run_for(limits::CURSOR_WRITE_DELAY * 10);
+        self.run_for(ACKNOWLEDGED);
         for (who, ..) in called {
             self.stop(*who);
             self.ledger.lists(*who);
