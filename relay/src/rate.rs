@@ -10,6 +10,7 @@ use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Domain};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Monotonic;
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::refusal::Refusal;
 
@@ -219,6 +220,29 @@ impl Limiter {
     pub(crate) fn touch(&self, now: Monotonic, account: AccountId, threads: usize) -> Result<(), Refusal> {
         let count = u32::try_from(threads).unwrap_or(u32::MAX);
         self.take(now, Whose::Touches(account), self.rates.touches, count)
+    }
+
+    /// See [`Bug::RatesAnew`]; without that nobody calls it.
+    pub(crate) fn forget(&self, account: &AccountId) {
+        if !planted::active(Bug::RatesAnew) {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        let of = |whose: &Whose| match whose {
+            Whose::Messages(of)
+            | Whose::Requests(of)
+            | Whose::Claims(of, _)
+            | Whose::Signs(of)
+            | Whose::Touches(of) => of == account,
+            Whose::Arrivals(_)
+            | Whose::PeerItems(_)
+            | Whose::PeerRequests(_)
+            | Whose::PeerFriendRequests(_)
+            | Whose::PeerSigns(_) => false,
+        };
+        state.buckets.retain(|whose, _| !of(whose));
+        state.rested.retain(|(_, whose)| !of(whose));
     }
 
     fn take(&self, now: Monotonic, whose: Whose, rate: Rate, count: u32) -> Result<(), Refusal> {

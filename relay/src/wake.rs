@@ -11,6 +11,7 @@ use whimbrel_protocol::id::DeviceId;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Wall};
 use whimbrel_protocol::wake::WakeEndpoint;
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::store::{LogId, MailboxId, Store, StoreError};
 
@@ -31,6 +32,9 @@ struct Nap {
 impl Nap {
     /// When it may be woken again.
     fn next(&self) -> Monotonic {
+        if planted::active(Bug::WakeOften) {
+            return self.woken;
+        }
         self.woken.plus(if self.unanswered { limits::WAKE_UNANSWERED } else { limits::WAKE_EVERY })
     }
 }
@@ -93,7 +97,7 @@ impl Wakes {
             .filter(fresh)
             .map(|readers| (Arc::clone(&readers.sleepers), readers.good_until, readers.quiet_until));
         let (sleepers, good_until) = match known {
-            Some((_, _, Some(until))) if now < until => return Ok(Vec::new()),
+            Some((_, _, Some(until))) if now < until && !planted::active(Bug::WakeOften) => return Ok(Vec::new()),
             Some((sleepers, good_until, _)) => (sleepers, good_until),
             None => (self.read(store, at, log).await?, now.plus(limits::WAKE_UNANSWERED)),
         };

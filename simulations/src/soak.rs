@@ -124,7 +124,7 @@ impl Case {
         // Where people have second devices nobody ends their account, and nobody is away for a month.
         let devices = devices(seed);
         let late = if devices.is_empty() { late(seed) } else { devices };
-        let apart = apart(seed) + &exports(seed) + &late;
+        let apart = apart(seed) + &exports(seed) + &wakes(seed) + &late;
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -268,6 +268,13 @@ fn exports(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "exports");
     let (some, share) = (stream.happens(0.5), 5 + stream.below(16));
     if some { format!("exports = \"{share} %\"\n") } else { String::new() }
+}
+
+/// In half of the worlds some are woken while they are away. Drawn apart from the rest, too.
+fn wakes(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "wake-ups: share");
+    let (some, share) = (stream.happens(0.5), 10 + stream.below(41));
+    if some { format!("wakes = \"{share} %\"\n") } else { String::new() }
 }
 
 /// In a third of the worlds some people have a second device. Drawn apart from the rest, too.

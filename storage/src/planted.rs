@@ -143,6 +143,24 @@ bugs! {
     StampUnwritten = "stamp-unwritten",
     /// A hub tells everybody who hands a commit in that theirs holds, and signs that.
     TwoOrders = "two-orders",
+    /// A relay wakes a device for all that is written, however short ago it did.
+    WakeOften = "wake-often",
+    /// A relay wakes a device at an endpoint that nobody has shown to be the device's.
+    WakeUnchallenged = "wake-unchallenged",
+    /// A relay wakes nobody.
+    WakeNever = "wake-never",
+    /// A relay takes a device whose link has ended for one that is there.
+    LeaveLingers = "leave-lingers",
+    /// A relay pushes to a device that went out of a group what comes after, until the device's link ends.
+    EndLate = "end-late",
+    /// A relay gives an account all its rates anew with each link.
+    RatesAnew = "rates-anew",
+    /// A relay says to keep the settings of a thread, and keeps none.
+    SettingsLost = "settings-lost",
+    /// A relay counts what a device has read as unread.
+    UnreadStays = "unread-stays",
+    /// A relay makes no row of a thread for some of those in it.
+    RowLost = "row-lost",
 }
 
 #[cfg(feature = "planted")]

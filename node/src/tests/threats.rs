@@ -3,21 +3,25 @@
 use std::time::Duration;
 
 use whimbrel_crypto::{Chance, Context, Engine as _, Invitee, Seed, StandInEngine, UnverifiedLog};
+use whimbrel_protocol::Frame;
+use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
-use whimbrel_protocol::id::{DeviceId, Epoch, RequestId, ThreadId};
+use whimbrel_protocol::id::{DeviceId, Epoch, RequestId, Sequence, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::EntryBody;
-use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
+use whimbrel_protocol::thread::{Class, Envelope, Participant};
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::Overlay;
 
 use super::groups::group;
 use super::hostile::seal_as;
-use super::world::{ALICE, BOB, CAROL, World, world};
-use crate::api::{Command, CommandError, Event, Reply};
+use super::world::{ALICE, BOB, CAROL, World, friends, world};
+use crate::api::{Command, CommandError, Event, Input, Reply};
 use crate::identity::Identity;
-use crate::views::Standing;
+use crate::views::{self, Standing};
 
 const DAVE: usize = 3;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A commit made with a member's own state, as a program of their own making could: takes these in, or out.
 fn commit_as(
@@ -212,4 +216,99 @@ fn t36_of_two_who_commit_at_the_same_moment_one_wins_and_the_other_follows_each_
     }
     world.say(CAROL, thread, "still one group");
     assert_eq!(world.history(ALICE, thread).last().map(String::as_str), Some("still one group"));
+}
+
+#[test]
+fn t01_what_a_relay_delivers_again_at_once_after_a_start_and_after_29_days_is_shown_once_and_acknowledged_again() {
+    let (mut world, thread) = friends();
+    world.say(ALICE, thread, "once");
+    let (author, envelope) = (world.id(ALICE), world.submits(ALICE)[0].clone());
+    let account = world.people[BOB].account;
+    let unread = |world: &World<StandInEngine>| views::unread(world.store(BOB), &thread).unwrap();
+    assert_eq!((world.shown(BOB), unread(&world)), (vec!["once"], 1));
+    for wait in ["at once", "after a start", "after 29 days", "and once more"] {
+        match wait {
+            "after a start" => {
+                world.crash_now(BOB);
+                world.settle();
+            }
+            "after 29 days" => {
+                // Nobody calls for a month; then there is time to forget what is old enough.
+                (0..2).for_each(|who| world.kill(who));
+                world.now.monotonic = world.now.monotonic.plus(DAY * 29);
+                world.now.wall = Wall::from_millis(world.now.wall.as_millis() + DAY.as_millis() as u64 * 29);
+                (0..2).for_each(|who| world.open(who));
+                world.advance(Duration::from_secs(3_600));
+            }
+            _ => {}
+        }
+        world.inject(thread, author, envelope.clone());
+        world.advance(Duration::from_secs(10));
+        assert_eq!((world.history(BOB, thread), unread(&world)), (vec!["once".to_owned()], 1), "{wait}");
+        assert_eq!(world.events(BOB, |event| matches!(event, Event::Shown(_))), 1, "{wait}");
+        assert_eq!(world.events(BOB, |event| matches!(event, Event::Unreadable { .. })), 0, "{wait}");
+        assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 2)), "{wait}");
+        let places = world.relay.threads[&thread].1.len() as u64;
+        assert_eq!(world.relay.accounts[&account].cursors[&LogRef::Thread(thread)].get(), places, "{wait}");
+    }
+    // And the thread goes on.
+    world.say(ALICE, thread, "and on");
+    assert_eq!(world.history(BOB, thread), ["once", "and on"]);
+}
+
+#[test]
+fn t32_whatever_a_stranger_sends_past_the_relay_is_refused_by_the_node_unopened() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    let thread = world.befriend(ALICE, BOB);
+    world.say(ALICE, thread, "friends");
+    world.listen(ALICE);
+    let threads = views::threads(world.store(ALICE)).unwrap().len();
+    // By a dial: no link, so no message, offer or call either.
+    world.link(CAROL, ALICE);
+    world.settle();
+    assert!(!world.is_linked(CAROL, ALICE));
+    // By a word on a link that somebody else has for good reason: into a thread nobody here knows, and into one they do.
+    world.link(BOB, ALICE);
+    world.settle();
+    let link = *world.people[ALICE].direct.keys().next().unwrap();
+    let unknown = ThreadId::from_bytes([32; 32]);
+    let envelope =
+        |thread| Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: b"open me".repeat(20) };
+    for thread in [unknown, thread] {
+        let frame = Frame::DirectEnvelope(DirectEnvelope { envelope: envelope(thread) });
+        world.input(ALICE, Input::Frame { link, frame });
+        world.settle();
+    }
+    // By a relay that lets it through: as of a thread it is in, and one it is not in.
+    let carol = world.id(CAROL);
+    world.inject(thread, carol, envelope(thread));
+    let alice = world.id(ALICE);
+    world.mailbox(alice).pushed.insert(LogRef::Thread(unknown), Sequence::new(1));
+    world.say_to(
+        ALICE,
+        Push {
+            log: LogRef::Thread(unknown),
+            after: Sequence::ZERO,
+            upto: Sequence::new(1),
+            entries: vec![Entry { sequence: Sequence::new(1), body: EntryBody::Envelope(carol, envelope(unknown)) }],
+        },
+    );
+    world.settle();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.history(ALICE, thread), ["friends"]);
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::Shown(_))), 0);
+    assert_eq!(views::threads(world.store(ALICE)).unwrap().len(), threads);
+    assert_eq!(world.stands(ALICE, unknown), None);
+    // What came past the relay left no trace; of what the relay let through, its owner is told once each.
+    assert_eq!(world.events(ALICE, |event| matches!(event, Event::Unreadable { .. })), 1);
+    // Nor is a stranger let in whom a common friend brought into a group: by their key Alice knows them now.
+    world.befriend(CAROL, BOB);
+    let people = vec![world.people[ALICE].account, world.people[CAROL].account];
+    world.ask(BOB, Command::SendTo { people, text: "all of you".to_owned() }).unwrap();
+    world.link(CAROL, ALICE);
+    world.settle();
+    assert!(!world.is_linked(CAROL, ALICE));
+    // Nobody stops for it.
+    world.say(BOB, thread, "still");
+    assert_eq!(world.shown(ALICE), ["all of you", "still"]);
 }

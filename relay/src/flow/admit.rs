@@ -116,6 +116,9 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         // The newest link of a device is its link; the older is most often one whose loss nobody has noticed yet.
         rooms.refuse_link(now, old, Refusal::last(RefusalCode::Unexpected));
     }
+    if planted::active(Bug::RatesAnew) {
+        rooms.limiter.forget(&admission.device.account);
+    }
     rooms.push.attach(link, &admission);
     if replaced.is_some() && planted::active(Bug::TakeOverForgets) {
         rooms.push.mislay(admission.mailbox);

@@ -5,6 +5,7 @@
 use whimbrel_protocol::id::DeviceId;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::wake::WakeEndpoint;
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::ports::{Ports, WakeOrder, WakeWord};
 use crate::rooms::Rooms;
@@ -41,6 +42,9 @@ pub(crate) async fn ended<P: Ports>(rooms: &Rooms<P>, now: Now, device: DeviceId
 }
 
 async fn send<P: Ports>(rooms: &Rooms<P>, devices: Vec<DeviceId>) {
+    if planted::active(Bug::WakeNever) {
+        return;
+    }
     for device in devices {
         match rooms.store().wake(device).await {
             Ok(wake) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{DeviceId, Epoch, LinkId, Sequence};
 use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, LogRef};
+use whimbrel_storage::planted::{self, Bug};
 
 use crate::ports::{Links, SendError};
 use crate::store::{DeviceLog, Epochs, LogId, LogPage, MailboxId};
@@ -90,6 +91,9 @@ impl Table {
     }
 
     pub(super) fn detach(&mut self, link: LinkId) -> Vec<LogId> {
+        if planted::active(Bug::LeaveLingers) {
+            return Vec::new();
+        }
         let Some(gone) = self.links.remove(&link) else { return Vec::new() };
         if self.mailboxes.get(&gone.mailbox) == Some(&link) {
             self.mailboxes.remove(&gone.mailbox);
@@ -138,6 +142,9 @@ impl Table {
 
     /// A device reads a log up to here and no further.
     pub(super) fn end(&mut self, id: LinkId, log: LogId, (epoch, end): (Epoch, Sequence)) {
+        if planted::active(Bug::EndLate) {
+            return;
+        }
         if let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) {
             (subscription.epochs.last, subscription.end) = (Some(epoch), Some(end));
         }

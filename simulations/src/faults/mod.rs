@@ -110,6 +110,8 @@ pub enum RelayTrick {
     Impersonate,
     /// Leaves gaps in the numbers of what it forwards: no relay may take what is out of step.
     Misnumber,
+    /// Shows friends who are there as away, those who are away as there, and again what it showed before, as it pleases.
+    LiePresence,
     /// Sends bytes that are no frame.
     Garble,
     /// As a hub, tells authors whose commit lost that it holds, with a receipt of its own signing, and everybody that another

@@ -136,6 +136,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("add-device", RelayTrick::AddDevice),
     ("impersonate", RelayTrick::Impersonate),
     ("misnumber", RelayTrick::Misnumber),
+    ("lie-presence", RelayTrick::LiePresence),
     ("garble", RelayTrick::Garble),
     ("two-orders", RelayTrick::TwoOrders),
 ];

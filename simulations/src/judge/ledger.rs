@@ -16,6 +16,7 @@ mod close;
 mod kept;
 mod orders;
 mod pushed;
+mod services;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use super::canary::Canaries;
 use super::circle::Circles;
 use super::consent::Consent;
 use super::excuse::Excuses;
+use super::services::Services;
 use super::verdict::{Times, Verdict, Violation};
 use super::wire::Wire;
 use crate::engine::{Seed, Time};
@@ -142,6 +144,7 @@ pub struct Ledger {
     canaries: Canaries,
     twins: Twins,
     orders: Orders,
+    services: Services,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -204,6 +207,12 @@ impl Ledger {
         !self.excuses.among([party], Conduct::Hostile)
     }
 
+    /// Whether nothing is known against a party: it is not hostile, out of room, or far off in time.
+    pub fn is_sound(&self, party: ProcessNo) -> bool {
+        let none = |conduct| !self.excuses.among([party], conduct);
+        [Conduct::Hostile, Conduct::Scarce, Conduct::Untimely].into_iter().all(none)
+    }
+
     /// Whether two people were introduced to each other.
     pub fn knows(&self, one: ProcessNo, other: ProcessNo) -> bool {
         self.acquainted.contains(&(one, other))
@@ -216,6 +225,12 @@ impl Ledger {
 
     /// A frame arrived.
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
+        match frame {
+            Frame::ClaimKeyPackages(words) => self.asks_for_keys(from, words),
+            Frame::ClaimedKeyPackages(words) => self.handed_keys(to, words.request, at),
+            Frame::ThreadPage(page) if self.excuses.home(to) == Some(from) => self.services.page(to, page),
+            _ => {}
+        }
         // Whoever hands in is somebody, from whichever device.
         let from = self.twins.owner(from);
         if self.excuses.home(to) == Some(from) {
@@ -236,11 +251,16 @@ impl Ledger {
             {
                 self.violate(Violation::Intruder { of: from });
             }
-            Frame::SubmitCommit(words)
-                if self.excuses.home(from) == Some(to)
-                    && !words.commit.added_devices().all(|device| self.takes_part(&device)) =>
-            {
-                self.violate(Violation::Intruder { of: from });
+            Frame::SubmitCommit(words) if self.excuses.home(from) == Some(to) => {
+                let commit = &words.commit;
+                for device in commit.added_devices() {
+                    if let Some(one) = self.process_of(&device.account) {
+                        self.services.takes_in(commit.thread, commit.epoch.get(), one);
+                    }
+                }
+                if !commit.added_devices().all(|device| self.takes_part(&device)) {
+                    self.violate(Violation::Intruder { of: from });
+                }
             }
             _ => {}
         }

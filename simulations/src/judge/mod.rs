@@ -1,6 +1,6 @@
 //! The judge: what ought to be shown, and whether it was.
 //! Owns: the reference model (`ledger`) and its words (`verdict`), what relays said (`wire`), who
-//! let whom reach and see them (`consent`), who can be blamed (`excuse`), the search for plain text (`canary`), and the list of promises with what a run can say of each.
+//! let whom reach and see them (`consent`), wake-ups, lists and rates (`services`), who can be blamed (`excuse`), the search for plain text (`canary`), and the list of promises with what a run can say of each.
 //! Never: asks a node or a relay what it thinks. What it shares with the code it judges is the words of the protocol
 //! (frames, ids) and a node's own view of its history, which is what people see.
 
@@ -9,6 +9,7 @@ mod circle;
 pub mod consent;
 mod excuse;
 pub mod ledger;
+mod services;
 pub mod verdict;
 mod wire;
 

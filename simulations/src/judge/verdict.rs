@@ -171,6 +171,80 @@ pub enum Violation {
         /// Rows that were given and are not kept of them, or were given twice.
         beyond: usize,
     },
+    /// A device that cannot be reached there.
+    #[error("the relay {relay} woke an endpoint that nobody named")]
+    WokeNobody {
+        /// Which relay.
+        relay: ProcessNo,
+    },
+    /// Whoever names somebody else's endpoint would have them woken.
+    #[error("the relay {relay} woke process {of} at an endpoint that nobody showed to be its own")]
+    WokeUnshown {
+        /// Which relay.
+        relay: ProcessNo,
+        /// Who named the endpoint.
+        of: ProcessNo,
+    },
+    /// At most once in 30 s.
+    #[error("the relay {relay} woke process {of} twice within 30 s")]
+    WokeOften {
+        /// Which relay.
+        relay: ProcessNo,
+        /// Whom.
+        of: ProcessNo,
+    },
+    /// What somebody keeps quiet wakes nobody.
+    #[error("process {of} was woken for a thread that its owner keeps quiet")]
+    WokeForQuiet {
+        /// Who.
+        of: ProcessNo,
+    },
+    /// Something waited.
+    #[error("a message waited for process {of}, and its relay did not wake it")]
+    Unwoken {
+        /// Who.
+        of: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("process {of} asked for the list of its threads and was not given it")]
+    Unlisted {
+        /// Who.
+        of: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("the relay of process {of} has no row of a thread it is in")]
+    RowMissing {
+        /// Who.
+        of: ProcessNo,
+    },
+    /// When all was whole again, and everything was acknowledged.
+    #[error("the relay of process {of} counts {unread} messages as unread that the device has")]
+    StillUnread {
+        /// Who.
+        of: ProcessNo,
+        /// So many.
+        unread: u64,
+    },
+    /// When all was whole again.
+    #[error("the relay of process {of} keeps no settings of a thread whose settings it was given")]
+    SettingsMissing {
+        /// Who.
+        of: ProcessNo,
+    },
+    /// P9: no hour sees more than ten.
+    #[error("P9: process {to} was handed more keys of process {of} than an hour allows")]
+    TooManyKeys {
+        /// Who was.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P3, of the relay: whoever goes out of a group is given the commit that says so as the last.
+    #[error("P3: process {to} was pushed what was said in a group after it was out of it")]
+    PushedOn {
+        /// Who.
+        to: ProcessNo,
+    },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]
     Untold {

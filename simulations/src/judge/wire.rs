@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_protocol::hub::Accepted;
-use whimbrel_protocol::id::{BlobId, DeviceId, EnvelopeId, Epoch, Sequence, ThreadId};
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, DeviceIndex, EnvelopeId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::Envelope;
 
@@ -68,6 +68,14 @@ impl Wire {
         }
     }
 
+    /// The devices of a thread that are known to be taken out of it, and the last epoch for each.
+    pub(super) fn ended(&self, thread: &ThreadId) -> impl Iterator<Item = (DeviceId, Epoch)> + '_ {
+        let thread = *thread;
+        let first = DeviceId { account: AccountId::from_bytes([0; 32]), index: DeviceIndex::FIRST };
+        let of = self.parted.range((thread, first)..).take_while(move |((of, _), _)| *of == thread);
+        of.map(|((_, device), (last, _))| (*device, *last))
+    }
+
     /// Whether an envelope was handed in by a device whose relay was seen, before it came, to know that it is out.
     pub(super) fn is_parted(&self, who: DeviceId, envelope: &Envelope, at: Time) -> bool {
         let known = self.parted.get(&(envelope.thread, who));
@@ -110,7 +118,6 @@ fn commit_id(accepted: &Accepted) -> BlobId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whimbrel_protocol::id::{AccountId, DeviceIndex};
     use whimbrel_protocol::push::Entry;
     use whimbrel_protocol::thread::Class;
 

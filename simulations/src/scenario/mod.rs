@@ -356,6 +356,9 @@ pub struct Friends {
     /// People who ask for everything their relay keeps of them when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_exports")]
     pub exports: Share,
+    /// People whose device is woken by a push service while it is away. When all else is done, some of them are called.
+    #[serde(skip_serializing_if = "Friends::has_default_wakes")]
+    pub wakes: Share,
     /// People who end their account when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_deletions")]
     pub deletions: Share,
@@ -378,6 +381,7 @@ impl Default for Friends {
             hidden: Share(0.0),
             devices: Share(0.0),
             exports: Share(0.0),
+            wakes: Share(0.0),
             deletions: Share(0.0),
             absence: None,
         }
@@ -414,6 +418,10 @@ impl Friends {
 
     fn has_default_exports(exports: &Share) -> bool {
         *exports == Self::default().exports
+    }
+
+    fn has_default_wakes(wakes: &Share) -> bool {
+        *wakes == Self::default().wakes
     }
 
     fn has_default_deletions(deletions: &Share) -> bool {

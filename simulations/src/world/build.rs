@@ -53,6 +53,7 @@ impl World {
             late: super::late::Late::default(),
             seconds: Vec::new(),
             exports: Vec::new(),
+            phones: Vec::new(),
             ledger: Ledger::of(seed),
             agreement: super::agreement::Agreement::default(),
             faults: super::fault::Ailments::default(),
@@ -106,6 +107,7 @@ impl World {
             world.foresee(&people, &scenario.friends);
         }
         world.exporters(&people, &scenario.friends);
+        world.ring_for(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }

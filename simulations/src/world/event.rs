@@ -106,6 +106,11 @@ pub enum Event {
         /// Which of those who do.
         export: usize,
     },
+    /// Somebody who is woken comes a step further with naming where.
+    Phone {
+        /// Which of those who are.
+        phone: usize,
+    },
     /// A process dies, and starts again.
     Die {
         /// Which.
@@ -191,6 +196,7 @@ impl Event {
             Self::Device { device } => (0, 38, device as u64),
             Self::End { ending } => (0, 34, ending as u64),
             Self::Export { export } => (0, 37, export as u64),
+            Self::Phone { phone } => (0, 39, phone as u64),
             Self::Die { process } => (process, 35, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),

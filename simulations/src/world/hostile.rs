@@ -13,9 +13,11 @@ use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
-    DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
+    AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
 };
+use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
+use whimbrel_protocol::reception::HeartbeatAnswer;
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
 use whimbrel_protocol::{Frame, codec, limits};
@@ -79,6 +81,8 @@ pub(super) struct Mischief {
     pub(super) orders: Orders,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
+    /// Of whom each device was told whether they are there.
+    told: BTreeMap<ProcessNo, BTreeSet<AccountId>>,
     /// Entries that nobody will ever see.
     pub(super) hidden: u64,
     /// Frames it did something to.
@@ -89,8 +93,8 @@ impl Mischief {
     pub(super) fn new(stream: Stream, identity: RelayIdentity) -> Self {
         let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (forwards, speakers) = (BTreeMap::new(), BTreeMap::new());
-        Self { tricks, stream, logs, held, forwards, orders, speakers, hidden: 0, done: 0 }
+        let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { tricks, stream, logs, held, forwards, orders, speakers, told, hidden: 0, done: 0 }
     }
 
     fn does(&mut self, trick: RelayTrick) -> bool {
@@ -159,6 +163,10 @@ impl Mischief {
                 self.done += u64::from(lie.is_some());
                 return vec![(lie.map_or(frame, |lie| Arc::new(lie.into())), kept)];
             }
+            Frame::HeartbeatAnswer(words) if self.tricks.contains_key(&RelayTrick::LiePresence) => {
+                let words = self.lied(to, words.clone());
+                return vec![(Arc::new(words.into()), kept)];
+            }
             Frame::Forward(words) => {
                 let words = self.forwarded(link, words.clone());
                 return words.into_iter().map(|words| (Arc::new(words.into()), kept)).collect();
@@ -175,6 +183,27 @@ impl Mischief {
         let again = self.does(RelayTrick::Repeat).then(|| (Arc::clone(&frame), Duration::ZERO));
         self.done += u64::from(again.is_some());
         [(frame, kept)].into_iter().chain(again).collect()
+    }
+
+    /// Who is there, as somebody is told who is lied to.
+    fn lied(&mut self, to: ProcessNo, mut words: HeartbeatAnswer) -> HeartbeatAnswer {
+        for status in &mut words.statuses {
+            self.told.entry(to).or_default().insert(status.account);
+            if self.does(RelayTrick::LiePresence) {
+                status.online = !status.online;
+                self.done += 1;
+            }
+        }
+        let fresh = |of: &AccountId| words.statuses.iter().all(|status| status.account != *of);
+        let others: Vec<_> = self.told.get(&to).into_iter().flatten().copied().filter(fresh).collect();
+        for account in others {
+            if self.does(RelayTrick::LiePresence) {
+                let online = self.stream.happens(0.5);
+                words.statuses.push(Status { account, online });
+                self.done += 1;
+            }
+        }
+        words
     }
 
     /// What is forwarded to another relay.
@@ -452,7 +481,6 @@ impl Member {
 mod tests {
     use whimbrel_crypto::KeyPair;
     use whimbrel_protocol::federation::Forwarded;
-    use whimbrel_protocol::id::AccountId;
     use whimbrel_protocol::thread::Class;
 
     use super::super::clock::Clock;

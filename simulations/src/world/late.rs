@@ -52,6 +52,18 @@ pub(super) struct Late {
     pub(super) slept: Duration,
 }
 
+impl Late {
+    /// Somebody is kept away from now on.
+    pub(super) fn keep_away(&mut self, who: ProcessNo) {
+        self.kept_away.insert(who);
+    }
+
+    /// They are not any more.
+    pub(super) fn let_go(&mut self, who: ProcessNo) {
+        self.kept_away.remove(&who);
+    }
+}
+
 impl World {
     /// Draws who ends their account, and sets who is away.
     pub(super) fn foresee(&mut self, people: &[ProcessNo], friends: &Friends) {
@@ -63,6 +75,7 @@ impl World {
 
     /// Ends the run, after all that was owed has arrived.
     pub(super) fn come_late(&mut self, settle: Duration) {
+        self.call_phones(settle);
         self.export_accounts();
         if let Some(absence) = self.late.absence {
             self.wait_out(absence, settle);

@@ -39,6 +39,7 @@ mod late;
 mod node;
 mod orders;
 mod people;
+mod phones;
 mod poll;
 mod relay;
 mod struck;
@@ -113,6 +114,8 @@ pub struct World {
     /// Second devices of people.
     seconds: Vec<devices::Second>,
     exports: Vec<export::Export>,
+    /// People who are woken.
+    phones: Vec<phones::Phone>,
     ledger: Ledger,
     agreement: agreement::Agreement,
     faults: fault::Ailments,
@@ -508,6 +511,7 @@ impl World {
             Event::Hide { hiding } => self.hide(hiding),
             Event::End { ending } => self.end_account(ending),
             Event::Export { export } => self.export(export),
+            Event::Phone { phone } => self.phone(phone),
             Event::Die { process } => self.crash(process),
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
@@ -563,6 +567,8 @@ impl World {
                 // Whoever answers at that address must be who was meant; nobody else is in this world.
                 let reach = |peer: &PeerAddress| by_domain.get(peer.domain.as_str()).copied();
                 relay.settle(&mut self.engine, &mut self.net, &mut self.polls, &reach);
+                let woken = relay.woken();
+                self.push_service(no, woken);
                 self.sprung(no);
             }
             Some(Process::Node(..)) => {

@@ -78,7 +78,9 @@ pub(super) enum Asked {
     SendFrom(SaidNo),
     /// For what their relay keeps of them.
     Export(usize),
-    /// To say something about a message.
+    /// To name where they are woken, or to bring back what came there.
+    Wake(usize),
+    /// To say something about a message, or how a thread is to be.
     About,
 }
 
@@ -313,6 +315,7 @@ impl World {
                 let goes = self.goes(who);
                 self.ledger.declined(said, goes);
             }
+            (Asked::Wake(number), result) => self.phone_answered(number, result.is_ok()),
             (Asked::Export(number), result) => self.exported(number, result.ok()),
             (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
@@ -360,6 +363,7 @@ impl World {
             | Asked::TakeOff(_)
             | Asked::SendFrom(_)
             | Asked::Export(_)
+            | Asked::Wake(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -379,6 +383,7 @@ impl World {
                 Asked::Approve(number) => self.approved(number, false),
                 Asked::TakeOff(number) => self.taken_off(number, false),
                 Asked::Export(number) => self.exported(number, None),
+                Asked::Wake(number) => self.phone_answered(number, false),
                 Asked::Send(_)
                 | Asked::SendFrom(_)
                 | Asked::Open(_)

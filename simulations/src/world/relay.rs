@@ -87,8 +87,8 @@ struct Board {
     effects: Vec<Effect>,
     /// Links that refused a frame: the relay waits to hear of room.
     refused: BTreeSet<LinkId>,
-    /// Wake-ups handed to push services.
-    woken: u64,
+    /// What was handed to push services.
+    woken: Vec<WakeOrder>,
 }
 
 /// The links of one life of a relay.
@@ -157,9 +157,8 @@ impl Ports for SimPorts {
         &self.identity
     }
 
-    fn wake(&self, _: WakeOrder) {
-        // No push service in this world yet: what waits is in the log.
-        self.links.board().woken += 1;
+    fn wake(&self, order: WakeOrder) {
+        self.links.board().woken.push(order);
     }
 }
 
@@ -328,6 +327,11 @@ impl RelayProcess {
         let (no, run) = (self.no, self.run);
         let stuck = self.life.as_mut().map(|life| std::mem::take(&mut life.stuck)).unwrap_or_default();
         stuck.into_iter().for_each(|what| engine.at(engine.now(), Event::Relay { relay: no, run, what }));
+    }
+
+    /// What it handed to push services since this was last asked for.
+    pub(super) fn woken(&mut self) -> Vec<WakeOrder> {
+        self.life.as_ref().map(|life| std::mem::take(&mut life.links.board().woken)).unwrap_or_default()
     }
 
     /// How often futures of this life were polled.

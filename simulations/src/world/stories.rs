@@ -7,9 +7,11 @@ mod copies;
 mod devices;
 mod doors;
 mod late;
+mod lies;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
+mod services;
 
 use whimbrel_protocol::limits;
 

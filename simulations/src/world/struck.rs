@@ -50,6 +50,8 @@ pub struct Faults {
     pub circles: u64,
     /// Times somebody was given everything their relay keeps of them.
     pub exports: u64,
+    /// Times a relay had somebody woken.
+    pub wakes: u64,
     /// Accounts that ended.
     pub endings: u64,
     /// Second devices that became their account's.
@@ -68,7 +70,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 27] {
+    pub const fn struck(&self) -> [(&'static str, u64); 28] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -93,6 +95,7 @@ impl Account {
             ("hidings", faults.hidings),
             ("circles", faults.circles),
             ("exports", faults.exports),
+            ("wakes", faults.wakes),
             ("endings", faults.endings),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),

@@ -22,6 +22,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -87,8 +88,13 @@ impl Place {
     }
 }
 
+/// What is told of a relay whose test fails: so many of the last lines it wrote.
+const LAST_LINES: usize = 40;
+
+/// A relay that runs. What it writes is read all the time: a pipe that is full would stop it.
 struct Running {
     child: Child,
+    said: Option<JoinHandle<String>>,
     link: RelayLink,
     https: Option<String>,
     metrics: Option<String>,
@@ -100,16 +106,23 @@ impl Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What was read before an error is what there is.
+            let _ended = stderr.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
         stdout.read_line(&mut line).unwrap();
         if line.is_empty() {
-            panic!("not ready: {:?}", child.wait_with_output());
+            panic!("not ready: {:?}\n{}", child.wait(), said.join().unwrap());
         }
         let ready: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(ready["v"], 1);
         assert_eq!(ready["event"], "ready");
         let link = ready["link"].as_str().unwrap().parse().unwrap();
         let https = ready["https"][0].as_str().map(str::to_owned);
-        Self { child, link, https, metrics: ready["metrics"].as_str().map(str::to_owned) }
+        Self { child, said: Some(said), link, https, metrics: ready["metrics"].as_str().map(str::to_owned) }
     }
 
     fn signal(&self, name: &str) {
@@ -126,21 +139,31 @@ impl Running {
     /// How it ended and what was written to the standard error.
     fn ended(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        (status, text)
+        (status, self.said.take().unwrap().join().unwrap())
     }
 
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// The last lines of what a relay wrote that has ended.
+    fn last_lines(&mut self) -> Option<String> {
+        let text = self.said.take()?.join().ok()?;
+        let lines: Vec<_> = text.lines().collect();
+        Some(lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"))
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Only where a test failed is it still there.
         let _gone_already = self.child.kill();
+        if std::thread::panicking()
+            && self.child.wait().is_ok()
+            && let Some(lines) = self.last_lines()
+        {
+            eprintln!("--- the last lines of {}\n{lines}\n---", self.link.domain);
+        }
     }
 }
 

@@ -108,6 +108,9 @@ pub(super) fn set_visible(rows: &mut Overlay<'_>, owner: AccountId, visible: boo
 pub(super) fn set_thread(rows: &mut Overlay<'_>, command: &SetThread) -> Decided {
     let key = rows::row(command.owner, command.thread);
     let mut row: OwnRow = rows::get(rows, &key)?.ok_or(Conflict::NotFound)?;
+    if planted::active(Bug::SettingsLost) {
+        return Ok(Outcome::Done);
+    }
     row.settings = Some(command.settings.clone());
     rows::put(rows, key, &row);
     Ok(Outcome::Done)
@@ -187,6 +190,9 @@ pub(super) fn set_wake(rows: &mut Overlay<'_>, command: &SetWake) -> Decided {
     };
     let mut row: WakeRow = rows::get(rows, &key)?.unwrap_or_default();
     row.asked = Some(Challenge { endpoint: endpoint.clone(), code: *code, at: *at });
+    if planted::active(Bug::WakeUnchallenged) {
+        row.live = Some(endpoint.clone());
+    }
     rows::put(rows, key, &row);
     Ok(Outcome::Done)
 }

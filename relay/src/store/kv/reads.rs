@@ -10,6 +10,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Entry, EntryBody, Invitation};
 use whimbrel_protocol::thread::{ListingPlace, Opening, ThreadRow};
 use whimbrel_protocol::time::Wall;
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
 use super::rows::{self, CommitRow, CursorRow, EntryRow, InviteRow, LogRow, OutgoingRow, OwnRow, StockRow, space};
@@ -198,6 +199,9 @@ pub fn thread_rows(
 
 /// Messages after the larger of cursor and trim point.
 fn unread(reads: &dyn Reads, mailbox: MailboxId, id: LogId, log: &LogRow) -> Result<u64, StorageError> {
+    if planted::active(Bug::UnreadStays) {
+        return Ok(log.total.messages);
+    }
     let cursor: Option<CursorRow> = rows::get(reads, &rows::cursor(mailbox, id))?;
     let seen = match cursor {
         Some(cursor) if cursor.reached() >= log.head => log.total.messages,

@@ -151,7 +151,10 @@ fn conditions<'o>(reads: &dyn Reads, open: &'o OpenThread) -> Result<Vec<(&'o Pa
 fn own_row(rows: &mut Overlay<'_>, open: &OpenThread, participant: &Participant, creator: bool) -> Result<(), Fault> {
     let tag = open.tag.filter(|_| creator);
     let row = OwnRow { tag, touched: open.at, log: open.log, settings: None };
-    rows::put(rows, rows::row(participant.account, open.opening.thread), &row);
+    let lost = planted::active(Bug::RowLost) && participant.account.as_bytes().last().is_some_and(|one| *one % 2 == 0);
+    if !lost {
+        rows::put(rows, rows::row(participant.account, open.opening.thread), &row);
+    }
     if let Some(tag) = tag {
         rows::put(rows, rows::tag(participant.account, tag), &open.opening.thread);
     }

@@ -58,7 +58,7 @@ impl Ledger {
     }
 
     /// A device died: what it was told may not be on its disk.
-    pub fn died(&mut self, on: ProcessNo) {
+    pub(super) fn forget_answers(&mut self, on: ProcessNo) {
         self.orders.answered.retain(|(of, ..), _| *of != on);
     }
 

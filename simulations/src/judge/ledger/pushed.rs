@@ -24,6 +24,7 @@ impl Ledger {
                     {
                         self.violate(Violation::Outsider { to, by });
                     }
+                    self.reads_beyond(to, envelope);
                     // In a group, the others decide who is in it.
                     let two = self.threads.get(&envelope.thread).is_some_and(|people| people.len() == 2);
                     if let (true, Some((by, at))) = (two, handed)
