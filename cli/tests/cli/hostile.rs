@@ -1,7 +1,14 @@
 //! What a home relay may do to its own users, with real processes: the rows of the threat table that a person sees.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
 
+use rustix::process::Signal;
+
+use super::daemon::Daemon;
 use super::stage::{Pair, Person, Relay};
 
 /// Copies a folder with everything in it.
@@ -55,6 +62,52 @@ fn t01_what_a_relay_delivers_again_is_shown_once_and_acknowledged_again() {
     assert_eq!(texts(&pair.bob.json(&["inbox"])), ["four"]);
     pair.bob.json(&["send", "alice", "and back"]);
     assert_eq!(pair.alice.hears()["text"], "and back");
+}
+
+/// The relay says to have a message, and goes back to a store without it. Nobody says to have it, so it is said again,
+/// two minutes after it was stored; and this time it arrives, once.
+#[test]
+fn t04_what_a_relay_said_to_have_and_lost_is_said_again_and_shown_once() {
+    let mut pair = Pair::new();
+    pair.bob.json(&["send", "alice", "before"]);
+    assert_eq!(pair.alice.hears()["text"], "before");
+    let data = pair.relay.config.with_file_name("data");
+    let kept = pair.temp.path().join("kept");
+    pair.relay.stop();
+    copy(&data, &kept);
+    pair.relay.run();
+    let alice = Daemon::run(&pair.alice);
+    assert_eq!(pair.alice.json(&["send", "bob", "do not lose this"])[0]["state"], "stored");
+    pair.relay.stop();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    pair.relay.run();
+    let bob = Daemon::run(&pair.bob);
+    assert!(pair.bob.json(&["inbox"]).is_empty(), "the relay has lost it");
+    let mut follows = pair
+        .bob
+        .command(&["--json", "log", "alice", "--follow"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(follows.stdout.take().unwrap()).lines();
+    let (say, heard) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+    // A bound for a failing test alone.
+    let found = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(300)).ok())
+        .any(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap()["text"] == "do not lose this");
+    let _ = follows.kill();
+    let _ = follows.wait();
+    assert!(found, "it was never said again");
+    let delivered = pair.alice.json(&["log", "bob"]).last().unwrap()["state"].clone();
+    assert!(delivered == "delivered" || delivered == "stored", "{delivered}");
+    for daemon in [alice, bob] {
+        daemon.stop(Signal::TERM);
+    }
+    let log = texts(&pair.bob.json(&["log", "alice"]));
+    assert_eq!(log, ["before", "do not lose this"]);
 }
 
 /// So many people come by one invite while Bob is away that only the last resort is left for the others.

@@ -7,6 +7,11 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use whimbrel_crypto::RecoveryPhrase;
+use whimbrel_node::identity::transport_key;
+use whimbrel_node_runtime::{StoreOptions, open_store};
+use whimbrel_storage::{Order, Reads as _};
+
 use super::stage::{Person, Relay};
 
 /// Bytes read at once; what is looked for may lie across two reads.
@@ -78,8 +83,27 @@ fn figures(address: &str) -> Vec<u8> {
     page
 }
 
+/// The secret keys in a person's store: identity, device, transport and participants, as the row of the account has them
+/// behind one another.
+fn keys_of(person: &Person) -> Vec<Vec<u8>> {
+    const BEFORE: [u8; 2] = [0x58, 32];
+    let store = open_store(&person.home.join("data"), StoreOptions::default()).unwrap();
+    let transport = *transport_key(&store).unwrap().secret_bytes();
+    let rows = store.scan(&[], &[u8::MAX; 64], Order::Ascending, usize::MAX).unwrap();
+    let held = |row: &Vec<u8>| row.windows(transport.len()).position(|window| window == transport);
+    let (row, at) = rows.iter().find_map(|(_, row)| Some((row, held(row)?))).expect("the row of the account");
+    let key = |number: u8| {
+        let from = at + 35 * usize::from(number) - 35 * 6;
+        assert_eq!(row[from - 3..from], [number, BEFORE[0], BEFORE[1]], "another layout of that row");
+        row[from..from + 32].to_vec()
+    };
+    let keys = [4, 5, 6, 7].map(key).to_vec();
+    store.close().unwrap();
+    keys
+}
+
 #[test]
-fn t17_no_relay_has_a_text_title_label_passphrase_or_recovery_words_in_memory_store_queue_log_or_figures() {
+fn t17_no_relay_has_a_text_title_label_passphrase_recovery_words_or_key_in_memory_store_queue_log_or_figures() {
     let temp = tempfile::tempdir().unwrap();
     let folder = |name: &str| temp.path().join(name);
     let (mut a, mut b) = (Relay::init("a.example", &folder("a")), Relay::init("b.example", &folder("b")));
@@ -115,6 +139,11 @@ fn t17_no_relay_has_a_text_title_label_passphrase_or_recovery_words_in_memory_st
     alice.json(&["--passphrase-file", &file, "chat", "list"]);
     let phrase = words.join(" ");
     let told = [read, waiting, title, label, passphrase, &phrase];
+    // Bob's keys as his store has them, and the key that Alice's words stand for; as bytes, and as text.
+    let recovery = RecoveryPhrase::parse(&phrase).unwrap().key_pair().secret_bytes().to_vec();
+    let keys: Vec<Vec<u8>> = keys_of(&bob).into_iter().chain([recovery]).collect();
+    let written = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+    let keys: Vec<Vec<u8>> = keys.iter().map(|key| written(key)).chain(keys.iter().cloned()).collect();
 
     for (relay, name, address) in [(&a, "a", &metrics[0]), (&b, "b", &metrics[1])] {
         let page = figures(address);
@@ -123,6 +152,17 @@ fn t17_no_relay_has_a_text_title_label_passphrase_or_recovery_words_in_memory_st
             assert_eq!(in_files(&folder(name), text.as_bytes()), Vec::<String>::new());
             assert!(!holds(&page, text.as_bytes()), "{name} has {text:?} in its figures");
         }
+    }
+    for (relay, name, address) in [(&a, "a", &metrics[0]), (&b, "b", &metrics[1])] {
+        let page = figures(address);
+        for (n, key) in keys.iter().enumerate() {
+            assert!(!in_memory(relay.process(), key), "{name} has key {n} in its memory");
+            assert_eq!(in_files(&folder(name), key), Vec::<String>::new(), "key {n}");
+            assert!(!holds(&page, key), "{name} has key {n} in its figures");
+        }
+    }
+    for key in &keys[5..9] {
+        assert!(!in_files(&folder("bob"), key).is_empty(), "what is looked for is what Bob has");
     }
     // The search finds what is there: the author's own history, and what a relay may know.
     assert!(!in_files(&folder("bob"), read.as_bytes()).is_empty());

@@ -6,7 +6,7 @@ use whimbrel_protocol::id::AccountId;
 use whimbrel_protocol::presence::SetVisible;
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::signed::Signed;
-use whimbrel_protocol::user::{ClaimKeyPackages, FetchProfile};
+use whimbrel_protocol::user::{CARD_CONTEXT, Card, ClaimKeyPackages, FetchProfile, SetProfile};
 use whimbrel_protocol::{canonical, codec, limits};
 
 use super::services::Client;
@@ -79,12 +79,21 @@ async fn t30_answers_about_whoever_is_there_offline_invisible_keeps_one_away_or_
     let place = place();
     let running = place.start();
     let mut watcher = Client::join(1, &running.link, "watcher").await;
-    let there = Client::join(2, &running.link, "there").await;
-    let offline = Client::join(3, &running.link, "offline").await.person;
+    let mut there = Client::join(2, &running.link, "there").await;
+    let mut offline = Client::join(3, &running.link, "offline").await;
     let mut invisible = Client::join(4, &running.link, "invisible").await;
     let mut blocker = Client::join(5, &running.link, "blocker").await;
     let hidden = invisible.ask(SetVisible { request: RequestId::new(1), visible: false }).await;
     assert!(matches!(hidden, Frame::Done(_)), "{hidden:?}");
+    // There is something not to be shown: each has put up a card.
+    for client in [&mut there, &mut offline, &mut invisible, &mut blocker] {
+        let by = client.person.id();
+        let card = Card { account: by.account, revision: 1, display: "one of us".to_owned(), about: None };
+        let card = signed::sign(&client.person.device, by, CARD_CONTEXT, canonical::encode(&card));
+        let put = client.ask(SetProfile { request: RequestId::new(2), revision: 1, card }).await;
+        assert!(matches!(put, Frame::Done(_)), "{put:?}");
+    }
+    let offline = offline.person;
     let (account, domain) = (watcher.person.id().account, || DOMAIN.parse().unwrap());
     let block = Block { request: RequestId::new(1), account, domain: domain(), blocked: true };
     assert!(matches!(blocker.ask(block).await, Frame::Parted(_)));

@@ -157,6 +157,9 @@ async fn register(service: &mut Service, keys: &Keys, link: &mut Link) {
     assert_eq!(ask(link, &ConfirmWake { request, code }.into()).await, Done { request }.into());
 }
 
+/// What somebody says who asks to be a friend: the relay can read it.
+const NOTE: &str = "the heron stands at the third lock";
+
 /// Somebody asks to be Alice's friend: something waits for her.
 async fn befriend((bob, name): (&Person, &str), link: &mut Link, alice: &Person) {
     let word = FriendshipWord {
@@ -165,7 +168,7 @@ async fn befriend((bob, name): (&Person, &str), link: &mut Link, alice: &Person)
         to: alice.id().account,
         act: Act::Request,
         at: present(),
-        note: None,
+        note: Some(NOTE.to_owned()),
     };
     let word = signed::sign(&bob.device, bob.id(), FRIENDSHIP_CONTEXT, canonical::encode(&word));
     let request = RequestId::new(20);
@@ -215,6 +218,40 @@ async fn row_12_a_device_that_is_away_is_woken_through_its_push_service_and_told
         let file = std::fs::metadata(place.dir.join("data/wake.key.der")).unwrap();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
     }
+}
+
+#[tokio::test]
+async fn t17_what_a_push_service_is_handed_has_nothing_of_what_waits_and_of_whom() {
+    let place = Place::new("a.example");
+    private(&place);
+    let mut service = Service::start(&place, &[]).await;
+    let running = service.run(&place);
+    let (alice, bob, keys) = (Person::new(1), Person::new(2), Keys::new());
+    let mut away = come_in(&alice, &running.link, "alice").await;
+    register(&mut service, &keys, &mut away).await;
+    away.sender.close(CloseCode::Done);
+    away.sender.closed().await;
+    let mut link = come_in(&bob, &running.link, "robert").await;
+    befriend((&bob, "robert"), &mut link, &alice).await;
+
+    let pushed = service.next().await;
+    let opened = keys.open(&pushed).to_string();
+    let mut secrets: Vec<Vec<u8>> = [NOTE, "alice", "robert"].map(|text| text.as_bytes().to_vec()).into();
+    for person in [&alice, &bob] {
+        let id = person.id().account;
+        secrets.extend([id.as_bytes().to_vec(), id.to_string().into_bytes(), person.log.bytes()]);
+        for key in [&person.device, &person.transport] {
+            let (secret, public) = (key.secret_bytes(), key.public());
+            secrets.extend([secret.to_vec(), public.as_bytes().to_vec(), public.to_string().into_bytes()]);
+        }
+    }
+    for secret in secrets {
+        for (place, bytes) in [("head", pushed.head.as_bytes()), ("body", &pushed.body), ("words", opened.as_bytes())] {
+            let found = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(!found, "{:?} in the {place}: {}", String::from_utf8_lossy(&secret), pushed.head);
+        }
+    }
+    assert_eq!(opened, r#"{"v":1,"wake":true}"#);
 }
 
 #[tokio::test]
