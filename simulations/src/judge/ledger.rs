@@ -25,7 +25,7 @@ use whimbrel_node::api::{Event, Message, Path};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
@@ -142,6 +142,8 @@ pub struct Ledger {
     canaries: Canaries,
     twins: Twins,
     orders: Orders,
+    /// Commits that were handed in.
+    handed_in: BTreeSet<CommitHash>,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -236,8 +238,10 @@ impl Ledger {
             {
                 self.violate(Violation::Intruder { of: from });
             }
+            // Handed in until it is decided: what it was when it was made counts.
             Frame::SubmitCommit(words)
                 if self.excuses.home(from) == Some(to)
+                    && self.handed_in.insert(words.commit.hash())
                     && !words.commit.added_devices().all(|device| self.takes_part(&device)) =>
             {
                 self.violate(Violation::Intruder { of: from });
