@@ -15,6 +15,8 @@ use crate::net::ProcessNo;
 pub enum Conduct {
     /// A relay or a member turns on the others.
     Hostile,
+    /// A member hands in commits that nobody can follow: threads it is in may not change any more.
+    Obstructive,
     /// Its disk fills up, and it refuses for want of room.
     Scarce,
     /// Its calendar is a day wrong or more: what it takes for a week old may be of today.
@@ -54,6 +56,11 @@ impl Excuses {
             })
     }
 
+    /// Whether one of these people hands in commits that nobody can follow. Of their relays it is not asked.
+    pub(super) fn obstructs(&self, people: impl IntoIterator<Item = ProcessNo>) -> bool {
+        people.into_iter().any(|one| self.parties.contains(&(Conduct::Obstructive, one)))
+    }
+
     /// Whether anybody at all can be blamed for this.
     pub(super) fn anywhere(&self, conduct: Conduct) -> bool {
         self.parties.iter().any(|(of, _)| *of == conduct)
@@ -77,6 +84,10 @@ mod tests {
             excuses.add(party, Conduct::Hostile);
             assert!(excuses.among([BOB, ALICE], Conduct::Hostile) && excuses.anywhere(Conduct::Hostile));
             assert!(!excuses.among([BOB, CAROL], Conduct::Hostile));
+            assert!(!excuses.obstructs([ALICE, BOB]), "to be hostile is not to stop changes");
+            excuses.add(party, Conduct::Obstructive);
+            assert_eq!(excuses.obstructs([ALICE, BOB]), party == ALICE, "relays stop none");
+            assert!(!excuses.obstructs([BOB, CAROL]));
             assert!(!excuses.among([ALICE], Conduct::Scarce) && !excuses.anywhere(Conduct::Scarce));
         }
     }

@@ -26,7 +26,7 @@ use whimbrel_node::api::{Event, Message, Path};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
@@ -145,6 +145,8 @@ pub struct Ledger {
     twins: Twins,
     orders: Orders,
     services: Services,
+    /// Commits that were handed in.
+    handed_in: BTreeSet<CommitHash>,
     /// Everything that was found, counted; the first of them are kept.
     found: u64,
     /// Test only: the screen that the judge does not look at.
@@ -258,7 +260,10 @@ impl Ledger {
                         self.services.takes_in(commit.thread, commit.epoch.get(), one);
                     }
                 }
-                if !commit.added_devices().all(|device| self.takes_part(&device)) {
+                // Handed in until it is decided: what it was when it was made counts.
+                if self.handed_in.insert(commit.hash())
+                    && !commit.added_devices().all(|device| self.takes_part(&device))
+                {
                     self.violate(Violation::Intruder { of: from });
                 }
             }

@@ -331,9 +331,15 @@ impl World {
                 let whole = matches!(views::history(other), Ok(None));
                 !whole
                     || history(first).is_ok_and(|lines| self.ledger.twin_lacks(second.device, &lines))
-                    || held(first).ok() != held(other).ok()
+                    || !self.alike(first, other)
             }
         })
+    }
+
+    /// Whether two devices hold the same, but for threads that may not change any more: one may not have come into those.
+    fn alike(&self, first: &dyn whimbrel_storage::Reads, other: &dyn whimbrel_storage::Reads) -> bool {
+        let held = |reads| held(reads, |thread| self.ledger.may_stand_still(&thread.thread, &thread.people)).ok();
+        held(first) == held(other)
     }
 
     /// All is whole: everybody has heard by now which devices are none any more.
@@ -423,7 +429,10 @@ impl World {
                 for who in self.nodes.clone() {
                     let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { continue };
                     let Ok(threads) = views::threads(reads) else { continue };
-                    let open = |thread: &&views::Thread| thread.standing == views::Standing::Open;
+                    let open = |thread: &&views::Thread| {
+                        let stands = self.ledger.may_stand_still(&thread.thread, &thread.people);
+                        thread.standing == views::Standing::Open && !stands
+                    };
                     let with = |thread: &views::Thread| {
                         views::leaves(reads, &thread.thread)
                             .is_ok_and(|leaves| gone.is_some_and(|one| leaves.contains(&one)))
@@ -449,7 +458,7 @@ impl World {
             self.look_at_second(device);
             let reads = |who| self.node(who).and_then(NodeProcess::reads);
             let (Some(first), Some(other)) = (reads(owner), reads(device)) else { continue };
-            let (lines, alike) = (history(first), held(first).ok() == held(other).ok());
+            let (lines, alike) = (history(first), self.alike(first, other));
             if let Ok(lines) = lines {
                 let now = self.engine.now();
                 lines.iter().for_each(|line| self.ledger.given(owner, &line.message, now));
@@ -539,11 +548,14 @@ impl World {
 /// groups are called.
 type Held = (BTreeSet<(AccountId, bool)>, BTreeSet<AccountId>, BTreeMap<ThreadId, Option<String>>);
 
-fn held(reads: &dyn whimbrel_storage::Reads) -> Result<Held, whimbrel_storage::StorageError> {
+fn held(
+    reads: &dyn whimbrel_storage::Reads,
+    but: impl Fn(&views::Thread) -> bool,
+) -> Result<Held, whimbrel_storage::StorageError> {
     let contacts = views::contacts(reads)?.into_iter();
     let contacts = contacts.map(|one| (one.account, one.trust == views::Trust::Verified)).collect();
     let away = views::friends(reads)?.into_iter().filter(|one| one.friendship == views::Friendship::Blocked);
-    let open = views::threads(reads)?.into_iter().filter(|one| one.standing == views::Standing::Open);
+    let open = views::threads(reads)?.into_iter().filter(|one| one.standing == views::Standing::Open && !but(one));
     Ok((contacts, away.map(|one| one.account).collect(), open.map(|one| (one.thread, one.title)).collect()))
 }
 

@@ -9,7 +9,7 @@ use whimbrel_protocol::id::DeviceIndex;
 use whimbrel_protocol::thread::Participant;
 
 use super::{Process, World};
-use crate::faults::{Kind, RelayTrick};
+use crate::faults::{Kind, MemberTrick, RelayTrick};
 use crate::judge::ledger::Conduct;
 use crate::net::ProcessNo;
 
@@ -31,7 +31,15 @@ impl World {
                         self.ledger.signs_two_orders(relay.id);
                     }
                 }
-                Kind::HostileMember { .. } => self.ledger.conduct(party, Conduct::Hostile),
+                Kind::HostileMember { trick, .. } => {
+                    self.ledger.conduct(party, Conduct::Hostile);
+                    if matches!(
+                        trick,
+                        MemberTrick::StaleCommit | MemberTrick::CorruptCommit | MemberTrick::ForeignRemoval
+                    ) {
+                        self.ledger.conduct(party, Conduct::Obstructive);
+                    }
+                }
                 Kind::FullDisk { .. } => self.ledger.conduct(party, Conduct::Scarce),
                 Kind::Clock { ahead_ms, .. } if ahead_ms.unsigned_abs() >= DAY_MS => {
                     self.ledger.conduct(party, Conduct::Untimely);

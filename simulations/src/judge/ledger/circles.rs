@@ -75,6 +75,13 @@ impl Ledger {
             && self.excuses.among([said.author, to], Conduct::Hostile)
     }
 
+    /// Whether a thread of these people may not change any more, for one who is or was in it hands in commits that nobody can
+    /// follow: devices do not come into it or go then.
+    pub fn may_stand_still(&self, thread: &ThreadId, people: &[AccountId]) -> bool {
+        let people = people.iter().filter_map(|account| self.process_of(account));
+        self.excuses.obstructs(self.circles.ever(thread).into_iter().chain(people))
+    }
+
     /// Whether somebody hostile can be to blame for what goes wrong with such a group on a device, or that the two have
     /// ended it: an invitation of before is not taken up any more.
     pub(super) fn excused_in_circle(&self, on: ProcessNo, thread: &ThreadId) -> bool {

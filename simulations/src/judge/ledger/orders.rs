@@ -3,7 +3,7 @@
 //! Never: asks a node what it holds. A device that died in between may not have kept the first of two: it is not held to them.
 
 use whimbrel_protocol::hub::{Receipt, SignedReceipt};
-use whimbrel_protocol::id::{CommitHash, Epoch, RelayId};
+use whimbrel_protocol::id::{Epoch, RelayId};
 
 use super::*;
 
