@@ -35,10 +35,11 @@ fn row_1_nobody_is_kept_out_by_a_push_address_that_leads_nowhere_or_by_two_in_ea
     let nowhere = port();
     // By a name, the relay cannot see that they are crossed.
     let named = |at: &str| at.replace("127.0.0.1", "localhost");
-    let crossed = |own: &str, other: &str| [named(other), named(own)];
-    let lost = |own: &str, _: &str| [own.to_owned(), format!("127.0.0.1:{nowhere}")];
-    let lists: [(&str, &dyn Fn(&str, &str) -> [String; 2]); 2] = [("crossed", &crossed), ("lost", &lost)];
-    for (case, push) in lists {
+    for case in ["crossed", "lost"] {
+        let push = |own: &str, other: &str| match case {
+            "crossed" => [named(other), named(own)],
+            _ => [own.to_owned(), format!("127.0.0.1:{nowhere}")],
+        };
         let relay = doors(&temp.path().join(case).join("relay"), &format!("127.0.0.1:{}", port()), push);
         let person = |name: &str| Person::new(temp.path().join(case).join(name));
         let alice = person("alice");
