@@ -676,7 +676,8 @@ fn a_device_that_is_sent_to_nobody_or_in_circles_comes_back_at_once_says_so_and_
         world.relay_gone();
         world.relay.manners.push_address = Some((THERE.to_owned(), 99));
         world.relay.manners.nobody_at = nobody.then(|| THERE.to_owned());
-        (world.people[ALICE].connects.clear(), world.relay.heard.clear());
+        world.people[ALICE].connects.clear();
+        world.relay.heard.clear();
         world.relay_back();
         // No time passes but what it takes to be tried.
         world.advance(Duration::ZERO);
