@@ -47,6 +47,8 @@ pub(crate) struct Reception {
     pub(crate) attempts: u32,
     /// Redirects followed in the present attempt.
     pub(crate) redirects: u32,
+    /// Whether the attempt before was sent on and came to nothing: the relay is asked to serve us where we come in.
+    pub(crate) stays: bool,
     /// Whether the owner knows that the relay is out of reach.
     pub(crate) told_down: bool,
     /// Heartbeats sent since the process began.
@@ -75,6 +77,7 @@ impl Reception {
             reason: String::new(),
             attempts: 0,
             redirects: 0,
+            stays: false,
             told_down: false,
             beats: 0,
             malformed: 0,

@@ -29,6 +29,9 @@ pub struct Hello {
     /// The device key's signature over this connection's TLS exporter.
     #[n(4)]
     pub proof: Signature,
+    /// It was sent to another push address just now and was not served there: it asks to be served here.
+    #[n(5)]
+    pub stays: bool,
 }
 
 /// The relay knows the device; from here on it serves requests and pushes entries.

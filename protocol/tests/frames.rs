@@ -199,8 +199,10 @@ fn signed() -> impl Strategy<Value = Signed> {
 
 fn reception() -> BoxedStrategy<Frame> {
     prop_oneof![
-        (any::<u16>(), device(), any::<u64>(), log_hash(), signature()).prop_map(
-            |(version, device, log_seq, log_hash, proof)| Hello { version, device, log_seq, log_hash, proof }.into()
+        (any::<u16>(), device(), any::<u64>(), log_hash(), signature(), any::<bool>()).prop_map(
+            |(version, device, log_seq, log_hash, proof, stays)| {
+                Hello { version, device, log_seq, log_hash, proof, stays }.into()
+            }
         ),
         (any::<u16>(), domain(), option::of("[a-z:0-9]{0,40}"), wall())
             .prop_map(|(version, domain, push_address, wall)| Admitted { version, domain, push_address, wall }.into()),

@@ -567,7 +567,7 @@ impl World {
         let device = &self.devices[who];
         let (log_seq, log_hash) = device.log.head();
         let proof = link::prove(&device.key, &Self::exporter(link));
-        Hello { version: VERSION, device: device.id(), log_seq, log_hash, proof }
+        Hello { version: VERSION, device: device.id(), log_seq, log_hash, proof, stays: false }
     }
 
     /// A new account at a relay, connected and admitted.

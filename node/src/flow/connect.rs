@@ -97,7 +97,8 @@ pub(crate) fn hello<E: Engine>(t: &mut Turn<'_, E>, link: LinkId, exporter: &[u8
     let (log_seq, log_hash) = identity.log.head();
     let proof = proof_of::prove(&identity.device, exporter);
     let device = identity.id();
-    t.send(link, Hello { version: VERSION, device, log_seq, log_hash, proof });
+    let stays = t.rooms.reception.stays;
+    t.send(link, Hello { version: VERSION, device, log_seq, log_hash, proof, stays });
 }
 
 /// The account lives at the relay now.
@@ -136,6 +137,9 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
         if !is_endpoint(&endpoint) {
             return abandon(t, "the relay sends us to an address that is none");
         }
+        if t.rooms.reception.stays {
+            return abandon(t, "the relay sends us where it cannot be reached");
+        }
         if t.rooms.reception.redirects >= REDIRECTS_MAX {
             return abandon(t, "the relay sends us in circles");
         }
@@ -147,7 +151,7 @@ pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>, words: Admitted) -> Resul
     let reception = &mut t.rooms.reception;
     reception.home = Home::Admitted { link, heard: t.now.monotonic, stamped: false };
     reception.clock = Some((words.wall, t.now.monotonic));
-    reception.redirects = 0;
+    (reception.redirects, reception.stays) = (0, false);
     t.rooms.timers.clear(Timer::Greeting);
     t.rooms.timers.set(Timer::Heartbeat, t.now.monotonic.plus(limits::HEARTBEAT_EVERY));
     t.rows.delete(rows::single_key(Single::Joining));
@@ -260,6 +264,17 @@ pub(crate) fn down<E: Engine>(
     if matches!(t.rooms.reception.home, Home::Down | Home::Rejected(_)) {
         return Ok(());
     }
+    // Sent on, and to nobody: the attempt goes on where it began, and says so. If that fails, too, it is no address that is
+    // wrong.
+    let stays = t.rooms.reception.redirects > 0 && !t.rooms.reception.stays;
+    (t.rooms.reception.redirects, t.rooms.reception.stays) = (0, stays);
+    if stays && retry_after.is_none() {
+        debug!(reason, "not served where the relay sent us");
+        let relay = t.rooms.identity.relay();
+        connect(t, relay);
+        return Ok(());
+    }
+    t.rooms.reception.stays = false;
     t.rooms.reception.home = Home::Down;
     t.rooms.reception.gap = false;
     let wait = backoff(t.rooms.reception.attempts, t.chance).max(retry_after.unwrap_or_default());

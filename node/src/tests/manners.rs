@@ -29,6 +29,10 @@ pub(super) struct Manners {
     pub(super) statuses: (u64, Vec<Status>),
     /// Where devices are sent instead of being served, so many times.
     pub(super) push_address: Option<(String, usize)>,
+    /// Where it sends them and is not there.
+    pub(super) nobody_at: Option<String>,
+    /// It sends them on though they say that they were sent to nobody.
+    pub(super) deaf: bool,
     /// The relay's clock, where it is not the device's.
     pub(super) wall: Option<Wall>,
     /// Rows of a page of a list.

@@ -651,7 +651,8 @@ fn a_device_that_is_sent_on_goes_there_not_in_circles_and_comes_back() {
     world.lose_home(ALICE);
     world.advance(limits::RELAY_BACKOFF_MAX);
     assert_eq!(world.people[ALICE].connects.first().map(String::as_str), Some("127.0.0.1:1"));
-    // Sent on for ever, it stops, and begins anew each time.
+    // Sent on for ever, whatever it says, it stops, and begins anew each time.
+    world.relay.manners.deaf = true;
     world.relay.manners.push_address = Some(("10.0.0.9:4433".to_owned(), 9));
     world.people[ALICE].connects.clear();
     world.lose_home(ALICE);
@@ -665,6 +666,43 @@ fn a_device_that_is_sent_on_goes_there_not_in_circles_and_comes_back() {
     world.lose_home(ALICE);
     world.advance(limits::RELAY_BACKOFF_MAX);
     assert!(world.people[ALICE].connects.iter().all(|at| at == "127.0.0.1:1"));
+}
+
+#[test]
+fn a_device_that_is_sent_to_nobody_or_in_circles_comes_back_at_once_says_so_and_is_served() {
+    const THERE: &str = "10.0.0.9:4433";
+    for (nobody, asked) in [(true, 1), (false, 3)] {
+        let mut world = world(&["a.example"]);
+        world.relay_gone();
+        world.relay.manners.push_address = Some((THERE.to_owned(), 99));
+        world.relay.manners.nobody_at = nobody.then(|| THERE.to_owned());
+        world.people[ALICE].connects.clear();
+        world.relay.heard.clear();
+        world.relay_back();
+        // No time passes but what it takes to be tried.
+        world.advance(Duration::ZERO);
+        let connects = &world.people[ALICE].connects;
+        assert_eq!(connects.iter().filter(|at| *at == THERE).count(), asked, "{connects:?}");
+        assert_eq!(connects.last().map(String::as_str), Some("127.0.0.1:1"));
+        assert!(matches!(world.ask(ALICE, Command::Invites), Ok(Reply::Invites(_))), "served where it came in");
+        let stays = |world: &World<_>| -> Vec<bool> {
+            let said = |(_, frame): &(usize, Frame)| match frame {
+                Frame::Hello(words) => Some(words.stays),
+                _ => None,
+            };
+            world.relay.heard.iter().filter_map(said).collect()
+        };
+        let said = stays(&world);
+        assert_eq!((said.last(), said.iter().filter(|stays| **stays).count()), (Some(&true), 1), "{said:?}");
+        // The address works again: with the next link it is sent there, and goes.
+        world.relay.manners.nobody_at = None;
+        world.relay.manners.push_address = Some((THERE.to_owned(), 1));
+        world.people[ALICE].connects.clear();
+        world.lose_home(ALICE);
+        world.advance(limits::RELAY_BACKOFF_MAX);
+        assert_eq!(world.people[ALICE].connects, ["127.0.0.1:1", THERE]);
+        assert_eq!(stays(&world).last(), Some(&false));
+    }
 }
 
 #[test]

@@ -365,8 +365,9 @@ impl<E: Engine> World<E> {
                 }
             }
             Output::Connect { relay } => {
+                let nobody = self.relay.manners.nobody_at.as_ref() == Some(&relay.endpoint);
                 self.people[who].connects.push(relay.endpoint);
-                if !self.relay.up || !self.people[who].online {
+                if nobody || !self.relay.up || !self.people[who].online {
                     let failed = Input::ConnectFailed { reason: "nobody there".to_owned() };
                     return self.queue.push_back(Flight::ToNode(who, failed));
                 }
@@ -609,6 +610,10 @@ impl<E: Engine> World<E> {
                 row.pushed = row.cursors.clone();
                 let left = row.packages.len() as u32;
                 let wall = self.relay.manners.wall.unwrap_or(self.now.wall);
+                let stays = words.stays && !self.relay.manners.deaf;
+                if stays {
+                    self.relay.manners.push_address = None;
+                }
                 if let Some((endpoint, times)) = self.relay.manners.push_address.take() {
                     if times > 1 {
                         self.relay.manners.push_address = Some((endpoint.clone(), times - 1));

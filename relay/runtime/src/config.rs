@@ -384,7 +384,10 @@ impl Reader {
             let form = "expected a host and port such as \"relay.example:4433\"";
             self.text(&advertise, |text| if is_endpoint(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) })
         });
-        let push = self.push(&parsed.cluster.push, parsed.listen.public.as_ref().map_or(1, Vec::len));
+        let listened = parsed.listen.public.as_deref().map_or(vec![None], |public| {
+            public.iter().map(|leaf| leaf.get_ref().as_str().and_then(|text| text.parse().ok())).collect()
+        });
+        let push = self.push(&parsed.cluster.push, &listened);
         let https = self.addresses(&parsed.listen.https);
         let metrics = parsed.listen.metrics.and_then(|metrics| {
             let form = "expected an address that is not public, such as \"127.0.0.1:9464\"";
@@ -498,8 +501,9 @@ impl Reader {
         listen
     }
 
-    /// Push addresses: none, or one for each address listened on.
-    fn push(&mut self, addresses: &[Leaf], listened: usize) -> Vec<String> {
+    /// Push addresses: none, or one for each address listened on, in their order as far as that can be seen: behind a name
+    /// or a translated address can be any of them.
+    fn push(&mut self, addresses: &[Leaf], listened: &[Option<SocketAddr>]) -> Vec<String> {
         let form = "expected a host and port such as \"push1.relay.example:4433\"";
         let fits = |text: &str| is_endpoint(text) && text.len() <= limits::PUSH_ADDRESS_BYTES_MAX;
         let mut push = Vec::new();
@@ -507,10 +511,22 @@ impl Reader {
             match self.text(leaf, |text| if fits(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }) {
                 // Whoever belongs there could come in at two places.
                 Some(address) if push.contains(&address) => self.note(leaf.span(), "listed twice"),
-                Some(address) => push.push(address),
+                Some(address) => {
+                    let at = address.parse::<SocketAddr>().ok();
+                    let other = at.and_then(|at| listened.iter().position(|listened| *listened == Some(at)));
+                    if let Some(other) = other.filter(|other| *other != push.len()) {
+                        let place = other + 1;
+                        self.note(
+                            leaf.span(),
+                            format!("this is number {place} of [listen] public: one for each, in its order"),
+                        );
+                    }
+                    push.push(address);
+                }
                 None => {}
             }
         }
+        let listened = listened.len();
         let (count, place) = (addresses.len(), addresses.first().map_or(0..0, Spanned::span));
         if count > limits::PUSH_ADDRESSES_MAX {
             self.note(place, format!("{count} push addresses, {} are allowed", limits::PUSH_ADDRESSES_MAX));

@@ -106,7 +106,12 @@ pub(crate) async fn hello<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, pr
         false => None,
     };
     let domain = rooms.config.domain.clone();
-    if let Some(push_address) = elsewhere(rooms, &proved, words.device.account) {
+    let elsewhere = elsewhere(rooms, &proved, words.device.account);
+    if let (Some(push_address), true) = (&elsewhere, words.stays) {
+        // What the operator can mend: an address that leads nowhere, or to another than is listed at its place.
+        tracing::info!(%push_address, "a device could not be served at its push address, and is served where it came in");
+    }
+    if let Some(push_address) = elsewhere.filter(|_| !words.stays) {
         tracing::debug!(%push_address, "a device belongs at another push address");
         rooms.answer(now, link, Admitted { version, domain, push_address: Some(push_address), wall: now.wall });
         return rooms.end(now, link);

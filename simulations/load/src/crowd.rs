@@ -148,7 +148,7 @@ async fn greet(person: &Person, mut link: Link, acknowledge: bool) -> anyhow::Re
     link.receiver.authenticated();
     let (log_seq, log_hash) = person.head;
     let proof = link::prove(&person.device_key, &link.exporter);
-    let hello = Hello { version: VERSION, device: person.device, log_seq, log_hash, proof };
+    let hello = Hello { version: VERSION, device: person.device, log_seq, log_hash, proof, stays: false };
     link.sender.send(&hello.into())?;
     let Link { sender, receiver, .. } = link;
     let mut line = Line { sender, receiver, requests: 0, got: Got::default(), owed: Owed::default() };

@@ -171,6 +171,10 @@ fn push_addresses_are_as_many_as_those_listened_on_each_once_and_can_be_dialled(
     let one_each = "1 push addresses, and [listen] public has 2: one for each, in its order";
     assert_eq!(place(two, "\"p.a:1\""), (6, 9, one_each.to_owned()));
     assert_eq!(place(two, "\"p.a:1\", \"p.a:1\""), (6, 18, "listed twice".to_owned()));
+    let (own, crossed) = ("\"10.0.0.1:1\", \"10.0.0.2:1\"", "\"10.0.0.2:1\", \"p.a:1\"");
+    assert_eq!(with(own, own).unwrap().push.len(), 2);
+    let other = "this is number 2 of [listen] public: one for each, in its order";
+    assert_eq!(place(own, crossed), (6, 9, other.to_owned()));
     let form = "expected a host and port such as \"push1.relay.example:4433\"";
     assert_eq!(place(two, "\"p.a:1\", \"q.a\""), (6, 18, form.to_owned()));
     let long = format!("\"{}.a:1\"", "p".repeat(255));

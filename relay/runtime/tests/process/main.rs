@@ -229,8 +229,8 @@ impl Person {
 
     fn hello_over(&self, exporter: &[u8; 32]) -> Frame {
         let (log_seq, log_hash) = self.log.head();
-        Hello { version: VERSION, device: self.id(), log_seq, log_hash, proof: link::prove(&self.device, exporter) }
-            .into()
+        let proof = link::prove(&self.device, exporter);
+        Hello { version: VERSION, device: self.id(), log_seq, log_hash, proof, stays: false }.into()
     }
 }
 

@@ -8,6 +8,7 @@ use whimbrel_protocol::friendship::{
 };
 use whimbrel_protocol::id::{AccountId, Address};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
+use whimbrel_protocol::reception::Hello;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{SetThread, ThreadSettings};
 use whimbrel_protocol::user::{
@@ -442,6 +443,7 @@ fn a_device_is_sent_to_the_push_address_its_account_belongs_to() {
     for n in 0..40 {
         let who = world.person(&format!("p{n}"));
         let chosen = crate::reception::push_address(&push, world.account(who)).unwrap().to_owned();
+        let served = |frame: &Frame| matches!(frame, Frame::Admitted(admitted) if admitted.push_address.is_none());
         for (door, address) in (0..).zip(&push) {
             world.door = Some(door);
             let link = world.link(who, 0);
@@ -460,12 +462,17 @@ fn a_device_is_sent_to_the_push_address_its_account_belongs_to() {
         let left: Vec<String> = push.iter().filter(|address| **address != push[2]).cloned().collect();
         let then = crate::reception::push_address(&left, world.account(who)).unwrap();
         assert!(chosen == push[2] || then == chosen);
+        // Whoever was sent there and was not served is served where it comes in.
+        world.door = (0..).zip(&push).find(|(_, address)| **address != chosen).map(|(door, _)| door);
+        let link = world.link(who, 0);
+        let hello = Hello { stays: true, ..world.hello_frame(who, link) };
+        let heard = world.ask(who, hello);
+        assert!(heard.iter().any(served), "{heard:?}");
         // Where nobody is sent, whoever comes in is served.
         world.door = None;
         let link = world.link(who, 0);
         let hello = world.hello_frame(who, link);
         let heard = world.ask(who, hello);
-        let served = |frame: &Frame| matches!(frame, Frame::Admitted(admitted) if admitted.push_address.is_none());
         assert!(heard.iter().any(served), "{heard:?}");
     }
     assert_eq!(sent.len(), 3, "{sent:?}");
