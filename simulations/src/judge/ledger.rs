@@ -11,6 +11,7 @@
 //! Among people whom nobody hostile serves or sits with ([`Conduct`]) it asks for more: every entry can be opened, every opening is taken, no thread
 //! halts, and what one person says in a thread overtakes nothing on its way through the relays.
 
+mod arrived;
 mod circles;
 mod close;
 mod kept;
@@ -223,52 +224,6 @@ impl Ledger {
     /// Where a device lives.
     pub fn lives(&mut self, device: ProcessNo, relay: ProcessNo) {
         self.excuses.lives(device, relay);
-    }
-
-    /// A frame arrived.
-    pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
-        match frame {
-            Frame::ClaimKeyPackages(words) => self.asks_for_keys(from, words),
-            Frame::ClaimedKeyPackages(words) => self.handed_keys(to, words.request, at),
-            Frame::ThreadPage(page) if self.excuses.home(to) == Some(from) => self.services.page(to, page),
-            _ => {}
-        }
-        // Whoever hands in is somebody, from whichever device.
-        let from = self.twins.owner(from);
-        if self.excuses.home(to) == Some(from) {
-            self.told_of_commits(to, frame);
-        }
-        match frame {
-            Frame::Push(run) if self.excuses.home(to) == Some(from) => self.pushed(to, from, run, at),
-            Frame::HeartbeatAnswer(words) if self.excuses.home(to) == Some(from) => {
-                self.statuses(to, from, &words.statuses, at);
-            }
-            Frame::Submit(words) if self.excuses.home(from) == Some(to) => {
-                self.wire.submitted(from, &words.envelope, at);
-            }
-            // Whoever opens a thread has held every device in it against its account's log.
-            Frame::OpenThread(words)
-                if self.excuses.home(from) == Some(to)
-                    && !words.opening.devices().all(|device| self.takes_part(&device)) =>
-            {
-                self.violate(Violation::Intruder { of: from });
-            }
-            Frame::SubmitCommit(words) if self.excuses.home(from) == Some(to) => {
-                let commit = &words.commit;
-                for device in commit.added_devices() {
-                    if let Some(one) = self.process_of(&device.account) {
-                        self.services.takes_in(commit.thread, commit.epoch.get(), one);
-                    }
-                }
-                // Handed in until it is decided: what it was when it was made counts.
-                if self.handed_in.insert(commit.hash())
-                    && !commit.added_devices().all(|device| self.takes_part(&device))
-                {
-                    self.violate(Violation::Intruder { of: from });
-                }
-            }
-            _ => {}
-        }
     }
 
     /// Two people agreed to reach and see each other, and were told so.
