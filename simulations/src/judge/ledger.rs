@@ -28,6 +28,7 @@ use whimbrel_protocol::friendship::{Act, FriendshipWord};
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
+use whimbrel_protocol::thread::Class;
 use whimbrel_protocol::time::Hlc;
 
 use self::twins::Twins;
@@ -237,6 +238,9 @@ impl Ledger {
             }
             Frame::Submit(words) if self.excuses.home(from) == Some(to) => {
                 self.wire.submitted(from, &words.envelope, at);
+                if words.envelope.class == Class::Message {
+                    self.services.speaks(words.envelope.thread, at);
+                }
             }
             // Whoever opens a thread has held every device in it against its account's log.
             Frame::OpenThread(words)
