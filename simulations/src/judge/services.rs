@@ -58,6 +58,8 @@ pub(super) struct Services {
     asked: BTreeMap<(ProcessNo, RequestId), ProcessNo>,
     /// When keys of the second were handed to the first.
     handed: BTreeMap<(ProcessNo, ProcessNo), VecDeque<Time>>,
+    /// When a message was last handed in to each thread: said, or said again because nobody said to have it.
+    spoken: BTreeMap<ThreadId, Time>,
     /// By thread and epoch, who was to be taken in by a commit that was handed in, whether or not it held.
     taken_in: BTreeSet<(ThreadId, u64, ProcessNo)>,
 }
@@ -97,6 +99,16 @@ impl Services {
         let last = self.woken.insert((relay, who), at);
         let soon = last.is_some_and(|last| at < last.plus(APART));
         (Some(who), soon.then_some(Violation::WokeOften { relay, of: who }))
+    }
+
+    /// A message is handed in.
+    pub(super) fn speaks(&mut self, thread: ThreadId, at: Time) {
+        self.spoken.insert(thread, at);
+    }
+
+    /// The threads but one to which a message was handed in since then.
+    pub(super) fn spoken_since(&self, since: Time, but: ThreadId) -> impl Iterator<Item = &ThreadId> {
+        self.spoken.iter().filter(move |(thread, at)| **thread != but && **at >= since).map(|(thread, _)| thread)
     }
 
     /// How often somebody was woken.

@@ -181,6 +181,7 @@ impl World {
             self.command(*who, Command::SetThread { thread: *thread, change }, Asked::About);
         }
         self.run_for(AWAY);
+        let since = self.engine.now();
         for (who, ..) in &called {
             self.disconnect(*who);
             self.late.keep_away(*who);
@@ -196,9 +197,11 @@ impl World {
             self.write(*other, vec![*who], *thread, text);
         }
         self.run_for(WOKEN);
-        for ((who, _, _, quiet), before) in called.iter().zip(before) {
-            if (self.ledger.wakes(*who) > before) == *quiet {
-                self.ledger.woken_wrongly(*who, *quiet);
+        for ((who, _, thread, quiet), before) in called.iter().zip(before) {
+            match (self.ledger.wakes(*who) > before, *quiet) {
+                (true, true) => self.ledger.woken_though_quiet(*who, since, *thread),
+                (false, false) => self.ledger.unwoken(*who),
+                _ => {}
             }
         }
         for (who, ..) in &called {

@@ -1,5 +1,7 @@
 //! The account's door for frames: which of its pages each that arrives is for. Owns: nothing; the pages do.
 
+use whimbrel_protocol::thread::Class;
+
 use super::*;
 
 impl Ledger {
@@ -23,6 +25,9 @@ impl Ledger {
             }
             Frame::Submit(words) if self.excuses.home(from) == Some(to) => {
                 self.wire.submitted(from, &words.envelope, at);
+                if words.envelope.class == Class::Message {
+                    self.services.speaks(words.envelope.thread, at);
+                }
             }
             // Whoever opens a thread has held every device in it against its account's log.
             Frame::OpenThread(words)

@@ -31,9 +31,21 @@ impl Ledger {
         self.services.wakes(who)
     }
 
-    /// Something waited for somebody who could be woken, and nobody woke them; or what waited was to wake nobody.
-    pub fn woken_wrongly(&mut self, who: ProcessNo, quiet: bool) {
-        self.violate(if quiet { Violation::WokeForQuiet { of: who } } else { Violation::Unwoken { of: who } });
+    /// A message waited for somebody who could be woken, and nobody woke them.
+    pub fn unwoken(&mut self, who: ProcessNo) {
+        self.violate(Violation::Unwoken { of: who });
+    }
+
+    /// Somebody was woken who is away since then, and keeps this thread quiet, in which alone something was to be said. What
+    /// nobody said to have is said again in others, too, and may wake them.
+    pub fn woken_though_quiet(&mut self, who: ProcessNo, since: Time, quiet: ThreadId) {
+        let reads = |thread: &ThreadId| {
+            self.threads.get(thread).is_some_and(|people| people.contains(&who))
+                || self.circles.is_circle(thread) && self.circles.ever(thread).contains(&who)
+        };
+        if !self.services.spoken_since(since, quiet).any(reads) {
+            self.violate(Violation::WokeForQuiet { of: who });
+        }
     }
 
     /// A process died.
