@@ -27,7 +27,7 @@ pub const SLED_MAX_BYTES: u64 = 3 * 1024 * 1024 * 1024;
 const SHARE_ABOVE: u64 = 4;
 /// After how many bytes written the size is looked at again: a look costs a system call or two.
 const LOOK_EVERY_BYTES: u64 = 1024 * 1024;
-/// The same for a store at its bound: a log takes twice what is written, and that may not go unseen for a mebibyte.
+/// The same for a store at its bound: a log takes more than is written, and that may not go unseen for a mebibyte.
 const LOOK_EVERY_BYTES_FULL: u64 = 64 * 1024;
 
 /// What fjall needs free at least to write out its memory tables and to compact: a write that fails there stops the store.

@@ -180,21 +180,31 @@ fn private(place: &Place) {
     place.edit("allow_private = false", "allow_private = true");
 }
 
+/// Alice's device is away, and Bob, who calls himself so, asks her to be friends.
+async fn called(
+    place: &Place,
+    (alice, bob): (&Person, &Person),
+    name: &str,
+    keys: &Keys,
+) -> (Service, Running, Pushed) {
+    private(place);
+    let mut service = Service::start(place, &[]).await;
+    let running = service.run(place);
+    let mut away = come_in(alice, &running.link, "alice").await;
+    register(&mut service, keys, &mut away).await;
+    away.sender.close(CloseCode::Done);
+    away.sender.closed().await;
+    let mut link = come_in(bob, &running.link, name).await;
+    befriend((bob, name), &mut link, alice).await;
+    let pushed = service.next().await;
+    (service, running, pushed)
+}
+
 #[tokio::test]
 async fn row_12_a_device_that_is_away_is_woken_through_its_push_service_and_told_nothing_else() {
     let place = Place::new("a.example");
-    private(&place);
-    let mut service = Service::start(&place, &[]).await;
-    let running = service.run(&place);
     let (alice, bob, keys) = (Person::new(1), Person::new(2), Keys::new());
-    let mut away = come_in(&alice, &running.link, "alice").await;
-    register(&mut service, &keys, &mut away).await;
-    away.sender.close(CloseCode::Done);
-    away.sender.closed().await;
-    let mut link = come_in(&bob, &running.link, "bob").await;
-    befriend((&bob, "bob"), &mut link, &alice).await;
-
-    let pushed = service.next().await;
+    let (service, _running, pushed) = called(&place, (&alice, &bob), "bob", &keys).await;
     assert!(pushed.head.starts_with("POST /push/abc HTTP/1.1\r\n"), "{}", pushed.head);
     assert_eq!(pushed.header("ttl"), Some("86400"));
     assert_eq!(pushed.header("urgency"), Some("high"));
@@ -223,18 +233,8 @@ async fn row_12_a_device_that_is_away_is_woken_through_its_push_service_and_told
 #[tokio::test]
 async fn t17_what_a_push_service_is_handed_has_nothing_of_what_waits_and_of_whom() {
     let place = Place::new("a.example");
-    private(&place);
-    let mut service = Service::start(&place, &[]).await;
-    let running = service.run(&place);
     let (alice, bob, keys) = (Person::new(1), Person::new(2), Keys::new());
-    let mut away = come_in(&alice, &running.link, "alice").await;
-    register(&mut service, &keys, &mut away).await;
-    away.sender.close(CloseCode::Done);
-    away.sender.closed().await;
-    let mut link = come_in(&bob, &running.link, "robert").await;
-    befriend((&bob, "robert"), &mut link, &alice).await;
-
-    let pushed = service.next().await;
+    let (_service, _running, pushed) = called(&place, (&alice, &bob), "robert", &keys).await;
     let opened = keys.open(&pushed).to_string();
     let mut secrets: Vec<Vec<u8>> = [NOTE, "alice", "robert"].map(|text| text.as_bytes().to_vec()).into();
     for person in [&alice, &bob] {
