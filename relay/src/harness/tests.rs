@@ -22,6 +22,7 @@ mod people;
 mod rates;
 mod siblings;
 mod tree;
+mod wake;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 const LOG: LogRef = LogRef::Thread(THREAD);
