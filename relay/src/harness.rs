@@ -152,6 +152,7 @@ pub(crate) struct Kit {
     store: KvStore<SlowDisk>,
     links: FakeLinks,
     chance: Mutex<Chance>,
+    clock: Arc<Mutex<Now>>,
     identity: RelayIdentity,
 }
 
@@ -165,6 +166,10 @@ impl Ports for Kit {
 
     fn links(&self) -> &FakeLinks {
         &self.links
+    }
+
+    fn now(&self) -> Now {
+        *self.clock.lock().unwrap()
     }
 
     fn chance(&self, buffer: &mut [u8]) {
@@ -226,6 +231,8 @@ impl Device {
 /// Relays, devices, and the wires between them.
 pub(crate) struct World {
     pub(crate) now: Now,
+    /// The same, for the relays to look at.
+    clock: Arc<Mutex<Now>>,
     sites: Vec<Site>,
     ends: BTreeMap<(usize, LinkId), End>,
     pub(crate) devices: Vec<Device>,
@@ -277,6 +284,7 @@ impl World {
         let now = Now { monotonic: Monotonic::from_start(Duration::from_secs(5)), wall: STARTED };
         let mut world = Self {
             now,
+            clock: Arc::new(Mutex::new(now)),
             sites: configs.into_iter().map(site).collect(),
             ends: BTreeMap::new(),
             devices: Vec::new(),
@@ -302,6 +310,7 @@ impl World {
         let links = FakeLinks { room: site.room, ..FakeLinks::default() };
         let seed = Seed::from_bytes([10 * at as u8 + site.boots; 32]);
         let kit = Kit {
+            clock: Arc::clone(&self.clock),
             store: KvStore::new(disk.clone()),
             links: links.clone(),
             chance: Mutex::new(Chance::from_seed(seed)),
@@ -519,6 +528,7 @@ impl World {
     fn set_clock(&mut self, to: Monotonic) {
         let passed = to.since(self.now.monotonic).as_millis() as u64;
         self.now = Now { monotonic: to, wall: Wall::from_millis(self.now.wall.as_millis() + passed) };
+        *self.clock.lock().unwrap() = self.now;
     }
 
     // People.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
+use whimbrel_protocol::time::Now;
 use whimbrel_protocol::wake::WakeEndpoint;
 
 use crate::store::Store;
@@ -28,6 +29,9 @@ pub trait Ports: Send + Sync + 'static {
     fn store(&self) -> &Self::Store;
     /// The links.
     fn links(&self) -> &Self::Links;
+    /// What the clocks show now. A request is told its moment when it comes in; this is for what a store that takes long
+    /// would make late.
+    fn now(&self) -> Now;
     /// Fills the buffer with chance.
     fn chance(&self, buffer: &mut [u8]);
     /// Who this relay is, and the key that it signs with.

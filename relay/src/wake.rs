@@ -81,7 +81,8 @@ impl Wakes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something waits in a log: gives the devices to wake now. `is_here` tells whether a device has a link.
+    /// Something waits in a log: gives the devices to wake, each of which [`Self::take`] has the last word on. `is_here`
+    /// tells whether a device has a link.
     pub(crate) async fn nudge(
         &self,
         store: &impl Store,
@@ -108,19 +109,12 @@ impl Wakes {
             if is_here(*mailbox) {
                 continue;
             }
-            match state.naps.get_mut(device) {
+            match state.naps.get(device) {
                 Some(nap) if now < nap.next() => {
-                    if !nap.unanswered && nap.due.is_none() {
-                        let due = nap.next();
-                        nap.due = Some(due);
-                        state.due.insert((due, *device));
-                    }
-                    quiet = quiet.min(state.naps.get(device).map_or(quiet, Nap::next));
+                    quiet = quiet.min(nap.next());
+                    put_off(&mut state, *device);
                 }
-                _ => {
-                    woken(&mut state, now, *device);
-                    wake.push(*device);
-                }
+                _ => wake.push(*device),
             }
         }
         if state.logs.len() >= limits::WAKE_LOGS_MAX && !state.logs.contains_key(&log) {
@@ -169,13 +163,28 @@ impl Wakes {
         self.state().forget_logs();
     }
 
-    /// Devices whose time has come.
+    /// A wake-up is about to leave: whether it may. It is remembered as of the moment it leaves, not of when it was
+    /// thought of: between the two lies the store, which may take its time.
+    pub(crate) fn take(&self, device: DeviceId, now: Monotonic) -> bool {
+        let mut state = self.state();
+        let free = state.naps.get(&device).is_none_or(|nap| nap.next() <= now);
+        if free {
+            woken(&mut state, now, device);
+        } else {
+            put_off(&mut state, device);
+        }
+        free
+    }
+
+    /// Devices whose time has come, for [`Self::take`].
     pub(crate) fn due(&self, now: Monotonic) -> Vec<DeviceId> {
         let mut state = self.state();
         let mut wake = Vec::new();
         while let Some((_, device)) = state.due.first().copied().filter(|(at, _)| *at <= now) {
             state.due.pop_first();
-            woken(&mut state, now, device);
+            if let Some(nap) = state.naps.get_mut(&device) {
+                nap.due = None;
+            }
             wake.push(device);
         }
         wake
@@ -183,6 +192,15 @@ impl Wakes {
 
     pub(crate) fn next_wake(&self) -> Option<Monotonic> {
         self.state().due.first().map(|(at, _)| *at)
+    }
+}
+
+/// It was woken a moment ago, and has come and gone since: it is woken when it may be again.
+fn put_off(state: &mut State, device: DeviceId) {
+    if let Some(nap) = state.naps.get_mut(&device).filter(|nap| !nap.unanswered && nap.due.is_none()) {
+        let due = nap.next();
+        nap.due = Some(due);
+        state.due.insert((due, device));
     }
 }
 
@@ -196,5 +214,8 @@ fn woken(state: &mut State, now: Monotonic, device: DeviceId) {
             state.due.remove(&(due, gone));
         }
     }
-    state.naps.insert(device, Nap { woken: now, unanswered: true, due: None });
+    let before = state.naps.insert(device, Nap { woken: now, unanswered: true, due: None });
+    if let Some(due) = before.and_then(|nap| nap.due) {
+        state.due.remove(&(due, device));
+    }
 }

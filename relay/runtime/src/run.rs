@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
+use whimbrel_protocol::time::Now;
 use whimbrel_relay::store::KvStore;
 use whimbrel_relay::{OpenError, Ports, Relay, WakeOrder};
 use whimbrel_storage::StorageError;
@@ -57,6 +58,7 @@ pub(crate) struct Real {
     store: KvStore<RelayDisk>,
     links: Arc<LinkTable>,
     wakes: WakeQueue,
+    clock: Clock,
     identity: RelayIdentity,
 }
 
@@ -70,6 +72,10 @@ impl Ports for Real {
 
     fn links(&self) -> &LinkTable {
         &self.links
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
     }
 
     fn chance(&self, buffer: &mut [u8]) {
@@ -178,7 +184,7 @@ async fn until_stopped(
     let vapid = Vapid::load(&settings.data_dir, &settings.domain, settings.wake_contact.as_deref());
     let pusher =
         Pusher::new(vapid.map_err(std::io::Error::other)?, settings.wake_private).map_err(IdentityError::from)?;
-    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes, identity: identity.clone() };
+    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes, clock, identity: identity.clone() };
     let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
     let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
     let relay = Relay::open(ports, core, clock.now()).await?;

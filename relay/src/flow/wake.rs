@@ -48,7 +48,9 @@ async fn send<P: Ports>(rooms: &Rooms<P>, devices: Vec<DeviceId>) {
     for device in devices {
         match rooms.store().wake(device).await {
             Ok(wake) => {
-                if let Some(endpoint) = wake.live {
+                if let Some(endpoint) = wake.live
+                    && rooms.wakes.take(device, rooms.ports.now().monotonic)
+                {
                     rooms.ports.wake(WakeOrder { device, endpoint, word: WakeWord::Something });
                 }
             }

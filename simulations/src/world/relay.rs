@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
+use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::store::KvStore;
 use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError, WakeOrder};
@@ -83,12 +84,20 @@ struct Line {
 #[derive(Debug, Default)]
 struct Board {
     now: Time,
+    /// What the relay's own clocks show then.
+    clock: Now,
     lines: BTreeMap<LinkId, Line>,
     effects: Vec<Effect>,
     /// Links that refused a frame: the relay waits to hear of room.
     refused: BTreeSet<LinkId>,
     /// What was handed to push services.
     woken: Vec<WakeOrder>,
+}
+
+impl Board {
+    fn tell(&mut self, now: Time, clock: Now) {
+        (self.now, self.clock) = (now, clock);
+    }
 }
 
 /// The links of one life of a relay.
@@ -147,6 +156,10 @@ impl Ports for SimPorts {
 
     fn links(&self) -> &Self::Links {
         &self.links
+    }
+
+    fn now(&self) -> Now {
+        self.links.board().clock
     }
 
     fn chance(&self, buffer: &mut [u8]) {
@@ -474,7 +487,7 @@ impl RelayProcess {
     fn poll(&mut self, at: Time) -> Result<(), String> {
         let Some(life) = &mut self.life else { return Ok(()) };
         life.poll_scheduled = false;
-        life.links.board().now = at;
+        life.links.board().tell(at, self.clock.now(at));
         let most = self.traps.polls_left();
         let before = life.executor.polled();
         let ended = life.executor.poll_ready(most);
@@ -608,11 +621,11 @@ impl RelayProcess {
     }
 
     /// The life, its core and its clocks, once it is open.
-    fn awake(&mut self, at: Time) -> Option<(&mut Life, Arc<Relay<SimPorts>>, whimbrel_protocol::time::Now)> {
+    fn awake(&mut self, at: Time) -> Option<(&mut Life, Arc<Relay<SimPorts>>, Now)> {
         let life = self.life.as_mut()?;
         let relay = Arc::clone(life.relay.as_ref()?);
         let now = self.clock.now(at);
-        life.links.board().now = at;
+        life.links.board().tell(at, now);
         Some((life, relay, now))
     }
 }

@@ -69,3 +69,36 @@ fn a_device_that_is_away_is_woken_without_content_and_not_too_often() {
     world.come_back(alice, 0);
     assert!(matches!(world.ask(alice, SetWake { request, endpoint: None })[..], [Frame::Done(_)]));
 }
+
+#[test]
+fn a_slow_store_does_not_bring_two_wake_ups_close_together() {
+    let (mut world, alice, bob) = friends(0, 0);
+    let request = world.request();
+    world.ask(alice, SetWake { request, endpoint: Some(endpoint()) });
+    let WakeWord::Challenge(code) = world.woken(0).remove(0).word else { panic!("a challenge comes first") };
+    assert!(matches!(world.ask(alice, ConfirmWake { request, code })[..], [Frame::Done(_)]));
+    world.leave(alice);
+    // Every step of the store takes four seconds.
+    let submit = world.submit(bob, b"slowly");
+    world.say(bob, submit);
+    let asked = world.now.monotonic;
+    while world.woken(0).is_empty() {
+        world.set_clock(world.now.monotonic.plus(Duration::from_secs(4)));
+        assert!(world.turn(), "nobody is woken");
+    }
+    let woken = world.now.monotonic;
+    assert!(woken.since(asked) >= Duration::from_secs(8), "the store was not slow");
+    world.run();
+    world.come_back(alice, 0);
+    world.leave(alice);
+    world.set_clock(asked.plus(limits::WAKE_EVERY).max(woken));
+    assert!(world.now.monotonic < woken.plus(limits::WAKE_EVERY));
+    if world.devices[bob].link.is_none() {
+        world.come_back(bob, 0);
+    }
+    let submit = world.submit(bob, b"again");
+    world.ask(bob, submit);
+    assert_eq!(world.woken(0), [], "half a minute is counted from when the first left");
+    world.pass(limits::WAKE_EVERY);
+    assert_eq!(world.woken(0).len(), 1);
+}
