@@ -52,7 +52,7 @@ impl World {
         let mut apart = BTreeMap::new();
         for (thread, seats) in self.seats() {
             let prove = !self.agreement.begun || self.agreement.since.contains_key(&thread);
-            let company = self.company(&seats);
+            let company = self.company(seats.iter().map(|seat| &seat.at));
             let gap = self.gaps(thread, &seats, prove).find(|gap| self.ledger.must_agree(&thread, gap.of, &company));
             apart.extend(gap.map(|gap| (thread, gap)));
         }
@@ -82,7 +82,7 @@ impl World {
     /// P6, when there was time enough: whoever has a leaf is at the same epoch, by the same commits, with the same members.
     pub(super) fn compare_threads(&mut self) {
         for (thread, seats) in self.seats() {
-            let company = self.company(&seats);
+            let company = self.company(seats.iter().map(|seat| &seat.at));
             let gaps: Vec<_> = self.gaps(thread, &seats, true).collect();
             for Gap { of, from, branch } in gaps {
                 self.ledger.apart(thread, of, from, branch, &company);
@@ -91,10 +91,12 @@ impl World {
     }
 
     /// Who made a thread, and everybody who is in it by anybody's word.
-    fn company(&self, seats: &[Seat]) -> Company {
-        let everybody = seats.iter().flat_map(|seat| seat.at.leaves.iter().map(|leaf| leaf.account));
-        let everybody: BTreeSet<_> = everybody.collect();
-        let founder = seats.iter().find_map(|seat| seat.at.founder);
+    pub(super) fn company<'a>(&self, places: impl IntoIterator<Item = &'a Membership>) -> Company {
+        let (mut everybody, mut founder) = (BTreeSet::new(), None);
+        for at in places {
+            everybody.extend(at.leaves.iter().map(|leaf| leaf.account));
+            founder = founder.or(at.founder);
+        }
         Company {
             founder: founder.and_then(|account| self.ledger.process_of(&account)),
             people: everybody.iter().filter_map(|account| self.ledger.process_of(account)).collect(),

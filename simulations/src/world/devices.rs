@@ -8,6 +8,7 @@ use std::time::Duration;
 use whimbrel_node::api::{self, Command};
 use whimbrel_node::views::{self, Page};
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, ThreadId};
+use whimbrel_storage::Reads;
 
 use super::build::BuildError;
 use super::coming::Progress;
@@ -331,15 +332,26 @@ impl World {
                 let whole = matches!(views::history(other), Ok(None));
                 !whole
                     || history(first).is_ok_and(|lines| self.ledger.twin_lacks(second.device, &lines))
-                    || !self.alike(first, other)
+                    || !self.alike(second.owner, first, other)
             }
         })
     }
 
     /// Whether two devices hold the same, but for threads that may not change any more: one may not have come into those.
-    fn alike(&self, first: &dyn whimbrel_storage::Reads, other: &dyn whimbrel_storage::Reads) -> bool {
-        let held = |reads| held(reads, |thread| self.ledger.may_stand_still(&thread.thread, &thread.people)).ok();
-        held(first) == held(other)
+    /// Nor for one that a device was never in because it was over with those people when it came to the invitation, which the
+    /// other had followed before: what is over is not followed any more.
+    fn alike(&self, owner: ProcessNo, first: &dyn Reads, other: &dyn Reads) -> bool {
+        let held = |reads| held(reads, |thread| self.ledger.may_stand_still(&thread.thread, &thread.people));
+        let (Ok(mut one), Ok(mut two)) = (held(first), held(other)) else { return false };
+        let refused = |thread: &ThreadId, there: &dyn Reads, here: &dyn Reads| {
+            let place = |reads| views::memberships(reads).ok()?.into_iter().find(|at| at.thread == *thread);
+            place(here).is_none()
+                && place(there).is_some_and(|at| self.ledger.is_over_with_founder(owner, &self.company([&at])))
+        };
+        let (here, there) = (two.2.clone(), one.2.clone());
+        one.2.retain(|thread, _| here.contains_key(thread) || !refused(thread, first, other));
+        two.2.retain(|thread, _| there.contains_key(thread) || !refused(thread, other, first));
+        one == two
     }
 
     /// All is whole: everybody has heard by now which devices are none any more.
@@ -458,7 +470,7 @@ impl World {
             self.look_at_second(device);
             let reads = |who| self.node(who).and_then(NodeProcess::reads);
             let (Some(first), Some(other)) = (reads(owner), reads(device)) else { continue };
-            let (lines, alike) = (history(first), self.alike(first, other));
+            let (lines, alike) = (history(first), self.alike(owner, first, other));
             if let Ok(lines) = lines {
                 let now = self.engine.now();
                 lines.iter().for_each(|line| self.ledger.given(owner, &line.message, now));
@@ -548,10 +560,7 @@ impl World {
 /// groups are called.
 type Held = (BTreeSet<(AccountId, bool)>, BTreeSet<AccountId>, BTreeMap<ThreadId, Option<String>>);
 
-fn held(
-    reads: &dyn whimbrel_storage::Reads,
-    but: impl Fn(&views::Thread) -> bool,
-) -> Result<Held, whimbrel_storage::StorageError> {
+fn held(reads: &dyn Reads, but: impl Fn(&views::Thread) -> bool) -> Result<Held, whimbrel_storage::StorageError> {
     let contacts = views::contacts(reads)?.into_iter();
     let contacts = contacts.map(|one| (one.account, one.trust == views::Trust::Verified)).collect();
     let away = views::friends(reads)?.into_iter().filter(|one| one.friendship == views::Friendship::Blocked);
@@ -572,9 +581,7 @@ fn within(
 }
 
 /// All that a device shows.
-fn history(
-    reads: &dyn whimbrel_storage::Reads,
-) -> Result<Vec<whimbrel_node::api::Message>, whimbrel_storage::StorageError> {
+fn history(reads: &dyn Reads) -> Result<Vec<whimbrel_node::api::Message>, whimbrel_storage::StorageError> {
     let mut all = Vec::new();
     for thread in views::threads(reads)? {
         let lines = views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX)?;

@@ -112,7 +112,9 @@ impl Ledger {
         !self.is_over_with_founder(of, company) && !self.excuses.among(ever, Conduct::Hostile)
     }
 
-    fn is_over_with_founder(&self, of: ProcessNo, Company { founder, people }: &Company) -> bool {
+    /// Whether the owner of a device has ended it, or they with the owner, with who made a thread or the only other in it: what
+    /// invited the device to it may be refused, and is on whoever had followed it before.
+    pub fn is_over_with_founder(&self, of: ProcessNo, Company { founder, people }: &Company) -> bool {
         let of = self.twins.owner(of);
         let others = people.iter().copied().filter(|_| people.len() == 2);
         founder.iter().copied().chain(others).any(|one| self.consent.is_over(of, one))

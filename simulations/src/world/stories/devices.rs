@@ -1,8 +1,9 @@
 //! Stories of people with more than one device.
 
 use super::*;
-#[cfg(feature = "planted")]
 use crate::judge::ledger::How;
+#[cfg(feature = "planted")]
+use crate::judge::verdict::Violation;
 #[cfg(feature = "planted")]
 use crate::planted::{self, Bug};
 
@@ -121,6 +122,65 @@ fn drawn_worlds_of_second_devices_keep_every_promise() {
         assert_eq!(verdict.violations, 0, "seed {seed}: {:?}", verdict.examples);
         assert!(seconds > 1 && verdict.sent > 50, "seed {seed}: {seconds} devices, {} texts", verdict.sent);
     }
+}
+
+/// Alice, whose phone is away while Carol opens a thread of the two, to which the phone is invited; and Carol.
+fn invited_while_away(seed: u64) -> (World, [ProcessNo; 3]) {
+    let mut world = World::new(Seed::from(seed));
+    let (alice, _, relay) = world.two_friends_on_one_relay();
+    let phone = world.link_device(alice);
+    let carol = world.test_node(relay).unwrap();
+    world.run_until_quiet();
+    world.disconnect(phone);
+    world.befriend(alice, carol);
+    world.run_for(secs(10));
+    (world, [alice, phone, carol])
+}
+
+/// Whether a device has, or had, a place in a thread with somebody.
+fn is_in(world: &World, device: ProcessNo, with: ProcessNo) -> bool {
+    let with = world.node(with).unwrap().account;
+    let found = views::memberships(world.node(device).unwrap().reads().unwrap()).unwrap();
+    found.iter().any(|at| at.leaves.iter().any(|leaf| leaf.account == with))
+}
+
+#[test]
+fn a_thread_that_is_over_when_a_second_device_comes_to_its_invitation_need_not_be_on_both() {
+    for seed in 1..=3 {
+        let (mut world, [alice, phone, carol]) = invited_while_away(seed);
+        world.lively = true;
+        world.part_after(Duration::ZERO, carol, alice, How::Remove);
+        world.run_for(secs(30));
+        world.reconnect(phone);
+        world.run_until_quiet();
+        assert!(is_in(&world, alice, carol) && !is_in(&world, phone, carol), "{seed}");
+        well(world);
+        // Where nobody ended it, it is on both.
+        let (mut world, [alice, phone, carol]) = invited_while_away(seed);
+        world.reconnect(phone);
+        world.run_until_quiet();
+        assert!(is_in(&world, alice, carol) && is_in(&world, phone, carol), "{seed}");
+        well(world);
+    }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn the_judge_sees_a_thread_that_is_on_one_device_alone_though_nobody_ended_it() {
+    let found = (1..=8).any(|seed| {
+        let unlike = planted::with(Bug::SiblingMissed, || {
+            let mut world = World::new(Seed::from(seed));
+            let (alice, ..) = world.two_friends_on_one_relay();
+            let phone = world.second(alice).unwrap();
+            world.device(phone);
+            world.run_for(secs(120));
+            world.heal_all();
+            world.run_until_quiet();
+            world.close().0.examples
+        });
+        unlike.iter().any(|one| matches!(one, Violation::Unlike { .. }))
+    });
+    assert!(found);
 }
 
 /// A story that the judge must not be content with.
