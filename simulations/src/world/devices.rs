@@ -288,9 +288,15 @@ impl World {
             self.look_at_second(device);
             let owner = self.owner_of(device).unwrap_or(device);
             let lines = self.node(owner).and_then(NodeProcess::reads).and_then(|reads| history(reads).ok());
-            for line in lines.unwrap_or_default() {
-                self.ledger.given(owner, &line.message, now);
-            }
+            self.give(owner, lines.unwrap_or_default().iter().map(|line| line.message), now);
+        }
+    }
+
+    /// What stands on somebody's first device; but of what is about to be told it, that is waited for.
+    fn give(&mut self, owner: ProcessNo, lines: impl IntoIterator<Item = MessageId>, now: Time) {
+        let coming = self.node(owner).map(NodeProcess::about_to_show).unwrap_or_default();
+        for message in lines.into_iter().filter(|message| !coming.contains(message)) {
+            self.ledger.given(owner, &message, now);
         }
     }
 
@@ -314,7 +320,7 @@ impl World {
                 self.ledger.twin_holds(device, message);
             }
             if on_first {
-                self.ledger.given(owner, message, now);
+                self.give(owner, [*message], now);
             }
         }
         all
@@ -473,7 +479,7 @@ impl World {
             let (lines, alike) = (history(first), self.alike(owner, first, other));
             if let Ok(lines) = lines {
                 let now = self.engine.now();
-                lines.iter().for_each(|line| self.ledger.given(owner, &line.message, now));
+                self.give(owner, lines.iter().map(|line| line.message), now);
                 self.ledger.compare_twin(device, &lines);
             }
             if !alike {

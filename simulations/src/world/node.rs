@@ -2,16 +2,16 @@
 //! Owns: the order apply, sync, release, exactly as the runtime's driver keeps it.
 //! Never: knows what a frame or a command means.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use whimbrel_crypto::{
     Authenticator, Chance, Engine as CryptoEngine, LinkingCode, MlsEngine, SealKey, Seed as CoreSeed, StandInEngine,
 };
-use whimbrel_node::api::{Config, Input, Output, Step};
+use whimbrel_node::api::{self, Config, Input, Output, Step};
 use whimbrel_node::{Node, OpenError, identity, views};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{AccountId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Now};
@@ -268,6 +268,16 @@ impl NodeProcess {
     /// The rows of the node that runs, synced or not: for judges.
     pub fn reads(&self) -> Option<&dyn Reads> {
         self.life.as_ref().map(|life| life.store.reads())
+    }
+
+    /// What it has written down and not told its owner yet: that waits until the disk has synced it.
+    pub(super) fn about_to_show(&self) -> BTreeSet<MessageId> {
+        let held = self.life.iter().flat_map(|life| &life.held);
+        let shown = held.filter_map(|output| match output {
+            Output::Event(api::Event::Shown(message)) => Some(message.message),
+            _ => None,
+        });
+        shown.collect()
     }
 
     /// What its members compare of a thread's epoch, while it runs and is in it.
