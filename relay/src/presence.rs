@@ -85,6 +85,11 @@ impl Presence {
         self.table().set_visible(account, visible);
     }
 
+    /// A peer is let in on a link, on which it may tell from now on until `peer_lost`.
+    pub(crate) fn peer_in(&self, link: LinkId) {
+        self.table().peer_in(link);
+    }
+
     /// A peer tells of its users.
     pub(crate) fn told(&self, link: LinkId, peer: &Domain, words: PeerPresence) {
         self.table().told(link, peer, words);

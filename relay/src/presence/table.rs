@@ -65,8 +65,9 @@ struct Peer {
     patience: Duration,
     /// To whom each own account was said to be there.
     told: BTreeMap<AccountId, BTreeSet<AccountId>>,
-    /// The link on which it began to tell last: what comes on others is older, and that they end means nothing.
-    line: Option<LinkId>,
+    /// The number of the youngest link on which it began to tell; zero: of none. What comes on older ones means nothing,
+    /// and neither does their end.
+    line: u64,
     /// Its accounts that are there, and who may see it.
     here: BTreeMap<AccountId, BTreeSet<AccountId>>,
     /// Accounts named in `here`.
@@ -78,6 +79,11 @@ pub(super) struct Table {
     domain: Domain,
     own: BTreeMap<AccountId, Own>,
     links: BTreeMap<LinkId, AccountId>,
+    /// Links on which peers came in, numbered in the order they were let in. A peer opens the next when it has given up
+    /// the last, and tells on one only after it was let in: of two on which it told, the younger has the greater number.
+    lines: BTreeMap<LinkId, u64>,
+    /// The greatest of these numbers.
+    came: u64,
     /// When those without a link are offline.
     ending: BTreeSet<(Monotonic, AccountId)>,
     peers: BTreeMap<Domain, Peer>,
@@ -97,6 +103,8 @@ impl Table {
             domain,
             own: BTreeMap::new(),
             links: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            came: 0,
             ending: BTreeSet::new(),
             peers: BTreeMap::new(),
             void: BTreeSet::new(),
@@ -282,13 +290,23 @@ impl Table {
         }
     }
 
+    pub(super) fn peer_in(&mut self, link: LinkId) {
+        self.came += 1;
+        self.lines.insert(link, self.came);
+    }
+
     pub(super) fn told(&mut self, link: LinkId, domain: &Domain, words: PeerPresence) {
+        let Some(line) = self.lines.get(&link).copied() else {
+            return tracing::debug!("a peer tells on a link that is gone");
+        };
         let peer = self.peers.entry(domain.clone()).or_default();
-        if words.fresh {
-            peer.line = Some(link);
-            self.let_go(domain);
-        } else if peer.line != Some(link) {
+        // Also one that begins anew: frames of a link that the peer gave up may come in after those of the next.
+        if line < peer.line || (line > peer.line && !words.fresh) {
             return tracing::debug!("a peer tells on a link that another has taken the place of");
+        }
+        if words.fresh {
+            peer.line = line;
+            self.let_go(domain);
         }
         self.void.retain(|(_, lost)| lost != domain);
         let peer = self.peers.entry(domain.clone()).or_default();
@@ -333,7 +351,8 @@ impl Table {
 
     pub(super) fn peer_lost(&mut self, now: Monotonic, link: LinkId, domain: &Domain) {
         self.passed(now);
-        if self.peers.get(domain).is_some_and(|peer| peer.line == Some(link) && !peer.here.is_empty()) {
+        let Some(line) = self.lines.remove(&link) else { return };
+        if self.peers.get(domain).is_some_and(|peer| peer.line == line && !peer.here.is_empty()) {
             self.void.insert((now.plus(limits::PRESENCE_OFFLINE_AFTER), domain.clone()));
         }
     }

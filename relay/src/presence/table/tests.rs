@@ -227,6 +227,7 @@ fn what_a_peer_told_holds_a_minute_after_it_is_gone() {
     come(&mut table, 0, 2, &[]);
     let b = domain("b.example");
     let shown = |online| Shown { status: Status { account: account(8), online }, to: vec![account(1), account(2)] };
+    table.peer_in(link(90));
     table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
     assert_eq!((news(&mut table, 1), news(&mut table, 2)), (vec![(8, true)], vec![]));
     table.peer_lost(at(5), link(90), &b);
@@ -236,7 +237,12 @@ fn what_a_peer_told_holds_a_minute_after_it_is_gone() {
     assert_eq!(news(&mut table, 1), [(8, false)]);
     // It speaks for its own users: one of ours is looked up among ours.
     let ours = Shown { status: Status { account: account(2), online: true }, to: vec![account(1)] };
-    table.told(link(90), &b, PeerPresence { fresh: false, changes: vec![ours] });
+    table.peer_in(link(91));
+    table.told(link(91), &b, PeerPresence { fresh: true, changes: vec![ours] });
+    assert_eq!(news(&mut table, 1), []);
+    // What is looked into when its link is gone already would never be void.
+    table.peer_lost(at(70), link(91), &b);
+    table.told(link(91), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
     assert_eq!(news(&mut table, 1), []);
 }
 
@@ -246,6 +252,8 @@ fn a_link_that_another_took_the_place_of_tells_nothing_and_takes_nothing_with_it
     come(&mut table, 0, 1, &[(8, there())]);
     let b = domain("b.example");
     let shown = |online| Shown { status: Status { account: account(8), online }, to: vec![account(1)] };
+    table.peer_in(link(90));
+    table.peer_in(link(91));
     table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
     table.told(link(91), &b, PeerPresence { fresh: true, changes: vec![shown(true)] });
     assert_eq!(news(&mut table, 1), [(8, true)]);
@@ -267,4 +275,30 @@ fn the_first_that_a_peer_is_told_on_a_link_is_fresh_however_late_there_is_someth
     come(&mut table, 0, 1, &[(8, there())]);
     table.due(at(10));
     assert!(matches!(&table.for_peer(&b)[..], [frame] if frame.fresh));
+}
+
+#[test]
+fn what_comes_late_on_a_link_that_a_peer_gave_up_voids_nothing_also_where_it_begins_anew() {
+    let mut table = Table::new(domain("a.example"));
+    come(&mut table, 0, 1, &[(7, there()), (8, there())]);
+    let b = domain("b.example");
+    let shown = |who, online| Shown { status: Status { account: account(who), online }, to: vec![account(1)] };
+    // The numbers of links say nothing of their order.
+    table.peer_in(link(91));
+    table.peer_in(link(90));
+    table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(8, true)] });
+    assert_eq!(news(&mut table, 1), [(8, true)]);
+    table.told(link(91), &b, PeerPresence { fresh: true, changes: vec![shown(7, true)] });
+    assert_eq!(news(&mut table, 1), []);
+    table.told(link(90), &b, PeerPresence { fresh: false, changes: vec![shown(7, true)] });
+    assert_eq!(news(&mut table, 1), [(7, true)]);
+    table.peer_lost(at(5), link(91), &b);
+    table.due(at(100));
+    assert_eq!(news(&mut table, 1), []);
+    // The same link may begin anew, as one does whose queue was full.
+    table.told(link(90), &b, PeerPresence { fresh: true, changes: vec![shown(8, true)] });
+    assert_eq!(news(&mut table, 1), [(7, false)]);
+    table.peer_lost(at(100), link(90), &b);
+    table.due(at(160));
+    assert_eq!(news(&mut table, 1), [(8, false)]);
 }
