@@ -52,12 +52,12 @@ impl Presence {
             after = page.last().map(|friend| friend.account);
             let friends = page.into_iter().filter(|friend| friend.standing == Standing::Friends);
             let known = friends.map(|Friend { account, domain, sees, .. }| (account, Known { domain, sees }));
-            self.table().listed(account, known);
+            self.table().listed(link, known);
             if last {
                 break;
             }
         }
-        self.table().show(account, hidden);
+        self.table().show(link, hidden);
         Ok(())
     }
 

@@ -134,8 +134,10 @@ impl Table {
         self.links.insert(link, account);
     }
 
-    pub(super) fn listed(&mut self, account: AccountId, friends: impl Iterator<Item = (AccountId, Known)>) {
-        let Some(own) = self.own.get_mut(&account) else { return };
+    /// A page of the list, as it was read for this device. If it is gone, whoever is there now reads anew: what changed
+    /// while nobody was there is in no `newer`.
+    pub(super) fn listed(&mut self, link: LinkId, friends: impl Iterator<Item = (AccountId, Known)>) {
+        let Some(own) = self.links.get(&link).and_then(|account| self.own.get_mut(account)) else { return };
         for (friend, known) in friends.filter(|_| !own.shown) {
             if !own.newer.contains(&friend) {
                 own.friends.insert(friend, known);
@@ -143,8 +145,9 @@ impl Table {
         }
     }
 
-    /// The list is read: others may see it, and its new devices are told of others.
-    pub(super) fn show(&mut self, account: AccountId, hidden: bool) {
+    /// The list is read for this device: others may see its account, whose new devices are told of others.
+    pub(super) fn show(&mut self, link: LinkId, hidden: bool) {
+        let Some(account) = self.links.get(&link).copied() else { return };
         let Some(own) = self.own.get_mut(&account) else { return };
         let first = !own.shown;
         own.shown = true;

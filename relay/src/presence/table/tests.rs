@@ -30,8 +30,8 @@ fn link(n: u8) -> LinkId {
 fn come(table: &mut Table, now: u64, who: u8, friends: &[(u8, Option<Known>)]) {
     table.attach(at(now), link(who), account(who));
     let known = friends.iter().filter_map(|(other, known)| Some((account(*other), known.clone()?)));
-    table.listed(account(who), known);
-    table.show(account(who), false);
+    table.listed(link(who), known);
+    table.show(link(who), false);
 }
 
 fn two() -> Table {
@@ -99,9 +99,9 @@ fn a_change_during_the_reading_of_a_list_wins() {
     let mut table = two();
     table.attach(at(0), link(3), account(3));
     table.changed(account(3), account(1), None);
-    table.listed(account(3), [(account(1), Known { domain: domain("a.example"), sees: true })].into_iter());
+    table.listed(link(3), [(account(1), Known { domain: domain("a.example"), sees: true })].into_iter());
     table.changed(account(1), account(3), here(true));
-    table.show(account(3), false);
+    table.show(link(3), false);
     assert_eq!(news(&mut table, 1), [(2, true)]);
 }
 
@@ -114,20 +114,39 @@ fn a_removal_or_a_choice_during_the_reading_of_a_list_wins_also_when_a_second_de
     table.attach(at(0), link(3), account(3));
     table.changed(account(3), account(1), None);
     table.attach(at(0), link(4), account(3));
-    table.listed(account(3), known());
-    table.show(account(3), false);
+    table.listed(link(3), known());
+    table.show(link(3), false);
     assert_eq!(news(&mut table, 1), []);
     // What was read of it is older than what was chosen since.
     for (read, chosen, seen) in [(false, false, vec![]), (true, true, vec![(5, true)])] {
         table.attach(at(0), link(5), account(5));
         table.changed(account(1), account(5), here(true));
         table.set_visible(account(5), chosen);
-        table.listed(account(5), known());
-        table.show(account(5), read);
+        table.listed(link(5), known());
+        table.show(link(5), read);
         assert_eq!(news(&mut table, 1), seen);
         table.leave(link(5), true);
         news(&mut table, 1);
     }
+}
+
+#[test]
+fn a_list_that_was_read_for_a_device_that_is_gone_is_not_taken_for_the_next() {
+    let mut table = two();
+    news(&mut table, 1);
+    table.changed(account(1), account(3), here(true));
+    table.attach(at(0), link(3), account(3));
+    // Read by now, and on its way here.
+    let known = Known { domain: domain("a.example"), sees: true };
+    table.leave(link(3), false);
+    table.changed(account(3), account(1), here(false));
+    table.attach(at(1), link(4), account(3));
+    table.listed(link(3), [(account(1), known.clone())].into_iter());
+    table.show(link(3), false);
+    assert_eq!(news(&mut table, 1), []);
+    table.listed(link(4), [(account(1), Known { sees: false, ..known })].into_iter());
+    table.show(link(4), false);
+    assert_eq!(news(&mut table, 1), []);
 }
 
 #[test]
@@ -139,8 +158,8 @@ fn a_device_that_is_told_of_somebody_while_its_list_is_read_is_told_of_everybody
     table.changed(account(3), account(1), here(true));
     assert_eq!(news(&mut table, 3), [(1, true)]);
     let known = Known { domain: domain("a.example"), sees: true };
-    table.listed(account(3), [(account(4), known)].into_iter());
-    table.show(account(3), false);
+    table.listed(link(3), [(account(4), known)].into_iter());
+    table.show(link(3), false);
     assert_eq!(news(&mut table, 3), [(4, true)]);
 }
 
