@@ -52,12 +52,12 @@ impl Presence {
             after = page.last().map(|friend| friend.account);
             let friends = page.into_iter().filter(|friend| friend.standing == Standing::Friends);
             let known = friends.map(|Friend { account, domain, sees, .. }| (account, Known { domain, sees }));
-            self.table().listed(account, known);
+            self.table().listed(link, known);
             if last {
                 break;
             }
         }
-        self.table().show(account, hidden);
+        self.table().show(link, hidden);
         Ok(())
     }
 
@@ -83,6 +83,11 @@ impl Presence {
 
     pub(crate) fn set_visible(&self, account: AccountId, visible: bool) {
         self.table().set_visible(account, visible);
+    }
+
+    /// A peer is let in on a link, on which it may tell from now on until `peer_lost`.
+    pub(crate) fn peer_in(&self, link: LinkId) {
+        self.table().peer_in(link);
     }
 
     /// A peer tells of its users.

@@ -197,9 +197,13 @@ pub(crate) async fn vet<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, stra
                 rooms.refuse(now, asked.link, asked.request, Refusal::UNREACHABLE);
             }
             let hello = rooms.federation.hello_back(&domain);
+            // Before: a link that is gone from here on takes it back.
+            rooms.presence.peer_in(link);
             if rooms.reception.advance(link, Stage::PeerIn(domain.clone())) {
                 rooms.answer(now, link, hello);
                 rooms.federation.came_in(rooms.links(), now.monotonic, &domain);
+            } else {
+                rooms.presence.peer_lost(now.monotonic, link, &domain);
             }
         }
         Err(refusal) => {

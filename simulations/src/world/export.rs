@@ -2,7 +2,7 @@
 //! Owns: who asks, by the seed; the parts as they come; what the relay keeps, read from its rows.
 //! Never: reads those rows as the relay does for an export: it looks at every row there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use whimbrel_node::api::{Command, Reply};
@@ -32,8 +32,10 @@ type Rows = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 #[derive(Debug, Default)]
 pub(super) struct Export {
     who: ProcessNo,
-    /// What was there when they began to ask.
-    began: Option<Rows>,
+    /// What was there when they began to ask, as far as it was there ever since.
+    steady: Option<Rows>,
+    /// Every value that every row had at any moment since.
+    seen: BTreeMap<(String, Vec<u8>), BTreeSet<Vec<u8>>>,
     /// What came.
     rows: Rows,
     /// Where the next part begins.
@@ -42,6 +44,32 @@ pub(super) struct Export {
     done: bool,
     /// A row came twice.
     twice: bool,
+}
+
+impl Export {
+    /// What the relay keeps at this moment.
+    fn note(&mut self, rows: Rows) {
+        for (key, value) in &rows {
+            let seen = self.seen.entry(key.clone()).or_default();
+            if !seen.contains(value) {
+                seen.insert(value.clone());
+            }
+        }
+        match &mut self.steady {
+            Some(steady) => steady.retain(|key, value| rows.get(key) == Some(value)),
+            None => self.steady = Some(rows),
+        }
+    }
+
+    /// How many rows are missing, and how many should not be there, of what came. What came, went or changed meanwhile may
+    /// be given or not; if it is, as it was at some moment.
+    fn wrong(&self) -> (usize, usize) {
+        let steady = self.steady.iter().flatten();
+        let missing = steady.filter(|(key, value)| self.rows.get(*key) != Some(*value)).count();
+        let was = |key, value| self.seen.get(key).is_some_and(|seen| seen.contains(value));
+        let beyond = self.rows.iter().filter(|(key, value)| !was(*key, *value)).count() + usize::from(self.twice);
+        (missing, beyond)
+    }
 }
 
 impl World {
@@ -70,7 +98,6 @@ impl World {
         }
         self.run_for(ASKING + GIVEN);
         for export in std::mem::take(&mut self.exports) {
-            let Some((account, home)) = self.node(export.who).map(|node| (node.account, node.home)) else { continue };
             // Whoever lies about a log lies about what it keeps.
             if !self.ledger.is_honest(export.who) {
                 continue;
@@ -79,12 +106,7 @@ impl World {
                 self.ledger.ungiven(export.who);
                 continue;
             }
-            let (Some(began), Some(kept)) = (export.began, self.kept(home, account)) else { continue };
-            // What came, went or changed meanwhile may be given or not.
-            let whole = began.iter().filter(|(key, value)| kept.get(*key) == Some(*value));
-            let missing = whole.filter(|(key, value)| export.rows.get(*key) != Some(*value)).count();
-            let known = |key: &&(String, Vec<u8>)| began.contains_key(*key) || kept.contains_key(*key);
-            let beyond = export.rows.keys().filter(|key| !known(key)).count() + usize::from(export.twice);
+            let (missing, beyond) = export.wrong();
             if missing + beyond > 0 {
                 self.ledger.misgiven(export.who, missing, beyond);
             }
@@ -103,6 +125,22 @@ impl World {
         }
     }
 
+    /// The rows of a relay may have changed, by a batch that was applied or by what a crash left: what is there now is
+    /// noted for those who are being given it.
+    pub(super) fn note_kept(&mut self, relay: ProcessNo) {
+        for number in 0..self.exports.len() {
+            let Some(export) = self.exports.get(number).filter(|export| export.steady.is_some() && !export.done) else {
+                continue;
+            };
+            let home = self.node(export.who).map(|node| (node.account, node.home));
+            let Some((account, _)) = home.filter(|(_, home)| *home == relay) else { continue };
+            let Some(rows) = self.kept(relay, account) else { continue };
+            if let Some(export) = self.exports.get_mut(number) {
+                export.note(rows);
+            }
+        }
+    }
+
     /// Somebody asks for the next part.
     pub(super) fn export(&mut self, number: usize) {
         let Some(Export { who, after, waits, done, .. }) = self.exports.get(number) else { return };
@@ -113,13 +151,13 @@ impl World {
         if !self.is_awake(who) {
             return self.engine.after(AGAIN, Event::Export { export: number });
         }
-        if self.exports.get(number).is_some_and(|export| export.began.is_none()) {
+        if self.exports.get(number).is_some_and(|export| export.steady.is_none()) {
             let Some((account, home)) = self.node(who).map(|node| (node.account, node.home)) else { return };
             let Some(rows) = self.kept(home, account) else {
                 return self.engine.after(AGAIN, Event::Export { export: number });
             };
             if let Some(export) = self.exports.get_mut(number) {
-                export.began = Some(rows);
+                export.note(rows);
             }
         }
         if let Some(export) = self.exports.get_mut(number) {
@@ -169,5 +207,34 @@ fn kept(reads: &dyn Reads, account: AccountId) -> Result<Rows, StorageError> {
                 kept.insert((kind.to_owned(), rest.to_vec()), value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[(u8, u8)]) -> Rows {
+        rows.iter().map(|(key, value)| (("rows".to_owned(), vec![*key]), vec![*value])).collect()
+    }
+
+    fn wrong(moments: &[&[(u8, u8)]], given: &[(u8, u8)]) -> (usize, usize) {
+        let mut export = Export { rows: rows(given), ..Export::default() };
+        moments.iter().for_each(|moment| export.note(rows(moment)));
+        export.wrong()
+    }
+
+    #[test]
+    fn what_was_there_all_along_must_be_given_and_nothing_that_was_there_at_no_moment() {
+        assert_eq!(wrong(&[&[(1, 1), (2, 2)]], &[(1, 1), (2, 2)]), (0, 0));
+        assert_eq!(wrong(&[&[(1, 1), (2, 2)], &[(1, 1), (2, 2), (3, 3)]], &[(1, 1)]), (1, 0));
+        assert_eq!(wrong(&[&[(1, 1)]], &[(1, 1), (2, 2)]), (0, 1));
+        assert_eq!(wrong(&[&[(1, 1)]], &[(1, 9)]), (1, 1), "another value");
+        // It came and went, and its values changed there and back: it may be given or not, as it was.
+        let moments: [&[(u8, u8)]; 3] = [&[(1, 1)], &[(1, 2), (2, 2)], &[(1, 1)]];
+        for given in [&[(1, 1)][..], &[(1, 2), (2, 2)], &[]] {
+            assert_eq!(wrong(&moments, given), (0, 0), "{given:?}");
+        }
+        assert_eq!(wrong(&moments, &[(1, 3), (2, 3)]), (0, 2));
     }
 }

@@ -329,6 +329,7 @@ impl World {
         }
         // Before the core takes anything: what is there now is what the crash left.
         self.look(process, Some(self.engine.now()));
+        self.note_kept(process);
         self.go_on(process, started);
     }
 
@@ -499,7 +500,11 @@ impl World {
                 if let Some(Process::Relay(process)) = self.processes.get_mut(relay as usize)
                     && process.run() == run
                 {
+                    let applies = what == RelayEvent::Apply;
                     let result = process.event(&mut self.engine, what);
+                    if applies {
+                        self.note_kept(relay);
+                    }
                     if result.is_err() || self.sprung(relay) {
                         self.go_on(relay, result);
                     }
