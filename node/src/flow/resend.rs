@@ -48,7 +48,16 @@ pub(crate) fn said<E: Engine>(
         _ => Some(encode_words(&Content::new(*message, *hlc, body.clone()))),
     };
     let awaited = !to.is_empty();
-    let said = SaidRow { message: *message, hlc: *hlc, epoch: row.epoch, to, delivered: 0, read: 0, body };
+    let said = SaidRow {
+        message: *message,
+        hlc: *hlc,
+        epoch: row.epoch,
+        to,
+        delivered: 0,
+        read: 0,
+        waits: body.is_some(),
+        body,
+    };
     rows::put(&mut t.rows, rows::said_key(&thread, counter), &said);
     if awaited {
         let key = rows::resend_key(&thread);
@@ -121,8 +130,17 @@ pub(crate) fn is_not_for_newcomers<E: Engine>(
     let said: Option<SaidRow> = rows::get(&t.rows, &rows::said_key(thread, counter))?;
     let place = PlaceRow { hlc: content.hlc, message: content.message, author: t.rooms.identity.id() };
     let line: Option<MessageRow> = rows::get(&t.rows, &rows::history_key(thread, &place))?;
-    let stored = line.is_none_or(|line| line.state != Some(StateRow::Queued));
-    Ok(stored && said.is_some_and(|said| said.epoch.get() < row.grown))
+    let queued = line.is_some_and(|line| line.state == Some(StateRow::Queued));
+    Ok(said.is_some_and(|said| !queued && !said.waits && said.epoch.get() < row.grown))
+}
+
+/// A relay has a content of ours that is no text: whoever comes from now on is not to have it.
+pub(crate) fn stored<E: Engine>(t: &mut Turn<'_, E>, thread: &ThreadId, counter: u64) -> Result<(), StorageError> {
+    let key = rows::said_key(thread, counter);
+    if let Some(said) = rows::get::<SaidRow>(&t.rows, &key)?.filter(|said| said.waits) {
+        rows::put(&mut t.rows, key, &SaidRow { waits: false, ..said });
+    }
+    Ok(())
 }
 
 /// Somebody said to have more than before: they are there, and what else they miss need not wait for long.

@@ -454,6 +454,9 @@ pub(crate) fn set_state<E: Engine>(
     let Some(line) = rows::get::<MessageRow>(&t.rows, &key)? else {
         // No text: nothing of it stands in the history, and its author wants to know all the same.
         give_up(t);
+        if let (StateRow::Stored | StateRow::Delivered, Some(counter)) = (state, seen.counter) {
+            resend::stored(t, &seen.thread, counter)?;
+        }
         let thread = thread::canonical(&t.rows, &t.rooms.identity.account(), &seen.thread)?
             .map_or(seen.thread, |(thread, _)| thread);
         t.event(Event::State { thread, message, state: state.into() });

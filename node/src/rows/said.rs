@@ -47,6 +47,11 @@ pub(crate) struct SaidRow {
     #[n(6)]
     #[cbor(with = "minicbor::bytes")]
     pub(crate) body: Option<Vec<u8>>,
+    /// No text, and no relay has said yet that it is stored: it is for whoever is in the thread when one does. Of a text the
+    /// history says that.
+    #[n(7)]
+    #[cbor(default)]
+    pub(crate) waits: bool,
 }
 
 impl SaidRow {
@@ -168,6 +173,7 @@ mod tests {
             delivered: 0,
             read: 0,
             body: None,
+            waits: false,
         };
         for count in [0, 1, 2, 31, 32] {
             let said = said(count);

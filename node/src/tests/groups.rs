@@ -11,6 +11,7 @@ use whimbrel_protocol::hub::{
 };
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, DeviceIndex, Epoch, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{EntryBody, Invitation};
 use whimbrel_protocol::reception::Refused;
 use whimbrel_protocol::refusal::RefusalCode;
@@ -20,6 +21,7 @@ use whimbrel_protocol::user::Who;
 use super::hostile::seal_as;
 use super::world::{ALICE, BOB, CAROL, Crash, World, relay_identity, world};
 use crate::api::{Command, CommandError, Event, Input, Reply};
+use crate::rows::{self, SaidRow};
 use crate::views::{self, Standing};
 
 const DAVE: usize = 3;
@@ -368,6 +370,30 @@ fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
     assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
     // Of the present epoch already: nothing would come of a third time.
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
+}
+
+#[test]
+fn a_sign_that_no_relay_has_yet_is_sealed_again_for_whoever_came_meanwhile() {
+    let (mut world, thread) = group();
+    let to = Target { message: world.say(ALICE, thread, "shall we?"), author: world.id(ALICE) };
+    let react = |sign: &str| Command::React { to, sign: sign.to_owned(), stands: true };
+    // One that is stored is not for those who come later; of one that is not, nobody has said so.
+    assert!(matches!(world.ask(CAROL, react("?")), Ok(Reply::Queued { .. })));
+    world.advance(Duration::from_secs(1));
+    let waits = |counter| {
+        rows::get::<SaidRow>(world.store(CAROL), &rows::said_key(&thread, counter)).unwrap().map(|said| said.waits)
+    };
+    assert_eq!([waits(1), waits(2)], [Some(false), None]);
+    world.relay.mute.insert("Submit");
+    assert!(matches!(world.ask(CAROL, react("!")), Ok(Reply::Queued { .. })));
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (RefusalCode::StaleEpoch, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
 }
 
 #[test]
