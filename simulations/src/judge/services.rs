@@ -54,8 +54,9 @@ pub(super) struct Services {
     /// How often anybody was.
     wakes: BTreeMap<ProcessNo, u64>,
     listings: BTreeMap<ProcessNo, Listing>,
-    /// Whose keys a device asked for.
-    asked: BTreeMap<(ProcessNo, RequestId), ProcessNo>,
+    /// Who asked for whose keys, by the owner's relay in this life of its and by whoever brought it the request: a device
+    /// that lives there, or the relay of whoever asks.
+    asked: BTreeMap<(ProcessNo, ProcessNo, RequestId), (ProcessNo, ProcessNo)>,
     /// When keys of the second were handed to the first.
     handed: BTreeMap<(ProcessNo, ProcessNo), VecDeque<Time>>,
     /// When a message was last handed in to each thread: said, or said again because nobody said to have it.
@@ -116,9 +117,11 @@ impl Services {
         self.wakes.get(&who).copied().unwrap_or_default()
     }
 
-    /// A relay died: it knows neither whom it woke nor what it handed out to whom.
+    /// A relay died: it knows neither whom it woke nor what it handed out to whom. What is still on its way was handed out
+    /// by the life that ended, and is none of the next one's.
     pub(super) fn forgets(&mut self, relay: ProcessNo, lives_there: impl Fn(ProcessNo) -> bool) {
         self.woken.retain(|(by, _), _| *by != relay);
+        self.asked.retain(|(of, _, _), _| *of != relay);
         self.handed.retain(|(_, owner), _| !lives_there(*owner));
     }
 
@@ -158,19 +161,24 @@ impl Services {
         None
     }
 
-    /// A device asks for somebody's keys.
-    pub(super) fn asks(&mut self, device: ProcessNo, request: RequestId, owner: ProcessNo) {
-        self.asked.insert((device, request), owner);
+    /// The first of these asks for keys of the second: the relay of the second was asked by that end of a link.
+    pub(super) fn asks(
+        &mut self,
+        relay: ProcessNo,
+        (by, request): (ProcessNo, RequestId),
+        pair: (ProcessNo, ProcessNo),
+    ) {
+        self.asked.insert((relay, by, request), pair);
     }
 
-    /// It is handed some; `who` is its owner.
+    /// A relay hands some out to whoever brought the request.
     pub(super) fn handed(
         &mut self,
-        (device, who): (ProcessNo, ProcessNo),
-        request: RequestId,
+        relay: ProcessNo,
+        (by, request): (ProcessNo, RequestId),
         at: Time,
     ) -> Option<Violation> {
-        let owner = self.asked.remove(&(device, request)).filter(|owner| *owner != who)?;
+        let (who, owner) = self.asked.remove(&(relay, by, request))?;
         let times = self.handed.entry((who, owner)).or_default();
         while times.front().is_some_and(|first| at > first.plus(CLAIMS_TIME)) {
             times.pop_front();
@@ -226,15 +234,15 @@ mod tests {
     fn no_hour_hands_one_account_more_than_ten_keys_of_another() {
         let mut services = Services::default();
         let handed = |services: &mut Services, n: u64, minutes: u64| {
-            services.asks(ALICE, RequestId::new(n), BOB);
-            services.handed((ALICE, ALICE), RequestId::new(n), at(minutes * 60))
+            services.asks(RELAY, (ALICE, RequestId::new(n)), (ALICE, BOB));
+            services.handed(RELAY, (ALICE, RequestId::new(n)), at(minutes * 60))
         };
         assert!((0..10).all(|n| handed(&mut services, n, n).is_none()));
         assert_eq!(handed(&mut services, 10, 50), Some(Violation::TooManyKeys { to: ALICE, of: BOB }));
         assert_eq!(handed(&mut services, 11, 53), None, "four are older, and the one too many counts");
         services.forgets(RELAY, |owner| owner == BOB);
         assert!((12..22).all(|n| handed(&mut services, n, 54).is_none()));
-        assert_eq!(services.handed((ALICE, ALICE), RequestId::new(99), at(4_000)), None, "never asked for");
+        assert_eq!(services.handed(RELAY, (ALICE, RequestId::new(99)), at(4_000)), None, "never asked for");
     }
 
     #[test]

@@ -8,8 +8,15 @@ impl Ledger {
     /// A frame arrived.
     pub fn arrived(&mut self, from: ProcessNo, to: ProcessNo, frame: &Frame, at: Time) {
         match frame {
-            Frame::ClaimKeyPackages(words) => self.asks_for_keys(from, words),
-            Frame::ClaimedKeyPackages(words) => self.handed_keys(to, words.request, at),
+            Frame::ClaimKeyPackages(words) => {
+                let who = Some(self.twins.owner(from));
+                self.asks_for_keys((from, to), words.request, (who, &words.account));
+            }
+            Frame::PeerClaim(words) => {
+                let who = self.process_of(&words.requester);
+                self.asks_for_keys((from, to), words.request, (who, &words.account));
+            }
+            Frame::ClaimedKeyPackages(words) => self.handed_keys(from, to, words.request, at),
             Frame::ThreadPage(page) if self.excuses.home(to) == Some(from) => self.services.page(to, page),
             _ => {}
         }

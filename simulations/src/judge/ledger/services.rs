@@ -2,7 +2,6 @@
 
 use whimbrel_protocol::id::RequestId;
 use whimbrel_protocol::thread::Envelope;
-use whimbrel_protocol::user::ClaimKeyPackages;
 
 use super::*;
 
@@ -67,16 +66,28 @@ impl Ledger {
         }
     }
 
-    pub(super) fn asks_for_keys(&mut self, device: ProcessNo, words: &ClaimKeyPackages) {
-        if let Some(owner) = self.process_of(&words.account) {
-            self.services.asks(device, words.request, owner);
+    /// A relay is asked for keys of an account: by a device of its own, or by the relay of whoever asks. Of interest is the
+    /// relay where the owner lives: it counts what it hands out, to whichever of the asker's devices, and forgets that
+    /// with its life.
+    pub(super) fn asks_for_keys(
+        &mut self,
+        (by, relay): (ProcessNo, ProcessNo),
+        request: RequestId,
+        (who, owner): (Option<ProcessNo>, &AccountId),
+    ) {
+        let owner = self.process_of(owner).filter(|owner| self.excuses.home(*owner) == Some(relay));
+        // A relay asks for its own people only. How often somebody asks for keys of their own devices nobody counts.
+        let speaks = |who: &ProcessNo| self.twins.owner(by) == *who || self.excuses.home(*who) == Some(by);
+        let who = who.filter(|who| speaks(who) && owner != Some(*who));
+        if let Some(pair) = who.zip(owner) {
+            self.services.asks(relay, (by, request), pair);
         }
     }
 
-    pub(super) fn handed_keys(&mut self, device: ProcessNo, request: RequestId, at: Time) {
-        let who = self.twins.owner(device);
-        // It is the owner's relay that counts, or says to; and the other's says what it was given.
-        if let Some(violation) = self.services.handed((device, who), request, at)
+    /// Some are handed out. It is the owner's relay that counts: what it gives to another relay is on its way to whoever
+    /// asked there.
+    pub(super) fn handed_keys(&mut self, relay: ProcessNo, to: ProcessNo, request: RequestId, at: Time) {
+        if let Some(violation) = self.services.handed(relay, (to, request), at)
             && let Violation::TooManyKeys { to, of } = violation
             && !self.excuses.among([to, of], Conduct::Hostile)
         {
@@ -94,6 +105,80 @@ impl Ledger {
         });
         if ended.count() > 0 {
             self.violate(Violation::PushedOn { to });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_protocol::federation::PeerClaim;
+    use whimbrel_protocol::id::Domain;
+    use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedKeyPackages};
+
+    use super::*;
+
+    const RELAY: ProcessNo = 0;
+    const OTHER: ProcessNo = 1;
+    const ALICE: ProcessNo = 2;
+    const BOB: ProcessNo = 3;
+    const CAROL: ProcessNo = 4;
+
+    fn account(of: ProcessNo) -> AccountId {
+        AccountId::from_bytes([u8::try_from(of).unwrap_or(0); 32])
+    }
+
+    /// Alice and Bob live at one relay, Carol at another.
+    fn people() -> Ledger {
+        let mut ledger = Ledger::default();
+        for (one, home) in [(ALICE, RELAY), (BOB, RELAY), (CAROL, OTHER)] {
+            ledger.lives(one, home);
+            ledger.account(account(one), one);
+        }
+        ledger
+    }
+
+    fn asks(ledger: &mut Ledger, by: ProcessNo, request: u64) {
+        let request = RequestId::new(request);
+        let frame = if by == OTHER {
+            PeerClaim { request, account: account(BOB), requester: account(CAROL), token: None }.into()
+        } else {
+            let domain = "a.example".parse::<Domain>().unwrap_or_else(|_| unreachable!());
+            ClaimKeyPackages { request, account: account(BOB), domain, token: None }.into()
+        };
+        ledger.arrived(by, RELAY, &frame, Time::ZERO);
+    }
+
+    fn is_handed(ledger: &mut Ledger, to: ProcessNo, request: u64) -> usize {
+        let frame = ClaimedKeyPackages { request: RequestId::new(request), packages: Vec::new() }.into();
+        ledger.arrived(RELAY, to, &frame, Time::ZERO);
+        ledger.violations.len()
+    }
+
+    #[test]
+    fn what_a_relay_handed_out_before_it_died_is_not_counted_with_what_it_hands_out_after() {
+        for by in [ALICE, OTHER] {
+            let mut ledger = people();
+            asks(&mut ledger, by, 1);
+            ledger.died(RELAY);
+            assert_eq!(is_handed(&mut ledger, by, 1), 0, "it was on its way");
+            for request in 2..12 {
+                asks(&mut ledger, by, request);
+                assert_eq!(is_handed(&mut ledger, by, request), 0);
+            }
+            asks(&mut ledger, by, 12);
+            assert_eq!(is_handed(&mut ledger, by, 12), 1, "{by}: ten in one life are all there are");
+        }
+    }
+
+    #[test]
+    fn keys_are_counted_at_the_relay_of_their_owner_whoever_else_dies() {
+        for by in [ALICE, OTHER] {
+            let mut ledger = people();
+            for request in 1..12 {
+                asks(&mut ledger, by, request);
+                [ALICE, CAROL, OTHER].into_iter().for_each(|one| ledger.died(one));
+                assert_eq!(is_handed(&mut ledger, by, request), usize::from(request == 11), "{by}");
+            }
         }
     }
 }
