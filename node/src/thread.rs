@@ -71,6 +71,8 @@ pub(crate) struct Joining {
     pub(crate) tree: Option<Vec<u8>>,
     /// Accounts whose logs are still to come.
     pub(crate) unknown: BTreeSet<AccountId>,
+    /// Accounts whose logs were asked for now; those of the others in `people` are from before.
+    pub(crate) looked_up: BTreeSet<AccountId>,
     pub(crate) people: BTreeMap<AccountId, Person>,
 }
 

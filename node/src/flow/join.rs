@@ -130,7 +130,8 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         }
     }
     let mut blobs = BTreeSet::from([invitation.welcome, invitation.tree]);
-    let mut joining = Joining { invitation, welcome: None, tree: None, unknown, people };
+    let looked_up = unknown.clone();
+    let mut joining = Joining { invitation, welcome: None, tree: None, unknown, looked_up, people };
     if kept {
         let [welcome_key, tree_key] = rows::fetched_keys(&welcome);
         (joining.welcome, joining.tree) = (t.rows.get(&welcome_key)?, t.rows.get(&tree_key)?);
@@ -140,12 +141,13 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
     for blob in blobs {
         t.ask(Purpose::Blob(welcome, blob), |request| FetchBlob { request, blob });
     }
-    for (account, domain) in asked {
-        let who = Who::Account(account, domain);
-        let purpose = Purpose::LookUp(Asker::Joining(welcome), account);
-        t.ask(purpose, |request| LookUp { request, who, hint: None });
-    }
+    asked.into_iter().for_each(|(account, domain)| look_up(t, welcome, account, domain));
     complete(t, welcome)
+}
+
+fn look_up<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId, account: AccountId, domain: Domain) {
+    let who = Who::Account(account, domain);
+    t.ask(Purpose::LookUp(Asker::Joining(welcome), account), |request| LookUp { request, who, hint: None });
 }
 
 /// When an invitation to a group is followed.
@@ -303,7 +305,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         }
         Turning::Never => return forget(t, &welcome).map(drop),
     }
-    let Some(joining) = t.rooms.threads.joining.remove(&welcome) else { return Ok(()) };
+    let Some(mut joining) = t.rooms.threads.joining.remove(&welcome) else { return Ok(()) };
     // On top of the turn's changes, and dropped without a trace unless every leaf is proved.
     let mut trial = Overlay::new(&t.rows);
     let own = t.rooms.identity.own();
@@ -315,6 +317,14 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         Err(error) => return refuse(t, welcome, &error.to_string()),
     };
     let trial = trial.into_changes();
+    let behind = behind(&joining, &joined);
+    if !behind.is_empty() {
+        joining.unknown.extend(behind.keys());
+        joining.looked_up.extend(behind.keys());
+        t.rooms.threads.joining.insert(welcome, joining);
+        behind.into_iter().for_each(|(account, domain)| look_up(t, welcome, account, domain));
+        return Ok(());
+    }
     if let Err(why) = prove(t, &joining, &joined) {
         return refuse(t, welcome, why);
     }
@@ -389,6 +399,22 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     tag_all(t)?;
     receive::unpark(t, thread)?;
     begin_all(t)
+}
+
+/// Who has a leaf that was not announced, and that their log, as it was known here before, does not give up: the relay that
+/// wrote the invitation may have heard of a revocation that this device has not. They are looked up, once for each time the
+/// invitation is followed, before anything is held against the group.
+fn behind(joining: &Joining, joined: &Joined) -> BTreeMap<AccountId, Domain> {
+    let mut behind = BTreeMap::new();
+    for one in joining.invitation.participants.iter().filter(|one| !joining.looked_up.contains(&one.account)) {
+        let Some(person) = joining.people.get(&one.account) else { continue };
+        let leaves = joined.members.iter().map(|(leaf, _)| leaf).filter(|leaf| leaf.account == one.account);
+        let mut beyond = leaves.filter(|leaf| !one.devices.contains(&leaf.index));
+        if beyond.any(|leaf| person.log.former(leaf.index).is_none()) {
+            behind.insert(one.account, one.domain.clone());
+        }
+    }
+    behind
 }
 
 /// Whether the group is the one announced and every leaf the device it says it is.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use whimbrel_crypto::StandInEngine;
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::{AccountId, BlobId, DeviceIndex, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
@@ -176,4 +177,54 @@ fn an_invitation_from_before_a_removal_makes_no_contact_again_and_one_from_after
     world.ask(BOB, Command::CreateGroup { title: "Rowing".to_owned(), people: vec![alice] }).unwrap();
     world.advance(Duration::from_secs(30));
     assert!(is_contact(&world));
+}
+
+/// Bob is away while Alice takes him into a group that Carol's phone, which he knows, has a leaf in. His relay does not name
+/// the phone in the invitation. Gives how often it was refused, how often he asked for Carol's log, and what he was shown.
+fn taken_in_beside_a_device_that_is_not_named(revoked: bool) -> (usize, usize, Vec<String>) {
+    let mut world = world(&["a.example"; 3]);
+    for (one, other) in [(BOB, ALICE), (CAROL, ALICE), (BOB, CAROL)] {
+        world.befriend(one, other);
+    }
+    let phone = world.link_device(CAROL, false);
+    let people = world.people(&[CAROL]);
+    let made = world.ask(ALICE, Command::CreateGroup { title: "Sailing".to_owned(), people });
+    let Ok(Reply::Group { thread }) = made else { panic!("{made:?}") };
+    world.advance(Duration::from_secs(10));
+    world.relay_gone_for(BOB);
+    let people = world.people(&[BOB]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(10));
+    let (bob, carol, index) = (world.people[BOB].account, world.people[CAROL].account, world.people[phone].index);
+    if revoked {
+        assert_eq!(world.ask(CAROL, Command::RevokeDevice(index)), Ok(Reply::Done));
+        world.advance(Duration::from_secs(10));
+    }
+    let Some(EntryBody::Invitation(words)) = world.relay.accounts.get_mut(&bob).unwrap().inbox.last_mut() else {
+        panic!("no invitation")
+    };
+    let of_carol = words.participants.iter_mut().find(|one| one.account == carol).unwrap();
+    assert_eq!((words.thread, of_carol.devices.as_slice()), (thread, [DeviceIndex::FIRST, index].as_slice()));
+    of_carol.devices.pop();
+    world.say(ALICE, thread, "hello");
+    world.relay.heard.clear();
+    world.relay_back_for(BOB);
+    world.advance(Duration::from_secs(120));
+    let refused = world.events(BOB, |event| matches!(event, Event::InvitationRefused { .. }));
+    let asks = |who: &Who| matches!(who, Who::Account(account, _) if *account == carol);
+    let heard = world.relay.heard.iter();
+    let asked = heard.filter(|(who, frame)| *who == BOB && matches!(frame, Frame::LookUp(words) if asks(&words.who)));
+    (refused, asked.count(), world.shown(BOB).into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn whoever_was_away_is_taken_in_beside_a_device_whose_revocation_only_the_relay_has_heard_of() {
+    let (refused, asked, shown) = taken_in_beside_a_device_that_is_not_named(true);
+    assert_eq!((refused, shown), (0, vec!["hello".to_owned()]));
+    assert!(asked > 0);
+}
+
+#[test]
+fn a_leaf_that_was_not_announced_and_that_no_log_gives_up_is_refused_once_the_log_was_asked_for() {
+    assert_eq!(taken_in_beside_a_device_that_is_not_named(false), (1, 1, Vec::new()));
 }
