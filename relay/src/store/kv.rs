@@ -192,6 +192,15 @@ impl Unsynced {
         self.tree.load(Ordering::SeqCst)
     }
 
+    /// Logs that get entries in a batch, whatever command it is that writes them.
+    fn note_entries(&self, batch: &Batch) {
+        let mut logs = self.logs();
+        logs.extend(batch.ops().iter().filter_map(|op| match op {
+            Op::Put { key, .. } => rows::log_of_entry(key),
+            Op::Delete { .. } => None,
+        }));
+    }
+
     fn note_leaves(&self, batch: &Batch) {
         let is_size = |op: &Op| matches!(op, Op::Put { key, .. } if key.as_slice() == [rows::space::TREE_SIZE]);
         if batch.ops().iter().any(is_size) {
@@ -260,6 +269,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
                 if !batch.is_empty() {
                     // Before anybody can read it.
                     self.unsynced.note(&decided);
+                    self.unsynced.note_entries(&batch);
                     self.unsynced.note_leaves(&batch);
                     self.kv.apply(&batch)?;
                     self.hot.applied(&batch);

@@ -68,3 +68,21 @@ fn a_read_waits_for_the_sync_of_what_it_shows_and_of_nothing_else() {
     assert_eq!((page(&store, log(2), 1, 9), waited()), (vec![], 0));
     assert_eq!((page(&store, log(2), 0, 9), waited()), (vec![1], 1));
 }
+
+#[test]
+fn a_notice_in_an_inbox_is_read_once_it_is_synced() {
+    let kv = Arc::new(MemoryKv::in_memory().unwrap());
+    let committer = Mutex::new(Committer::new(Arc::clone(&kv)));
+    let store = KvStore::new(Lazy { kv, committer, waits: AtomicUsize::new(0) });
+    let waited = || store.disk().waits.swap(0, Ordering::Relaxed);
+    let inbox = LogId::from_bytes([ALICE; 16]);
+    done(&store, friends());
+    done(&store, vec![open(1, ALICE, &all()), append(1, ALICE, b"one")]);
+    let before = page(&store, inbox, 0, 9).len();
+    wait(store.disk().commit(Vec::new())).unwrap();
+    waited();
+    // Another relay will not have it: its author is told so, at a place that nothing else may have after a crash.
+    done(&store, vec![peers::refused(1, &[(1, RefusalCode::NoConsent)], LogBounds::default())]);
+    assert_eq!((page(&store, inbox, 0, 9).len(), waited()), (before + 1, 1));
+    assert_eq!((page(&store, inbox, 0, 9).len(), waited()), (before + 1, 0));
+}
