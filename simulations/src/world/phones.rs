@@ -29,8 +29,10 @@ const CALLED_MAX: usize = 3;
 const AWAY: Duration = Duration::from_secs(180);
 /// A message has woken whom it wakes within this time.
 const WOKEN: Duration = Duration::from_secs(120);
-/// What was shown is acknowledged within this time, by a device that polls, too, and the relay has written that.
-const ACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// What was shown is acknowledged within this time, and the relay has written that. By a device that polls, too, one of whose
+/// answers was lost: it gives the link up after `ANSWER_TIME_MAX`, and may have been away for so long that the next try is
+/// `RELAY_BACKOFF_MAX` later.
+const ACKNOWLEDGED: Duration = Duration::from_secs(180);
 /// A device that starts has its list by then.
 const LISTED: Duration = Duration::from_secs(120);
 
