@@ -356,18 +356,23 @@ fn only_the_admin_changes_who_is_in_it_and_takes_out_who_asks_for_it() {
     }
 }
 
+/// What Carol sealed in the first epoch is refused now, and goes out in the second.
+fn carol_seals_again_when_refused(world: &mut World<StandInEngine>, code: RefusalCode) {
+    world.relay.mute.clear();
+    world.relay.refuse.insert("Submit", (code, None));
+    world.lose_home(CAROL);
+    world.advance(Duration::from_secs(10));
+    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
+    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+}
+
 #[test]
 fn a_message_sealed_too_long_ago_is_sealed_again_under_its_id() {
     let (mut world, thread) = group();
     world.relay.mute.insert("Submit");
     let message = world.say(CAROL, thread, "late");
     assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
-    world.relay.mute.clear();
-    world.relay.refuse.insert("Submit", (RefusalCode::StaleEpoch, None));
-    world.lose_home(CAROL);
-    world.advance(Duration::from_secs(10));
-    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
-    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    carol_seals_again_when_refused(&mut world, RefusalCode::StaleEpoch);
     // Of the present epoch already: nothing would come of a third time.
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::StaleEpoch))));
 }
@@ -388,12 +393,7 @@ fn a_sign_that_no_relay_has_yet_is_sealed_again_for_whoever_came_meanwhile() {
     assert!(matches!(world.ask(CAROL, react("!")), Ok(Reply::Queued { .. })));
     let people = world.people(&[DAVE]);
     assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
-    world.relay.mute.clear();
-    world.relay.refuse.insert("Submit", (RefusalCode::StaleEpoch, None));
-    world.lose_home(CAROL);
-    world.advance(Duration::from_secs(10));
-    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
-    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    carol_seals_again_when_refused(&mut world, RefusalCode::StaleEpoch);
 }
 
 #[test]
@@ -413,12 +413,7 @@ fn whoever_is_in_again_says_with_the_new_leaf_what_was_refused_of_the_old_one() 
     world.relay.mute.insert("Submit");
     let message = world.say(CAROL, thread, "late");
     assert_eq!(world.ask(BOB, Command::RenewKeys { thread }), Ok(Reply::Done));
-    world.relay.mute.clear();
-    world.relay.refuse.insert("Submit", (RefusalCode::Removed, None));
-    world.lose_home(CAROL);
-    world.advance(Duration::from_secs(10));
-    let sealed: Vec<u64> = world.submits(CAROL).iter().map(|envelope| envelope.epoch.get()).collect();
-    assert!(sealed.contains(&1) && sealed.last() == Some(&2), "{sealed:?}");
+    carol_seals_again_when_refused(&mut world, RefusalCode::Removed);
     assert!(matches!(world.state(CAROL, message), Some(crate::api::State::Failed(RefusalCode::Removed))));
 }
 

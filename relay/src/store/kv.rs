@@ -192,11 +192,11 @@ impl Unsynced {
         self.tree.load(Ordering::SeqCst)
     }
 
-    /// Logs that get entries in a batch, whatever command it is that writes them.
-    fn note_entries(&self, batch: &Batch) {
+    /// By what is written, and not by the command that writes it: none can be forgotten here.
+    fn note(&self, batch: &Batch) {
         let mut logs = self.logs();
         logs.extend(batch.ops().iter().filter_map(|op| match op {
-            Op::Put { key, .. } => rows::log_of_entry(key),
+            Op::Put { key, .. } => rows::log_shown_by(key),
             Op::Delete { .. } => None,
         }));
     }
@@ -205,30 +205,6 @@ impl Unsynced {
         let is_size = |op: &Op| matches!(op, Op::Put { key, .. } if key.as_slice() == [rows::space::TREE_SIZE]);
         if batch.ops().iter().any(is_size) {
             self.tree.store(true, Ordering::SeqCst);
-        }
-    }
-
-    fn note(&self, outcomes: &[Result<Outcome, Conflict>]) {
-        let mut logs = self.logs();
-        for outcome in outcomes.iter().flatten() {
-            match outcome {
-                Outcome::Appended(appended) => {
-                    logs.insert(appended.log);
-                }
-                Outcome::Opened(opened) => {
-                    // Its outbound row names the thread's log.
-                    logs.insert(opened.log);
-                    logs.extend(&opened.inboxes);
-                }
-                Outcome::Committed(committed) => {
-                    if let Some(change) = &committed.change {
-                        logs.insert(change.log);
-                        logs.extend(&change.inboxes);
-                    }
-                }
-                Outcome::Befriended(befriended) => logs.extend(befriended.inbox),
-                _ => {}
-            }
         }
     }
 
@@ -268,8 +244,7 @@ impl<K: Deref<Target: OrderedKv + Sized>> Committer<K> {
             let decided = decide(&self.hot.over(&*self.kv), group, &mut self.recent).and_then(|(batch, decided)| {
                 if !batch.is_empty() {
                     // Before anybody can read it.
-                    self.unsynced.note(&decided);
-                    self.unsynced.note_entries(&batch);
+                    self.unsynced.note(&batch);
                     self.unsynced.note_leaves(&batch);
                     self.kv.apply(&batch)?;
                     self.hot.applied(&batch);

@@ -39,11 +39,15 @@ impl Disk for Lazy {
     }
 }
 
-#[test]
-fn a_read_waits_for_the_sync_of_what_it_shows_and_of_nothing_else() {
+fn lazy() -> KvStore<Lazy> {
     let kv = Arc::new(MemoryKv::in_memory().unwrap());
     let committer = Mutex::new(Committer::new(Arc::clone(&kv)));
-    let store = KvStore::new(Lazy { kv, committer, waits: AtomicUsize::new(0) });
+    KvStore::new(Lazy { kv, committer, waits: AtomicUsize::new(0) })
+}
+
+#[test]
+fn a_read_waits_for_the_sync_of_what_it_shows_and_of_nothing_else() {
+    let store = lazy();
     let waited = || store.disk().waits.swap(0, Ordering::Relaxed);
     let inbox_of = |person: u8| LogId::from_bytes([person; 16]);
     done(&store, friends());
@@ -71,9 +75,7 @@ fn a_read_waits_for_the_sync_of_what_it_shows_and_of_nothing_else() {
 
 #[test]
 fn a_notice_in_an_inbox_is_read_once_it_is_synced() {
-    let kv = Arc::new(MemoryKv::in_memory().unwrap());
-    let committer = Mutex::new(Committer::new(Arc::clone(&kv)));
-    let store = KvStore::new(Lazy { kv, committer, waits: AtomicUsize::new(0) });
+    let store = lazy();
     let waited = || store.disk().waits.swap(0, Ordering::Relaxed);
     let inbox = LogId::from_bytes([ALICE; 16]);
     done(&store, friends());

@@ -523,10 +523,14 @@ pub(super) fn of_log(space: u8, log: LogId, sequence: Sequence) -> Vec<u8> {
     key(space, &[log.as_bytes(), &sequence.get().to_be_bytes()])
 }
 
-/// Whose entry a key is of, if it is one's.
-pub(super) fn log_of_entry(key: &[u8]) -> Option<LogId> {
-    let (&space::ENTRY, rest) = key.split_first()? else { return None };
-    rest.first_chunk().copied().map(LogId::from_bytes)
+/// Of which log a row shows something to whoever reads it: an entry, or what goes to a peer.
+pub(super) fn log_shown_by(key: &[u8]) -> Option<LogId> {
+    let log = match key.split_first()? {
+        (&space::ENTRY, rest) => rest.first_chunk(),
+        (&space::OUTBOUND, rest) => rest.split_last_chunk::<8>()?.0.last_chunk(),
+        _ => None,
+    };
+    log.copied().map(LogId::from_bytes)
 }
 
 pub(super) fn epochs(space: u8, log: LogId) -> Vec<u8> {
