@@ -36,7 +36,7 @@ pub(crate) use self::audit::{
     AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
 };
 pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
-pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow};
+pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow, TimerRow};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
 };
@@ -472,17 +472,6 @@ pub(crate) struct ThreadRow {
     #[n(20)]
     #[cbor(default)]
     pub(crate) joined: u64,
-}
-
-/// How long texts of a thread are there to be read, and whose word that is: the latest holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct TimerRow {
-    /// Zero: for ever.
-    #[n(0)]
-    pub(crate) lasts_ms: u64,
-    #[n(1)]
-    pub(crate) at: PlaceRow,
 }
 
 impl ThreadRow {

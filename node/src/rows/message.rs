@@ -51,6 +51,17 @@ pub(crate) struct MessageRow {
     pub(crate) lasts_ms: Option<u64>,
 }
 
+/// How long texts of a thread are there to be read, and whose word that is: the latest holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TimerRow {
+    /// Zero: for ever.
+    #[n(0)]
+    pub(crate) lasts_ms: u64,
+    #[n(1)]
+    pub(crate) at: PlaceRow,
+}
+
 /// Nobody who lives there has it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
