@@ -16,7 +16,9 @@ use crate::engine::{
 use crate::{Chance, KeyPair, Seed};
 
 mod branch;
+mod used;
 use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
+use used::a_join_tells_whether_it_used_a_package_up;
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -688,6 +690,7 @@ macro_rules! contract {
                 members_hold_one_authenticator_and_another_branch_of_the_same_length_another,
                 a_damaged_commit_or_welcome_does_not_stop_the_genuine_one,
                 a_key_package_is_for_one_device_and_one_use,
+                a_join_tells_whether_it_used_a_package_up,
                 a_last_resort_key_package_serves_more_than_one_thread,
                 a_thread_of_one_device_grows_later,
                 nobody_is_removed_who_is_not_there_and_nobody_removes_itself,

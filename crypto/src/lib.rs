@@ -10,6 +10,7 @@ pub mod chance;
 #[cfg(test)]
 mod contract;
 pub mod engine;
+pub mod key_package;
 pub mod keys;
 pub mod link;
 pub mod linking;

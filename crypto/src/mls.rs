@@ -27,6 +27,7 @@ mod store;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod vectors;
 
+pub(crate) use rows::KEY_PACKAGES;
 pub use rows::KEY_SHAPES;
 
 use std::collections::{BTreeMap, BTreeSet};

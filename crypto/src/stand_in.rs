@@ -36,6 +36,9 @@ impl StandInEngine {
     }
 }
 
+/// How the keys of key packages begin.
+pub(crate) const KEY_PACKAGES: [u8; 2] = [ROWS, b'K'];
+
 /// The key of what anybody may check: key packages and trees.
 const PUBLIC: [u8; 32] = [0; 32];
 
@@ -205,7 +208,7 @@ fn pending_key(thread: ThreadId) -> Vec<u8> {
 }
 
 fn package_key(package: &[u8]) -> Vec<u8> {
-    key(b'K', &[&Sha256::digest(package)])
+    [&KEY_PACKAGES[..], &Sha256::digest(package)].concat()
 }
 
 fn hash(bytes: &[u8]) -> [u8; 32] {
@@ -464,7 +467,7 @@ impl Engine for StandInEngine {
         format::check(&PUBLIC, welcome).map_err(refused)?;
         let mut ours = None;
         for reference in &body.key_packages {
-            let row = key(b'K', &[reference.as_bytes()]);
+            let row = [&KEY_PACKAGES[..], reference.as_bytes()].concat();
             if let Some(last_resort) = read::<bool>(cx.rows, &row)? {
                 ours = Some((row, last_resort));
                 break;

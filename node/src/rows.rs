@@ -472,6 +472,11 @@ pub(crate) struct ThreadRow {
     #[n(20)]
     #[cbor(default)]
     pub(crate) joined: u64,
+    /// Whether this device's leaf came of its last-resort KeyPackage, which others were handed too, and no commit of its
+    /// own has renewed it since.
+    #[n(21)]
+    #[cbor(default)]
+    pub(crate) shared: bool,
 }
 
 impl ThreadRow {

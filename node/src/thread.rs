@@ -173,6 +173,7 @@ pub(crate) fn fresh(
         grown: 0,
         timer: None,
         joined: 0,
+        shared: false,
     }
 }
 

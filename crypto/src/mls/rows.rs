@@ -10,6 +10,9 @@ use whimbrel_protocol::id::ThreadId;
 use crate::engine::ROWS;
 use crate::seal::KeyShape;
 
+/// How the keys of key packages begin.
+pub(crate) const KEY_PACKAGES: [u8; 2] = [ROWS, b'k'];
+
 /// How these keys are built, for a store that hides what is in them: threads, hashes and public keys are hidden; which
 /// piece, which epoch and when a key package runs out are not.
 pub const KEY_SHAPES: &[KeyShape] = &[
@@ -106,7 +109,7 @@ pub(super) fn past_leaves(thread: ThreadId, hash: &[u8; 32]) -> Vec<u8> {
 }
 
 pub(super) fn key_package(reference: &[u8]) -> Vec<u8> {
-    key(b'k', &[reference])
+    [&KEY_PACKAGES, reference].concat()
 }
 
 /// That a key package runs out; kept in order of time.

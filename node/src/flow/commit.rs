@@ -240,6 +240,8 @@ fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
     t.rooms.threads.changing.remove(&id);
     row.participants = after(&row.participants, &accepted.commit);
     row.epoch = epoch;
+    // Every commit gives its author's leaf another key.
+    row.shared = false;
     grow(&mut row, &accepted.commit);
     let added = !accepted.commit.added.is_empty();
     settle(t, &mut row, accepted)?;

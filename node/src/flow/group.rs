@@ -15,8 +15,8 @@ use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Class;
-use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
+use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{facts, open, send, siblings};
 use crate::api::{CommandError, Reply, Ticket};
@@ -92,8 +92,7 @@ fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     if row.state != ThreadState::Open {
         return Err(CommandError::State("this group cannot be changed yet".to_owned()).into());
     }
-    let adding = t.rooms.threads.jobs.values().any(|job| matches!(job.aim, Aim::Add(of) if of == id));
-    if adding || rows::get::<ChangeRow>(&t.rows, &rows::change_key(&id))?.is_some() {
+    if is_busy(t, id)? {
         return Err(CommandError::State("another change of this group is under way".to_owned()).into());
     }
     Ok(row)
@@ -278,6 +277,12 @@ pub(crate) fn again<E: Engine>(
     t.rows.delete(rows::change_key(&id));
     t.rooms.threads.changing.remove(&id);
     let renewal = change.is_renewal();
+    if renewal && row.shared && !t.rooms.threads.changes.contains_key(&id) {
+        // Of our own accord, and where many came so, each would make it anew with every commit of another.
+        done(t, id, Ok(Reply::Done));
+        siblings::put_off(t, id);
+        return Ok(());
+    }
     let leaves: BTreeSet<DeviceId> = thread::leaves(row).collect();
     let invitees: Vec<Invitee> = change
         .invitees
@@ -290,7 +295,7 @@ pub(crate) fn again<E: Engine>(
     let devices: Vec<DeviceId> = change.revoked.into_iter().filter(|device| leaves.contains(device)).collect();
     if invitees.is_empty() && people.is_empty() && devices.is_empty() && !renewal {
         done(t, id, Ok(Reply::Done));
-        return Ok(());
+        return freshen(t, id, row);
     }
     match stage(t, id, row, invitees, Leaving { people, devices }) {
         Ok(()) => Ok(()),
@@ -328,19 +333,43 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
     let devices = siblings::strays(t, &row)?;
     if row.leavers.is_empty() && devices.is_empty() {
-        return Ok(());
+        return freshen(t, id, &row);
     }
     match changeable(t, id) {
         Ok(_) => {}
         Err(Halt::Broken(error)) => return Err(error),
         // Somebody else's to do, or done once what is under way is settled.
-        Err(Halt::Command(_)) => return Ok(()),
+        Err(Halt::Command(_)) => return freshen(t, id, &row),
     }
     let leaving = Leaving { people: row.leavers.clone(), devices };
     match stage(t, id, &row, Vec::new(), leaving) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
     }
+}
+
+/// Gives the leaf of this device a key of this thread alone, if it came of the last-resort KeyPackage, unless something of
+/// ours is under way: each commit does it.
+fn freshen<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRow) -> Result<(), StorageError> {
+    let own = t.rooms.identity.id();
+    let revoked = t.rooms.identity.log.device(own.index).is_none();
+    if !row.shared || row.state != ThreadState::Open || row.leaving || revoked || is_busy(t, id)? {
+        return Ok(());
+    }
+    match stage(t, id, row, Vec::new(), Leaving::default()) {
+        Ok(()) => Ok(()),
+        Err(Halt::Command(error)) => {
+            tracing::warn!(%error, "this device's leaf cannot be renewed for now");
+            Ok(())
+        }
+        Err(Halt::Broken(error)) => Err(error),
+    }
+}
+
+/// Whether this device changes a group already.
+fn is_busy<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<bool, StorageError> {
+    let adding = t.rooms.threads.jobs.values().any(|job| matches!(job.aim, Aim::Add(of) if of == id));
+    Ok(adding || t.rows.get(&rows::change_key(&id))?.is_some())
 }
 
 /// Hands in every change that is not decided.
@@ -405,6 +434,14 @@ pub(crate) fn refused<E: Engine>(
 /// Nothing comes of a change of ours.
 pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: CommandError) -> Result<(), StorageError> {
     let change: Option<ChangeRow> = rows::get(&t.rows, &rows::change_key(&id))?;
+    if change.as_ref().is_some_and(ChangeRow::is_renewal)
+        && let Some(mut row) = thread::get(&t.rows, &id)?
+        && row.shared
+    {
+        // A hub that will not have it now will not have it with the next link either.
+        row.shared = false;
+        thread::put(&mut t.rows, &id, &row);
+    }
     let outdated = |change: ChangeRow| change.invitees.iter().any(|one| !is_listed(t, &one.device, &one.device_key));
     if change.is_some_and(outdated) {
         // The others it was for are still to be taken in.

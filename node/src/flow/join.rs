@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tracing::debug;
-use whimbrel_crypto::{Context, Engine, EngineError, Joined};
+use whimbrel_crypto::{Context, Engine, EngineError, Joined, key_package};
 use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Domain, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::Invitation;
@@ -317,6 +317,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         Err(error) => return refuse(t, welcome, &error.to_string()),
     };
     let trial = trial.into_changes();
+    let used_up = key_package::is_used_up(&trial);
     let behind = behind(&joining, &joined);
     if !behind.is_empty() {
         joining.unknown.extend(behind.keys());
@@ -349,11 +350,24 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
     row.founding = invitation.founding;
+    // A thread without a founding has no hub that would take the commit.
+    row.shared = !used_up && row.founding.is_some();
     match thread::get(&t.rows, &thread)? {
         // In it once before: what was said then stays.
         Some(before) if before.state == ThreadState::Left => {
-            let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, .. } = row;
-            row = ThreadRow { participants, epoch, state, tag, tagged, updated, founding, leaving: false, ..before };
+            let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, shared, .. } = row;
+            row = ThreadRow {
+                participants,
+                epoch,
+                state,
+                tag,
+                tagged,
+                updated,
+                founding,
+                shared,
+                leaving: false,
+                ..before
+            };
         }
         Some(_) => {}
         None => t.rooms.threads.known = t.rooms.threads.known.saturating_add(1),

@@ -2,6 +2,7 @@
 //! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
 //! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and
 //! the hub takes the first. Of others the admin of a group takes out whom their log names no more.
+//! A leaf that came of a last-resort KeyPackage is renewed in the same way, after all that.
 //! What cannot be done for want of a KeyPackage, or by a clock that says that it is not valid, is tried again.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
 //! Limits: `limits::SIBLING_CHANGES_MAX`, `limits::CHANGES_MAX`, `limits::SIBLINGS_AGAIN`. Rules: docs/protocol/devices.md.
@@ -43,7 +44,7 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
         }
         let (gone, missing) = differ(identity, &row);
         let goes = !gone.is_empty() || !strays(t, &row)?.is_empty();
-        if (goes || !missing.is_empty())
+        if (goes || !missing.is_empty() || row.shared)
             && let Some(id) = rows::id_in_key(&key)
         {
             found.push((goes, row.updated, ThreadId::from_bytes(id)));
@@ -87,7 +88,7 @@ pub(crate) fn again<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
     if t.rooms.threads.unready.is_empty() { Ok(()) } else { self_thread::claim(t) }
 }
 
-fn put_off<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
+pub(crate) fn put_off<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
     t.rooms.threads.unready.insert(id);
     if !t.rooms.timers.is_set(Timer::Unready) {
         t.rooms.timers.set(Timer::Unready, t.now.monotonic.plus(limits::SIBLINGS_AGAIN));

@@ -12,6 +12,7 @@ mod groups;
 mod hostile;
 mod invitations;
 mod keys;
+mod last_resort;
 mod manners;
 mod messages;
 mod people;

@@ -1,5 +1,6 @@
 //! Stories of relays that lie about who is there, of keys that run out, and of strangers.
 
+use whimbrel_node::views;
 use whimbrel_protocol::id::{DeviceId, DeviceIndex};
 use whimbrel_relay::store::kv;
 
@@ -52,6 +53,12 @@ fn left(world: &World, relay: ProcessNo, who: ProcessNo) -> u32 {
     kv::package_count(process.reads().unwrap(), device).unwrap()
 }
 
+/// The epochs of the threads somebody is in.
+fn epochs(world: &World, who: ProcessNo) -> Vec<u64> {
+    let reads = world.node(who).unwrap().reads().unwrap();
+    views::threads(reads).unwrap().iter().map(|thread| thread.epoch.get()).collect()
+}
+
 #[test]
 fn t13_once_every_key_was_handed_out_conversations_start_by_the_last_resort() {
     let mut world = World::new(Seed::from(13));
@@ -82,8 +89,12 @@ fn t13_once_every_key_was_handed_out_conversations_start_by_the_last_resort() {
     assert!(left(&world, relay, alice) > 16, "nothing was filled up");
     let shown = world.shown_to(alice).len() as u64;
     let groups = world.person_of(alice).unwrap().groups.len();
+    let renewed = epochs(&world, alice).iter().filter(|epoch| **epoch == 2).count();
+    let most = epochs(&world, alice).into_iter().max();
     let verdict = well(world);
     assert!(groups > before as usize, "{groups} groups by {before} keys");
+    // In each that she came into by the last resort, and in no other, she has given her leaf a key of that thread alone.
+    assert_eq!((renewed, most), (groups - before as usize, Some(2)), "{groups} groups by {before} keys");
     assert_eq!(shown, said - verdict.declined);
 }
 
