@@ -23,6 +23,7 @@ mod rates;
 mod siblings;
 mod tree;
 mod wake;
+mod watch;
 
 const THREAD: ThreadId = ThreadId::from_bytes([77; 32]);
 const LOG: LogRef = LogRef::Thread(THREAD);

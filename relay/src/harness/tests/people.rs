@@ -30,13 +30,13 @@ impl World {
     }
 
     /// One says to the other, each at home at the relay of that number.
-    fn tell(&mut self, (who, at): (usize, usize), act: Act, (to, there): (usize, usize)) -> Vec<Frame> {
+    pub(super) fn tell(&mut self, (who, at): (usize, usize), act: Act, (to, there): (usize, usize)) -> Vec<Frame> {
         let word = self.word_of(who, at, self.devices[to].id().account, act);
         let request = self.request();
         self.ask(who, Befriend { request, domain: domain(there), word })
     }
 
-    fn make_friends(&mut self, one: (usize, usize), two: (usize, usize)) {
+    pub(super) fn make_friends(&mut self, one: (usize, usize), two: (usize, usize)) {
         assert!(matches!(self.tell(one, Act::Request, two)[..], [Frame::Done(_)]));
         assert!(matches!(self.tell(two, Act::Accept, one)[..], [Frame::Done(_)]));
     }
@@ -58,7 +58,7 @@ impl World {
         answer.expect("an answer").into_iter().map(|status| (status.account, status.online)).collect()
     }
 
-    fn account(&self, who: usize) -> AccountId {
+    pub(super) fn account(&self, who: usize) -> AccountId {
         self.devices[who].id().account
     }
 
