@@ -31,6 +31,9 @@ const ALL: [Hidden; 7] = {
 fn heard(hidden: Hidden, there: usize, seen: bool) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let mut world = World::new(there + 1);
     let watcher = world.join("watcher", 0);
+    // Two who see each other, so that the relays have a link on which more could be told.
+    let (near, far) = (world.join("near", 0), world.join("far", there));
+    world.make_friends((near, 0), (far, there));
     let other = match hidden {
         Hidden::Nobody => world.person("other"),
         _ => world.join("other", there),
@@ -48,16 +51,19 @@ fn heard(hidden: Hidden, there: usize, seen: bool) -> Vec<(&'static str, Vec<Vec
         Hidden::Blocking => drop(world.ask(other, Block { request, account, domain, blocked: true })),
         Hidden::Parted => drop(world.tell((other, there), Act::Remove, (watcher, 0))),
     }
-    world.leave(other);
-    world.leave(watcher);
+    for who in [other, watcher, near, far] {
+        world.leave(who);
+    }
     // Until nothing of before holds at either relay.
     world.pass(limits::PRESENCE_OFFLINE_AFTER * 3);
-    world.come_back(watcher, 0);
+    for (who, at) in [(watcher, 0), (near, 0), (far, there)] {
+        world.come_back(who, at);
+    }
     let acts = !matches!(hidden, Hidden::Nobody | Hidden::Offline);
     let mut steps = Vec::new();
     let mut step = |world: &mut World, name| {
         world.pass(limits::HEARTBEAT_EVERY * 2);
-        world.say(watcher, Heartbeat::default());
+        [near, far, watcher].into_iter().for_each(|who| world.say(who, Heartbeat::default()));
         world.run();
         let frames = std::mem::take(&mut world.devices[watcher].inbox);
         steps.push((name, frames.iter().map(|frame| codec::encode(frame).unwrap()).collect()));
