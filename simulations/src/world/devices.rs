@@ -20,14 +20,16 @@ use crate::faults::{Kind, Plan};
 use crate::net::{Access, Nat, ProcessNo};
 use crate::scenario::Share;
 
-/// The index of a second device.
-const SECOND: DeviceIndex = DeviceIndex::new(1);
+/// The index of somebody's first second device.
+const FIRST_SECOND: u32 = 1;
 
 /// A second device of somebody.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Second {
     pub(super) owner: ProcessNo,
     pub(super) device: ProcessNo,
+    /// Which device of the account it is: they come in the order they were made.
+    pub(super) index: DeviceIndex,
     pub(super) stage: Stage,
     /// When its owner takes it off again.
     pub(super) until: Option<Time>,
@@ -138,8 +140,10 @@ impl World {
         };
         self.processes.push(Process::Node(Box::new(node), Box::new(person)));
         let number = self.seconds.len();
-        self.seconds.push(Second { owner, device: no, stage: Stage::Apart, until: None });
-        self.ledger.twin(no, owner, DeviceId { account, index: SECOND });
+        let before = self.seconds.iter().filter(|second| second.owner == owner).count() as u32;
+        let index = DeviceIndex::new(FIRST_SECOND + before);
+        self.seconds.push(Second { owner, device: no, index, stage: Stage::Apart, until: None });
+        self.ledger.twin(no, owner, DeviceId { account, index });
         Ok(number)
     }
 
@@ -150,7 +154,7 @@ impl World {
 
     /// A second device comes a step further.
     pub(super) fn device(&mut self, number: usize) {
-        let Some(Second { owner, device, stage, until }) = self.seconds.get(number).copied() else { return };
+        let Some(Second { owner, device, index, stage, until }) = self.seconds.get(number).copied() else { return };
         match stage {
             Stage::Apart => {
                 self.stage(number, Stage::Coming);
@@ -160,7 +164,7 @@ impl World {
             Stage::Coming if self.is_changing(owner) => {}
             Stage::Coming => match self.node(device).map(|node| (node.progress(), node.code())) {
                 // What was approved before came about after all.
-                _ if self.is_listed(owner) == Some(true) => {
+                _ if self.is_listed(owner, index) == Some(true) => {
                     self.stage(number, Stage::Approving);
                     return self.linked(number);
                 }
@@ -176,7 +180,7 @@ impl World {
                 // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list. It never
                 // will where the first device has nothing to hand in, and is asked no more.
                 let (extending, asked) = (self.is_changing(owner), self.is_asked(owner, number));
-                match (self.is_listed(owner), self.node(device).map(NodeProcess::progress)) {
+                match (self.is_listed(owner, index), self.node(device).map(NodeProcess::progress)) {
                     (Some(true), _) => return self.linked(number),
                     (Some(false), Some(Some(Progress::Over))) if !extending && !asked => self.begin_again(number),
                     (Some(false), Some(Some(Progress::Waits))) => self.stage(number, Stage::Coming),
@@ -213,10 +217,10 @@ impl World {
             .any(|(_, asked)| matches!(asked, Asked::Approve(one) | Asked::TakeOff(one) if *one == number))
     }
 
-    /// Whether somebody has two devices, by the one they had first.
-    fn is_listed(&self, owner: ProcessNo) -> Option<bool> {
+    /// Whether somebody has that device, by the one they had first.
+    fn is_listed(&self, owner: ProcessNo, index: DeviceIndex) -> Option<bool> {
         let devices = views::devices(self.node(owner).and_then(NodeProcess::reads)?);
-        devices.ok().map(|devices| devices.len() > 1)
+        devices.ok().map(|devices| devices.iter().any(|device| device.index == index))
     }
 
     fn stage(&mut self, number: usize, stage: Stage) {
@@ -305,7 +309,10 @@ impl World {
     pub(super) fn look_for(&mut self, author: ProcessNo, message: &MessageId) -> bool {
         let Some(account) = self.node(author).map(|node| node.account) else { return false };
         let mut all = true;
-        let from = [DeviceIndex::FIRST, SECOND].map(|index| DeviceId { account, index });
+        let theirs = |second: &&Second| self.node(second.owner).is_some_and(|first| first.account == account);
+        let theirs = self.seconds.iter().filter(theirs).map(|second| second.index);
+        let from = [DeviceIndex::FIRST].into_iter().chain(theirs).map(|index| DeviceId { account, index });
+        let from: Vec<_> = from.collect();
         let now = self.engine.now();
         for Second { owner, device, .. } in self.seconds.clone() {
             if !self.ledger.concerns(message, owner) {
@@ -378,17 +385,17 @@ impl World {
 
     /// The owner takes it off the account.
     pub(super) fn take_off(&mut self, number: usize) {
-        let Some(owner) = self.seconds.get(number).map(|second| second.owner) else { return };
+        let Some(Second { owner, index, .. }) = self.seconds.get(number).copied() else { return };
         self.stage(number, Stage::Revoking);
-        self.command(owner, Command::RevokeDevice(SECOND), Asked::TakeOff(number));
+        self.command(owner, Command::RevokeDevice(index), Asked::TakeOff(number));
     }
 
     /// The first device answered to that.
     pub(super) fn taken_off(&mut self, number: usize, done: bool) {
         let now = self.engine.now();
-        let Some(owner) = self.seconds.get(number).map(|second| second.owner) else { return };
+        let Some(Second { owner, index, .. }) = self.seconds.get(number).copied() else { return };
         // Its node may have died with the answer, or be about to hand the change in once more.
-        match (done || self.is_listed(owner) == Some(false), self.is_changing(owner)) {
+        match (done || self.is_listed(owner, index) == Some(false), self.is_changing(owner)) {
             (true, _) => {
                 self.struck.revoked += 1;
                 self.struck.revoked_apart += u64::from(self.cut_off_near(owner));
@@ -440,10 +447,10 @@ impl World {
     /// that its account does not name.
     pub(super) fn compare_seconds(&mut self) {
         for number in 0..self.seconds.len() {
-            let Some(Second { owner, device, stage, .. }) = self.seconds.get(number).copied() else { continue };
+            let Some(Second { owner, device, index, stage, .. }) = self.seconds.get(number).copied() else { continue };
             if let Stage::Revoked(_) = stage {
                 let account = self.node(owner).map(|node| node.account);
-                let gone = account.map(|account| DeviceId { account, index: SECOND });
+                let gone = account.map(|account| DeviceId { account, index });
                 for who in self.nodes.clone() {
                     let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { continue };
                     let Ok(threads) = views::threads(reads) else { continue };

@@ -1,5 +1,8 @@
 //! Stories of people with more than one device.
 
+use whimbrel_node::views::{self, Page};
+use whimbrel_protocol::limits;
+
 use super::*;
 use crate::judge::ledger::How;
 #[cfg(feature = "planted")]
@@ -107,6 +110,54 @@ fn whoever_is_taken_in_beside_a_device_that_was_revoked_meanwhile_reads_what_is_
         world.run_until_quiet();
         well(world);
     }
+}
+
+/// Texts of the conversation with somebody, in the order in which a device shows them.
+fn shown_with(world: &World, device: ProcessNo, other: ProcessNo) -> Vec<String> {
+    let other = world.node(other).unwrap().account;
+    let reads = world.node(device).unwrap().reads().unwrap();
+    let thread = views::find_thread(reads, &[other]).unwrap().expect("a conversation");
+    let lines = views::messages(reads, &thread, Page::Oldest, 1_000).unwrap();
+    lines.into_iter().map(|line| line.message.text).collect()
+}
+
+#[test]
+fn t61_of_ten_devices_two_that_were_away_for_29_days_catch_up_on_everything_in_order() {
+    const DAYS_AWAY: u32 = 29;
+    const WAKINGS: u32 = 8;
+    let mut world = World::new(Seed::from(61));
+    world.lively = false;
+    let (alice, bob, relay) = world.two_friends_on_one_relay();
+    chat(&mut world, alice, bob, 2);
+    let others: Vec<_> = (1..limits::ACCOUNT_DEVICES_MAX).map(|_| world.link_device(alice)).collect();
+    let listed = views::devices(world.node(alice).unwrap().reads().unwrap()).unwrap();
+    assert_eq!(listed.len(), 10);
+    world.run_until_quiet();
+    let (here, away) = others.split_at(others.len() - 2);
+    away.iter().for_each(|device| world.stop(*device));
+    let gone = world.now();
+    let mut said = shown_with(&world, alice, bob);
+    for waking in 0..WAKINGS {
+        let writer = here[waking as usize % here.len()];
+        chat_among(&mut world, alice, writer, bob, waking);
+        said.extend(["from the first", "from the second", "to both"].map(|text| format!("{text} {waking}")));
+        world.run_for(secs(60));
+        // Everybody sleeps, or there would be a month of heartbeats.
+        let sleepers: Vec<_> = here.iter().copied().chain([alice, bob]).collect();
+        sleepers.iter().for_each(|who| world.stop(*who));
+        world.run_for(secs(u64::from(DAYS_AWAY) * 24 * 3_600) / WAKINGS);
+        sleepers.iter().for_each(|who| world.start(*who));
+        world.run_for(secs(60));
+    }
+    let absence = world.now().since(gone);
+    assert!(absence > secs(u64::from(DAYS_AWAY) * 24 * 3_600) && absence < limits::HOLD_AGE_MAX, "{absence:?}");
+    away.iter().for_each(|device| world.start(*device));
+    world.run_until_quiet();
+    for device in [alice].iter().chain(&others) {
+        assert_eq!(shown_with(&world, *device, bob), said, "device {device}");
+    }
+    assert!(world.is_running(relay));
+    well(world);
 }
 
 #[test]
