@@ -1,5 +1,6 @@
 //! With a daemon: the same commands, the same output, through its socket.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
@@ -17,7 +18,7 @@ impl Daemon {
             .command(&["--json", "daemon", "run"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(person.daemon_log()).unwrap())
             .spawn()
             .unwrap();
         let ready: serde_json::Value = serde_json::from_str(&first_line(&mut child)).unwrap();

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +13,23 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_whimbrel");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More questions than it takes for anything to have come from another relay: each is a process that talks to its own.
 pub(crate) const ROUNDS_MAX: usize = 500;
+
+/// What is told of a process whose test fails: so many of the last lines it wrote.
+const LAST_LINES: usize = 40;
+
+/// The last lines of a text.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+/// Tells what a process wrote last, if anything.
+fn tell(whose: &str, text: &str) {
+    let lines = last_lines(text);
+    if !lines.is_empty() {
+        eprintln!("--- the last lines of {whose}\n{lines}\n---");
+    }
+}
 
 /// A relay that runs.
 pub(crate) struct Relay {
@@ -62,9 +79,13 @@ impl Relay {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// Where its standard error goes.
+    fn log(&self) -> PathBuf {
+        self.config.with_file_name("relay.log")
+    }
+
     pub(crate) fn run(&mut self) {
-        let log = self.config.with_file_name("relay.log");
-        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut child = Command::new(PROGRAM)
             .args(["relay", "--tethered", "run", "--json", "--config"])
             .arg(&self.config)
@@ -88,6 +109,11 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.stop();
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read(self.log())
+        {
+            tell(&self.link, &String::from_utf8_lossy(&log));
+        }
     }
 }
 
@@ -111,6 +137,8 @@ pub(crate) fn first_line(child: &mut Child) -> String {
 /// One person's folder.
 pub(crate) struct Person {
     pub(crate) home: PathBuf,
+    /// The last lines of what this person's commands wrote to the standard error.
+    said: Mutex<String>,
 }
 
 /// How a command ended.
@@ -123,7 +151,7 @@ pub(crate) struct Ended {
 
 impl Person {
     pub(crate) fn new(home: PathBuf) -> Self {
-        Self { home }
+        Self { home, said: Mutex::default() }
     }
 
     /// A command of this person, with nothing of the tester's own environment.
@@ -148,7 +176,17 @@ impl Person {
         let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
         let _ = writer.join().unwrap();
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-        Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+        let ended = Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) };
+        if !ended.err.is_empty() {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            *said = last_lines(&format!("{said}\n$ whimbrel {}\n{}", args.join(" "), ended.err));
+        }
+        ended
+    }
+
+    /// Where the standard error of a daemon of this person goes.
+    pub(crate) fn daemon_log(&self) -> PathBuf {
+        self.home.join("daemon.log")
     }
 
     /// Runs a command that must work, and reads its lines as JSON.
@@ -182,6 +220,18 @@ impl Person {
         assert_eq!(invite.code, 0, "{invite:?}");
         let ended = guest.run_with(&["init", "--name", name, "--invite", "-"], invite.out.as_bytes());
         assert_eq!(ended.code, 0, "{ended:?}");
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let whose = self.home.display();
+            tell(&format!("commands in {whose}"), self.said.get_mut().unwrap_or_else(PoisonError::into_inner));
+            if let Ok(log) = std::fs::read(self.daemon_log()) {
+                tell(&format!("the daemon in {whose}"), &String::from_utf8_lossy(&log));
+            }
+        }
     }
 }
 
