@@ -126,8 +126,11 @@ fn memory_mib() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
 }
 
+/// A Welcome and the tree that goes with it.
+type Invited = (Vec<u8>, Vec<u8>);
+
 /// Alice makes a thread of so many leaves, in commits of 100: CPU seconds, and everybody with what the last is invited by.
-fn made(leaves: u32) -> (f64, Person, Vec<Person>, (Vec<u8>, Vec<u8>)) {
+fn made(leaves: u32) -> (f64, Person, Vec<Person>, Invited) {
     let mut alice = Person::new(0);
     let mut others: Vec<_> = (1..leaves).map(Person::new).collect();
     let invitees: Vec<_> = others.iter_mut().map(Person::invitee).collect();

@@ -116,7 +116,7 @@ fn whoever_is_taken_in_beside_a_device_that_was_revoked_meanwhile_reads_what_is_
 fn shown_with(world: &World, device: ProcessNo, other: ProcessNo) -> Vec<String> {
     let other = world.node(other).unwrap().account;
     let reads = world.node(device).unwrap().reads().unwrap();
-    let thread = views::find_thread(reads, &[other]).unwrap().expect("a conversation");
+    let thread = views::find_thread(reads, &[other]).unwrap().unwrap();
     let lines = views::messages(reads, &thread, Page::Oldest, 1_000).unwrap();
     lines.into_iter().map(|line| line.message.text).collect()
 }
@@ -137,9 +137,8 @@ fn t61_of_ten_devices_two_that_were_away_for_29_days_catch_up_on_everything_in_o
     away.iter().for_each(|device| world.stop(*device));
     let gone = world.now();
     let mut said = shown_with(&world, alice, bob);
-    for waking in 0..WAKINGS {
-        let writer = here[waking as usize % here.len()];
-        chat_among(&mut world, alice, writer, bob, waking);
+    for (waking, writer) in (0..WAKINGS).zip(here.iter().cycle()) {
+        chat_among(&mut world, alice, *writer, bob, waking);
         said.extend(["from the first", "from the second", "to both"].map(|text| format!("{text} {waking}")));
         world.run_for(secs(60));
         // Everybody sleeps, or there would be a month of heartbeats.
