@@ -3,6 +3,8 @@
 //! Never: decides whose key it is (`account_log`, `certificate`).
 //! Source: RFC 8032 (ed25519); strict verification as in "Taming the many EdDSAs" (Chalkias et al., 2020) §3.
 
+mod valid;
+
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
@@ -10,6 +12,7 @@ use whimbrel_protocol::id::{PublicKey, Signature};
 use zeroize::Zeroizing;
 
 use crate::chance::Chance;
+use valid::Seal;
 
 /// The signature does not stand for these bytes under this key and context, or the key is no acceptable key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +72,17 @@ pub fn verify(key: &PublicKey, context: &str, bytes: &[u8], signature: &Signatur
     verify_bare(key, &in_context(context, bytes), signature)
 }
 
-/// Checks a signature of [`KeyPair::sign_bare`], as strictly.
+/// Checks a signature of [`KeyPair::sign_bare`], as strictly. One that was found valid is not computed again for a while.
 pub(crate) fn verify_bare(key: &PublicKey, bytes: &[u8], signature: &Signature) -> Result<(), SignatureError> {
+    let seal = Seal::of(key, bytes, signature);
+    if seal.is_known() {
+        return Ok(());
+    }
     let key = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| SignatureError)?;
     let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
-    key.verify_strict(bytes, &signature).map_err(|_| SignatureError)
+    key.verify_strict(bytes, &signature).map_err(|_| SignatureError)?;
+    seal.remember();
+    Ok(())
 }
 
 /// Whether a key can verify anything: a point on the curve, and not of small order (whoever publishes one of those
@@ -143,6 +152,33 @@ mod tests {
         assert_eq!(verify(&pair.public(), "another use", b"bytes", &signature), Err(SignatureError));
         assert_eq!(verify(&pair.public(), "one use", b"byte", &signature), Err(SignatureError));
         assert!(verify_bare(&pair.public(), b"bytes", &signature).is_err());
+    }
+
+    #[test]
+    fn what_was_found_valid_says_nothing_of_other_bytes_keys_or_signatures() {
+        let (pair, message) = (KeyPair::from_seed_bytes([1; 32]), *b"bytes");
+        let signature = pair.sign_bare(&message);
+        for _ in 0..2 {
+            verify_bare(&pair.public(), &message, &signature).unwrap();
+        }
+        let flipped = |bytes: &[u8], bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        for bit in 0..8 * 32 {
+            let key = PublicKey::from_bytes(flipped(pair.public().as_bytes(), bit).try_into().unwrap());
+            assert!(verify_bare(&key, &message, &signature).is_err(), "key, bit {bit}");
+        }
+        for bit in 0..8 * 64 {
+            let signature = Signature::from_bytes(flipped(signature.as_bytes(), bit).try_into().unwrap());
+            assert!(verify_bare(&pair.public(), &message, &signature).is_err(), "signature, bit {bit}");
+        }
+        for bit in 0..8 * message.len() {
+            assert!(verify_bare(&pair.public(), &flipped(&message, bit), &signature).is_err(), "bytes, bit {bit}");
+        }
+        assert!(verify_bare(&pair.public(), b"byte", &signature).is_err());
+        verify_bare(&pair.public(), &message, &signature).unwrap();
     }
 
     #[test]

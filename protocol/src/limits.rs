@@ -609,3 +609,6 @@ pub const RECEIPTS_TOLD_AT_ONCE: usize = 4;
 
 /// A conversation is told of commit receipts at most so often, and only when something is said there.
 pub const RECEIPTS_TOLD_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Signatures that a thread of a process remembers to be valid, so as not to check them again: a megabyte or two.
+pub const SIGNATURES_REMEMBERED: usize = 16_384;
