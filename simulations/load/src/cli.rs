@@ -31,7 +31,7 @@ pub(crate) const USAGE: u8 = 2;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "whimbrel-load", version)]
 pub(crate) struct Args {
-    /// Which row of the budgets: R1 to R9, or `all` that can be measured.
+    /// Which row of the budgets: R1 to R9, or `all` of them that can be measured; or T66, ten times the rated messages.
     row: Row,
     /// The relay's engine.
     #[arg(long, default_value = "sled")]

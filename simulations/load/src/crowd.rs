@@ -417,11 +417,16 @@ impl Mouth {
     }
 
     pub(crate) fn submit(&mut self, request: RequestId, number: u64) -> Frame {
+        self.submit_having_heard(request, number, None)
+    }
+
+    /// As [`Mouth::submit`], by somebody who has heard what came of everything up to a request.
+    pub(crate) fn submit_having_heard(&mut self, request: RequestId, number: u64, heard: Option<RequestId>) -> Frame {
         let mut body = vec![0; BODY_BYTES];
         self.chance.fill(&mut body);
         body.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, mark)| *byte = mark);
         let envelope = Envelope { thread: self.thread, epoch: self.epoch, class: Class::Message, body };
-        Submit { request, envelope, heard: None }.into()
+        Submit { request, envelope, heard }.into()
     }
 }
 

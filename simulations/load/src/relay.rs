@@ -30,6 +30,8 @@ pub(crate) struct Orders {
     pub(crate) connections: usize,
     /// Entries of one log.
     pub(crate) log_entries: usize,
+    /// Whether messages have the rate that the relay ships with, and not none.
+    pub(crate) rated: bool,
 }
 
 /// One relay: its folder, and its process while it runs.
@@ -70,15 +72,16 @@ impl Relay {
 
     fn configure(&self, orders: &Orders) -> anyhow::Result<()> {
         let text = fs::read_to_string(self.config())?;
-        let changed = with_keys(
-            &text,
+        let (url, connections) = (format!("\"{}:\"", orders.store), orders.connections.to_string());
+        let log_entries = orders.log_entries.to_string();
+        // As it ships: the template has that line as a comment.
+        let messages: &[(&str, &str)] = if orders.rated { &[] } else { &[("messages", "\"unbounded\"")] };
+        let lifted: [&[(&str, &str)]; 2] = [
             &[
-                ("url", &format!("\"{}:\"", orders.store)),
-                ("connections", &orders.connections.to_string()),
-                ("log_entries", &orders.log_entries.to_string()),
+                ("url", url.as_str()),
+                ("connections", &connections),
+                ("log_entries", &log_entries),
                 ("log_bytes", "\"64 GiB\""),
-                // A line each that the template has as a comment.
-                ("messages", "\"unbounded\""),
                 ("requests", "\"unbounded\""),
                 ("arrivals", "\"unbounded\""),
                 ("claims", "\"unbounded\""),
@@ -86,7 +89,9 @@ impl Relay {
                 ("touches", "\"unbounded\""),
                 ("level", "\"warn\""),
             ],
-        )?;
+            messages,
+        ];
+        let changed = with_keys(&text, &lifted.concat())?;
         Ok(fs::write(self.config(), changed)?)
     }
 

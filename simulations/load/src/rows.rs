@@ -7,6 +7,7 @@ mod hold;
 mod idle;
 mod kill;
 mod latency;
+mod overload;
 mod pairs;
 mod presence;
 
@@ -44,6 +45,8 @@ pub(crate) enum Row {
     R8,
     /// Latency of a message between two.
     R9,
+    /// Ten times the rated messages: a row of the threat model. Not in `all`, for its ten minutes.
+    T66,
     /// All that can be measured.
     #[value(name = "all")]
     All,
@@ -62,7 +65,12 @@ impl Row {
     /// Whether it says anything on this stage.
     pub(crate) fn fits(self, stage: &Stage) -> bool {
         // What memory holds is gone with the process, and a relay that is not ours is not to be killed.
-        self != Self::R7 || (stage.store != "memory" && stage.running.is_none())
+        match self {
+            Self::R7 => stage.store != "memory" && stage.running.is_none(),
+            // Another's rate is not known.
+            Self::T66 => stage.running.is_none(),
+            _ => true,
+        }
     }
 }
 
@@ -99,13 +107,23 @@ impl Stage {
         Ok(tempfile::Builder::new().prefix("whimbrel-load-").tempdir_in(&self.folder)?)
     }
 
-    /// A relay that runs, with room for so many links and so many entries in a log.
+    /// A relay that runs, with room for so many links and so many entries in a log, and no rates.
     pub(crate) fn relay(&self, connections: usize, log_entries: usize) -> anyhow::Result<Measured> {
+        self.start(connections, log_entries, false)
+    }
+
+    /// The same with the rate of messages that it ships with.
+    pub(crate) fn rated_relay(&self, connections: usize, log_entries: usize) -> anyhow::Result<Measured> {
+        self.start(connections, log_entries, true)
+    }
+
+    fn start(&self, connections: usize, log_entries: usize, rated: bool) -> anyhow::Result<Measured> {
         if let Some((link, process)) = &self.running {
             return Ok(Measured::Other { link: link.clone(), process: *process });
         }
         let folder = self.fresh_folder()?;
-        let orders = Orders { program: self.program.clone(), store: self.store.clone(), connections, log_entries };
+        let orders =
+            Orders { program: self.program.clone(), store: self.store.clone(), connections, log_entries, rated };
         let mut relay = Relay::init(&folder.path().join("relay"), &orders)?;
         relay.start(&self.machine)?;
         Ok(Measured::Own { relay, folder })
@@ -183,6 +201,7 @@ pub(crate) async fn measure(row: Row, stage: &Stage) -> anyhow::Result<Vec<Figur
         Row::R7 => kill::measure(stage).await?,
         Row::R8 => admission::measure(stage).await?,
         Row::R9 => latency::measure(stage).await?,
+        Row::T66 => overload::measure(stage).await?,
         Row::All => Vec::new(),
     };
     Ok(figures.into_iter().map(|figure| figure.with("cores", stage.machine.cores)).collect())

@@ -126,7 +126,7 @@ async fn talk(pair: Pair, counters: Arc<Counters>) -> anyhow::Result<Seen> {
         let request = alice.request();
         let sent = clock::now();
         alice.sender.send(&mouth.submit(request, number))?;
-        let mut round = Round { request, number, stored: false, arrived: None };
+        let mut round = Round::new(request, number);
         let ran = timeout(ANSWER_TIME_MAX, round.run(&mut alice, &mut bob)).await;
         ensure!(round.stored, "a message was not answered in time");
         seen.stored += 1;
@@ -148,15 +148,19 @@ async fn talk(pair: Pair, counters: Arc<Counters>) -> anyhow::Result<Seen> {
 }
 
 /// One message's way.
-struct Round {
+pub(super) struct Round {
     request: RequestId,
     number: u64,
     stored: bool,
-    arrived: Option<Duration>,
+    pub(super) arrived: Option<Duration>,
 }
 
 impl Round {
-    async fn run(&mut self, alice: &mut Line, bob: &mut Line) -> anyhow::Result<()> {
+    pub(super) fn new(request: RequestId, number: u64) -> Self {
+        Self { request, number, stored: false, arrived: None }
+    }
+
+    pub(super) async fn run(&mut self, alice: &mut Line, bob: &mut Line) -> anyhow::Result<()> {
         while !(self.stored && self.arrived.is_some()) {
             tokio::select! {
                 frame = alice.receiver.next() => self.of_alice(alice, frame.context("Alice")?)?,
