@@ -305,13 +305,18 @@ fn take<E: Engine>(t: &mut Turn<'_, E>, author: DeviceIndex, fact: Fact) -> Resu
         What::Contact(account, _) => room || contacts::known(&t.rows, account)?.is_some(),
         _ => true,
     };
-    let word = (fact.at, fact.by);
-    let Some(fact) = merged(before.as_ref(), without_log(fact)) else {
-        // What two devices say came late was said since either time.
-        if let (What::Late(thread, since, epoch), Some(before)) = (&told, &before)
-            && (before.at, before.by) != word
-        {
-            history::told_late(t, *thread, *since, *epoch)?;
+    let fact = without_log(fact);
+    let Some(fact) = merged(before.as_ref(), fact.clone()) else {
+        match (&told, &before) {
+            // What two devices say came late was said since either time.
+            (What::Late(thread, since, epoch), Some(before)) if (before.at, before.by) != (fact.at, fact.by) => {
+                history::told_late(t, *thread, *since, *epoch)?;
+            }
+            // No news, but by the later clock: what undoes it here must be later than that, or it would not hold there.
+            (_, Some(before)) if before.what == fact.what && (before.at, before.by) < (fact.at, fact.by) => {
+                rows::put(&mut t.rows, key, &fact);
+            }
+            _ => {}
         }
         return learn(t, &told);
     };

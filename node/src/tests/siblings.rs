@@ -263,6 +263,25 @@ fn a_new_device_is_told_people_marks_blocks_and_titles_and_later_ones_reach_it_t
 }
 
 #[test]
+fn what_two_devices_say_alike_is_undone_for_both_though_the_clock_of_one_is_ahead() {
+    let (mut world, _, phone) = two_devices();
+    let bob = world.people[BOB].account;
+    world.relay_gone_for(ALICE);
+    world.relay_gone_for(phone);
+    world.ask(ALICE, Command::Verify { account: bob, verified: true }).unwrap();
+    let right = world.now.wall;
+    world.now.wall = Wall::from_millis(right.as_millis() + 3_600_000);
+    world.ask(phone, Command::Verify { account: bob, verified: true }).unwrap();
+    world.now.wall = right;
+    world.relay_back_for(ALICE);
+    world.relay_back_for(phone);
+    world.advance(Duration::from_secs(60));
+    world.ask(ALICE, Command::Verify { account: bob, verified: false }).unwrap();
+    world.advance(Duration::from_secs(10));
+    assert_eq!((world.trust(ALICE, BOB), world.trust(phone, BOB)), (Some(Trust::Unverified), Some(Trust::Unverified)));
+}
+
+#[test]
 fn what_is_read_on_one_device_is_read_on_the_other_and_nothing_else() {
     let (mut world, thread, phone) = two_devices();
     world.relay_gone_for(phone);
