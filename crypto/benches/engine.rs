@@ -2,7 +2,7 @@
 //! and its floor; lines that begin with a blank are about the row above. `cargo bench -p whimbrel-crypto`.
 //! C5, how long a node takes to start, is of a node and its store, which this crate knows nothing of: it is not here.
 //! CPU seconds of this thread, bytes on the wire, bytes of rows written. Ratios are what count, wall clocks are not read,
-//! and a missed budget is no error.
+//! and a missed budget is no error. With `-- hub`, only what a hub's public state costs.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::*;
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
-use whimbrel_crypto::{Chance, Context, Engine, Invitee, KeyPair, MlsEngine, Own, Seed};
+use whimbrel_crypto::{Chance, Context, Engine, Invitee, KeyPair, MlsEngine, MlsPublic, Own, PublicEngine, Seed};
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, MessageId, RequestId, ThreadId};
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::thread::{Class, Envelope, Submit};
@@ -343,7 +343,74 @@ fn bare(leaves: u32) -> (f64, usize, (f64, f64)) {
     (messages, rows, (staged * 1e3, (cpu() - start) * 1e3))
 }
 
+/// What it costs a hub to judge the changes of a thread of so many leaves.
+fn hub(leaves: u32) {
+    let engine = MlsPublic::new();
+    let mut people: Vec<_> = (0..leaves).map(Person::new).collect();
+    let invitees: Vec<_> = people[1..].iter_mut().map(Person::invitee).collect();
+    let mut batches = invitees.chunks(limits::COMMIT_ADDS_MAX);
+    let first = batches.next().unwrap();
+    let created = people[0].call(|engine, cx, own| engine.create(cx, own, THREAD, first)).unwrap();
+    let start = cpu();
+    let mut public = engine.found(THREAD, &created.tree, &created.info).unwrap();
+    println!("C9  {leaves:>5} leaves: an opening of {} judged in {:.1} CPU ms", first.len() + 1, (cpu() - start) * 1e3);
+    let (mut welcome, mut tree) = (created.welcome, created.tree);
+    for batch in batches {
+        let commit = people[0].call(|engine, cx, own| engine.add(cx, own, THREAD, batch)).unwrap();
+        people[0].call(|engine, cx, own| engine.merge_own(cx, own, THREAD)).unwrap();
+        let start = cpu();
+        public.prove(&commit.commit).unwrap();
+        public.follow(&commit.commit).unwrap();
+        println!("C9  {leaves:>5} leaves: a commit that adds {} in {:.1} CPU ms", batch.len(), (cpu() - start) * 1e3);
+        (welcome, tree) = (commit.welcome.unwrap(), commit.tree);
+    }
+    // Ten at most of those the last Welcome is for come in, and renew their keys in turn.
+    let step = (leaves / 10).max(2) as usize;
+    let mut active: Vec<_> = people.into_iter().skip(1).step_by(step).collect();
+    active.retain_mut(|person| person.call(|engine, cx, own| engine.join(cx, own, &welcome, &tree)).is_ok());
+    let (mut proving, mut following, mut worst, mut bytes, mut commits) = (0.0, 0.0, 0.0_f64, 0, 0_u32);
+    for _ in 0..3 {
+        for author in 0..active.len() {
+            let commit = active[author].call(|engine, cx, own| engine.update(cx, own, THREAD)).unwrap();
+            active[author].call(|engine, cx, own| engine.merge_own(cx, own, THREAD)).unwrap();
+            for (_, other) in active.iter_mut().enumerate().filter(|(other, _)| *other != author) {
+                other.call(|engine, cx, own| engine.apply(cx, own, THREAD, &commit.commit)).unwrap();
+            }
+            let start = cpu();
+            public.prove(&commit.commit).unwrap();
+            let middle = cpu();
+            public.follow(&commit.commit).unwrap();
+            let end = cpu();
+            (proving, following) = (proving + middle - start, following + end - middle);
+            worst = worst.max(end - start);
+            (bytes, commits) = (bytes + commit.commit.len(), commits + 1);
+        }
+    }
+    let per = |spent: f64| spent * 1e3 / f64::from(commits);
+    println!(
+        "C9  {leaves:>5} leaves: {commits} renewals of {} bytes: proved in {:.2} CPU ms, followed in {:.2}, both at most {:.2}",
+        bytes / commits as usize,
+        per(proving),
+        per(following),
+        worst * 1e3,
+    );
+    let start = cpu();
+    let saved = public.save().unwrap();
+    let middle = cpu();
+    engine.restore(THREAD, &saved).unwrap();
+    println!(
+        "C9  {leaves:>5} leaves: {} bytes saved in {:.1} CPU ms, restored in {:.1}",
+        saved.len(),
+        (middle - start) * 1e3,
+        (cpu() - middle) * 1e3,
+    );
+}
+
 fn main() {
+    [10, 100, 500, 1_000].into_iter().for_each(hub);
+    if std::env::args().any(|arg| arg == "hub") {
+        return;
+    }
     let by = |floor: f64| Some((floor, "bare library"));
     our_wire(&mut ours(2, false).0);
     let (made, floor) = (made(ADDED + 1).0, bare_made(ADDED + 1).0);

@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::{Chance, KeyPair, Seed};
 
 mod branch;
+mod public;
 mod used;
 use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
 use used::a_join_tells_whether_it_used_a_package_up;
@@ -750,6 +751,7 @@ fn lengths(make: fn() -> Box<dyn Engine>, count: u8) -> Vec<(&'static str, usize
         ("key package", invitees[0].key_package.len()),
         ("welcome", created.welcome.len()),
         ("tree", created.tree.len()),
+        ("info", created.info.len()),
         ("message", people[0].seal("hello").body.len()),
     ];
     let mut note = |what, commit: &Commit| {

@@ -59,6 +59,8 @@ pub struct Created {
     pub welcome: Vec<u8>,
     /// The ratchet tree the welcome needs, fetched apart.
     pub tree: Vec<u8>,
+    /// The GroupInfo (RFC 9420 §12.4.3) without the tree: with that, the hub has the thread's public state.
+    pub info: Vec<u8>,
 }
 
 /// A thread was joined.

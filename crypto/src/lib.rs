@@ -17,6 +17,7 @@ pub mod linking;
 pub mod mls;
 pub mod padding;
 pub mod participants;
+pub mod public;
 pub mod receipt;
 pub mod recovery;
 pub mod safety;
@@ -38,13 +39,14 @@ pub use engine::{
 };
 pub use keys::{KeyPair, SignatureError, verify};
 pub use linking::{LinkingChannel, LinkingCode, LinkingError, LinkingHandshake};
-pub use mls::MlsEngine;
+pub use mls::{MlsEngine, MlsPublic};
 pub use participants::ParticipantsKey;
+pub use public::{Proved, PublicEngine, PublicGroup};
 pub use recovery::{RecoveryError, RecoveryHash, RecoveryPhrase};
 pub use safety::SafetyNumber;
 pub use seal::{Check, KeyId, KeyShape, SealKey, SealedKv, Shapes};
 pub use settings::SettingsKey;
 pub use siblings::SiblingKey;
 #[cfg(feature = "stand-in")]
-pub use stand_in::StandInEngine;
+pub use stand_in::{StandInEngine, StandInPublic};
 pub use transparency::{HeadError, VerifiedHead};

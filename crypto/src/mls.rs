@@ -21,12 +21,14 @@ mod leaf;
 mod mark;
 mod parts;
 mod past;
+mod public;
 mod rows;
 mod store;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod vectors;
 
+pub use public::MlsPublic;
 pub(crate) use rows::KEY_PACKAGES;
 pub use rows::KEY_SHAPES;
 
@@ -339,6 +341,7 @@ impl Engine for MlsEngine {
             epoch: epoch(&group),
             welcome: staged.welcome.unwrap_or_default(),
             tree: group.export_ratchet_tree().tls_serialize_detached().map_err(library)?,
+            info: group_info(&provider, own, &group)?,
         };
         let (stamp, changes) = stamped(thread, Stamp::default(), provider);
         cx.rows.absorb(changes);
@@ -609,6 +612,12 @@ fn stage(
     let (commit, welcome, _) = bundle.into_contents();
     let welcome = welcome.map(|welcome: Welcome| bytes(&MlsMessageOut::from_welcome(welcome, ProtocolVersion::Mls10)));
     Ok(Staged { commit: bytes(&commit)?, welcome: welcome.transpose()? })
+}
+
+/// What the present epoch is, signed, for whoever has its tree.
+fn group_info(provider: &Provider<'_>, own: &Own<'_>, group: &MlsGroup) -> Result<Vec<u8>, EngineError> {
+    let info = group.export_group_info(provider.crypto(), &DeviceSigner(own.device), false);
+    bytes(&info.map_err(|error| provider.failed(error))?)
 }
 
 /// The ratchet tree of the epoch a staged commit leads to.

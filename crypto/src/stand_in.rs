@@ -5,6 +5,7 @@
 //! Only with the cargo feature `stand-in`, which no node binary turns on; it adds this type and changes nothing else.
 
 mod format;
+mod public;
 mod roster;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,8 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads};
+
+pub use self::public::StandInPublic;
 
 use self::format::{Kind, Refused};
 use self::roster::Roster;
@@ -354,6 +357,11 @@ fn welcome(thread: ThreadId, next: &State, secret: [u8; 32], tree: &[u8], invite
     format::wrap(Kind::Welcome, &PUBLIC, &welcome, format::welcome(invitees.len()))
 }
 
+/// A commit: what anybody can check, within what takes the epoch's secret.
+fn commit_bytes(secret: &[u8; 32], body: &CommitBody, len: usize) -> Vec<u8> {
+    format::tagged(secret, format::wrap(Kind::Commit, &PUBLIC, body, len.saturating_sub(secret.len())))
+}
+
 /// Who is in the next epoch: removals first, then additions from the left.
 fn follow(
     roster: &mut Roster,
@@ -397,7 +405,7 @@ fn stage(
     let mut sealing = before.roster;
     follow(&mut sealing, epoch, slot, &body.adds, removes)?;
     let len = format::commit(sealing.path(slot, epoch), body.adds.len(), removes.len());
-    let commit = format::wrap(Kind::Commit, &old, &body, len);
+    let commit = commit_bytes(&old, &body, len);
     let tree = tree(&next.roster);
     let hash = hash(&commit);
     next.chain = chained(&next.chain, &hash);
@@ -453,7 +461,8 @@ impl Engine for StandInEngine {
         let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, &first, secret, &tree, invitees) };
         write(cx.rows, state_key(thread), &first);
         write(cx.rows, secrets_key(thread, 1), &Secrets::new(secret));
-        Ok(Created { epoch: Epoch::new(1), welcome, tree })
+        let info = public::info(thread, 1, &tree);
+        Ok(Created { epoch: Epoch::new(1), welcome, tree, info })
     }
 
     fn join(
@@ -641,6 +650,7 @@ impl Engine for StandInEngine {
             return Err(EngineError::OwnCommit);
         }
         format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
+        format::check(&PUBLIC, format::signed(commit).map_err(refused)?).map_err(refused)?;
         let committer = before.roster.device_at(body.slot).map(|(device, _)| device);
         let committer = committer.filter(|_| !body.removes.contains(&body.slot) && body.slot != slot);
         let committer = committer.ok_or(EngineError::Untrusted)?;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::group::{MlsGroupStateError, ProcessMessageError, StageCommitError, ValidationError, WelcomeError};
+use openmls::prelude::CreationFromExternalError;
 
 use super::store::RowsFailed;
 use crate::engine::EngineError;
@@ -32,7 +33,7 @@ pub(super) fn processing(error: ProcessMessageError<RowsFailed>) -> EngineError 
     }
 }
 
-fn validation(error: ValidationError) -> EngineError {
+pub(super) fn validation(error: ValidationError) -> EngineError {
     match error {
         ValidationError::UnableToDecrypt(error) => decryption(error),
         ValidationError::InvalidSignature
@@ -61,7 +62,7 @@ fn decryption(error: MessageDecryptionError) -> EngineError {
     }
 }
 
-fn commit(error: StageCommitError) -> EngineError {
+pub(super) fn commit(error: StageCommitError) -> EngineError {
     match error {
         StageCommitError::LibraryError(error) => library(error),
         StageCommitError::PathLeafNodeVerificationFailure
@@ -87,5 +88,18 @@ pub(super) fn welcome(error: WelcomeError<RowsFailed>) -> EngineError {
         | WelcomeError::LeafNodeValidation(_) => EngineError::BadSignature,
         WelcomeError::LibraryError(error) => library(error),
         _ => EngineError::Malformed,
+    }
+}
+
+/// A tree and a GroupInfo that make no public state.
+pub(super) fn founding<E: fmt::Display>(error: CreationFromExternalError<E>) -> EngineError {
+    match error {
+        CreationFromExternalError::LibraryError(error) => library(error),
+        CreationFromExternalError::WriteToStorageError(error) => library(error),
+        CreationFromExternalError::TreeSyncError(_)
+        | CreationFromExternalError::UnknownSender
+        | CreationFromExternalError::InvalidGroupInfoSignature
+        | CreationFromExternalError::TreeHashMismatch => EngineError::BadSignature,
+        _ => EngineError::Untrusted,
     }
 }

@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Tree = 0xb2,
     Commit = 0xb3,
     Message = 0xb4,
+    Info = 0xb5,
 }
 
 const HEAD: usize = 5;
@@ -26,6 +27,9 @@ const TAG: usize = 32;
 
 /// A key package of the hybrid suite with our dates.
 pub(super) const KEY_PACKAGE: usize = 2_699;
+
+/// A GroupInfo without the tree.
+pub(super) const INFO: usize = 1_443;
 
 pub(super) const fn welcome(newcomers: usize) -> usize {
     242 + 1_241 * newcomers
@@ -77,6 +81,18 @@ pub(super) fn peek<'b, T: Decode<'b, ()>>(kind: Kind, bytes: &'b [u8]) -> Result
 pub(super) fn check(key: &[u8; 32], bytes: &[u8]) -> Result<(), Refused> {
     let (signed, found) = bytes.split_last_chunk::<TAG>().ok_or(Refused::Form)?;
     if tag(key, signed) == *found { Ok(()) } else { Err(Refused::Tag) }
+}
+
+/// A container with a second tag around it.
+pub(super) fn tagged(key: &[u8; 32], mut bytes: Vec<u8>) -> Vec<u8> {
+    let tag = tag(key, &bytes);
+    bytes.extend_from_slice(&tag);
+    bytes
+}
+
+/// The container within a second tag.
+pub(super) fn signed(bytes: &[u8]) -> Result<&[u8], Refused> {
+    bytes.split_last_chunk::<TAG>().map(|(signed, _)| signed).ok_or(Refused::Form)
 }
 
 fn tag(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {

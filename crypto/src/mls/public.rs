@@ -1,0 +1,361 @@
+//! Public: the library's public group, as the hub of a thread keeps it (RFC 9420 §12.4.2, what needs no secret).
+//! Owns: which proposals a commit may have, and that it changes nobody's device; the same that members hold it to (`mls`).
+//! Never: has a secret, draws chance, reads a clock that matters (leaf dates say "always", `leaf`).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minicbor::bytes::ByteVec;
+use openmls::group::{ProposalStore, PublicProcessMessageError, StagedCommit};
+use openmls::prelude::tls_codec::Deserialize;
+use openmls::prelude::{
+    ContentType, LeafNode, LeafNodeIndex, MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage,
+    PublicGroup as Library, RatchetTreeIn, Sender,
+};
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::public_storage::PublicStorageProvider;
+use openmls_traits::storage::{CURRENT_VERSION, traits};
+use sha2::{Digest, Sha256};
+use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::limits;
+
+use super::chance::Crypto;
+use super::codec::{self, CodecError};
+use super::errors::{library, malformed};
+use super::{SUITE, acceptable, errors, group_id, leaf, message};
+use crate::engine::EngineError;
+use crate::public::{Leaf, Proved, PublicEngine, PublicGroup};
+use crate::{Chance, Seed};
+
+/// Public states by MLS.
+#[derive(Clone)]
+pub struct MlsPublic {
+    /// See `MlsEngine`: nothing is drawn from its generator.
+    primitives: Arc<RustCrypto>,
+}
+
+impl MlsPublic {
+    /// An engine; it keeps nothing.
+    pub fn new() -> Self {
+        Self { primitives: Arc::new(RustCrypto::default()) }
+    }
+}
+
+impl Default for MlsPublic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for MlsPublic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MlsPublic")
+    }
+}
+
+impl PublicEngine for MlsPublic {
+    fn found(&self, thread: ThreadId, tree: &[u8], info: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
+        let info = match message(info)? {
+            MlsMessageBodyIn::GroupInfo(info) => info,
+            _ => return Err(EngineError::Malformed),
+        };
+        let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(malformed)?;
+        let ours = info.group_id() == &group_id(thread) && info.ciphersuite() == SUITE;
+        if !ours || info.group_context().extensions().iter().next().is_some() {
+            return Err(EngineError::Untrusted);
+        }
+        let pieces = Pieces::default();
+        let (group, _) = Library::from_external(&crypto(&self.primitives), &pieces, tree, info, ProposalStore::new())
+            .map_err(errors::founding)?;
+        Ok(Box::new(State { primitives: Arc::clone(&self.primitives), group, pieces, proved: None }))
+    }
+
+    fn restore(&self, thread: ThreadId, saved: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
+        let saved: BTreeMap<u8, ByteVec> = minicbor::decode(saved).map_err(library)?;
+        let pieces = Pieces(RefCell::new(saved.into_iter().map(|(piece, bytes)| (piece, bytes.into())).collect()));
+        let group = Library::load(&pieces, &group_id(thread)).map_err(library)?;
+        let group = group.filter(|group| group.group_id() == &group_id(thread));
+        let group = group.ok_or_else(|| library("no public state"))?;
+        // It is in the group now, and as large as that.
+        pieces.0.borrow_mut().remove(&TREE);
+        Ok(Box::new(State { primitives: Arc::clone(&self.primitives), group, pieces, proved: None }))
+    }
+}
+
+/// The library wants a source of chance with its cryptography; nothing is drawn where nothing is made.
+fn crypto(primitives: &RustCrypto) -> Crypto<'_> {
+    Crypto::new(primitives, SUITE, Chance::from_seed(Seed::from_bytes([0; 32])))
+}
+
+/// A thread's state, and the commit that was proved last, by its hash.
+struct State {
+    primitives: Arc<RustCrypto>,
+    group: Library,
+    pieces: Pieces,
+    proved: Option<([u8; 32], Proved, Box<StagedCommit>)>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn judge(&self, commit: &[u8]) -> Result<(Proved, Box<StagedCommit>), EngineError> {
+        let message = match message(commit)? {
+            MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
+            _ => return Err(EngineError::Malformed),
+        };
+        if message.group_id() != self.group.group_id() || message.content_type() != ContentType::Commit {
+            return Err(EngineError::Malformed);
+        }
+        let (ours, theirs) = (self.epoch(), Epoch::new(message.epoch().as_u64()));
+        if ours != theirs {
+            return Err(EngineError::WrongEpoch { ours, theirs });
+        }
+        let processed = self.group.process_message(&crypto(&self.primitives), message).map_err(refused)?;
+        let Sender::Member(place) = *processed.sender() else { return Err(EngineError::Untrusted) };
+        let staged = match processed.into_content() {
+            ProcessedMessageContent::StagedCommitMessage(staged) => staged,
+            _ => return Err(EngineError::Untrusted),
+        };
+        acceptable(&staged)?;
+        let committer = self.at(place)?;
+        // A device's key is what its account log says: no commit changes it.
+        if let Some(renewed) = staged.update_path_leaf_node()
+            && named(renewed) != Some(committer)
+        {
+            return Err(EngineError::Untrusted);
+        }
+        let mut members: BTreeMap<DeviceId, PublicKey> = self.members()?.into_iter().collect();
+        let mut removed = Vec::new();
+        for proposal in staged.remove_proposals() {
+            let (device, _) = self.at(proposal.remove_proposal().removed())?;
+            members.remove(&device);
+            removed.push(device);
+        }
+        let mut added = Vec::new();
+        for proposal in staged.add_proposals() {
+            let leaf = named(proposal.add_proposal().key_package().leaf_node()).ok_or(EngineError::Untrusted)?;
+            // No device has two leaves.
+            if members.insert(leaf.0, leaf.1).is_some() {
+                return Err(EngineError::Untrusted);
+            }
+            added.push(leaf);
+        }
+        if members.len() > limits::THREAD_DEVICES_MAX {
+            return Err(EngineError::Untrusted);
+        }
+        removed.sort_unstable();
+        added.sort_unstable();
+        Ok((Proved { committer: committer.0, added, removed }, staged))
+    }
+
+    fn at(&self, place: LeafNodeIndex) -> Result<Leaf, EngineError> {
+        self.group.leaf(place).and_then(named).ok_or(EngineError::Untrusted)
+    }
+}
+
+/// Whose leaf it is, and its key.
+fn named(node: &LeafNode) -> Option<Leaf> {
+    let key = PublicKey::try_from(node.signature_key().as_slice()).ok()?;
+    leaf::device(node.credential()).map(|device| (device, key))
+}
+
+impl PublicGroup for State {
+    fn epoch(&self) -> Epoch {
+        Epoch::new(self.group.group_context().epoch().as_u64())
+    }
+
+    fn members(&self) -> Result<Vec<Leaf>, EngineError> {
+        let members: Option<BTreeMap<_, _>> = self.group.members().map(|member| leaf::member(&member)).collect();
+        let members = members.filter(|members| members.len() == self.group.members().count());
+        Ok(members.ok_or(EngineError::Untrusted)?.into_iter().collect())
+    }
+
+    fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {
+        let (proved, staged) = self.judge(commit)?;
+        self.proved = Some((Sha256::digest(commit).into(), proved.clone(), staged));
+        Ok(proved)
+    }
+
+    fn follow(&mut self, commit: &[u8]) -> Result<(), EngineError> {
+        let hash: [u8; 32] = Sha256::digest(commit).into();
+        let staged = match self.proved.take() {
+            Some((known, _, staged)) if known == hash => staged,
+            _ => self.judge(commit)?.1,
+        };
+        self.group.merge_commit(&self.pieces, *staged).map_err(library)
+    }
+
+    fn save(&self) -> Result<Vec<u8>, EngineError> {
+        let mut pieces: BTreeMap<u8, ByteVec> =
+            self.pieces.0.borrow().iter().map(|(piece, bytes)| (*piece, bytes.clone().into())).collect();
+        pieces.insert(TREE, codec::encode(self.group.treesync()).map_err(library)?.into());
+        minicbor::to_vec(&pieces).map_err(library)
+    }
+}
+
+fn refused(error: PublicProcessMessageError) -> EngineError {
+    match error {
+        PublicProcessMessageError::ValidationError(error) => errors::validation(error),
+        PublicProcessMessageError::InvalidCommit(error) => errors::commit(error),
+        PublicProcessMessageError::LibraryError(error) => library(error),
+        PublicProcessMessageError::IncompatibleWireFormat => EngineError::Malformed,
+        _ => EngineError::Untrusted,
+    }
+}
+
+const TREE: u8 = 0;
+const CONTEXT: u8 = 1;
+const INTERIM: u8 = 2;
+const CONFIRMATION: u8 = 3;
+
+/// What the library keeps of one group. It writes all of it with each commit; the tree, which is nearly all, is taken from
+/// the group itself when the state is saved, and is here only while one is loaded.
+#[derive(Default)]
+struct Pieces(RefCell<BTreeMap<u8, Vec<u8>>>);
+
+type Done = Result<(), CodecError>;
+type Found<T> = Result<Option<T>, CodecError>;
+
+impl Pieces {
+    fn write(&self, piece: u8, value: &impl serde::Serialize) -> Done {
+        self.0.borrow_mut().insert(piece, codec::encode(value)?);
+        Ok(())
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, piece: u8) -> Found<T> {
+        self.0.borrow().get(&piece).map(|bytes| codec::decode(bytes)).transpose()
+    }
+
+    fn remove(&self, piece: u8) -> Done {
+        self.0.borrow_mut().remove(&piece);
+        Ok(())
+    }
+}
+
+// `GroupId` arguments are not looked at: the pieces are of one group. Proposals travel in commits alone.
+impl PublicStorageProvider<CURRENT_VERSION> for Pieces {
+    type PublicError = CodecError;
+
+    fn write_tree<G: traits::GroupId<CURRENT_VERSION>, T: traits::TreeSync<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+        _: &T,
+    ) -> Done {
+        Ok(())
+    }
+
+    fn write_interim_transcript_hash<
+        G: traits::GroupId<CURRENT_VERSION>,
+        H: traits::InterimTranscriptHash<CURRENT_VERSION>,
+    >(
+        &self,
+        _: &G,
+        hash: &H,
+    ) -> Done {
+        self.write(INTERIM, hash)
+    }
+
+    fn write_context<G: traits::GroupId<CURRENT_VERSION>, C: traits::GroupContext<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+        context: &C,
+    ) -> Done {
+        self.write(CONTEXT, context)
+    }
+
+    fn write_confirmation_tag<G: traits::GroupId<CURRENT_VERSION>, T: traits::ConfirmationTag<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+        tag: &T,
+    ) -> Done {
+        self.write(CONFIRMATION, tag)
+    }
+
+    fn queue_proposal<
+        G: traits::GroupId<CURRENT_VERSION>,
+        R: traits::ProposalRef<CURRENT_VERSION>,
+        P: traits::QueuedProposal<CURRENT_VERSION>,
+    >(
+        &self,
+        _: &G,
+        _: &R,
+        _: &P,
+    ) -> Done {
+        Err(CodecError("a proposal by itself".to_owned()))
+    }
+
+    fn queued_proposals<
+        G: traits::GroupId<CURRENT_VERSION>,
+        R: traits::ProposalRef<CURRENT_VERSION>,
+        P: traits::QueuedProposal<CURRENT_VERSION>,
+    >(
+        &self,
+        _: &G,
+    ) -> Result<Vec<(R, P)>, CodecError> {
+        Ok(Vec::new())
+    }
+
+    fn tree<G: traits::GroupId<CURRENT_VERSION>, T: traits::TreeSync<CURRENT_VERSION>>(&self, _: &G) -> Found<T> {
+        self.read(TREE)
+    }
+
+    fn group_context<G: traits::GroupId<CURRENT_VERSION>, C: traits::GroupContext<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+    ) -> Found<C> {
+        self.read(CONTEXT)
+    }
+
+    fn interim_transcript_hash<
+        G: traits::GroupId<CURRENT_VERSION>,
+        H: traits::InterimTranscriptHash<CURRENT_VERSION>,
+    >(
+        &self,
+        _: &G,
+    ) -> Found<H> {
+        self.read(INTERIM)
+    }
+
+    fn confirmation_tag<G: traits::GroupId<CURRENT_VERSION>, T: traits::ConfirmationTag<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+    ) -> Found<T> {
+        self.read(CONFIRMATION)
+    }
+
+    fn delete_tree<G: traits::GroupId<CURRENT_VERSION>>(&self, _: &G) -> Done {
+        self.remove(TREE)
+    }
+
+    fn delete_confirmation_tag<G: traits::GroupId<CURRENT_VERSION>>(&self, _: &G) -> Done {
+        self.remove(CONFIRMATION)
+    }
+
+    fn delete_context<G: traits::GroupId<CURRENT_VERSION>>(&self, _: &G) -> Done {
+        self.remove(CONTEXT)
+    }
+
+    fn delete_interim_transcript_hash<G: traits::GroupId<CURRENT_VERSION>>(&self, _: &G) -> Done {
+        self.remove(INTERIM)
+    }
+
+    fn remove_proposal<G: traits::GroupId<CURRENT_VERSION>, R: traits::ProposalRef<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+        _: &R,
+    ) -> Done {
+        Ok(())
+    }
+
+    fn clear_proposal_queue<G: traits::GroupId<CURRENT_VERSION>, R: traits::ProposalRef<CURRENT_VERSION>>(
+        &self,
+        _: &G,
+    ) -> Done {
+        Ok(())
+    }
+}
