@@ -35,7 +35,7 @@ pub(crate) use self::account::{
 pub(crate) use self::audit::{
     AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
 };
-pub(crate) use self::group::{ChangeRow, InviteeRow, TitleRow, change_key};
+pub(crate) use self::group::{ChangeRow, InviteeRow, OpeningRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow, TimerRow};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
@@ -352,19 +352,6 @@ pub(crate) struct ParkedTotals {
     /// Number of the next parked row.
     #[n(2)]
     pub(crate) next: u64,
-}
-
-/// An opening until the relay has it.
-#[derive(Clone, Encode, Decode)]
-#[cbor(map)]
-pub(crate) struct OpeningRow {
-    #[n(0)]
-    pub(crate) opening: whimbrel_protocol::thread::Opening,
-    #[n(1)]
-    pub(crate) tag: ParticipantsTag,
-    /// Whose invite led here: a contact once the relay has it.
-    #[n(2)]
-    pub(crate) inviter: Option<AccountId>,
 }
 
 /// A sealed envelope on its way: the very bytes that are sent, however often.

@@ -142,6 +142,14 @@ pub const THREAD_DEVICES_MAX: usize = 1_000;
 pub const COMMIT_ADDS_MAX: usize = 100;
 /// A commit, in bytes: 100 added (2.7 kB each) to 900 whose tree is blank (1.2 MB of path).
 pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A GroupInfo without the tree, in bytes: 1.5 kB, and room for another suite.
+pub const GROUP_INFO_BYTES_MAX: usize = 16 * 1024;
+/// Commits of a thread after which its hub writes the public state anew: what it goes through again after a start.
+pub const PUBLIC_STATE_COMMITS_MAX: u32 = 32;
+/// The same by their bytes, so that large ones are not gone through again by the dozen.
+pub const PUBLIC_STATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Leaves of all threads whose public state a hub has in memory: some 6 kB each.
+pub const PUBLIC_LEAVES_MAX: usize = 8_192;
 /// How long a relay keeps a commit, acknowledged or not: who was away for a month catches up.
 pub const COMMIT_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);
 /// Commits forgotten with a new one: so many at most, so that a step stays small.

@@ -91,6 +91,9 @@ codes! {
     30 Revoked "this device was taken off its account",
     /// The author's device has no leaf in the thread any more: its relay had the commit that took it before this came.
     31 Removed "no longer in this thread",
+    /// A change is not what it is said to be, or shows by the thread's public state that nobody could follow it; or an opening
+    /// has no public state that fits it.
+    35 Unproved "not borne out by the thread's public state",
     /// The device's store is an old copy: a newer one of the same device was here.
     38 OldCopy "this device's store is an old copy",
 }

@@ -1,6 +1,7 @@
 //! Thread store: envelopes on their way into a thread's log, and the owner's rows.
 //! Rules: docs/protocol/thread.md.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
@@ -140,6 +141,10 @@ pub struct OpenThread {
     /// The creator's tag for exactly these people.
     #[n(2)]
     pub tag: ParticipantsTag,
+    /// The GroupInfo of the epoch the Welcome leads to (RFC 9420 §12.4.3), without the tree: a thread that changes needs it,
+    /// for its hub judges changes by its public state. At most [`limits::GROUP_INFO_BYTES_MAX`].
+    #[n(3)]
+    pub info: Option<ByteVec>,
 }
 
 /// A new thread, as every relay of its participants is told.
@@ -390,6 +395,8 @@ impl Words for Blob {}
 
 impl Words for OpenThread {
     fn check(&self) -> Result<(), Bound> {
+        let info = self.info.as_ref().map_or(0, |info| info.len());
+        Bound::bytes("group info", info, limits::GROUP_INFO_BYTES_MAX)?;
         self.opening.check()
     }
 }

@@ -398,7 +398,13 @@ fn threads() -> BoxedStrategy<Frame> {
     let row = (place(), sequence(), any::<u64>(), option::of(tag()), option::of(settings()))
         .prop_map(|(place, head, unread, tag, settings)| ThreadRow { place, head, unread, tag, settings });
     prop_oneof![
-        (request(), opening(), tag()).prop_map(|(request, opening, tag)| OpenThread { request, opening, tag }.into()),
+        (request(), opening(), tag(), option::of(bytes())).prop_map(|(request, opening, tag, info)| OpenThread {
+            request,
+            opening,
+            tag,
+            info: info.map(Into::into)
+        }
+        .into()),
         (request(), envelope(), option::of(request())).prop_map(|(request, envelope, heard)| Submit {
             request,
             envelope,

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use whimbrel_crypto::{AccountLog, Chance, KeyPair, RecoveryPhrase, RelayIdentity, Seed, TransportProof, link};
-use whimbrel_protocol::id::{DeviceId, DeviceIndex, Domain, LinkId, RelayId, RequestId, Sequence};
+use whimbrel_crypto::{
+    AccountLog, Chance, KeyPair, PublicEngine, RecoveryPhrase, RelayIdentity, Seed, StandInPublic, TransportProof, link,
+};
+use whimbrel_protocol::id::{DeviceId, DeviceIndex, Domain, LinkId, RelayId, RequestId, Sequence, ThreadId};
 use whimbrel_protocol::push::{Entry, LogRef};
 use whimbrel_protocol::reception::{Hello, Register};
 use whimbrel_protocol::time::{Hlc, Monotonic, Now, Wall};
@@ -180,6 +182,10 @@ impl Ports for Kit {
         &self.identity
     }
 
+    fn publics(&self) -> &dyn PublicEngine {
+        const { &StandInPublic::new() }
+    }
+
     fn wake(&self, order: WakeOrder) {
         self.links.wires.lock().unwrap().woken.push(order);
     }
@@ -242,6 +248,8 @@ pub(crate) struct World {
     next_request: u64,
     /// The push address that devices come in at.
     pub(crate) door: Option<u16>,
+    /// The public state of groups in each epoch, saved: what their members commit on.
+    publics: BTreeMap<(ThreadId, u64), Vec<u8>>,
 }
 
 /// Of links on which a test plays a relay.
@@ -292,6 +300,7 @@ impl World {
             next_link: 0,
             next_request: 0,
             door: None,
+            publics: BTreeMap::new(),
         };
         (0..world.sites.len()).for_each(|site| world.start(site));
         world

@@ -16,6 +16,7 @@ mod linking;
 pub mod poll;
 pub mod ports;
 mod presence;
+mod publics;
 mod push;
 pub mod rate;
 mod reception;

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_crypto::RelayIdentity;
+use whimbrel_crypto::{PublicEngine, RelayIdentity};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{DeviceId, Domain, LinkId, PublicKey, RelayId};
 use whimbrel_protocol::time::Now;
@@ -36,6 +36,8 @@ pub trait Ports: Send + Sync + 'static {
     fn chance(&self, buffer: &mut [u8]);
     /// Who this relay is, and the key that it signs with.
     fn identity(&self) -> &RelayIdentity;
+    /// What judges the changes of the threads this relay is the hub of.
+    fn publics(&self) -> &dyn PublicEngine;
     /// Hands a wake-up to the device's push service. Does not wait, and need not work: what waits is in the log.
     fn wake(&self, order: WakeOrder);
 }

@@ -15,6 +15,7 @@ use crate::hold::Hold;
 use crate::linking::Linking;
 use crate::ports::{Links, Ports};
 use crate::presence::Presence;
+use crate::publics::Publics;
 use crate::push::Push;
 use crate::rate::Limiter;
 use crate::reception::{Reception, Stage};
@@ -32,6 +33,7 @@ pub(crate) struct Rooms<P> {
     pub(crate) friendship: Friendship,
     pub(crate) thread: Thread,
     pub(crate) push: Push,
+    pub(crate) publics: Publics,
     pub(crate) hold: Hold,
     pub(crate) federation: Federation,
     pub(crate) presence: Presence,
@@ -50,6 +52,7 @@ impl<P: Ports> Rooms<P> {
             friendship: Friendship::new(config.domain.clone(), config.log_bounds),
             thread: Thread::new(config.domain.clone(), config.log_bounds),
             push: Push::default(),
+            publics: Publics::default(),
             hold: Hold::default(),
             federation: Federation::new(&config),
             presence: Presence::new(config.domain.clone()),

@@ -223,6 +223,21 @@ impl Epochs {
     }
 }
 
+/// What a hub judges a commit by: the public state of an epoch, and how the thread came from there to the present one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublicState {
+    /// The thread's epoch.
+    pub epoch: Epoch,
+    /// The epoch the commits begin at.
+    pub from: Epoch,
+    /// The state of that epoch, saved; absent where the caller has it.
+    pub saved: Option<Vec<u8>>,
+    /// From there to the present.
+    pub commits: Vec<Vec<u8>>,
+    /// Whether the present state is to be written with the next commit.
+    pub due: bool,
+}
+
 /// A page of an owner's threads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listing {
@@ -358,6 +373,16 @@ pub trait Store: Send + Sync + 'static {
         thread: ThreadId,
         epoch: Epoch,
     ) -> impl Future<Output = Result<Option<Accepted>, StoreError>> + Send;
+
+    /// What this relay, as the hub of a thread, judges a commit by: absent unless the author may hand it in here, and it is for
+    /// the thread's epoch. `have` is an epoch whose public state the caller has.
+    fn public_state(
+        &self,
+        author: DeviceId,
+        origin: command::Origin,
+        commit: (ThreadId, Epoch),
+        have: Option<Epoch>,
+    ) -> impl Future<Output = Result<Option<PublicState>, StoreError>> + Send;
 
     /// Entries of a log after a place: at most `limit` and, from the second on, at most `bytes_max` of them.
     fn log_page(

@@ -71,7 +71,7 @@ impl Thread {
         at: Wall,
         creator: DeviceId,
         (origin, tag): (Origin, Option<ParticipantsTag>),
-        opening: Opening,
+        (opening, public): (Opening, Option<Vec<u8>>),
         log: LogId,
     ) -> Result<Command, Refusal> {
         let founded = |founding: &Founding| founding.thread() == opening.thread && founding.creator == creator.account;
@@ -84,7 +84,7 @@ impl Thread {
             return Err(Refusal::last(RefusalCode::TooLarge));
         }
         let here = Here { local: self.domain.clone(), log, at, bounds: self.bounds };
-        Ok(Command::OpenThread(Box::new(OpenThread::new(opening, creator, origin, tag, here))))
+        Ok(Command::OpenThread(Box::new(OpenThread::new(opening, creator, origin, tag, here, public))))
     }
 
     pub(crate) async fn open(&self, store: &impl Store, command: Command) -> Result<Opens, Refusal> {

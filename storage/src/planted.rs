@@ -100,6 +100,8 @@ bugs! {
     OrderByArrival = "order-by-arrival",
     /// A hub takes a commit for an epoch that is over.
     AcceptStaleCommit = "accept-stale-commit",
+    /// A hub takes a commit for what its author says that it is.
+    BelieveCommits = "believe-commits",
     /// A hub gives newcomers the Welcome of a commit that lost.
     WelcomeEarly = "welcome-early",
     /// A node merges its own commit where another's won.

@@ -281,6 +281,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         true => tag,
         false => t.rooms.identity.participants.group_tag(&thread),
     };
+    let info = Some(created.info.into());
     let opening = Opening {
         thread,
         epoch: created.epoch,
@@ -305,7 +306,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     }
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_in(&mut t.rows, &tag, thread)?;
-    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag: known, inviter });
+    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag: known, inviter, info });
     t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
     let waiting = if matches!(aim, Aim::Invite(_)) { vec![ticket] } else { Vec::new() };
     t.rooms.threads.openings.insert(thread, waiting);
@@ -419,8 +420,8 @@ pub(crate) fn submit<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         return Ok(());
     }
     if let Some(row) = rows::get::<OpeningRow>(&t.rows, &rows::opening_key(&thread))? {
-        let OpeningRow { opening, tag, .. } = row;
-        t.ask(Purpose::Opening(thread), |request| OpenThread { request, opening, tag });
+        let OpeningRow { opening, tag, info, .. } = row;
+        t.ask(Purpose::Opening(thread), |request| OpenThread { request, opening, tag, info });
     }
     Ok(())
 }

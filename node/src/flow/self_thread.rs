@@ -185,6 +185,7 @@ fn create<E: Engine>(t: &mut Turn<'_, E>, invitees: &[Invitee]) -> Result<Thread
     let devices = invitees.iter().map(|invitee| invitee.id).chain([own.id]);
     let participants = thread::participants(devices, |_| Some(home.domain.clone())).unwrap_or_default();
     let tag = t.rooms.identity.participants.tag(&[own.id.account]);
+    let info = Some(created.info.into());
     let opening = Opening {
         thread,
         epoch: created.epoch,
@@ -197,7 +198,7 @@ fn create<E: Engine>(t: &mut Turn<'_, E>, invitees: &[Invitee]) -> Result<Thread
     row.founding = Some(founding);
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_in(&mut t.rows, &tag, thread)?;
-    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter: None });
+    rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag, inviter: None, info });
     t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
     t.rooms.threads.openings.insert(thread, Vec::new());
     Ok(thread)

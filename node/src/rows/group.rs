@@ -1,11 +1,29 @@
-//! Rows about groups whose members change. Owns: their types and keys. Never: decides what to write.
+//! Rows about groups: openings, and changes of their members. Owns: their types and keys. Never: decides what to write.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::hub::{Commit, Newcomers};
-use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, ParticipantsTag, PublicKey, ThreadId};
+use whimbrel_protocol::thread::Opening;
 use whimbrel_protocol::time::Hlc;
 
 use super::{Space, key};
+
+/// An opening until the relay has it.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct OpeningRow {
+    #[n(0)]
+    pub(crate) opening: Opening,
+    #[n(1)]
+    pub(crate) tag: ParticipantsTag,
+    /// Whose invite led here: a contact once the relay has it.
+    #[n(2)]
+    pub(crate) inviter: Option<AccountId>,
+    /// For the hub: the public state beside the tree.
+    #[n(3)]
+    pub(crate) info: Option<ByteVec>,
+}
 
 /// A change of ours that the hub has not decided, as far as this device knows. The engine has it staged.
 #[derive(Clone, Encode, Decode)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use whimbrel_crypto::RelayIdentity;
+use whimbrel_crypto::{MlsPublic, PublicEngine, RelayIdentity};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Now;
@@ -60,6 +60,7 @@ pub(crate) struct Real {
     wakes: WakeQueue,
     clock: Clock,
     identity: RelayIdentity,
+    publics: MlsPublic,
 }
 
 impl Ports for Real {
@@ -84,6 +85,10 @@ impl Ports for Real {
 
     fn identity(&self) -> &RelayIdentity {
         &self.identity
+    }
+
+    fn publics(&self) -> &dyn PublicEngine {
+        &self.publics
     }
 
     fn wake(&self, order: WakeOrder) {
@@ -184,7 +189,8 @@ async fn until_stopped(
     let vapid = Vapid::load(&settings.data_dir, &settings.domain, settings.wake_contact.as_deref());
     let pusher =
         Pusher::new(vapid.map_err(std::io::Error::other)?, settings.wake_private).map_err(IdentityError::from)?;
-    let ports = Real { store: KvStore::new(disk), links: links.clone(), wakes, clock, identity: identity.clone() };
+    let (store, publics) = (KvStore::new(disk), MlsPublic::new());
+    let ports = Real { store, links: links.clone(), wakes, clock, identity: identity.clone(), publics };
     let endpoint = settings.link(identity, &sockets.listen).map(|link| link.endpoint);
     let core = whimbrel_relay::Config { endpoint, ..settings.core(identity) };
     let relay = Relay::open(ports, core, clock.now()).await?;

@@ -21,7 +21,7 @@ use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Reader};
+use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Proof, Reader};
 use crate::store::{Command, DeviceLog, LogId, OutboundKey, Outcome, Store};
 
 /// Commit, Welcome and tree together: forwarded in one frame, with what names the participants and the frame's own words.
@@ -30,7 +30,7 @@ const COMMIT_BYTES_MAX: usize = limits::LARGE_FRAME_BYTES_MAX - 128 * 1024;
 /// An own user's commit: decided here, or at the hub.
 pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: SubmitCommit) {
     let SubmitCommit { request, commit, newcomers } = words;
-    let command = match decide(rooms, now, (from.device, Origin::Local), &commit, newcomers.clone()) {
+    let command = match decide(rooms, now, (from.device, Origin::Local), &commit, newcomers.clone()).await {
         Ok(command) => command,
         Err(refusal) => return rooms.refuse(now, link, request, refusal),
     };
@@ -52,7 +52,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
 pub(crate) async fn submit_for<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: Domain, words: PeerCommit) {
     let PeerCommit { request, author, commit, newcomers } = words;
     let thread = commit.thread;
-    let decided = match decide(rooms, now, (author, Origin::Peer(peer)), &commit, newcomers) {
+    let decided = match decide(rooms, now, (author, Origin::Peer(peer)), &commit, newcomers).await {
         Ok(command) => rooms.store().commit(command).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
@@ -60,7 +60,7 @@ pub(crate) async fn submit_for<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkI
 }
 
 /// The command for a commit that is handed in.
-fn decide<P: Ports>(
+async fn decide<P: Ports>(
     rooms: &Rooms<P>,
     now: Now,
     (author, origin): (DeviceId, Origin),
@@ -76,13 +76,27 @@ fn decide<P: Ports>(
     if !commit.added.iter().all(|newcomer| here(&newcomer.domain)) {
         return Err(Refusal::last(RefusalCode::PeerUntrusted));
     }
-    Ok(command(
-        rooms,
-        now,
-        (author, origin),
-        commit.clone(),
-        How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone())),
-    ))
+    let proof = prove(rooms, (author, &origin), commit).await?;
+    let how = How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone()), proof);
+    Ok(command(rooms, now, (author, origin), commit.clone(), how))
+}
+
+/// What the thread's public state shows of a commit, if this relay is the hub and has to decide it.
+async fn prove<P: Ports>(
+    rooms: &Rooms<P>,
+    (author, origin): (DeviceId, &Origin),
+    commit: &whimbrel_protocol::hub::Commit,
+) -> Result<Proof, Refusal> {
+    let at = (commit.thread, commit.epoch);
+    // What is in memory may have moved on, or gone, while the store was read: then once more, from what is written.
+    for have in [rooms.publics.epoch(commit.thread), None] {
+        let state = rooms.store().public_state(author, origin.clone(), at, have).await?;
+        let Some(state) = state else { return Ok(Proof::Absent) };
+        if let Some(proof) = rooms.publics.judge(rooms.ports.publics(), commit, state)? {
+            return Ok(proof);
+        }
+    }
+    Err(Refusal::BUSY)
 }
 
 pub(crate) fn command<P: Ports>(

@@ -13,6 +13,7 @@ use whimbrel_protocol::time::Now;
 use super::{deliver, federate};
 use crate::admission::Admission;
 use crate::ports::Ports;
+use crate::publics;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
@@ -54,7 +55,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
 
 /// Opens a thread: the rows of everybody here, an inbox entry for each invited, a row for each peer.
 pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: OpenThread) {
-    let OpenThread { request, opening, tag } = words;
+    let OpenThread { request, opening, tag, info } = words;
     let (thread, epoch) = (opening.thread, opening.epoch);
     let local = &rooms.config.domain;
     let unknown = |domain| domain != local && !rooms.federation.knows(domain);
@@ -64,8 +65,13 @@ pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
     if opening.founding.as_ref().is_some_and(|founding| founding.hub != rooms.config.relay) {
         return rooms.refuse(now, link, request, Refusal::last(RefusalCode::Malformed));
     }
+    let public = match publics::founded(rooms.ports.publics(), &opening, info.as_deref().map(Vec::as_slice)) {
+        Ok(public) => public,
+        Err(refusal) => return rooms.refuse(now, link, request, refusal),
+    };
     let log = LogId::from_bytes(rooms.chosen());
-    let command = rooms.thread.open_command(now.wall, from.device, (Origin::Local, Some(tag)), opening, log);
+    let origin = (Origin::Local, Some(tag));
+    let command = rooms.thread.open_command(now.wall, from.device, origin, (opening, public), log);
     let opened = match command {
         Ok(command) => rooms.thread.open(rooms.store(), command).await,
         Err(refusal) => Err(refusal),

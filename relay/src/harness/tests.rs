@@ -86,7 +86,7 @@ impl World {
         participants.sort_by_key(|participant| participant.account);
         let (welcome, tree) = (vec![3; 12_000], vec![4; 20_000]);
         let opening = Opening { thread: THREAD, epoch: Epoch::new(1), participants, welcome, tree, founding: None };
-        OpenThread { request: self.request(), opening, tag: ParticipantsTag::from_bytes([9; 32]) }
+        OpenThread { request: self.request(), opening, tag: ParticipantsTag::from_bytes([9; 32]), info: None }
     }
 
     fn acknowledge(&mut self, who: usize, log: LogRef, upto: u64) {

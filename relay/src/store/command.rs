@@ -223,6 +223,8 @@ pub struct OpenThread {
     pub welcome: BlobId,
     /// Hash of the tree.
     pub tree: BlobId,
+    /// The thread's public state, saved, where this relay is its hub.
+    pub public: Option<Vec<u8>>,
 }
 
 /// What a relay adds to an opening.
@@ -246,6 +248,7 @@ impl OpenThread {
         origin: Origin,
         tag: Option<ParticipantsTag>,
         Here { local, log, at, bounds }: Here,
+        public: Option<Vec<u8>>,
     ) -> Self {
         let (welcome, tree) = (BlobId::of(&opening.welcome), BlobId::of(&opening.tree));
         let fingerprint = Sha256::new()
@@ -256,7 +259,7 @@ impl OpenThread {
             .finalize()
             .into();
         let opening = Arc::new(opening);
-        Self { opening, creator, origin, tag, local, log, at, bounds, fingerprint, welcome, tree }
+        Self { opening, creator, origin, tag, local, log, at, bounds, fingerprint, welcome, tree, public }
     }
 }
 
@@ -490,6 +493,9 @@ pub enum Conflict {
     /// Not the thread's epoch.
     #[error("epoch not current")]
     StaleEpoch,
+    /// What is said of a commit is not what it does, or the thread's public state does not bear it out.
+    #[error("not borne out by the public state")]
+    Unproved,
     /// The author's device has no leaf in the thread any more, and its relay knew when it took this.
     #[error("no longer in the thread")]
     Removed,
@@ -528,6 +534,7 @@ impl Conflict {
             Self::NotFound | Self::NotMember => (Code::NotFound, None),
             Self::NoConsent => (Code::NoConsent, None),
             Self::StaleEpoch => (Code::StaleEpoch, None),
+            Self::Unproved => (Code::Unproved, None),
             Self::Removed => (Code::Removed, None),
             Self::EpochAhead => (Code::EpochAhead, Some(limits::EPOCH_AHEAD_RETRY_AFTER)),
             Self::Malformed => (Code::Malformed, None),
@@ -552,7 +559,9 @@ impl Command {
                 // A member, a cursor, a row and an inbox entry that names everybody, for each device.
                 let devices = open.opening.devices().count();
                 let accounts = open.opening.participants.len();
-                open.opening.welcome.len() + open.opening.tree.len() + devices * 256 + accounts * (devices * 64 + 512)
+                let public = open.public.as_ref().map_or(0, Vec::len);
+                let bodies = open.opening.welcome.len() + open.opening.tree.len();
+                bodies + public + devices * 256 + accounts * (devices * 64 + 512)
             }
             Self::Append(append) => append.envelope.body.len(),
             Self::Commit(commit) => commit.bytes(),

@@ -15,6 +15,7 @@ mod cursors;
 mod hub;
 mod peers;
 mod people;
+mod public;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub fn check(fixture: &mut impl Fixture) {
     blobs::bodies_of_many_pieces_are_kept_whole_and_go_whole(fixture);
     blobs::a_trim_takes_a_bounded_number_of_bodies(fixture);
     hub::the_first_commit_of_an_epoch_holds(fixture);
+    public::a_commit_does_what_is_said_of_it(fixture);
+    public::a_public_state_is_written_anew_and_the_commits_since_are_kept(fixture);
     hub::a_welcome_leaves_with_the_commit_that_holds_alone(fixture);
     hub::a_commit_says_what_can_be(fixture);
     hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
@@ -224,7 +227,7 @@ fn open(thread: u8, creator: u8, people: &[(u8, Domain)]) -> Command {
 
 fn open_of(thread: u8, creator: u8, origin: Origin, tag: Option<ParticipantsTag>, people: &[(u8, Domain)]) -> Command {
     let here = Here { local: here(), log: log(thread), at: at(1_000), bounds: LogBounds::default() };
-    let open = OpenThread::new(opening(thread, people), device(creator), origin, tag, here);
+    let open = OpenThread::new(opening(thread, people), device(creator), origin, tag, here, None);
     Command::OpenThread(Box::new(open))
 }
 

@@ -17,10 +17,11 @@ use whimbrel_protocol::user::OpenInvite;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{OrderedKv, Reads, StorageError};
 
+use super::command::Origin;
 use super::kv::{self, Committer, Unsynced};
 use super::{
     Account, Command, Conflict, DeviceLog, ExportPage, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey,
-    Outcome, Pin, Store, StoreError, TreeView, Wake,
+    Outcome, Pin, PublicState, Store, StoreError, TreeView, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -120,6 +121,17 @@ impl<D: Disk> Store for KvStore<D> {
         let found = self.0.read(move |reads| kv::commit_of(reads, device, thread, epoch)).await?;
         // Which log it is of is not told; a commit is asked for seldom.
         self.durable(found, |found, unsynced| found.is_some() && unsynced.any()).await
+    }
+
+    async fn public_state(
+        &self,
+        author: DeviceId,
+        origin: Origin,
+        commit: (ThreadId, Epoch),
+        have: Option<Epoch>,
+    ) -> Result<Option<PublicState>, StoreError> {
+        // It may vanish, and what was judged by it with it.
+        self.0.read(move |reads| kv::public_state(reads, author, &origin, commit, have)).await
     }
 
     async fn log_page(

@@ -11,6 +11,7 @@ mod held;
 mod hot;
 mod hub;
 mod own;
+mod public;
 mod reads;
 mod recent;
 mod rows;
@@ -34,6 +35,7 @@ pub use self::held::{Held, Place, add_held};
 use self::hot::Hot;
 pub use self::hub::commit_of;
 pub use self::own::{export, hidden, invites, profile, registrations, sleepers, to_purge, wake};
+pub use self::public::public_state;
 pub use self::reads::{
     account, account_by_name, account_log, blob, device_logs, live_invites, log_page, names, outbound, package_count,
     pins, stale_logs, thread_by_tag, thread_rows, waiting_peers,

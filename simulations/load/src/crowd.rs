@@ -20,7 +20,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::presence::{Goodbye, Status};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
 use whimbrel_protocol::reception::{Heartbeat, Hello, Register};
-use whimbrel_protocol::thread::{Class, Envelope, Founding, OpenThread, Opening, Participant, Submit};
+use whimbrel_protocol::thread::{Class, Envelope, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{ClaimKeyPackages, NewInvite};
 use whimbrel_protocol::{Frame, VERSION, limits};
@@ -362,7 +362,12 @@ pub(crate) async fn open(
     seed.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, mix)| *byte ^= mix);
     let mut chance = Chance::from_seed(Seed::from_bytes(seed));
     let thread = ThreadId::from_bytes(chance.bytes());
-    put(way, (creator, line), others, (thread, None), &mut chance).await
+    let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES * others.len()], vec![0; TREE_BYTES * others.len()]);
+    chance.fill(&mut welcome);
+    chance.fill(&mut tree);
+    let participants = participants(way, &[&[creator], others].concat());
+    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree, founding: None };
+    put(line, opening, None, &mut chance).await
 }
 
 /// Those of one domain, with a device each, in the order of their accounts.
@@ -377,22 +382,17 @@ fn participants(way: &Way, people: &[&Person]) -> Vec<Participant> {
     participants
 }
 
-/// Opens a thread of that id.
+/// Hands an opening in, with the GroupInfo that one needs whose thread changes.
 async fn put(
-    way: &Way,
-    (creator, line): (&Person, &mut Line),
-    others: &[&Person],
-    (thread, founding): (ThreadId, Option<Box<Founding>>),
+    line: &mut Line,
+    opening: Opening,
+    info: Option<Vec<u8>>,
     chance: &mut Chance,
 ) -> anyhow::Result<ThreadId> {
-    let participants = participants(way, &[&[creator], others].concat());
-    let (mut welcome, mut tree) = (vec![0; WELCOME_BYTES * others.len()], vec![0; TREE_BYTES * others.len()]);
-    chance.fill(&mut welcome);
-    chance.fill(&mut tree);
-    let opening = Opening { thread, epoch: Epoch::new(1), participants, welcome, tree, founding };
+    let (thread, info) = (opening.thread, info.map(Into::into));
     let tag = ParticipantsTag::from_bytes(chance.bytes());
     let request = line.request();
-    match line.ask(OpenThread { request, opening, tag }).await? {
+    match line.ask(OpenThread { request, opening, tag, info }).await? {
         Frame::Stored(_) => Ok(thread),
         other => bail!("an opening was answered with {other:?}"),
     }

@@ -369,6 +369,7 @@ impl Draw {
             MemberTrick::Garble,
             MemberTrick::StaleCommit,
             MemberTrick::CorruptCommit,
+            MemberTrick::MistagCommit,
             MemberTrick::ForeignRemoval,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);

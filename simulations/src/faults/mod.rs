@@ -136,8 +136,10 @@ pub enum MemberTrick {
     Garble,
     /// Hands in, with what it says, commits of its own of epochs that are over, as if they were of this one.
     StaleCommit,
-    /// Hands in a corrupted copy before each commit.
+    /// Hands in, before each commit, a copy with a bit changed in what it signed.
     CorruptCommit,
+    /// Hands in, before each commit, a copy with a bit changed in a tag that only members can check.
+    MistagCommit,
     /// Hands in, with what it says, commits that take out somebody whom it may not take out.
     ForeignRemoval,
 }

@@ -149,6 +149,7 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("garble", MemberTrick::Garble),
     ("stale-commit", MemberTrick::StaleCommit),
     ("corrupt-commit", MemberTrick::CorruptCommit),
+    ("mistag-commit", MemberTrick::MistagCommit),
     ("foreign-removal", MemberTrick::ForeignRemoval),
 ];
 

@@ -15,7 +15,7 @@ use crate::net::ProcessNo;
 pub enum Conduct {
     /// A relay or a member turns on the others.
     Hostile,
-    /// A member hands in commits that nobody can follow: threads it is in may not change any more.
+    /// A member hands in commits that nobody can follow and only members can tell: threads it is in may not change any more.
     Obstructive,
     /// Its disk fills up, and it refuses for want of room.
     Scarce,
@@ -56,7 +56,7 @@ impl Excuses {
             })
     }
 
-    /// Whether one of these people hands in commits that nobody can follow. Of their relays it is not asked.
+    /// Whether one of these people hands in commits that nobody can follow and their hub cannot tell. Of relays it is not asked.
     pub(super) fn obstructs(&self, people: impl IntoIterator<Item = ProcessNo>) -> bool {
         people.into_iter().any(|one| self.parties.contains(&(Conduct::Obstructive, one)))
     }

@@ -129,7 +129,7 @@ impl World {
         let access = Access { latency: Duration::ZERO, up, down, loss: 0.0, region, nat: Nat::Open };
         self.place(no, relay.access, access);
         self.by_domain.insert(relay.domain.to_string(), no);
-        let mut process = RelayProcess::new(no, identity, relay.disk, self.seed);
+        let mut process = RelayProcess::new(no, identity, relay.disk, (self.seed, self.crypto));
         process.listed = relay.listed;
         process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.

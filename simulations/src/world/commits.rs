@@ -41,16 +41,28 @@ impl Commits {
     }
 }
 
-/// A copy with one bit changed of a commit that takes nobody in.
-pub(super) fn corrupted(commit: &Commit) -> Option<Commit> {
+/// The end of a commit that its signature is not over: two tags, and the signature itself in the real one.
+const TAGS: usize = 160;
+
+/// A copy of a commit that takes nobody in, with one bit changed of what its author signed.
+pub(super) fn corrupted(commit: &Commit, stream: &mut Stream) -> Option<Commit> {
+    let mut copy = commit.clone();
+    let signed = copy.bytes.len().saturating_sub(TAGS);
+    let (at, bit) = (stream.below(signed.max(1) as u64) as usize, stream.below(8));
+    *copy.bytes.get_mut(at)? ^= 1 << bit;
+    commit.added.is_empty().then_some(copy)
+}
+
+/// The same with one changed in its last tag, which takes a secret of the epoch to check.
+pub(super) fn mistagged(commit: &Commit) -> Option<Commit> {
     let mut copy = commit.clone();
     *copy.bytes.last_mut()? ^= 1;
     commit.added.is_empty().then_some(copy)
 }
 
 /// A genuine commit of this device by which somebody else loses their leaf, as its own rows let it be made; nothing of it
-/// stays there. Relays are told of it in half of all cases: the hub refuses it then, and takes it otherwise. None where the
-/// device may do so, or is not in the thread.
+/// stays there. Relays are told of it in half of all cases: the hub refuses it either way. None where the device may do so, or
+/// is not in the thread.
 pub(super) fn foreign_removal(
     crypto: Crypto,
     reads: &dyn Reads,

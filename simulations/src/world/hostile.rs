@@ -23,7 +23,7 @@ use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
-use super::commits::{Commits, corrupted as corrupted_commit};
+use super::commits::{self, Commits};
 use super::forwards::{Forwards, Tricks};
 use super::orders::Orders;
 use crate::engine::Stream;
@@ -387,9 +387,15 @@ impl Member {
     fn tricked(&mut self, frame: Frame, usurp: &mut Usurp<'_>) -> Vec<Frame> {
         let (envelope, direct) = match &frame {
             Frame::SubmitCommit(words) => {
-                let damaged = corrupted_commit(&words.commit).filter(|_| self.does(MemberTrick::CorruptCommit));
+                let mut damaged = Vec::new();
+                if self.does(MemberTrick::CorruptCommit) {
+                    damaged.extend(commits::corrupted(&words.commit, &mut self.stream));
+                }
+                if self.does(MemberTrick::MistagCommit) {
+                    damaged.extend(commits::mistagged(&words.commit));
+                }
                 self.commits.remember(&words.commit);
-                let before = damaged.map(|commit| self.hand_in(commit));
+                let before: Vec<_> = damaged.into_iter().map(|commit| self.hand_in(commit)).collect();
                 return before.into_iter().chain([frame]).collect();
             }
             Frame::Submit(words) => (words.envelope.clone(), false),
@@ -449,7 +455,7 @@ impl Member {
         let opening =
             Opening { thread, epoch: Epoch::new(1), participants: participants.into(), welcome, tree, founding: None };
         let (request, tag) = (RequestId::new(self.requests), ParticipantsTag::from_bytes(tag));
-        OpenThread { request, opening, tag }.into()
+        OpenThread { request, opening, tag, info: None }.into()
     }
 
     /// What its own core hears of a frame: nothing of what it made up. Says whether anything is left.

@@ -33,10 +33,7 @@ impl World {
                 }
                 Kind::HostileMember { trick, .. } => {
                     self.ledger.conduct(party, Conduct::Hostile);
-                    if matches!(
-                        trick,
-                        MemberTrick::StaleCommit | MemberTrick::CorruptCommit | MemberTrick::ForeignRemoval
-                    ) {
+                    if matches!(trick, MemberTrick::MistagCommit) {
                         self.ledger.conduct(party, Conduct::Obstructive);
                     }
                 }

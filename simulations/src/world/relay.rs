@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use whimbrel_crypto::RelayIdentity;
+use whimbrel_crypto::{MlsPublic, PublicEngine, RelayIdentity, StandInPublic};
 use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::Now;
@@ -23,6 +23,7 @@ use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::executor::Executor;
 use crate::faults::Keep;
 use crate::net::{Net, ProcessNo};
+use crate::scenario::Crypto;
 
 /// Something a relay's future is done with.
 enum Ended {
@@ -144,6 +145,7 @@ pub(super) struct SimPorts {
     links: SimLinks,
     chance: Mutex<Stream>,
     identity: RelayIdentity,
+    publics: Arc<dyn PublicEngine>,
 }
 
 impl Ports for SimPorts {
@@ -168,6 +170,10 @@ impl Ports for SimPorts {
 
     fn identity(&self) -> &RelayIdentity {
         &self.identity
+    }
+
+    fn publics(&self) -> &dyn PublicEngine {
+        self.publics.as_ref()
     }
 
     fn wake(&self, order: WakeOrder) {
@@ -215,6 +221,7 @@ pub struct RelayProcess {
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
     identity: RelayIdentity,
+    publics: Arc<dyn PublicEngine>,
     platter: Platter,
     seed: Seed,
     run: u32,
@@ -229,15 +236,25 @@ pub struct RelayProcess {
 
 impl RelayProcess {
     /// A relay that has not started.
-    pub fn new(no: ProcessNo, identity: RelayIdentity, disk: crate::scenario::Disk, seed: Seed) -> Self {
+    pub fn new(
+        no: ProcessNo,
+        identity: RelayIdentity,
+        disk: crate::scenario::Disk,
+        (seed, crypto): (Seed, Crypto),
+    ) -> Self {
         let (domain, id) = (identity.domain().clone(), identity.id());
         let platter = Platter::new(disk, seed.stream(Entity::Process(no), "disk"));
         let (clock, traps, mischief) = (Clock::new(), Traps::default(), None);
+        let publics: Arc<dyn PublicEngine> = match crypto {
+            Crypto::Standin => Arc::new(StandInPublic::new()),
+            Crypto::Real => Arc::new(MlsPublic::new()),
+        };
         Self {
             no,
             domain,
             id,
             identity,
+            publics,
             listed: true,
             push: Vec::new(),
             platter,
@@ -292,6 +309,7 @@ impl RelayProcess {
             links: links.clone(),
             chance: Mutex::new(stream("chance")),
             identity: self.identity.clone(),
+            publics: Arc::clone(&self.publics),
         };
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;

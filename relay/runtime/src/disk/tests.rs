@@ -300,7 +300,7 @@ fn two_people_and_their_thread() -> Vec<Command> {
         founding: None,
     };
     let alice = DeviceId { account: account(1), index: DeviceIndex::FIRST };
-    commands.push(Command::OpenThread(Box::new(OpenThread::new(opening, alice, Origin::Local, None, here()))));
+    commands.push(Command::OpenThread(Box::new(OpenThread::new(opening, alice, Origin::Local, None, here(), None))));
     commands
 }
 

@@ -169,7 +169,7 @@ impl Client {
             founding: None,
         };
         let request = self.request();
-        self.ask(OpenThread { request, opening, tag }).await
+        self.ask(OpenThread { request, opening, tag, info: None }).await
     }
 
     pub(super) async fn say(&mut self, body: &[u8]) -> Frame {

@@ -1,6 +1,6 @@
 //! Groups whose members change, across relays: what is still taken of whoever was taken out.
 
-use whimbrel_crypto::receipt;
+use whimbrel_crypto::{PublicEngine, StandInPublic, receipt};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, FetchCommit, SignedReceipt, SubmitCommit};
 use whimbrel_protocol::thread::Founding;
 
@@ -18,12 +18,15 @@ fn group(world: &mut World, [alice, bob, carol]: [usize; 3]) -> ThreadId {
     }
     let founding =
         Founding { creator: world.devices[alice].id().account, hub: relay_id(0), nonce: [3; 32], fixed: false };
-    let mut open = world.open_frame(&[(alice, 0), (bob, 0), (carol, 1)]);
-    (open.opening.thread, open.opening.founding) = (founding.thread(), Some(Box::new(founding)));
+    let open = world.founded(founding, &[(alice, 0), (bob, 0), (carol, 1)]);
+    let (tree, info) = (open.opening.tree.clone(), open.info.clone().unwrap());
     let heard = world.ask(alice, open);
     assert!(matches!(heard[0], Frame::Stored(_)), "{heard:?}");
     world.pass(Duration::from_secs(3));
-    founding.thread()
+    let thread = founding.thread();
+    let public = StandInPublic::new().found(thread, &tree, &info).unwrap();
+    world.publics.insert((thread, 1), public.save().unwrap());
+    thread
 }
 
 impl World {
@@ -33,13 +36,41 @@ impl World {
         self.ask(who, Submit { request, envelope, heard: None })
     }
 
-    fn take_out(&mut self, who: usize, thread: ThreadId, epoch: u64, out: &[usize]) -> Vec<Frame> {
+    /// An opening of such a thread, with the public state that its hub needs.
+    fn founded(&mut self, founding: Founding, people: &[(usize, usize)]) -> OpenThread {
+        let mut open = self.open_frame(people);
+        let leaf = |(who, _): &(usize, usize)| (self.devices[*who].id(), self.devices[*who].key.public());
+        let leaves: Vec<_> = people.iter().map(leaf).collect();
+        let (tree, info) = StandInPublic::forge_opening(founding.thread(), &leaves);
+        (open.opening.thread, open.opening.founding) = (founding.thread(), Some(Box::new(founding)));
+        (open.opening.tree, open.info) = (tree, Some(info.into()));
+        open
+    }
+
+    /// A commit by which these go, as its author would make it and say.
+    fn taking_out(&self, who: usize, thread: ThreadId, epoch: u64, out: &[usize]) -> Commit {
         let mut removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         removed.sort();
-        let (epoch, bytes) = (Epoch::new(epoch), b"out".to_vec());
-        let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed };
+        let public = &self.publics[&(thread, epoch)];
+        let bytes = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed).unwrap();
+        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed }
+    }
+
+    fn hand_in(&mut self, who: usize, commit: Commit) -> Vec<Frame> {
         let request = self.request();
-        self.ask(who, SubmitCommit { request, commit, newcomers: None })
+        let (thread, epoch, bytes) = (commit.thread, commit.epoch.get(), commit.bytes.clone());
+        let heard = self.ask(who, SubmitCommit { request, commit, newcomers: None });
+        if heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))) {
+            let mut public = StandInPublic::new().restore(thread, &self.publics[&(thread, epoch)]).unwrap();
+            public.follow(&bytes).unwrap();
+            self.publics.insert((thread, epoch + 1), public.save().unwrap());
+        }
+        heard
+    }
+
+    fn take_out(&mut self, who: usize, thread: ThreadId, epoch: u64, out: &[usize]) -> Vec<Frame> {
+        let commit = self.taking_out(who, thread, epoch, out);
+        self.hand_in(who, commit)
     }
 }
 
@@ -182,5 +213,140 @@ fn everybody_gets_the_same_receipt_of_a_commit_signed_by_the_hub_whichever_way_t
     for signed in &found {
         assert_eq!(receipt::verify(signed, relay_id(0)), Ok(()));
         assert_eq!(signed, &found[0]);
+    }
+}
+
+/// A member's commits that nobody could follow, and what they are, for this epoch.
+fn bad_commits(
+    world: &World,
+    (thread, epoch): (ThreadId, u64),
+    [alice, bob, carol]: [usize; 3],
+) -> Vec<(usize, Commit)> {
+    let renewal = |who| world.taking_out(who, thread, epoch, &[]);
+    let mut bad = Vec::new();
+    for who in [alice, bob, carol] {
+        let genuine = renewal(who);
+        let mut corrupt = genuine.clone();
+        corrupt.bytes[20] ^= 1;
+        let mut cut = genuine.clone();
+        cut.bytes.pop();
+        let garbage = Commit { bytes: vec![7; 2_000], ..genuine.clone() };
+        let empty = Commit { bytes: Vec::new(), ..genuine.clone() };
+        let other = Commit { bytes: renewal(if who == bob { carol } else { bob }).bytes, ..genuine };
+        bad.extend([corrupt, cut, garbage, empty, other].map(|commit| (who, commit)));
+        if epoch > 1 {
+            let stale = world.taking_out(who, thread, epoch - 1, &[]);
+            bad.push((who, Commit { epoch: Epoch::new(epoch), ..stale }));
+        }
+    }
+    // What it does is not said; what is said it does not do.
+    let unsaid = |who, out| Commit { removed: Vec::new(), ..world.taking_out(who, thread, epoch, &[out]) };
+    let undone = Commit { bytes: renewal(alice).bytes, ..world.taking_out(alice, thread, epoch, &[bob]) };
+    let another = Commit { removed: vec![world.devices[carol].id()], ..world.taking_out(alice, thread, epoch, &[bob]) };
+    bad.extend([(bob, unsaid(bob, alice)), (carol, unsaid(carol, bob)), (alice, unsaid(alice, carol))]);
+    bad.extend([(alice, undone), (alice, another)]);
+    bad
+}
+
+#[test]
+fn t34_a_commit_that_is_not_what_it_is_said_to_be_is_refused_to_its_author_and_the_group_changes_on() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    for epoch in 1..=3 {
+        for (who, commit) in bad_commits(&world, (thread, epoch), people) {
+            let heard = world.hand_in(who, commit.clone());
+            assert_eq!(refusal(&heard), Some(RefusalCode::Unproved), "{who} {epoch} {:?} {heard:?}", commit.removed);
+        }
+        world.pass(Duration::from_secs(3));
+        for who in people {
+            let heard = std::mem::take(&mut world.devices[who].inbox);
+            assert!(receipts(&heard).is_empty(), "a commit that was refused is told");
+        }
+        // What was proved before is not kept: the hub makes it again from its disk.
+        if epoch == 2 {
+            world.crash(0, true);
+            world.start(0);
+            world.come_back(alice, 0);
+            world.come_back(bob, 0);
+            world.pass(RECONNECTED);
+        }
+        let author = [alice, bob, carol][epoch as usize - 1];
+        let genuine = world.taking_out(author, thread, epoch, &[]);
+        let heard = world.hand_in(author, genuine);
+        assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{epoch} {heard:?}");
+        world.pass(Duration::from_secs(3));
+        people.iter().for_each(|who| world.devices[*who].inbox.clear());
+    }
+    let heard = world.take_out(alice, thread, 4, &[carol]);
+    assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{heard:?}");
+}
+
+#[test]
+fn a_group_goes_on_over_many_changes_and_deaths_of_its_hub() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let thread = group(&mut world, people);
+    for epoch in 1..=u64::from(limits::PUBLIC_STATE_COMMITS_MAX) * 2 + 3 {
+        if epoch % 13 == 0 {
+            world.crash(0, true);
+            world.start(0);
+            world.come_back(people[0], 0);
+            world.come_back(people[1], 0);
+        }
+        let author = people[(epoch % 2) as usize];
+        let mut bad = world.taking_out(author, thread, epoch, &[]);
+        bad.bytes[9] ^= 1;
+        assert_eq!(refusal(&world.hand_in(author, bad)), Some(RefusalCode::Unproved));
+        let good = world.taking_out(author, thread, epoch, &[]);
+        let heard = world.hand_in(author, good);
+        assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{epoch} {heard:?}");
+    }
+}
+
+#[test]
+fn an_opening_without_a_public_state_that_fits_it_is_refused_and_the_thread_is_not_there() {
+    let mut world = World::new(1);
+    let [alice, bob, carol] = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 0)];
+    world.invite(bob);
+    world.claim(alice, bob, 0, Some(TOKEN));
+    for fixed in [false, true] {
+        let creator = world.devices[alice].id().account;
+        let founding = Founding { creator, hub: relay_id(0), nonce: [5; 32], fixed };
+        let pair = [(alice, 0), (bob, 0)];
+        let good = world.founded(founding, &pair);
+        let strangers = world.founded(founding, &[(alice, 0), (carol, 0)]);
+        let more = world.founded(founding, &[(alice, 0), (bob, 0), (carol, 0)]);
+        let elsewhere = world.founded(Founding { nonce: [6; 32], ..founding }, &pair);
+        let with = |tree: &OpenThread, info: &OpenThread| {
+            let mut open = good.clone();
+            (open.opening.tree, open.info) = (tree.opening.tree.clone(), info.info.clone());
+            open
+        };
+        let none = OpenThread { info: None, ..good.clone() };
+        let mut later = good.clone();
+        later.opening.epoch = Epoch::new(2);
+        let mut garbage = good.clone();
+        garbage.info = Some(vec![1; 40].into());
+        let bad = [
+            ("no state", none),
+            ("of other people", with(&strangers, &strangers)),
+            ("of more people", with(&more, &more)),
+            ("another's tree", with(&strangers, &good)),
+            ("another's word", with(&good, &strangers)),
+            ("of another thread", with(&elsewhere, &elsewhere)),
+            ("of another epoch", later),
+            ("garbage", garbage),
+        ];
+        for (what, open) in bad {
+            let request = world.request();
+            let heard = world.ask(alice, OpenThread { request, ..open });
+            assert_eq!(refusal(&heard), Some(RefusalCode::Unproved), "{what}");
+        }
+        let request = world.request();
+        let heard =
+            world.ask(alice, OpenThread { request, tag: ParticipantsTag::from_bytes([fixed as u8; 32]), ..good });
+        assert!(matches!(heard[0], Frame::Stored(_)), "{heard:?}");
     }
 }

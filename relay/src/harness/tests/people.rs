@@ -510,7 +510,7 @@ fn one_message_to_five_hundred_is_one_append_and_a_push_for_each_who_is_there() 
             Command::GiveConsent(give)
         })
         .collect();
-    commands.push(Command::OpenThread(Box::new(Open::new(opening, by, Origin::Local, tag, here))));
+    commands.push(Command::OpenThread(Box::new(Open::new(opening, by, Origin::Local, tag, here, None))));
     let outcomes = world.store(0, |relay| async move { relay.ports().store().commit_all(commands).await.unwrap() });
     assert!(outcomes.iter().all(Result::is_ok));
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_crypto::RelayIdentity;
+use whimbrel_crypto::{Proved, RelayIdentity};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, Newcomers, SignedReceipt};
 use whimbrel_protocol::id::{BlobId, CommitHash, DeviceId, Domain, Epoch, RelayId, Sequence};
 use whimbrel_protocol::push::EntryBody;
@@ -42,9 +42,21 @@ pub struct Commit {
 pub enum How {
     /// Nobody's yet: this relay decides, if it is the hub, and signs what it takes. The receipt is written with the commit, so
     /// it leaves once both are durable and is the same bytes whoever asks.
-    Submitted(Option<Bodies<Newcomers>>, Arc<RelayIdentity>),
+    Submitted(Option<Bodies<Newcomers>>, Arc<RelayIdentity>, Proof),
     /// The hub's: its receipt, which relay that is by the signature, and what newcomers here join with.
     Told(Box<SignedReceipt>, RelayId, Option<Bodies<Arrivals>>),
+}
+
+/// What the thread's public state shows of a commit. There is one state for each epoch, so what was shown before the command
+/// holds in it, if the epoch is still the thread's.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// It was not looked at: the commit was not for the thread's epoch, not by a member, or not for this relay to decide.
+    Absent,
+    /// It does not hold.
+    Fails,
+    /// What it does; and the public state before it, saved, when that is due to be written.
+    Holds(Box<Proved>, Option<Vec<u8>>),
 }
 
 /// Large bodies with their hashes, computed by whoever made the command.
@@ -78,16 +90,24 @@ impl Commit {
     /// About how many bytes it writes: the commit as entry and for those who ask for it later, the bodies, a few rows for
     /// each device, an inbox entry that names everybody for each newcomer, and the receipt with its certificates.
     pub(super) fn bytes(&self) -> usize {
+        let public = match &self.how {
+            How::Submitted(.., Proof::Holds(_, Some(saved))) => saved.len(),
+            _ => 0,
+        };
         let (bodies, everybody) = match &self.how {
-            How::Submitted(Some(newcomers), _) => (newcomers.words.welcome.len() + newcomers.words.tree.len(), 1_000),
+            How::Submitted(Some(newcomers), ..) => (newcomers.words.welcome.len() + newcomers.words.tree.len(), 1_000),
             How::Told(.., Some(arrivals)) => {
                 let Newcomers { welcome, tree } = &arrivals.words.newcomers;
                 (welcome.len() + tree.len(), arrivals.words.participants.len())
             }
-            How::Submitted(None, _) | How::Told(.., None) => (0, 0),
+            How::Submitted(None, ..) | How::Told(.., None) => (0, 0),
         };
         let devices = self.commit.added_devices().count() + self.commit.removed.len();
-        2 * (self.commit.bytes.len() + 2_048) + bodies + devices * 512 + self.commit.added.len() * everybody * 64
+        public
+            + 2 * (self.commit.bytes.len() + 2_048)
+            + bodies
+            + devices * 512
+            + self.commit.added.len() * everybody * 64
     }
 }
 

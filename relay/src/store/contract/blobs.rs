@@ -86,7 +86,7 @@ pub(super) fn bodies_go_with_the_last_row_that_names_them(fixture: &mut impl Fix
 fn open_again(thread: u8, of: u8) -> Command {
     let opening = Opening { welcome: vec![of; 9_000], ..opening(thread, &two()) };
     let here = Here { local: here(), log: log(thread), at: at(1_000), bounds: LogBounds::default() };
-    Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), Origin::Local, None, here)))
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), Origin::Local, None, here, None)))
 }
 
 pub(super) fn bodies_go_with_an_account_and_with_what_waited_too_long(fixture: &mut impl Fixture) {
@@ -136,7 +136,7 @@ pub(super) fn bodies_of_many_pieces_are_kept_whole_and_go_whole<F: Fixture>(fixt
     let opening = Opening { welcome: welcome.clone(), tree: tree.clone(), ..opening(1, &all()) };
     let here = Here { local: here(), log: log(1), at: at(1_000), bounds: LogBounds::default() };
     let store = three_friends(fixture);
-    let open = OpenThread::new(opening.clone(), device(ALICE), Origin::Local, None, here);
+    let open = OpenThread::new(opening.clone(), device(ALICE), Origin::Local, None, here, None);
     done(&store, vec![Command::OpenThread(Box::new(open))]);
     let store = fixture.restart(store);
     let kept = |store: &F::Store, bytes: &[u8]| wait(store.blob(BlobId::of(bytes))).unwrap();

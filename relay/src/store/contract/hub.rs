@@ -1,12 +1,12 @@
 //! The contract, as far as groups change: one commit for each epoch, and whom each entry is for.
 //! Owns: the cases. Never: knows a backend.
 
-use whimbrel_crypto::{KeyPair, RelayIdentity, receipt};
+use whimbrel_crypto::{KeyPair, Proved, RelayIdentity, receipt};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Receipt};
 use whimbrel_protocol::id::CommitHash;
 use whimbrel_protocol::thread::Founding;
 
-use super::super::command::hub::{Bodies, Commit, Committed, How, Reader};
+use super::super::command::hub::{Bodies, Commit, Committed, How, Proof, Reader};
 use super::super::{DeviceLog, Epochs};
 use super::*;
 
@@ -14,7 +14,7 @@ const DAVE: u8 = 4;
 const ERIN: u8 = 5;
 
 /// The hub of every group here. Any relay signs what it takes as the hub.
-fn hub() -> Arc<RelayIdentity> {
+pub(super) fn hub() -> Arc<RelayIdentity> {
     let key = |n| KeyPair::from_seed_bytes([n; 32]);
     Arc::new(RelayIdentity::create(&key(7), &key(107), &here(), at(1_000)).unwrap())
 }
@@ -23,17 +23,18 @@ fn founding(nonce: u8) -> Founding {
     Founding { creator: account(ALICE), hub: hub().id(), nonce: [nonce; 32], fixed: false }
 }
 
-fn thread(nonce: u8) -> ThreadId {
+pub(super) fn thread(nonce: u8) -> ThreadId {
     founding(nonce).thread()
 }
 
 /// A group of these, made by Alice.
-fn group(nonce: u8, people: &[(u8, Domain)], origin: Origin) -> Command {
+pub(super) fn group(nonce: u8, people: &[(u8, Domain)], origin: Origin) -> Command {
     let here = Here { local: here(), log: log(nonce), at: at(1_000), bounds: LogBounds::default() };
     let opening =
         Opening { thread: thread(nonce), founding: Some(Box::new(founding(nonce))), ..opening(nonce, people) };
     let tag = (origin == Origin::Local).then(|| ParticipantsTag::from_bytes([nonce; 32]));
-    Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), origin, tag, here)))
+    let public = (origin == Origin::Local).then(|| vec![nonce; 5_000]);
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(ALICE), origin, tag, here, public)))
 }
 
 fn people(people: &[(u8, Domain)]) -> Vec<Participant> {
@@ -45,7 +46,7 @@ fn people(people: &[(u8, Domain)]) -> Vec<Participant> {
     people.iter().map(one).collect()
 }
 
-fn words(nonce: u8, epoch: u64, bytes: &[u8], added: &[(u8, Domain)], removed: &[u8]) -> hub::Commit {
+pub(super) fn words(nonce: u8, epoch: u64, bytes: &[u8], added: &[(u8, Domain)], removed: &[u8]) -> hub::Commit {
     hub::Commit {
         thread: thread(nonce),
         term: FIRST_TERM,
@@ -56,7 +57,7 @@ fn words(nonce: u8, epoch: u64, bytes: &[u8], added: &[(u8, Domain)], removed: &
     }
 }
 
-fn command(author: u8, origin: Origin, words: hub::Commit, how: How) -> Command {
+pub(super) fn command(author: u8, origin: Origin, words: hub::Commit, how: How) -> Command {
     Command::Commit(Box::new(Commit {
         author: device(author),
         origin,
@@ -74,8 +75,20 @@ fn command(author: u8, origin: Origin, words: hub::Commit, how: How) -> Command 
 /// Handed in by a user of this relay.
 fn submit(author: u8, words: hub::Commit) -> Command {
     let bodies = || Bodies::of(Newcomers { welcome: vec![3; 500], tree: vec![4; 500] });
-    let how = How::Submitted((!words.added.is_empty()).then(bodies), hub());
+    let how = How::Submitted((!words.added.is_empty()).then(bodies), hub(), proof(author, &words));
     command(author, Origin::Local, words, how)
+}
+
+/// A commit that does what is said of it.
+pub(super) fn proof(author: u8, words: &hub::Commit) -> Proof {
+    let added = words.added.iter().flat_map(|one| one.ids().map(|device| (device, device_key(device))));
+    let proved = Proved { committer: device(author), added: added.collect(), removed: words.removed.clone() };
+    Proof::Holds(Box::new(proved), None)
+}
+
+/// The key under which everybody's device is registered here.
+fn device_key(of: DeviceId) -> PublicKey {
+    PublicKey::from_bytes([2 * of.account.as_bytes().first().unwrap(); 32])
 }
 
 /// Told by the hub at the other relay.
@@ -101,7 +114,7 @@ fn told_by(signer: RelayId, author: u8, words: hub::Commit, everybody: Option<&[
     command(author, Origin::Peer(there()), words, How::Told(Box::new(receipt::sign(&hub(), receipt)), signer, arrivals))
 }
 
-fn committed(outcome: Result<Outcome, Conflict>) -> Committed {
+pub(super) fn committed(outcome: Result<Outcome, Conflict>) -> Committed {
     match outcome {
         Ok(Outcome::Committed(committed)) => *committed,
         other => panic!("no commit: {other:?}"),
@@ -128,7 +141,7 @@ fn invitations(store: &impl Store, person: u8) -> Vec<(ThreadId, u64, usize)> {
     page.entries.into_iter().filter_map(invitation).collect()
 }
 
-fn with_dave<F: Fixture>(fixture: &mut F) -> F::Store {
+pub(super) fn with_dave<F: Fixture>(fixture: &mut F) -> F::Store {
     let store = three_friends(fixture);
     done(&store, vec![register(DAVE, "dave"), consent(DAVE, ALICE, here())]);
     store
@@ -152,7 +165,11 @@ pub(super) fn the_first_commit_of_an_epoch_holds(fixture: &mut impl Fixture) {
         &store,
         vec![
             submit(ALICE, words(1, 1, b"first", &[(DAVE, here())], &[])),
-            command(CAROL, Origin::Peer(there()), words(1, 1, b"second", &[], &[]), How::Submitted(None, hub())),
+            {
+                let words = words(1, 1, b"second", &[], &[]);
+                let how = How::Submitted(None, hub(), proof(CAROL, &words));
+                command(CAROL, Origin::Peer(there()), words, how)
+            },
             submit(ALICE, words(1, 2, b"third", &[], &[BOB])),
         ],
     );
@@ -200,15 +217,14 @@ pub(super) fn a_commit_says_what_can_be(fixture: &mut impl Fixture) {
     assert_eq!(refused(words(1, 1, b"x", &[(9, here())], &[])), Conflict::NoConsent, "nobody here");
     assert_eq!(refused(words(1, 2, b"x", &[], &[])), Conflict::StaleEpoch, "an epoch to come");
     assert_eq!(refused(hub::Commit { term: 2, ..words(1, 1, b"x", &[], &[]) }), Conflict::StaleEpoch);
-    let welcomed = command(
-        ALICE,
-        Origin::Local,
-        words(1, 1, b"x", &[], &[BOB]),
-        How::Submitted(Some(Bodies::of(Newcomers { welcome: vec![1], tree: vec![2] })), hub()),
-    );
+    let taken_out = words(1, 1, b"x", &[], &[BOB]);
+    let bodies = Bodies::of(Newcomers { welcome: vec![1], tree: vec![2] });
+    let how = How::Submitted(Some(bodies), hub(), proof(ALICE, &taken_out));
+    let welcomed = command(ALICE, Origin::Local, taken_out, how);
     assert_eq!(run(&store, welcomed).unwrap_err(), Conflict::Malformed, "a Welcome for nobody");
     assert_eq!(run(&store, submit(DAVE, words(1, 1, b"x", &[], &[]))).unwrap_err(), Conflict::NotMember);
-    let for_bob = command(BOB, Origin::Peer(there()), words(1, 1, b"x", &[], &[]), How::Submitted(None, hub()));
+    let how = How::Submitted(None, hub(), Proof::Absent);
+    let for_bob = command(BOB, Origin::Peer(there()), words(1, 1, b"x", &[], &[]), how);
     assert_eq!(run(&store, for_bob).unwrap_err(), Conflict::NotMember, "another relay's word for a user of this one");
     let fixed = hub::Commit { thread: ThreadId::from_bytes([2; 32]), ..words(1, 1, b"x", &[], &[]) };
     assert_eq!(run(&store, submit(ALICE, fixed)).unwrap_err(), Conflict::Malformed, "these people and no others");

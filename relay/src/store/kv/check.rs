@@ -4,14 +4,14 @@
 
 use whimbrel_crypto::{transparency, tree};
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, ThreadId, TreeHash};
+use whimbrel_protocol::id::{AccountId, BlobId, DeviceId, Epoch, ThreadId, TreeHash};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::rows::{
-    self, CursorRow, EntryRow, EpochRow, FriendRow, Home, LeafRow, LogRow, Member, OwnRow, OwnerRow, StockRow,
-    ThreadMeta, space,
+    self, CursorRow, EntryRow, EpochRow, FriendRow, Home, LeafRow, LogRow, Member, OwnRow, OwnerRow, PublicRow,
+    StockRow, ThreadMeta, space,
 };
 use crate::store::{Account, MailboxId, Pin, PinnedBy};
 
@@ -325,7 +325,29 @@ impl Check<'_> {
             }
             Ok(())
         })?;
-        self.total(space::COMMIT, "commits", ends)
+        self.total(space::COMMIT, "commits", ends)?;
+        self.publics()
+    }
+
+    /// A hub has a public state of every thread it says so of, of the epoch it says, and every commit since.
+    fn publics(&mut self) -> Result<(), StorageError> {
+        let mut states = 0;
+        self.each(&[space::THREAD], |check, key, value| {
+            let meta: ThreadMeta = rows::read(key, value)?;
+            let Some(mark) = meta.public else { return Ok(()) };
+            states += 1;
+            let state: Option<PublicRow> = rows::get(check.reads, &rows::public(meta.log))?;
+            if state.is_none_or(|state| state.epoch != mark.epoch) {
+                check.problems.note(key, "its public state is missing");
+            }
+            for epoch in mark.epoch.get()..meta.epoch.get() {
+                if !check.there(&rows::of_epoch(space::COMMIT, meta.log, Epoch::new(epoch)))? {
+                    check.problems.note(key, "a commit since its public state is missing");
+                }
+            }
+            Ok(())
+        })?;
+        self.total(space::PUBLIC, "public states", states)
     }
 
     /// Whoever reads a log here does so as a device of an account here, with a cursor; whoever does not, at a relay that

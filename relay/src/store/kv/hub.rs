@@ -1,6 +1,6 @@
 //! Hub: the changes of a group, as rows: compare and set on (group, term, epoch).
 //! Owns: the conditions of a commit, whom its entry is for, who reads the log from it on, the commits that are kept.
-//! Never: reads the commit itself; that the MLS commit does what its roster says is for the members to check.
+//! Never: reads the commit itself; what it does was shown before (`Proof`), and is held here to what is said of it.
 //! Limits: `limits::COMMIT_ADDS_MAX`, `limits::THREAD_DEVICES_MAX`, `limits::COMMIT_AGE_MAX`,
 //! `limits::COMMITS_FORGOTTEN_MAX`, `limits::FORMER_RELAYS_MAX`. Rules: docs/protocol/hub.md.
 
@@ -19,10 +19,12 @@ use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::{known_account, owner_row};
 use super::friends::consents;
-use super::rows::{self, CommitRow, CursorRow, EpochRow, Home, LogRow, Member, OutgoingRow, OwnRow, ThreadMeta, space};
-use super::{Decided, Fault, blobs, threads};
+use super::rows::{
+    self, CommitRow, CursorRow, EpochRow, Home, LogRow, Member, OutgoingRow, OwnRow, PublicMark, ThreadMeta, space,
+};
+use super::{Decided, Fault, blobs, public, threads};
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Reader};
+use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Proof, Reader};
 use crate::store::{Account, Conflict, Epochs, LogId, MailboxId, Outcome};
 
 /// Members read at once: those with a leaf, and those without whose mail is not fetched yet.
@@ -31,8 +33,8 @@ pub(super) const MEMBERS_MAX: usize = 2 * limits::THREAD_DEVICES_MAX;
 pub(super) fn commit(rows: &mut Overlay<'_>, command: &Commit) -> Decided {
     let meta: Option<ThreadMeta> = rows::get(rows, &rows::thread(command.commit.thread))?;
     match &command.how {
-        How::Submitted(newcomers, signer) => {
-            submitted(rows, command, meta.ok_or(Conflict::NotMember)?, (newcomers.as_ref(), signer))
+        How::Submitted(newcomers, signer, proof) => {
+            submitted(rows, command, meta.ok_or(Conflict::NotMember)?, (newcomers.as_ref(), signer, proof))
         }
         How::Told(receipt, signer, arrivals) => {
             let words = &command.commit;
@@ -57,7 +59,7 @@ fn submitted(
     rows: &mut Overlay<'_>,
     command: &Commit,
     meta: ThreadMeta,
-    (newcomers, signer): (Option<&Bodies<Newcomers>>, &RelayIdentity),
+    (newcomers, signer, proof): (Option<&Bodies<Newcomers>>, &RelayIdentity, &Proof),
 ) -> Decided {
     let (words, author) = (&command.commit, command.author);
     let member: Member = rows::get(rows, &rows::member(meta.log, author))?.ok_or(Conflict::NotMember)?;
@@ -105,6 +107,7 @@ fn submitted(
     if !(admin || words.added_devices().all(|device| own(&device)) && words.removed.iter().all(own)) {
         return Err(Conflict::Malformed.into());
     }
+    let shown = public::hold(command, &meta, proof)?;
     let members = members(rows, meta.log)?;
     let after = roster(rows, &members, command, newcomers.is_some())?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
@@ -116,6 +119,7 @@ fn submitted(
         if newcomer.devices.iter().any(|index| account.device(*index).is_none()) {
             return Err(Conflict::NoConsent.into());
         }
+        public::hold_keys(&account, newcomer, shown)?;
     }
     let previous = meta.last.map(|last| last.commit);
     let at = meta.last.map_or(command.at, |last| last.at.max(command.at));
@@ -124,6 +128,8 @@ fn submitted(
     let receipt = Box::new(receipt::sign(signer, receipt));
     let invitation = newcomers.map(|bodies| invitation(command, &after, founding, (bodies.welcome, bodies.tree)));
     let others = meta.others.clone();
+    let public = meta.public.map(|mark| public::advance(rows, &meta, mark, (words.bytes.len(), proof)));
+    let meta = ThreadMeta { public, ..meta };
     let mut change = apply(rows, command, meta, (receipt.clone(), &members, &after, invitation.as_ref()))?;
     if change.untold > 0 {
         // Whom it cannot tell, a hub does not take in.
@@ -257,6 +263,7 @@ fn begin(
                 first,
                 parted: None,
                 aware: Vec::new(),
+                public: None,
             };
             rows::put(rows, rows::log(command.log), &LogRow::new(LogRef::Thread(words.thread), command.at));
             (meta, Members::new())
@@ -476,7 +483,7 @@ fn apply(
     rows::put(rows, rows::of_epoch(space::EPOCH, id, words.epoch), &row);
     rows::put(rows, rows::of_epoch(space::COMMIT, id, words.epoch), &CommitRow { accepted });
     if command.sure {
-        forget_commits(rows, id, command.at)?;
+        forget_commits(rows, id, command.at, meta.public)?;
     }
     Ok(change)
 }
@@ -594,7 +601,13 @@ pub(super) fn is_recent(reads: &dyn Reads, log: LogId, epoch: Epoch, at: Wall) -
     Ok(row.is_some_and(|row| age(row) <= limits::EPOCH_AGE_MAX.as_millis()))
 }
 
-fn forget_commits(rows: &mut Overlay<'_>, log: LogId, at: Wall) -> Result<(), StorageError> {
+/// Forgets commits that are old, but for those the hub's public state is behind by.
+fn forget_commits(
+    rows: &mut Overlay<'_>,
+    log: LogId,
+    at: Wall,
+    public: Option<PublicMark>,
+) -> Result<(), StorageError> {
     let prefix = rows::epochs(space::EPOCH, log);
     for (key, value) in rows.scan(&prefix, &rows::end(&prefix), Order::Ascending, limits::COMMITS_FORGOTTEN_MAX)? {
         let row: EpochRow = rows::read(&key, &value)?;
@@ -603,6 +616,9 @@ fn forget_commits(rows: &mut Overlay<'_>, log: LogId, at: Wall) -> Result<(), St
             break;
         }
         let epoch = Epoch::new(u64::from_be_bytes(rows::rest(&key, prefix.len())?));
+        if public.is_some_and(|mark| epoch >= mark.epoch) {
+            break;
+        }
         rows.delete(rows::of_epoch(space::COMMIT, log, epoch));
         rows.delete(key);
     }

@@ -83,6 +83,8 @@ pub(super) mod space {
     pub(crate) const COMMIT: u8 = 29;
     /// log, epoch -> [`super::EpochRow`]: when it ended, for as long as its commit is there.
     pub(crate) const EPOCH: u8 = 30;
+    /// log -> [`super::PublicRow`]: a thread's public state in some epoch, at its hub.
+    pub(crate) const PUBLIC: u8 = 42;
     /// owner, other -> the newest invite that is nothing to the other any more, for the owner has parted with them since.
     pub(crate) const PARTED: u8 = 36;
     /// level, index -> the hash of a node of the tree over the account logs. Never changed.
@@ -288,6 +290,33 @@ pub(super) struct ThreadMeta {
     #[n(13)]
     #[cbor(default)]
     pub(super) aware: Vec<(Domain, Epoch)>,
+    /// At the hub: where the public state that is written stands. The commits from there on are kept. Absent at other relays,
+    /// and of a thread that was opened without: nobody can judge its changes, and it has none.
+    #[n(14)]
+    pub(super) public: Option<PublicMark>,
+}
+
+/// How far behind a written public state is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PublicMark {
+    /// The epoch it is of.
+    #[n(0)]
+    pub(super) epoch: Epoch,
+    /// Bytes of the commits since.
+    #[n(1)]
+    pub(super) bytes: u64,
+}
+
+/// A public state, as the engine saved it.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PublicRow {
+    #[n(0)]
+    pub(super) epoch: Epoch,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(super) saved: Vec<u8>,
 }
 
 impl ThreadMeta {
@@ -517,6 +546,10 @@ pub(super) fn thread(thread: ThreadId) -> Vec<u8> {
 
 pub(super) fn log(log: LogId) -> Vec<u8> {
     key(space::LOG, &[log.as_bytes()])
+}
+
+pub(super) fn public(log: LogId) -> Vec<u8> {
+    key(space::PUBLIC, &[log.as_bytes()])
 }
 
 pub(super) fn of_log(space: u8, log: LogId, sequence: Sequence) -> Vec<u8> {

@@ -173,6 +173,7 @@ pub const fn space_name(first: u8) -> &'static str {
         space::NAMED => "counts by large body",
         space::COMMIT => "commits",
         space::EPOCH => "ends of epochs",
+        space::PUBLIC => "public states",
         space::PARTED => "people parted with",
         space::TREE_NODE => "nodes of the tree",
         space::TREE_SIZE => "size of the tree",

@@ -20,7 +20,7 @@ use whimbrel_storage::{Overlay, Reads};
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
 use super::rows::{self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
-use super::{Decided, Fault, Recent, blobs, hub, trim};
+use super::{Decided, Fault, Recent, blobs, hub, public, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
 
@@ -67,6 +67,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
         first: opening.epoch,
         parted: None,
         aware: Vec::new(),
+        public: open.public.as_deref().map(|saved| public::begin(rows, open.log, opening.epoch, saved)),
     };
     rows::put(rows, thread_key, &meta);
     rows::put(rows, rows::log(open.log), &LogRow::new(LogRef::Thread(opening.thread), open.at));

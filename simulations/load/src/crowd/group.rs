@@ -1,19 +1,19 @@
 //! Group: a thread of more people than its opening can bring. It is founded with as many as one commit adds; more
 //! commits add the others, as a node's do.
 //! Owns: the founding, the commits, the place of the log where the group is whole.
-//! Never: seals anything: a relay checks what it has to know of a commit, and the rest is bytes of the true size.
+//! Never: says anything in it; and nobody but the founder has a group of their own, for nobody reads what is said.
 
 use anyhow::bail;
-use whimbrel_crypto::{Chance, Seed};
+use whimbrel_crypto::{Chance, Context, Engine, EngineError, Invitee, MlsEngine, Own, Seed};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
 use whimbrel_protocol::id::{Epoch, ThreadId};
-use whimbrel_protocol::thread::Founding;
+use whimbrel_protocol::thread::{Founding, Opening};
+use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
+use whimbrel_storage::{MemoryKv, OrderedKv, Overlay};
 
-use super::{Line, Person, TREE_BYTES, WELCOME_BYTES, Way, participants, put};
-
-/// What a commit has for each it adds: their KeyPackage, of the hybrid suite.
-const KEY_PACKAGE_BYTES: usize = 3_400;
+use super::{Line, Person, Way, participants, put};
+use crate::clock;
 
 /// A group that is whole.
 #[derive(Clone, Copy, Debug)]
@@ -35,28 +35,29 @@ pub(crate) async fn found(
     let founding = Founding { creator: creator.account(), hub: way.to.relay, nonce: chance.bytes(), fixed: false };
     let thread = founding.thread();
     let (first, rest) = others.split_at(others.len().min(limits::COMMIT_ADDS_MAX));
-    put(way, (creator, line), first, (thread, Some(Box::new(founding))), &mut chance).await?;
+    let mut device = Device::new(creator)?;
+    let invitees = invitees(first)?;
+    let created = device.call(|engine, cx, own| engine.create(cx, own, thread, &invitees))?;
+    let opening = Opening {
+        thread,
+        epoch: created.epoch,
+        participants: participants(way, &[&[creator], first].concat()),
+        welcome: created.welcome,
+        tree: created.tree,
+        founding: Some(Box::new(founding)),
+    };
+    put(line, opening, Some(created.info), &mut chance).await?;
 
-    let (mut epoch, mut members) = (Epoch::new(1), 1 + first.len());
+    let mut epoch = created.epoch;
     for added in rest.chunks(limits::COMMIT_ADDS_MAX) {
-        members += added.len();
-        let mut body = |bytes: usize| {
-            let mut body = vec![0; bytes];
-            chance.fill(&mut body);
-            body
-        };
-        let commit = Commit {
-            thread,
-            term: FIRST_TERM,
-            epoch,
-            bytes: body(KEY_PACKAGE_BYTES * added.len()),
-            added: participants(way, added),
-            removed: Vec::new(),
-        };
-        let newcomers = Newcomers { welcome: body(WELCOME_BYTES * added.len()), tree: body(TREE_BYTES * members) };
+        let invitees = self::invitees(added)?;
+        let made = device.call(|engine, cx, own| engine.add(cx, own, thread, &invitees))?;
+        let (term, bytes, added, removed) = (FIRST_TERM, made.commit, participants(way, added), Vec::new());
+        let commit = Commit { thread, term, epoch, bytes, added, removed };
+        let newcomers = Newcomers { welcome: made.welcome.unwrap_or_default(), tree: made.tree };
         let request = line.request();
         match line.ask(SubmitCommit { request, commit, newcomers: Some(newcomers) }).await? {
-            Frame::CommitTaken(_) => epoch = Epoch::new(epoch.get() + 1),
+            Frame::CommitTaken(_) => epoch = device.call(|engine, cx, own| engine.merge_own(cx, own, thread))?,
             other => bail!("a commit was answered with {other:?}"),
         }
     }
@@ -69,4 +70,42 @@ pub(crate) async fn found(
     }
     line.acknowledge(true)?;
     Ok(Group { thread, epoch, before: commits })
+}
+
+/// What a device needs to be in groups.
+struct Device<'p> {
+    person: &'p Person,
+    rows: MemoryKv,
+    engine: MlsEngine,
+    chance: Chance,
+}
+
+impl<'p> Device<'p> {
+    fn new(person: &'p Person) -> anyhow::Result<Self> {
+        let chance = Chance::from_seed(Seed::from_bytes(*person.account().as_bytes())).fork("group");
+        Ok(Self { person, rows: MemoryKv::in_memory()?, engine: MlsEngine::new(), chance })
+    }
+
+    fn call<T>(
+        &mut self,
+        work: impl FnOnce(&mut MlsEngine, &mut Context<'_, '_>, &Own<'_>) -> Result<T, EngineError>,
+    ) -> anyhow::Result<T> {
+        let mut rows = Overlay::new(&self.rows);
+        let now = Now { wall: clock::wall(), ..Now::default() };
+        let mut cx = Context { rows: &mut rows, chance: &mut self.chance, now };
+        let own = Own { id: self.person.device, device: &self.person.device_key };
+        let value = work(&mut self.engine, &mut cx, &own)?;
+        let changes = rows.into_batch();
+        self.rows.apply(&changes)?;
+        Ok(value)
+    }
+}
+
+/// A KeyPackage of each.
+fn invitees(people: &[&Person]) -> anyhow::Result<Vec<Invitee>> {
+    let invitee = |person: &&Person| {
+        let key_package = Device::new(person)?.call(|engine, cx, own| engine.key_package(cx, own, false))?;
+        Ok(Invitee { id: person.device, device_key: person.device_key.public(), key_package })
+    };
+    people.iter().map(invitee).collect()
 }

@@ -76,7 +76,7 @@ impl Ledger {
     }
 
     /// Whether a thread of these people may not change any more, for one who is or was in it hands in commits that nobody can
-    /// follow: devices do not come into it or go then.
+    /// follow and its hub cannot tell: devices do not come into it or go then.
     pub fn may_stand_still(&self, thread: &ThreadId, people: &[AccountId]) -> bool {
         let people = people.iter().filter_map(|account| self.process_of(account));
         self.excuses.obstructs(self.circles.ever(thread).into_iter().chain(people))
