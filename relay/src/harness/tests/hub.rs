@@ -10,14 +10,17 @@ use super::*;
 const RECONNECTED: Duration = Duration::from_secs(40);
 
 /// Alice's group at site 0, of Bob there and Carol at site 1; and its id.
-fn group(world: &mut World, [alice, bob, carol]: [usize; 3]) -> ThreadId {
+fn group(world: &mut World, people: [usize; 3]) -> ThreadId {
+    thread(world, people, false)
+}
+
+fn thread(world: &mut World, [alice, bob, carol]: [usize; 3], fixed: bool) -> ThreadId {
     for (friend, at) in [(bob, 0), (carol, 1)] {
         world.invite(friend);
         let heard = world.claim(alice, friend, at, Some(TOKEN));
         assert!(matches!(&heard[..], [Frame::ClaimedKeyPackages(_)]), "{heard:?}");
     }
-    let founding =
-        Founding { creator: world.devices[alice].id().account, hub: relay_id(0), nonce: [3; 32], fixed: false };
+    let founding = Founding { creator: world.devices[alice].id().account, hub: relay_id(0), nonce: [3; 32], fixed };
     let open = world.founded(founding, &[(alice, 0), (bob, 0), (carol, 1)]);
     let (tree, info) = (open.opening.tree.clone(), open.info.clone().unwrap());
     let heard = world.ask(alice, open);
@@ -281,6 +284,27 @@ fn t34_a_commit_that_is_not_what_it_is_said_to_be_is_refused_to_its_author_and_t
     }
     let heard = world.take_out(alice, thread, 4, &[carol]);
     assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{heard:?}");
+}
+
+#[test]
+fn t34_a_conversation_of_fixed_people_is_as_hard_to_stop() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let thread = thread(&mut world, people, true);
+    for (epoch, who) in (1..).zip(people) {
+        let genuine = world.taking_out(who, thread, epoch, &[]);
+        let mut corrupt = genuine.clone();
+        corrupt.bytes[20] ^= 1;
+        // Not said, or else the rule for such threads refuses it.
+        let other = people[epoch as usize % 3];
+        let unsaid = Commit { removed: Vec::new(), ..world.taking_out(who, thread, epoch, &[other]) };
+        for bad in [corrupt, unsaid] {
+            assert_eq!(refusal(&world.hand_in(who, bad)), Some(RefusalCode::Unproved));
+        }
+        let heard = world.hand_in(who, genuine);
+        assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{epoch} {heard:?}");
+        world.pass(Duration::from_secs(3));
+    }
 }
 
 #[test]

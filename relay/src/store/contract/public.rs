@@ -98,4 +98,14 @@ pub(super) fn a_public_state_is_written_anew_and_the_commits_since_are_kept(fixt
     assert_eq!(state.commits, [bytes(last)]);
     // From before it, there may be nothing to go by any more: the written one is given.
     assert_eq!(ask(&store, ALICE, last + 1, Some(3)).unwrap().from.get(), last);
+    // However old: without them the state that is written leads nowhere. Those before it go.
+    let said = words(1, last + 1, b"much later", &[], &[]);
+    let Command::Commit(mut late) = with(ALICE, said.clone(), proof(ALICE, &said)) else { panic!("a commit") };
+    late.at = at(5_000 + 2 * u64::try_from(limits::COMMIT_AGE_MAX.as_millis()).unwrap());
+    committed(run(&store, Command::Commit(late)));
+    store = fixture.restart(store);
+    let state = ask(&store, ALICE, last + 2, None).unwrap();
+    assert_eq!(state.commits, [bytes(last), b"much later".to_vec()]);
+    let kept = |epoch| wait(store.commit_of(device(ALICE), thread(1), Epoch::new(epoch))).unwrap();
+    assert!(kept(1).is_none() && kept(last - 1).is_none() && kept(last).is_some());
 }
