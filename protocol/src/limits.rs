@@ -148,7 +148,7 @@ pub const GROUP_INFO_BYTES_MAX: usize = 16 * 1024;
 pub const PUBLIC_STATE_COMMITS_MAX: u32 = 32;
 /// The same by their bytes, so that large ones are not gone through again by the dozen.
 pub const PUBLIC_STATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Leaves of all threads whose public state a hub has in memory: some 6 kB each.
+/// Leaves of all threads whose public state a hub has in memory: some 3 to 5 kB each when written.
 pub const PUBLIC_LEAVES_MAX: usize = 8_192;
 /// How long a relay keeps a commit, acknowledged or not: who was away for a month catches up.
 pub const COMMIT_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);

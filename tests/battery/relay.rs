@@ -111,7 +111,7 @@ fn open(thread: u8) -> Command {
     let here =
         Here { local: domain(false), log: log_of(thread), at: Wall::from_millis(1_000), bounds: LogBounds::default() };
     let tag = ParticipantsTag::from_bytes([thread; 32]);
-    Command::OpenThread(Box::new(OpenThread::new(opening, device(creator), Origin::Local, Some(tag), here)))
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(creator), Origin::Local, Some(tag), here, None)))
 }
 
 /// A thread of the two people here that only its invitation is of interest of.
@@ -139,7 +139,7 @@ fn invite(sender: u8, (round, number): (u64, u64)) -> Command {
         at: Wall::from_millis(1_000),
         bounds: LogBounds::default(),
     };
-    Command::OpenThread(Box::new(OpenThread::new(opening, device(own), Origin::Local, None, here)))
+    Command::OpenThread(Box::new(OpenThread::new(opening, device(own), Origin::Local, None, here, None)))
 }
 
 fn body(chance: &mut Chance, load: &Load, thread: u8, number: u64) -> Vec<u8> {
