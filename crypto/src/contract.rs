@@ -593,9 +593,9 @@ fn what_belongs_elsewhere_is_refused(make: fn() -> Box<dyn Engine>) {
 fn a_body_tells_only_its_bucket(make: fn() -> Box<dyn Engine>) {
     let (mut alice, mut bob) = two(make);
     for (content, body) in [
-        (0, 256),
-        (94, 256),
-        (95, 1_024),
+        (0, 288),
+        (126, 288),
+        (127, 1_024),
         (800, 1_024),
         (900, 4_096),
         (3_900, 4_096),

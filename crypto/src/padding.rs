@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn a_short_message_takes_the_smallest_bucket() {
-        // 256 less what surrounds the content.
-        assert_eq!(message_len(94), Some(256));
-        assert_eq!(message_len(95), Some(1_024));
+        // 288 less what surrounds the content.
+        assert_eq!(message_len(126), Some(288));
+        assert_eq!(message_len(127), Some(1_024));
     }
 }

@@ -391,7 +391,7 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Parents a message names.
 pub const PARENTS_MAX: usize = 8;
 /// Sizes a sealed content is padded to; above the last, multiples of it.
-pub const PADDING_BUCKETS: [usize; 3] = [256, 1_024, 4_096];
+pub const PADDING_BUCKETS: [usize; 3] = [288, 1_024, 4_096];
 /// Messages out of order per sender that still open (docs/adr, MLS ratchet tolerances).
 pub const RATCHET_OUT_OF_ORDER: u32 = 1_024;
 /// Messages of one sender that may be skipped.

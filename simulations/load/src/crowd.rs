@@ -29,7 +29,7 @@ use whimbrel_transport::{Endpoint, FrameReceiver, FrameSender, Identity};
 use crate::clock;
 
 /// A text message as MLS seals it: padded to the smallest bucket, overhead within.
-pub(crate) const BODY_BYTES: usize = 256;
+pub(crate) const BODY_BYTES: usize = limits::PADDING_BUCKETS[0];
 /// What is done for many at once is done for so many.
 pub(crate) const AT_ONCE: usize = 64;
 /// An answer that does not come in this time will not come.
