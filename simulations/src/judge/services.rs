@@ -161,14 +161,18 @@ impl Services {
         None
     }
 
-    /// The first of these asks for keys of the second: the relay of the second was asked by that end of a link.
+    /// The first of these asks for keys of the second: the relay of the second was asked by that end of a link. Nothing:
+    /// nobody counts it; and the number is not that of an earlier question any more, which was refused or lost.
     pub(super) fn asks(
         &mut self,
         relay: ProcessNo,
         (by, request): (ProcessNo, RequestId),
-        pair: (ProcessNo, ProcessNo),
+        pair: Option<(ProcessNo, ProcessNo)>,
     ) {
-        self.asked.insert((relay, by, request), pair);
+        match pair {
+            Some(pair) => self.asked.insert((relay, by, request), pair),
+            None => self.asked.remove(&(relay, by, request)),
+        };
     }
 
     /// A relay hands some out to whoever brought the request.
@@ -234,7 +238,7 @@ mod tests {
     fn no_hour_hands_one_account_more_than_ten_keys_of_another() {
         let mut services = Services::default();
         let handed = |services: &mut Services, n: u64, minutes: u64| {
-            services.asks(RELAY, (ALICE, RequestId::new(n)), (ALICE, BOB));
+            services.asks(RELAY, (ALICE, RequestId::new(n)), Some((ALICE, BOB)));
             services.handed(RELAY, (ALICE, RequestId::new(n)), at(minutes * 60))
         };
         assert!((0..10).all(|n| handed(&mut services, n, n).is_none()));

@@ -79,9 +79,7 @@ impl Ledger {
         // A relay asks for its own people only. How often somebody asks for keys of their own devices nobody counts.
         let speaks = |who: &ProcessNo| self.twins.owner(by) == *who || self.excuses.home(*who) == Some(by);
         let who = who.filter(|who| speaks(who) && owner != Some(*who));
-        if let Some(pair) = who.zip(owner) {
-            self.services.asks(relay, (by, request), pair);
-        }
+        self.services.asks(relay, (by, request), who.zip(owner));
     }
 
     /// Some are handed out. It is the owner's relay that counts: what it gives to another relay is on its way to whoever
@@ -168,6 +166,23 @@ mod tests {
             asks(&mut ledger, by, 12);
             assert_eq!(is_handed(&mut ledger, by, 12), 1, "{by}: ten in one life are all there are");
         }
+    }
+
+    #[test]
+    fn keys_of_ones_own_devices_are_not_counted_under_the_number_of_a_question_that_was_refused() {
+        let mut ledger = people();
+        for request in 1..11 {
+            asks(&mut ledger, ALICE, request);
+            assert_eq!(is_handed(&mut ledger, ALICE, request), 0);
+        }
+        // The relay refuses it; the device's next link counts its questions anew.
+        asks(&mut ledger, ALICE, 30);
+        let domain = "a.example".parse::<Domain>().unwrap_or_else(|_| unreachable!());
+        let own = ClaimKeyPackages { request: RequestId::new(30), account: account(ALICE), domain, token: None };
+        ledger.arrived(ALICE, RELAY, &own.into(), Time::ZERO);
+        assert_eq!(is_handed(&mut ledger, ALICE, 30), 0);
+        asks(&mut ledger, ALICE, 31);
+        assert_eq!(is_handed(&mut ledger, ALICE, 31), 1);
     }
 
     #[test]
