@@ -399,10 +399,15 @@ impl Ledger {
         }
     }
 
-    /// An author is about to take a message back.
+    /// An author is about to take a message back. Whoever was not shown it by then need not be any more: if it has not left,
+    /// or is said again, it goes as one that is no more.
     pub fn takes_back(&mut self, message: &MessageId) {
-        if let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) {
-            said.taken_back = true;
+        let Some(said) = self.by_message.get(message).and_then(|number| self.said.get_mut(*number)) else { return };
+        said.taken_back = true;
+        for to in &said.to {
+            if !said.shown.contains_key(to) && said.given_up.insert(*to) {
+                self.owed -= usize::from(said.word == Word::Owed);
+            }
         }
     }
 

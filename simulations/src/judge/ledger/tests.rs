@@ -56,6 +56,22 @@ fn what_is_shown_once_to_whom_it_was_said_is_well() {
 }
 
 #[test]
+fn what_its_author_takes_back_before_it_came_need_not_come_and_may() {
+    for comes in [false, true] {
+        let mut ledger = ledger();
+        say(&mut ledger, 1, "hello");
+        ledger.takes_back(&MessageId::from_bytes([1; 16]));
+        assert_eq!(ledger.owed(), 0);
+        if comes {
+            let place = Message { unsent: true, ..message(1, "", 1) };
+            ledger.shown(BOB, &place, Time::ZERO);
+        }
+        say(&mut ledger, 2, "you there?");
+        assert_eq!((ledger.owed(), ledger.close(&[]).lost), (1, 1), "{comes}: the next one must");
+    }
+}
+
+#[test]
 fn each_broken_promise_is_found() {
     let verdict = |act: &dyn Fn(&mut Ledger)| {
         let mut ledger = ledger();
