@@ -148,6 +148,12 @@ pub const GROUP_INFO_BYTES_MAX: usize = 16 * 1024;
 pub const PUBLIC_STATE_COMMITS_MAX: u32 = 32;
 /// The same by their bytes, so that large ones are not gone through again by the dozen.
 pub const PUBLIC_STATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A public state that is saved, at most: one of 1,000 leaves has half of it, and a row holds a third more.
+pub const PUBLIC_SAVED_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// The tree of an opening, for each of its devices: three times what a device takes.
+pub const PUBLIC_TREE_BYTES_PER_DEVICE: usize = 8 * 1024;
+/// Places of a tree, blank ones and inner nodes too: those of as many leaves as a thread of the most devices can have come to.
+pub const PUBLIC_TREE_PLACES_MAX: usize = 2 * THREAD_DEVICES_MAX.next_power_of_two() - 1;
 /// Leaves of all threads whose public state a hub has in memory: some 3 to 5 kB each when written.
 pub const PUBLIC_LEAVES_MAX: usize = 8_192;
 /// How long a relay keeps a commit, acknowledged or not: who was away for a month catches up.

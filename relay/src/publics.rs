@@ -100,7 +100,13 @@ impl Publics {
         let proof = match group.prove(&commit.bytes) {
             Ok(proved) => {
                 let saved = state.due.then(|| group.save()).transpose();
-                Proof::Holds(Box::new(proved), saved.map_err(|error| broken(commit.thread, &error))?)
+                let saved = saved.map_err(|error| broken(commit.thread, &error))?;
+                if saved.as_ref().is_some_and(|saved| saved.len() > limits::PUBLIC_SAVED_BYTES_MAX) {
+                    tracing::warn!(thread = ?commit.thread, "a thread's public state has grown too large to be kept");
+                    Proof::Fails
+                } else {
+                    Proof::Holds(Box::new(proved), saved)
+                }
             }
             Err(error @ EngineError::Library(_)) => return Err(broken(commit.thread, &error)),
             Err(error) => {
@@ -109,7 +115,9 @@ impl Publics {
             }
         };
         if let Ok(members) = group.members() {
-            self.table().put(commit.thread, group, members.len());
+            // The commit that was judged last is in it.
+            let weight = members.len() + commit.bytes.len() / limits::PUBLIC_TREE_BYTES_PER_DEVICE;
+            self.table().put(commit.thread, group, weight);
         }
         Ok(Some(proof))
     }
@@ -134,6 +142,10 @@ pub(crate) fn founded(
     }
     let refused = Refusal::last(RefusalCode::Unproved);
     let info = info.ok_or(refused)?;
+    let devices = opening.devices().count();
+    if opening.tree.len() > devices.saturating_mul(limits::PUBLIC_TREE_BYTES_PER_DEVICE) {
+        return Err(refused);
+    }
     let group = engine.found(opening.thread, &opening.tree, info).map_err(|error| {
         tracing::debug!(thread = ?opening.thread, %error, "an opening is not borne out");
         refused
@@ -144,5 +156,7 @@ pub(crate) fn founded(
     if group.epoch() != opening.epoch || !members.iter().map(|(device, _)| device).eq(&said) {
         return Err(refused);
     }
-    group.save().map(Some).map_err(|error| broken(opening.thread, &error))
+    let saved = group.save().map_err(|error| broken(opening.thread, &error))?;
+    // A row that is too large would stop the store.
+    if saved.len() > limits::PUBLIC_SAVED_BYTES_MAX { Err(refused) } else { Ok(Some(saved)) }
 }

@@ -161,6 +161,23 @@ fn an_opening_whose_parts_do_not_fit_is_none(make: fn() -> Box<dyn Engine>, hubs
     }
 }
 
+/// A blank place is a byte on the wire, and hundreds once the tree is made out.
+#[test]
+fn a_tree_of_blanks_is_refused_before_it_is_made_out() {
+    let (_, created) = opened(|| Box::new(crate::MlsEngine::new()));
+    let hubs = crate::MlsPublic::new();
+    let content = &created.tree[2..];
+    assert_eq!(created.tree[..2], (0x4000 | content.len() as u16).to_be_bytes(), "a length of two bytes");
+    let found = |blanks: usize| {
+        let content = [content, &vec![0; blanks], content].concat();
+        let tree = [&(0x8000_0000 | content.len() as u32).to_be_bytes()[..], &content].concat();
+        hubs.found(THREAD, &tree, &created.info).err()
+    };
+    assert!(matches!(found(limits::PUBLIC_TREE_PLACES_MAX), Some(EngineError::TooLarge(_))));
+    assert!(matches!(found(3_000_000), Some(EngineError::TooLarge(_))));
+    assert!(!matches!(found(1), None | Some(EngineError::TooLarge(_))), "it is wrong all the same");
+}
+
 /// The limit of what a hub can do, so that nobody takes it for more.
 fn what_takes_the_epochs_secrets_to_see_a_hub_does_not_see(make: fn() -> Box<dyn Engine>, hubs: &dyn PublicEngine) {
     let (mut people, created) = opened(make);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use minicbor::bytes::ByteVec;
 use openmls::group::{ProposalStore, PublicProcessMessageError, StagedCommit};
-use openmls::prelude::tls_codec::Deserialize;
+use openmls::prelude::tls_codec::{Deserialize, Size};
 use openmls::prelude::{
     ContentType, LeafNode, LeafNodeIndex, MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage,
     PublicGroup as Library, RatchetTreeIn, Sender,
@@ -55,19 +55,25 @@ impl std::fmt::Debug for MlsPublic {
 }
 
 impl PublicEngine for MlsPublic {
-    fn found(&self, thread: ThreadId, tree: &[u8], info: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
+    fn found(&self, thread: ThreadId, bytes: &[u8], info: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
         let info = match message(info)? {
             MlsMessageBodyIn::GroupInfo(info) => info,
             _ => return Err(EngineError::Malformed),
         };
-        let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(malformed)?;
+        let tree = RatchetTreeIn::tls_deserialize_exact(bytes).map_err(malformed)?;
         let ours = info.group_id() == &group_id(thread) && info.ciphersuite() == SUITE;
         if !ours || info.group_context().extensions().iter().next().is_some() {
             return Err(EngineError::Untrusted);
         }
+        if places(&tree, bytes.len())? > limits::PUBLIC_TREE_PLACES_MAX {
+            return Err(EngineError::TooLarge("places of a tree"));
+        }
         let pieces = Pieces::default();
         let (group, _) = Library::from_external(&crypto(&self.primitives), &pieces, tree, info, ProposalStore::new())
             .map_err(errors::founding)?;
+        if !group.members().all(|member| group.leaf(member.index).is_some_and(fits)) {
+            return Err(EngineError::Untrusted);
+        }
         Ok(Box::new(State { primitives: Arc::clone(&self.primitives), group, pieces, proved: None }))
     }
 
@@ -125,7 +131,7 @@ impl State {
         let committer = self.at(place)?;
         // A device's key is what its account log says: no commit changes it.
         if let Some(renewed) = staged.update_path_leaf_node()
-            && named(renewed) != Some(committer)
+            && (named(renewed) != Some(committer) || !fits(renewed))
         {
             return Err(EngineError::Untrusted);
         }
@@ -138,7 +144,8 @@ impl State {
         }
         let mut added = Vec::new();
         for proposal in staged.add_proposals() {
-            let leaf = named(proposal.add_proposal().key_package().leaf_node()).ok_or(EngineError::Untrusted)?;
+            let new = proposal.add_proposal().key_package().leaf_node();
+            let leaf = named(new).filter(|_| fits(new)).ok_or(EngineError::Untrusted)?;
             // No device has two leaves.
             if members.insert(leaf.0, leaf.1).is_some() {
                 return Err(EngineError::Untrusted);
@@ -156,6 +163,29 @@ impl State {
     fn at(&self, place: LeafNodeIndex) -> Result<Leaf, EngineError> {
         self.group.leaf(place).and_then(named).ok_or(EngineError::Untrusted)
     }
+}
+
+/// A public key of the suite's KEM in bytes, ML-KEM-768's and X25519's (draft-connolly-cfrg-xwing-kem §5), with its length.
+const KEM_KEY_BYTES: usize = 2 + 1_184 + 32;
+
+/// Whether a leaf is as large as ours are: others must be able to seal to its key, and nothing else of it may grow.
+fn fits(leaf: &LeafNode) -> bool {
+    leaf.encryption_key().tls_serialized_len() == KEM_KEY_BYTES
+        && *leaf.capabilities() == leaf::capabilities(SUITE)
+        && leaf.extensions().iter().next().is_none()
+}
+
+/// Places of a tree of so many bytes, blank ones too: those are a byte each beside the nodes (RFC 9420 §12.4.3.3), and a
+/// tree of blanks would be made out in full before its hash is looked at.
+fn places(tree: &RatchetTreeIn, bytes: usize) -> Result<usize, EngineError> {
+    let (mut nodes, mut taken) = (0, 0);
+    for node in tree.nodes() {
+        nodes += 1;
+        taken += 1 + node.tls_serialized_len();
+    }
+    // The length in front has four bytes at most (§2.1.2).
+    let blank = bytes.checked_sub(taken).ok_or(EngineError::Malformed)?;
+    Ok(nodes + blank.saturating_sub(4))
 }
 
 /// Whose leaf it is, and its key.
