@@ -65,13 +65,14 @@ impl Thread {
     /// The command that opens a thread.
     ///
     /// # Errors
-    /// More devices than one commit adds, or more bytes than one frame forwards.
+    /// More devices than one commit adds, or more bytes than one frame forwards; or `found`, which gives the public state of
+    /// an opening that is well so far.
     pub(crate) fn open_command(
         &self,
         at: Wall,
         creator: DeviceId,
         (origin, tag): (Origin, Option<ParticipantsTag>),
-        (opening, public): (Opening, Option<Vec<u8>>),
+        (opening, found): (Opening, impl FnOnce(&Opening) -> Result<Option<Vec<u8>>, Refusal>),
         log: LogId,
     ) -> Result<Command, Refusal> {
         let founded = |founding: &Founding| founding.thread() == opening.thread && founding.creator == creator.account;
@@ -83,6 +84,8 @@ impl Thread {
         if devices > limits::COMMIT_ADDS_MAX + 1 || bytes > OPENING_BYTES_MAX {
             return Err(Refusal::last(RefusalCode::TooLarge));
         }
+        // Only now: it is the one check that costs.
+        let public = found(&opening)?;
         let here = Here { local: self.domain.clone(), log, at, bounds: self.bounds };
         Ok(Command::OpenThread(Box::new(OpenThread::new(opening, creator, origin, tag, here, public))))
     }

@@ -171,7 +171,7 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
                 return (Plan::Refused(thread, Refusal::last(RefusalCode::PeerUntrusted)), None);
             }
             let log = LogId::from_bytes(rooms.chosen());
-            match rooms.thread.open_command(now.wall, creator, (origin, None), (opening, None), log) {
+            match rooms.thread.open_command(now.wall, creator, (origin, None), (opening, |_| Ok(None)), log) {
                 Ok(command) => (Plan::Opening(thread, epoch), Some(command)),
                 Err(refusal) => (Plan::Refused(thread, refusal), None),
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{LinkId, Sequence};
 use whimbrel_protocol::push::EntryBody;
-use whimbrel_protocol::thread::{OpenThread, Stored, Submit, ThreadExists};
+use whimbrel_protocol::thread::{OpenThread, Opening, Stored, Submit, ThreadExists};
 use whimbrel_protocol::time::Now;
 
 use super::{deliver, federate};
@@ -65,13 +65,11 @@ pub(crate) async fn open<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, fro
     if opening.founding.as_ref().is_some_and(|founding| founding.hub != rooms.config.relay) {
         return rooms.refuse(now, link, request, Refusal::last(RefusalCode::Malformed));
     }
-    let public = match publics::founded(rooms.ports.publics(), &opening, info.as_deref().map(Vec::as_slice)) {
-        Ok(public) => public,
-        Err(refusal) => return rooms.refuse(now, link, request, refusal),
-    };
+    let info = info.as_deref().map(Vec::as_slice);
+    let found = |opening: &Opening| publics::founded(rooms.ports.publics(), opening, info);
     let log = LogId::from_bytes(rooms.chosen());
     let origin = (Origin::Local, Some(tag));
-    let command = rooms.thread.open_command(now.wall, from.device, origin, (opening, public), log);
+    let command = rooms.thread.open_command(now.wall, from.device, origin, (opening, found), log);
     let opened = match command {
         Ok(command) => rooms.thread.open(rooms.store(), command).await,
         Err(refusal) => Err(refusal),
