@@ -56,6 +56,7 @@ use whimbrel_relay::PeerAddress;
 
 use crate::engine::{Engine, Seed, Time};
 use crate::faults::{Keep, Plan};
+use crate::judge::CONVERGE_MAX;
 use crate::judge::ledger::Ledger;
 use crate::judge::verdict::Verdict;
 use crate::net::{Net, ProcessNo};
@@ -169,6 +170,7 @@ impl World {
         self.say_once_more();
         self.await_all(settle);
         self.run_for(AFTERMATH);
+        self.await_presence();
         self.ledger.settle();
         self.come_late(settle);
         self.hush();
@@ -180,6 +182,15 @@ impl World {
         let bound = self.engine.now().plus(3 * limits::ANSWER_TIME_MAX);
         while self.engine.now() < bound && !self.unanswered().is_empty() {
             self.run_for(Duration::from_secs(1));
+        }
+    }
+
+    /// Lets time pass until everybody is shown who is there, or for three minutes at most: a link may just have come to
+    /// nothing in the best of worlds, and whoever finds that out and dials again was offline for a moment.
+    fn await_presence(&mut self) {
+        let bound = self.engine.now().plus(CONVERGE_MAX);
+        while self.engine.now() < bound && !self.ledger.is_settled() {
+            self.run_for(agreement::LOOK);
         }
     }
 

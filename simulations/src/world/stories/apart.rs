@@ -110,6 +110,22 @@ fn a_friend_who_may_not_see_is_shown_nobody_and_reaches_them_as_before() {
     }
 }
 
+#[test]
+fn whoever_was_offline_at_the_last_moment_is_waited_for_and_whoever_stays_away_is_missed() {
+    let mut world = World::new(Seed::from(27_000_046));
+    let (alice, bob) = two(&mut world, 1);
+    seen(&mut world, alice, bob);
+    world.disconnect(alice);
+    world.run_for(secs(90));
+    assert_eq!(world.seen(bob, alice), Some(false));
+    world.await_presence();
+    assert!(!world.ledger.is_settled(), "she is not there");
+    world.reconnect(alice);
+    world.await_presence();
+    assert!(world.ledger.is_settled());
+    assert_eq!(world.seen(bob, alice), Some(true));
+}
+
 /// With a bug in the relay the same stories break the promise that is theirs.
 #[cfg(feature = "planted")]
 #[test]
