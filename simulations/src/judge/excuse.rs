@@ -56,6 +56,16 @@ impl Excuses {
             })
     }
 
+    /// Whether a party itself is one.
+    pub(super) fn is(&self, party: ProcessNo, conduct: Conduct) -> bool {
+        self.parties.contains(&(conduct, party))
+    }
+
+    /// Whether the relay of one of these people is hostile.
+    pub(super) fn serves_any(&self, people: &[ProcessNo]) -> bool {
+        people.iter().filter_map(|one| self.home(*one)).any(|home| self.is(home, Conduct::Hostile))
+    }
+
     /// Whether one of these people hands in commits that nobody can follow and their hub cannot tell. Of relays it is not asked.
     pub(super) fn obstructs(&self, people: impl IntoIterator<Item = ProcessNo>) -> bool {
         people.into_iter().any(|one| self.parties.contains(&(Conduct::Obstructive, one)))
@@ -85,6 +95,8 @@ mod tests {
             assert!(excuses.among([BOB, ALICE], Conduct::Hostile) && excuses.anywhere(Conduct::Hostile));
             assert!(!excuses.among([BOB, CAROL], Conduct::Hostile));
             assert!(!excuses.obstructs([ALICE, BOB]), "to be hostile is not to stop changes");
+            assert_eq!(excuses.is(ALICE, Conduct::Hostile), party == ALICE);
+            assert_eq!(excuses.serves_any(&[BOB, ALICE]), party == 10);
             excuses.add(party, Conduct::Obstructive);
             assert_eq!(excuses.obstructs([ALICE, BOB]), party == ALICE, "relays stop none");
             assert!(!excuses.obstructs([BOB, CAROL]));

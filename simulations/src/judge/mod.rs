@@ -99,7 +99,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true,
             match seen.circles {
                 true => {
-                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out"
+                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out; what was asked of a group is answered, and after all has healed each is changed once more"
                 }
                 false => {
                     "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; no group whose members change was made"

@@ -329,6 +329,12 @@ pub enum Violation {
         /// Who is in it, too.
         from: ProcessNo,
     },
+    /// P6, when all was whole again: to stand at one epoch for ever is not to converge.
+    #[error("P6: the node of process {of}, which runs, never said what became of a change of a group it was asked for")]
+    Unchanged {
+        /// Whose node.
+        of: ProcessNo,
+    },
     /// P6.
     #[error("P6: the node of the admin {admin} said that process {of} is out of a group, and it is in it")]
     StillIn {

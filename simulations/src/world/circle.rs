@@ -10,7 +10,7 @@ use whimbrel_node::views::{self, Standing};
 use whimbrel_protocol::id::{AccountId, ThreadId};
 
 use super::people::{Asked, text};
-use super::{Event, World};
+use super::{Event, Process, World};
 use crate::engine::Stream;
 use crate::net::ProcessNo;
 
@@ -185,6 +185,40 @@ impl World {
         self.spoken += 1;
         let text = text(self.ledger.canaries().mark(), self.spoken, length);
         self.write_to_circle(who, thread, text);
+    }
+
+    /// All has healed: the admin of each group, and one of its members, renew their keys. A group that says what it likes and can
+    /// change no more would not be seen.
+    pub(super) fn change_once_more(&mut self) {
+        let circles: Vec<_> = self.circles.iter().map(|circle| (circle.admin, circle.thread)).collect();
+        for (number, (admin, thread)) in circles.into_iter().enumerate() {
+            let Some(thread) = thread else { continue };
+            let members = self.ledger.circle(&thread, admin);
+            let other = members.iter().copied().find(|one| *one != admin && self.is_awake(*one));
+            for one in [Some(admin).filter(|one| members.contains(one)), other].into_iter().flatten() {
+                if self.is_awake(one) {
+                    self.command(one, Command::RenewKeys { thread }, Asked::Change(number));
+                }
+            }
+        }
+    }
+
+    /// Who asked a node that runs for a change of a group and was told nothing, although nobody can be to blame for it.
+    pub(super) fn unchanged(&self) -> Vec<ProcessNo> {
+        let number = |asked: &Asked| match asked {
+            Asked::Form(number) | Asked::Change(number) | Asked::TakeOut(number, ..) => Some(*number),
+            _ => None,
+        };
+        let waits = |who: &ProcessNo| {
+            let Some(Process::Node(node, person)) = self.processes.get(*who as usize) else { return false };
+            let mut circles = person.asked.iter().filter_map(|(_, asked)| self.circles.get(number(asked)?));
+            node.is_alive()
+                && circles.any(|Circle { admin, pool, thread, .. }| {
+                    let everybody = pool.iter().copied().chain([*admin, *who]).collect();
+                    !self.ledger.may_not_change(thread.as_ref(), *who, everybody)
+                })
+        };
+        self.nodes.iter().copied().filter(waits).collect()
     }
 
     /// P6, once all has healed: nobody is in a group of whom its admin's node said that they are out.

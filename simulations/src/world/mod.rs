@@ -168,6 +168,7 @@ impl World {
         self.seconds_are_out();
         // Whoever is wedged and owes nothing would not be seen: everybody says one word more wherever they can.
         self.say_once_more();
+        self.change_once_more();
         self.await_all(settle);
         self.run_for(AFTERMATH);
         self.await_presence();
@@ -205,6 +206,7 @@ impl World {
                 || !ledger.is_settled()
                 || world.unmet().next().is_some()
                 || !world.unanswered().is_empty()
+                || !world.unchanged().is_empty()
                 || world.is_scattered()
                 || world.seconds_lack()
         };
@@ -255,6 +257,7 @@ impl World {
         self.compare_seconds();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
+        self.unchanged().into_iter().for_each(|who| self.ledger.unchanged(who));
         let account = Account {
             trace_hash: self.engine.trace.finish(),
             events: self.engine.fired(),

@@ -90,6 +90,19 @@ impl Ledger {
             || self.excuses.among(ever.into_iter().chain([on]), Conduct::Hostile)
     }
 
+    /// Whether somebody can be to blame that a change of a group is not answered: its asker, a hostile relay that one of these
+    /// people or of those who were ever in it has, or who stops the group as above.
+    pub fn may_not_change(&self, thread: Option<&ThreadId>, who: ProcessNo, people: BTreeSet<ProcessNo>) -> bool {
+        let ever = thread.map(|thread| self.circles.ever(thread)).unwrap_or_default();
+        let all: Vec<_> = people.into_iter().chain(ever).collect();
+        self.excuses.is(who, Conduct::Hostile) || self.excuses.serves_any(&all) || self.excuses.obstructs(all)
+    }
+
+    /// The run is over, and a node that runs has said nothing of a change it was asked for.
+    pub fn unchanged(&mut self, of: ProcessNo) {
+        self.violate(Violation::Unchanged { of });
+    }
+
     /// A member of a thread is not where another is. Whoever has ended it with who made a group, or they with them, may have
     /// refused the invitation that was under way.
     pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, from: ProcessNo, branch: bool, company: &Company) {

@@ -83,6 +83,30 @@ fn t34_a_member_whose_commit_has_a_tag_that_only_members_can_check_stops_changes
     }
 }
 
+/// With a hub that takes what it cannot prove the group goes on talking, and can change no more.
+#[cfg(feature = "planted")]
+#[test]
+fn a_hub_that_stops_a_group_by_a_commit_it_did_not_prove_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    for trick in [MemberTrick::StaleCommit, MemberTrick::CorruptCommit, MemberTrick::ForeignRemoval] {
+        let examples = with(Bug::BelieveCommits, || {
+            let (mut world, people, _) = people_with(1, 4, Crypto::Standin);
+            let (circle, thread) = world.make_circle(people[0], &people[1..]);
+            world.turn_member(people[1], trick, 1.0);
+            world.renew_in_circle(circle, thread, people[1]);
+            world.run_until_quiet();
+            world.write_to_circle(people[1], thread, "with a change beside it".to_owned());
+            world.run_until_quiet();
+            world.run_scenario(secs(60), secs(1_200));
+            world.close().0.examples
+        });
+        let stopped = |one: &Violation| matches!(one, Violation::Unchanged { of } if *of != 1);
+        assert!(examples.iter().any(stopped), "{trick:?} {examples:?}");
+    }
+}
+
 #[test]
 fn t05_a_hub_that_signs_two_commits_of_one_epoch_is_proved_to_whom_it_lied_to_and_to_whom_they_talk_with() {
     for (seed, crypto) in [(1, Crypto::Standin), (2, Crypto::Standin), (3, Crypto::Standin), (4, Crypto::Real)] {
