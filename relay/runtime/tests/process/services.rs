@@ -251,13 +251,19 @@ fn two_relays() -> (Place, Running, Place, Running) {
 
 /// Alice and Bob are friends at one relay, and have a thread.
 pub(super) async fn friends_here(to: &RelayLink) -> (Client, Client) {
+    let (mut alice, bob) = befriended(to).await;
+    let opened = alice.open(&[(&alice.person_copy(), "a.example"), (&bob.person_copy(), "a.example")]).await;
+    assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
+    (alice, bob)
+}
+
+/// Alice and Bob are friends at one relay.
+async fn befriended(to: &RelayLink) -> (Client, Client) {
     let (mut alice, mut bob) = (Client::join(1, to, "alice").await, Client::join(2, to, "bob").await);
     let asked = alice.tell("a.example", Act::Request, &bob.person, "a.example").await;
     assert!(matches!(asked, Frame::Done(_)), "{asked:?}");
     let agreed = bob.tell("a.example", Act::Accept, &alice.person, "a.example").await;
     assert!(matches!(agreed, Frame::Done(_)), "{agreed:?}");
-    let opened = alice.open(&[(&alice.person_copy(), "a.example"), (&bob.person_copy(), "a.example")]).await;
-    assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
     (alice, bob)
 }
 
@@ -485,7 +491,14 @@ async fn row_5_and_8_an_envelope_is_written_once_and_pushed_to_whoever_is_there(
 async fn row_6_a_first_message_makes_everybodys_row_and_tells_those_who_are_away() {
     let place = Place::new("a.example");
     let running = place.start();
-    let (mut alice, mut bob) = friends_here(&running.link).await;
+    let (mut alice, mut bob) = befriended(&running.link).await;
+    bob.link.sender.close(CloseCode::Done);
+    bob.link.sender.closed().await;
+    let opened = alice.open(&[(&alice.person_copy(), "a.example"), (&bob.person_copy(), "a.example")]).await;
+    assert!(matches!(opened, Frame::Stored(_)), "{opened:?}");
+    assert!(matches!(alice.say(b"welcome").await, Frame::Stored(_)));
+    bob.come_back(&running.link).await;
+    assert_eq!(bodies(&bob.entries(LOG, 1).await), [b"welcome".to_vec()]);
     let invitation = bob.invitation().await;
     let request = bob.request();
     let Frame::Blob(welcome) = bob.ask(FetchBlob { request, blob: invitation.welcome }).await else { panic!() };
@@ -555,6 +568,31 @@ async fn row_9_a_message_to_many_reaches_those_who_are_there_and_nobody_who_left
     let mut back = gone.into_iter().next().unwrap();
     back.come_back(&running.link).await;
     assert_eq!(bodies(&back.entries(LOG, 1).await), [b"to all".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_relay_told_to_stop_answers_what_it_began_and_keeps_what_it_answered() {
+    const MANY: u64 = 32;
+    let place = Place::new("a.example");
+    let running = place.start();
+    let (mut alice, mut bob) = friends_here(&running.link).await;
+    for n in 0..MANY {
+        let request = alice.request();
+        let body = n.to_be_bytes().to_vec();
+        let envelope = Envelope { thread: THREAD, epoch: Epoch::new(1), class: Class::Message, body };
+        alice.link.sender.send(&Submit { request, envelope, heard: None }.into()).unwrap();
+    }
+    assert!(matches!(alice.link.receiver.next().await.unwrap(), Frame::Stored(_)));
+    running.signal("TERM");
+    let mut stored = 1;
+    while let Ok(frame) = alice.link.receiver.next().await {
+        stored += usize::from(matches!(frame, Frame::Stored(_)));
+    }
+    assert_eq!(running.end().0, Some(0));
+    let again = place.start();
+    bob.come_back(&again.link).await;
+    // He is caught up: all that is in the log came.
+    assert_eq!(bob.entries(LOG, 0).await.len(), stored);
 }
 
 #[tokio::test]

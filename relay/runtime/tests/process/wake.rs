@@ -47,7 +47,7 @@ struct Service {
 }
 
 impl Service {
-    /// One that answers with these in turn, and takes everything after that.
+    /// One that answers with these in turn, `{here}` being its own address, and takes everything after that.
     async fn start(place: &Place, answers: &'static [&'static str]) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = CertificateDer::from(made.cert.der().to_vec());
@@ -73,6 +73,7 @@ impl Service {
                 let Ok(mut stream) = tls.accept(stream).await else { continue };
                 let Some(pushed) = read(&mut stream).await else { continue };
                 sender.send(pushed).unwrap();
+                let answer = answer.replace("{here}", &format!("localhost:{port}"));
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 let _gone = stream.shutdown().await;
             }
@@ -80,8 +81,11 @@ impl Service {
         Self { port, root, pushed }
     }
 
+    /// The next that comes, at the endpoint it was told and nowhere else.
     async fn next(&mut self) -> Pushed {
-        tokio::time::timeout(Duration::from_secs(20), self.pushed.recv()).await.unwrap().unwrap()
+        let pushed = tokio::time::timeout(Duration::from_secs(20), self.pushed.recv()).await.unwrap().unwrap();
+        assert!(pushed.head.starts_with("POST /push/abc "), "{}", pushed.head);
+        pushed
     }
 
     /// Whether nothing came for so long.
@@ -272,7 +276,7 @@ async fn a_push_service_that_asks_to_wait_is_asked_again_at_most_twice() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_is_forgotten_and_a_redirect_leads_nowhere() {
-    const MOVED: &str = "HTTP/1.1 307 Moved\r\nlocation: https://localhost:1/\r\ncontent-length: 0\r\n\r\n";
+    const MOVED: &str = "HTTP/1.1 307 Moved\r\nlocation: https://{here}/moved\r\ncontent-length: 0\r\n\r\n";
     const GONE: &str = "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n";
     let place = Place::new("a.example");
     private(&place);
