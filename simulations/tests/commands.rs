@@ -91,16 +91,6 @@ fn a_run_done_twice_comes_to_what_it_comes_to_once() {
     assert_eq!(sim(&["replay", "5", "--twice", "--show"]).status.code(), Some(2));
 }
 
-#[cfg(not(feature = "planted"))]
-#[test]
-fn a_run_with_a_bug_takes_a_build_with_bugs_and_says_how_to_get_one() {
-    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/first.toml");
-    let output = sim(&["run", scenario, "--bug", "lose-parked"]);
-    assert_eq!(output.status.code(), Some(2));
-    let expected = format!("--features planted -- run {scenario} --bug lose-parked");
-    assert!(complaint(&output).contains(&expected), "{}", complaint(&output));
-}
-
 #[cfg(feature = "planted")]
 mod planted {
     use super::*;

@@ -60,17 +60,6 @@ fn a_seed_that_breaks_nothing_has_nothing_to_shrink() {
     assert!(output.status.code() == Some(0) && said.starts_with("seed 5 breaks nothing;") && said.contains("--twice"));
 }
 
-#[cfg(not(feature = "planted"))]
-#[test]
-fn a_build_without_bugs_on_purpose_says_how_to_get_one() {
-    for args in [&["planted", "--json"][..], &["replay", "1", "--bug", "skip-flush"]] {
-        let output = sim(args);
-        assert_eq!(output.status.code(), Some(2));
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert!(complaint.contains("cargo run --release -p whimbrel-sim --features planted -- "), "{complaint}");
-    }
-}
-
 #[test]
 fn what_a_soak_found_once_stays_mended() {
     for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seeds")).unwrap() {

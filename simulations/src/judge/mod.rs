@@ -99,10 +99,10 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true,
             match seen.circles {
                 true => {
-                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out; what was asked of a group is answered, and after all has healed each is changed once more"
+                    "within three minutes after all has healed (those of more than one are counted: converged_late) every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out; what was asked of a group is answered, and after all has healed each is changed once more"
                 }
                 false => {
-                    "a minute after all has healed, every device with a leaf in a thread is at its epoch, by the same commits and with the same members; no group whose members change was made"
+                    "within three minutes after all has healed (those of more than one are counted: converged_late) every device with a leaf in a thread is at its epoch, by the same commits and with the same members; no group whose members change was made"
                 }
             },
         ),
@@ -122,7 +122,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             false => is("P10", false, "nobody ended or hid anything"),
         },
         match seen.clocks {
-            true => is("P11", true, "clocks drifted, jumped and lied by a year; everything above held all the same"),
+            true => is("P11", true, "clocks drifted, jumped or lied, by a year at most; everything above held all the same"),
             false => is("P11", false, "no clock lied in these runs"),
         },
         match seen.replayed {
