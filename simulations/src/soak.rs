@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
-use crate::faults::{Plan, Profile, Shape, draw};
+use crate::faults::{Plan, Profile, Shape, draw, equip};
 use crate::judge::verdict::Violation;
 use crate::judge::{CONVERGE, Promise, Seen, promises};
 use crate::ran::{Ran, twice};
@@ -122,8 +122,7 @@ impl Case {
         }
         let seed = Seed::from(self.seed);
         // Where people have second devices nobody ends their account, and nobody is away for a month.
-        let devices = devices(seed);
-        let late = if devices.is_empty() { late(seed) } else { devices };
+        let late = if devices(seed).is_some() { String::new() } else { late(seed) };
         let apart = apart(seed) + &exports(seed) + &wakes(seed) + &late;
         let _infallible = write!(
             text,
@@ -180,7 +179,12 @@ impl Case {
             2 => storm,
             _ => swarm(storm, 0.5, draw_from),
         };
-        draw(seed, &profile, &Shape::of(scenario))
+        let shape = Shape::of(scenario);
+        let mut plan = draw(seed, &profile, &shape);
+        if let Some(share) = devices(seed) {
+            equip(seed, &scenario.equipment(share), &shape, &mut plan);
+        }
+        plan
     }
 
     /// Runs it under its own plan.
@@ -278,10 +282,10 @@ fn wakes(seed: Seed) -> String {
 }
 
 /// In a third of the worlds some people have a second device. Drawn apart from the rest, too.
-fn devices(seed: Seed) -> String {
+fn devices(seed: Seed) -> Option<f64> {
     let mut stream = seed.stream(Entity::World, "second devices: share");
     let (some, share) = (stream.happens(1.0 / 3.0), 5 + stream.below(31));
-    if some { format!("devices = \"{share} %\"\n") } else { String::new() }
+    some.then_some(share as f64 / 100.0)
 }
 
 /// In half of the worlds some end their account at last; in one of eight a message waits for nearly as long as relays hold

@@ -191,6 +191,15 @@ const fn leaves_a_node(kind: &Kind) -> bool {
     matches!(kind, Kind::Crash { target: Target::Node(_), point: Point::Left(_), .. })
 }
 
+/// What a crash leaves.
+pub(super) fn keep(stream: &mut Stream) -> Keep {
+    match stream.below(4) {
+        0 => Keep::Nothing,
+        1 => Keep::Torn,
+        _ => Keep::Drawn,
+    }
+}
+
 struct Draw {
     stream: Stream,
     shape: Shape,
@@ -212,14 +221,6 @@ impl Draw {
         if self.stream.below(10) < relays { Target::Relay(self.relay()) } else { Target::Node(self.node()) }
     }
 
-    fn keep(&mut self) -> Keep {
-        match self.stream.below(4) {
-            0 => Keep::Nothing,
-            1 => Keep::Torn,
-            _ => Keep::Drawn,
-        }
-    }
-
     fn relay_crash(&mut self) -> Kind {
         let n = 1 + self.stream.below(20) as u32;
         let point = match self.stream.below(5) {
@@ -229,7 +230,7 @@ impl Draw {
             3 => Point::Left(n.div_ceil(5)),
             _ => Point::Polled(n),
         };
-        Kind::Crash { target: Target::Relay(self.relay()), point, keep: self.keep() }
+        Kind::Crash { target: Target::Relay(self.relay()), point, keep: keep(&mut self.stream) }
     }
 
     fn node_crash(&mut self) -> Kind {
@@ -241,7 +242,7 @@ impl Draw {
             2 => Point::Left(n.div_ceil(3)),
             _ => Point::Synced(n),
         };
-        Kind::Crash { target: Target::Node(self.node()), point, keep: self.keep() }
+        Kind::Crash { target: Target::Node(self.node()), point, keep: keep(&mut self.stream) }
     }
 
     fn restart(&mut self) -> Kind {

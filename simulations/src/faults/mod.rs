@@ -3,6 +3,7 @@
 //! Never: does anything; the world strikes and mends. A plan is a list that stays a plan when elements are taken out.
 
 mod draw;
+mod equip;
 mod wire;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use whimbrel_protocol::id::Domain;
 
 pub use draw::{Profile, Shape, draw};
+pub use equip::{Equipment, equip};
 pub(crate) use wire::wrong_key;
 
 /// Everything that goes wrong in a run. It ends with the safety phase: whatever still lasts then is mended.
@@ -34,13 +36,16 @@ pub struct Fault {
     pub kind: Kind,
 }
 
-/// A process, as scenarios name it: a relay by its domain, a node by its number among the nodes (`node 3`, from 0).
+/// A process, as scenarios name it: a relay by its domain, a node by its number among the nodes (`node 3`, from 0), the second
+/// device of that node's owner by the same number (`second 3`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Target {
     /// The relay of a domain.
     Relay(Domain),
     /// The n-th node.
     Node(u32),
+    /// The second device of the owner of the n-th node, whom the plan gives one ([`Kind::AddDevice`]).
+    Second(u32),
 }
 
 /// Where in its work a process is hit. Counted from the moment the fault strikes.
@@ -243,6 +248,16 @@ pub enum Kind {
         /// By how many parts in a million it runs too fast; too slow when negative.
         drift_ppm: i32,
     },
+    /// The owner of a node takes a second device in; it is one of the account's as soon as that comes about.
+    AddDevice {
+        /// The n-th node.
+        node: u32,
+    },
+    /// The owner of a node takes the second device off the account again, once it is on it and the first is there.
+    RemoveDevice {
+        /// The n-th node.
+        node: u32,
+    },
     /// A relay turns on its own users.
     HostileRelay {
         /// Which.
@@ -282,6 +297,8 @@ impl Kind {
             Self::FullDisk { .. } => "full-disk",
             Self::FailSync { .. } => "fail-sync",
             Self::Clock { .. } => "clock",
+            Self::AddDevice { .. } => "add-device",
+            Self::RemoveDevice { .. } => "remove-device",
             Self::HostileRelay { .. } => "hostile-relay",
             Self::HostileMember { .. } => "hostile-member",
         }
@@ -305,7 +322,9 @@ impl Kind {
                 between.to_vec()
             }
             Self::HostileRelay { relay, .. } => vec![Target::Relay(relay.clone())],
-            Self::HostileMember { node, .. } => vec![Target::Node(*node)],
+            Self::HostileMember { node, .. } | Self::AddDevice { node } | Self::RemoveDevice { node } => {
+                vec![Target::Node(*node)]
+            }
             Self::Heal => Vec::new(),
         }
     }
@@ -323,6 +342,7 @@ impl std::fmt::Display for Target {
         match self {
             Self::Relay(domain) => domain.fmt(f),
             Self::Node(number) => write!(f, "node {number}"),
+            Self::Second(number) => write!(f, "second {number}"),
         }
     }
 }
@@ -331,9 +351,11 @@ impl std::str::FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("node ") {
-            Some(number) => number.trim().parse().map(Self::Node).map_err(|_| format!("{text:?} names no node")),
-            None => text.parse().map(Self::Relay).map_err(|error| format!("{text:?}: {error}")),
+        let number = |number: &str| number.trim().parse().map_err(|_| format!("{text:?} names no node"));
+        match (text.strip_prefix("node "), text.strip_prefix("second ")) {
+            (Some(first), _) => number(first).map(Self::Node),
+            (None, Some(second)) => number(second).map(Self::Second),
+            (None, None) => text.parse().map(Self::Relay).map_err(|error| format!("{text:?}: {error}")),
         }
     }
 }

@@ -114,10 +114,55 @@ fn paths_that_fail_are_paths_that_are_used() {
                 assert_eq!(Some(relay), shape().relays.get(*node as usize % 3));
                 homes += 1;
             }
+            [Target::Second(_), _] | [_, Target::Second(_)] => unreachable!("{fault:?}"),
         }
     }
     assert_eq!((relays + homes + nodes) as usize, plan.faults.len());
     assert!(relays > 50 && homes > 30 && nodes > 20, "{relays} {homes} {nodes}");
+}
+
+#[test]
+fn second_devices_come_and_go_while_relays_are_cut_off_and_are_struck_on_their_way() {
+    let storm = draw(Seed::from(3), &Profile::storm(), &shape());
+    let equipment = Equipment { share: 0.9, ring: 2, arrive: Duration::from_secs(20) };
+    let mut plan = storm.clone();
+    equip(Seed::from(3), &equipment, &shape(), &mut plan);
+    let mut again = storm.clone();
+    equip(Seed::from(3), &equipment, &shape(), &mut again);
+    assert_eq!(plan, again);
+    assert!(storm.faults.iter().all(|fault| plan.faults.contains(fault)), "the rest stays as it was");
+    assert!(plan.faults.is_sorted_by_key(|fault| fault.at));
+    assert_eq!(toml::from_str::<Plan>(&toml::to_string(&plan).unwrap()).unwrap(), plan);
+    let cut = |at: Duration| {
+        let cuts = |fault: &&Fault| matches!(fault.kind, Kind::Partition { .. } | Kind::Offline { .. });
+        storm.faults.iter().filter(cuts).any(|fault| fault.at <= at && at <= fault.at + fault.lasts)
+    };
+    let (mut added, mut apart, mut removed, mut struck) = (0, 0, 0, 0);
+    for (n, fault) in plan.faults.iter().enumerate() {
+        let before = |node: u32| {
+            let mut before = plan.faults.iter().take(n);
+            before.any(|fault| fault.kind == Kind::AddDevice { node })
+        };
+        match &fault.kind {
+            Kind::AddDevice { node } => {
+                assert!(!before(*node), "one each");
+                added += 1;
+                apart += u32::from(cut(fault.at));
+            }
+            Kind::RemoveDevice { node } => {
+                assert!(before(*node));
+                removed += 1;
+            }
+            kind => {
+                let second = kind.targets().into_iter().find(|target| matches!(target, Target::Second(_)));
+                if let Some(Target::Second(node)) = second {
+                    assert!(before(node) && fault.at + fault.lasts <= shape().duration);
+                    struck += 1;
+                }
+            }
+        }
+    }
+    assert!(added > 20 && apart > added / 3 && removed > 3 && struck > 5, "{added} {apart} {removed} {struck}");
 }
 
 #[test]

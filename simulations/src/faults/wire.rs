@@ -182,7 +182,7 @@ fn point_text(point: Point) -> Option<String> {
 fn spot(wire: &mut Wire, target: Target) -> Result<(Target, Point), Wrong> {
     let point = point(wire.point.take()).map_err(wrong("point"))?;
     match (&target, point) {
-        (Target::Node(_), Point::Polled(_)) => {
+        (Target::Node(_) | Target::Second(_), Point::Polled(_)) => {
             Err(wrong("point")("a node has no futures to poll: `polled N` is for relays".to_owned()))
         }
         _ => Ok((target, point)),
@@ -231,7 +231,7 @@ impl TryFrom<Wire> for Fault {
             }
             "cancel" => match target(w).and_then(|whom| spot(w, whom))? {
                 (target @ Target::Relay(_), point @ Point::Polled(_)) => Kind::Cancel { target, point },
-                (Target::Node(_), _) => {
+                (Target::Node(_) | Target::Second(_), _) => {
                     return Err(wrong("target")("a node has no requests to drop: name a relay".to_owned()));
                 }
                 (Target::Relay(_), _) => {
@@ -246,7 +246,7 @@ impl TryFrom<Wire> for Fault {
                 Kind::SlowPath { between: between(w)?, by }
             }
             "roam" => match target(w)? {
-                target @ Target::Node(_) => Kind::Roam { target },
+                target @ (Target::Node(_) | Target::Second(_)) => Kind::Roam { target },
                 Target::Relay(_) => {
                     return Err(wrong("target")(
                         "a relay stays where it is: whoever roams is named like \"node 3\"".to_owned(),
@@ -282,12 +282,21 @@ impl TryFrom<Wire> for Fault {
                 Kind::Clock { target: target(w)?, ahead_ms: ahead - behind, drift_ppm }
             }
             "restart" => Kind::Restart { target: target(w)? },
+            "add-device" | "remove-device" => match target(w)? {
+                Target::Node(node) if kind == "add-device" => Kind::AddDevice { node },
+                Target::Node(node) => Kind::RemoveDevice { node },
+                Target::Relay(_) | Target::Second(_) => {
+                    return Err(wrong("target")(
+                        "whose owner takes a second device in, or off, is named like \"node 3\"".to_owned(),
+                    ));
+                }
+            },
             "hostile-relay" => {
                 let trick = word(&need(&mut w.trick, &kind, "trick")?, RELAY_TRICKS).map_err(wrong("trick"))?;
                 let share = w.share.take().unwrap_or(Share(1.0)).0;
                 match target(w)? {
                     Target::Relay(relay) => Kind::HostileRelay { relay, trick, share },
-                    Target::Node(_) => {
+                    Target::Node(_) | Target::Second(_) => {
                         return Err(wrong("target")("a hostile relay is named by its domain".to_owned()));
                     }
                 }
@@ -302,7 +311,7 @@ impl TryFrom<Wire> for Fault {
                 let share = w.share.take().unwrap_or(Share(1.0)).0;
                 match target(w)? {
                     Target::Node(node) => Kind::HostileMember { node, trick, share },
-                    Target::Relay(_) => {
+                    Target::Relay(_) | Target::Second(_) => {
                         return Err(wrong("target")("a hostile member is named like \"node 3\"".to_owned()));
                     }
                 }
@@ -310,7 +319,8 @@ impl TryFrom<Wire> for Fault {
             _ => {
                 return Err(wrong("kind")(format!(
                     "{kind:?} is no kind of fault: crash, restart, partition, offline, flap, slow-path, break, cancel, \
-                     roam, heal, slow-disk, stall-disk, full-disk, fail-sync, clock, hostile-relay, hostile-member"
+                     roam, heal, slow-disk, stall-disk, full-disk, fail-sync, clock, add-device, \
+                     remove-device, hostile-relay, hostile-member"
                 )));
             }
         };
@@ -337,7 +347,15 @@ fn shares(trick: MemberTrick) -> bool {
 
 /// What strikes and is over.
 const fn endless(kind: &Kind) -> bool {
-    matches!(kind, Kind::Break { .. } | Kind::Cancel { .. } | Kind::Roam { .. } | Kind::Heal)
+    matches!(
+        kind,
+        Kind::Break { .. }
+            | Kind::Cancel { .. }
+            | Kind::Roam { .. }
+            | Kind::AddDevice { .. }
+            | Kind::RemoveDevice { .. }
+            | Kind::Heal
+    )
 }
 
 impl Wire {
@@ -410,6 +428,9 @@ impl From<Fault> for Wire {
                     _ => {}
                 }
                 wire.drift_ppm = (drift_ppm != 0).then_some(drift_ppm);
+            }
+            Kind::AddDevice { node } | Kind::RemoveDevice { node } => {
+                wire.target = Some(Target::Node(node).to_string());
             }
             Kind::HostileRelay { relay, trick, share } => {
                 wire.target = Some(relay.to_string());

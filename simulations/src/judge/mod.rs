@@ -122,7 +122,9 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             false => is("P10", false, "nobody ended or hid anything"),
         },
         match seen.clocks {
-            true => is("P11", true, "clocks drifted, jumped or lied, by a year at most; everything above held all the same"),
+            true => {
+                is("P11", true, "clocks drifted, jumped or lied, by a year at most; everything above held all the same")
+            }
             false => is("P11", false, "no clock lied in these runs"),
         },
         match seen.replayed {

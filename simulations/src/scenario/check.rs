@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use whimbrel_protocol::id::Domain;
 
-use super::{Burst, Friends, NODES_MAX, Network, Region, Scenario, facts};
+use super::{Burst, Friends, NODES_MAX, Network, Region, Relay, Scenario, facts};
 use crate::faults::{Kind, Target};
 
 /// Whatever happens over and over does so after this time at least, on average: a world would not get anywhere else.
@@ -117,6 +117,7 @@ impl Scenario {
             let there = |target: &Target| match target {
                 Target::Relay(domain) => known(domain),
                 Target::Node(number) => *number < self.nodes(),
+                Target::Second(number) => self.gets_a_device(*number, fault.at),
             };
             let targets = fault.kind.targets();
             let key = match &fault.kind {
@@ -127,10 +128,33 @@ impl Scenario {
                 return wrong(format!("fault.{n}.{key}"), "names one process twice");
             }
             if !targets.iter().all(there) {
-                return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario");
+                return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario by then");
+            }
+            let one = |of: u32| self.fault.iter().filter(|other| other.kind == Kind::AddDevice { node: of }).count();
+            match fault.kind {
+                Kind::AddDevice { node } if one(node) > 1 => {
+                    return wrong(format!("fault.{n}.target"), "takes one second device in at most");
+                }
+                Kind::AddDevice { .. } if self.friends.devices.0 > 0.0 => {
+                    return wrong(format!("fault.{n}.kind"), "`friends.devices` draws who takes a second device in");
+                }
+                Kind::RemoveDevice { node } if !self.gets_a_device(node, fault.at) => {
+                    return wrong(format!("fault.{n}.target"), "has no second device by then");
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody takes a second device in, by a fault of this scenario, until then.
+    fn gets_a_device(&self, node: u32, until: Duration) -> bool {
+        self.fault.iter().any(|fault| fault.kind == Kind::AddDevice { node } && fault.at <= until)
+    }
+
+    /// Whether anybody has a second device.
+    fn has_devices(&self) -> bool {
+        self.friends.devices.0 > 0.0 || self.fault.iter().any(|fault| matches!(fault.kind, Kind::AddDevice { .. }))
     }
 
     /// Whether packets are lost at all: by the network, or by somebody's access link.
@@ -167,6 +191,21 @@ impl Scenario {
         if !self.uses_core() {
             unused.push(("network.core".to_owned(), "has no use: everybody has a region, and the table says how far"));
         }
+        if self.has_devices() {
+            for key in ["deletions", "absence"] {
+                unused.push((
+                    format!("friends.{key}"),
+                    "has no use: where people have second devices nobody ends their account or is away for long",
+                ));
+            }
+        }
+        for (n, _) in self.relay.iter().enumerate().filter(|(_, relay)| relay.region.is_some()) {
+            let other = |(m, other): (usize, &Relay)| m != n && other.region.is_some();
+            let somebody = self.population.iter().any(|one| one.region.is_some());
+            if !somebody && !self.relay.iter().enumerate().any(other) {
+                unused.push((format!("relay.{n}.region"), "has no use: nobody else has one"));
+            }
+        }
         let met = self.relay.iter().any(|relay| relay.region.is_some()) || self.population.iter().any(|one| one.direct);
         for (n, population) in self.population.iter().enumerate() {
             if population.region.is_some() && !met {
@@ -174,6 +213,9 @@ impl Scenario {
             }
             if population.churn.as_ref().is_some_and(|churn| churn.share.0 == 0.0) {
                 unused.push((format!("population.{n}.churn"), "has no use: nobody comes and goes"));
+            }
+            if population.direct && population.poll.0 >= 1.0 {
+                unused.push((format!("population.{n}.direct"), "has no use: all of them poll, and nobody dials them"));
             }
             if population.nat.is_some() && !population.direct {
                 unused.push((format!("population.{n}.nat"), "has no use without `direct = true`"));
@@ -197,8 +239,13 @@ impl Scenario {
         if !self.uses_core() {
             self.network.core = Network::default().core;
         }
+        if self.has_devices() {
+            let Friends { deletions, absence, .. } = Friends::default();
+            (self.friends.deletions, self.friends.absence) = (deletions, absence);
+        }
         for population in &mut self.population {
             population.churn = population.churn.take().filter(|churn| churn.share.0 > 0.0);
+            population.direct = population.direct && population.poll.0 < 1.0;
             population.nat = population.nat.take().filter(|_| population.direct);
         }
     }

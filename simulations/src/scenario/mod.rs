@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 use whimbrel_protocol::id::Domain;
 
-use crate::faults::{Fault, Plan, wrong_key};
+use crate::faults::{Equipment, Fault, Plan, wrong_key};
 
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
@@ -627,6 +627,11 @@ impl Scenario {
     /// What goes wrong, as the file says.
     pub fn plan(&self) -> Plan {
         Plan { faults: self.fault.clone() }
+    }
+
+    /// Second devices of such a share of its people, as they are drawn.
+    pub fn equipment(&self, share: f64) -> Equipment {
+        Equipment { share, ring: self.friends.ring, arrive: self.workload.arrive.0 }
     }
 
     /// How many nodes there are.

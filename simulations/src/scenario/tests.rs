@@ -64,6 +64,44 @@ fn a_key_that_nothing_would_use_is_refused_with_its_line() {
         ("[[relay]]", "[friends]\ntwins = \"0 %\"\n[[relay]]", 5, "friends.twins: has no use: there are no `groups`"),
         ("[[relay]]", "[friends]\ngroup_size = [3, 8]\n[[relay]]", 5, "friends.group_size: has no use"),
         ("kind = \"crash\"", "kind = \"crash\"\npoint = \"polled 3\"", 17, "`polled N` is for relays"),
+        (
+            "count = 3",
+            "count = 3\ndirect = true\npoll = \"100 %\"",
+            13,
+            "population.0.direct: has no use: all of them poll",
+        ),
+        (
+            "domain = \"b.example\"",
+            "domain = \"b.example\"\nregion = \"eu-central-1\"",
+            9,
+            "relay.1.region: has no use: nobody else has one",
+        ),
+        (
+            "[[relay]]",
+            "[friends]\ndevices = \"50 %\"\nabsence = \"3 d\"\n[[relay]]",
+            6,
+            "friends.absence: has no use: where people have second devices",
+        ),
+        (
+            "kind = \"crash\"",
+            "kind = \"add-device\"\nat = \"1 s\"\ntarget = \"node 1\"\n[[fault]]\nkind = \"remove-device\"\nat = \"0 s\"\n\
+             target = \"node 1\"\n[[fault]]\nkind = \"crash\"",
+            22,
+            "has no second device by then",
+        ),
+        (
+            "target = \"b.example\"",
+            "target = \"second 1\"",
+            18,
+            "fault.0.target: no such processes in this scenario by then",
+        ),
+        (
+            "[[fault]]",
+            "[[fault]]\nkind = \"add-device\"\nat = \"1 s\"\ntarget = \"node 1\"\n[[fault]]\nkind = \"add-device\"\nat = \"2 s\"\n\
+             target = \"node 1\"\n[[fault]]",
+            18,
+            "takes one second device in at most",
+        ),
     ] {
         // Faults of a node: the last case needs one.
         let file = FILE.replacen(from, to, 1).replace("target = \"b.example\"", "target = \"node 1\"");
@@ -85,6 +123,12 @@ fn a_key_has_its_use_when_another_gives_it_one() {
         ),
         ("[[relay]]", "[friends]\ngroups = 1\ngroup_size = [3, 3]\ntwins = 1\n[[relay]]"),
         ("kind = \"crash\"", "kind = \"crash\"\npoint = \"polled 3\""),
+        (
+            "[[fault]]",
+            "[[fault]]\nkind = \"add-device\"\nat = \"1 s\"\ntarget = \"node 1\"\n[[fault]]\nkind = \"remove-device\"\nat = \"9 s\"\n\
+             target = \"node 1\"\n[[fault]]\nkind = \"crash\"\npoint = \"synced 3\"\nat = \"2 s\"\nlasts = \"1 s\"\n\
+             target = \"second 1\"\n[[fault]]",
+        ),
     ] {
         let scenario = read(&FILE.replacen(from, to, 1), &[]).unwrap_or_else(|error| unreachable!("{to}: {error}"));
         assert_eq!(read(&toml::to_string(&scenario).unwrap(), &[]).unwrap(), scenario);

@@ -14,7 +14,7 @@ use super::node::Birth;
 use super::people::Asked;
 use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
 use crate::engine::{Engine, Entity, Seed, Time};
-use crate::faults::Plan;
+use crate::faults::{Plan, Shape, equip};
 use crate::judge::ledger::Ledger;
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
@@ -84,6 +84,10 @@ impl World {
     /// # Errors
     /// As [`World::from_scenario`].
     pub fn with_plan(scenario: &Scenario, seed: Seed, plan: &Plan) -> Result<Self, BuildError> {
+        let mut plan = plan.clone();
+        if scenario.friends.devices.0 > 0.0 {
+            equip(seed, &scenario.equipment(scenario.friends.devices.0), &Shape::of(scenario), &mut plan);
+        }
         let (network, workload) = (scenario.network.clone(), scenario.workload.clone());
         let mut world = Self::empty(seed, network, workload, scenario.sim.crypto);
         world.clocks = scenario.sim.clocks;
@@ -101,11 +105,8 @@ impl World {
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
         world.encircle(&people, scenario.friends.circles);
-        if scenario.friends.devices.0 > 0.0 {
-            world.equip(&people, scenario.friends.devices, scenario.sim.duration.0, plan)?;
-        } else {
-            world.foresee(&people, &scenario.friends);
-        }
+        world.equip(&plan)?;
+        world.foresee(&people, &scenario.friends);
         world.exporters(&people, &scenario.friends);
         world.ring_for(&people, &scenario.friends);
         for fault in &plan.faults {

@@ -15,10 +15,9 @@ use super::coming::Progress;
 use super::node::NodeProcess;
 use super::people::{AGAIN, Asked, text};
 use super::{Event, HISTORY_MAX, Person, Process, TRACED_SHOWN, World};
-use crate::engine::{Entity, Stream, Time};
-use crate::faults::{Kind, Plan};
+use crate::engine::{Entity, Time};
+use crate::faults::{Kind, Plan, Target};
 use crate::net::{Access, Nat, ProcessNo};
-use crate::scenario::Share;
 
 /// The index of somebody's first second device.
 const FIRST_SECOND: u32 = 1;
@@ -53,46 +52,35 @@ pub(super) enum Stage {
 }
 
 impl World {
-    /// Draws who takes a second device in, when, and who takes it off again: half of them while the relay of its owner, or of a
-    /// friend, is cut off from somebody.
+    /// Makes the second devices that a plan has people take in, in its order. They do not run yet.
     ///
     /// # Errors
     /// A device cannot be made.
-    pub(super) fn equip(
-        &mut self,
-        people: &[ProcessNo],
-        share: Share,
-        duration: Duration,
-        plan: &Plan,
-    ) -> Result<(), BuildError> {
-        let mut stream = self.seed.stream(Entity::World, "second devices");
-        for owner in people {
-            if !stream.happens(share.0) {
-                continue;
+    pub(super) fn equip(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        for fault in &plan.faults {
+            if let Kind::AddDevice { node } = fault.kind
+                && let Some(owner) = self.process(&Target::Node(node))
+            {
+                self.second(owner).map_err(BuildError)?;
             }
-            let arrive = self.workload.arrive.0;
-            let at = stream.between(arrive, (duration / 2).max(arrive));
-            let until = stream.happens(1.0 / 3.0).then(|| stream.between(duration / 2, duration));
-            let mut when = self.seed.stream(Entity::Process(*owner), "devices while a relay is cut off");
-            let windows = self.cut_offs(*owner, plan);
-            let at = within(&windows, (arrive, duration * 2 / 3), &mut when).unwrap_or(at);
-            let soonest = at + AGAIN * 10;
-            let until =
-                until.map(|until| within(&windows, (soonest, duration), &mut when).unwrap_or(until.max(soonest)));
-            let number = self.second(*owner).map_err(BuildError)?;
-            if let Some(second) = self.seconds.get_mut(number) {
-                second.until = until.map(|until| Time::ZERO.plus(until));
-            }
-            self.engine.after(at, Event::Device { device: number });
         }
         Ok(())
     }
 
-    /// When the relay of somebody, or of one they are to meet, is cut off by a plan: from when, and how long.
-    fn cut_offs(&self, owner: ProcessNo, plan: &Plan) -> Vec<(Duration, Duration)> {
-        let near = self.relays_near(owner);
-        let cuts = plan.faults.iter().filter(|fault| self.cuts_off(&fault.kind, &near));
-        cuts.map(|fault| (fault.at, fault.lasts)).collect()
+    /// Somebody takes their second device in.
+    pub(super) fn add_device(&mut self, owner: ProcessNo) {
+        let apart = |second: &Second| second.owner == owner && second.stage == Stage::Apart;
+        if let Some(number) = self.seconds.iter().position(apart) {
+            self.device(number);
+        }
+    }
+
+    /// Somebody takes their second device off again, as soon as that can be.
+    pub(super) fn remove_device(&mut self, owner: ProcessNo) {
+        let now = self.engine.now();
+        if let Some(second) = self.seconds.iter_mut().rfind(|second| second.owner == owner) {
+            second.until = Some(now);
+        }
     }
 
     /// The relays of somebody and of those they are to meet.
@@ -182,7 +170,10 @@ impl World {
                 let (extending, asked) = (self.is_changing(owner), self.is_asked(owner, number));
                 match (self.is_listed(owner, index), self.node(device).map(NodeProcess::progress)) {
                     (Some(true), _) => return self.linked(number),
-                    (Some(false), Some(Some(Progress::Over))) if !extending && !asked => self.begin_again(number),
+                    // Or it died with what it was granted, and never will hear that it holds.
+                    (Some(false), Some(None | Some(Progress::Over))) if !extending && !asked => {
+                        self.begin_again(number)
+                    }
                     (Some(false), Some(Some(Progress::Waits))) => self.stage(number, Stage::Coming),
                     _ => {}
                 }
@@ -579,18 +570,6 @@ fn held(reads: &dyn Reads, but: impl Fn(&views::Thread) -> bool) -> Result<Held,
     let away = views::friends(reads)?.into_iter().filter(|one| one.friendship == views::Friendship::Blocked);
     let open = views::threads(reads)?.into_iter().filter(|one| one.standing == views::Standing::Open && !but(one));
     Ok((contacts, away.map(|one| one.account).collect(), open.map(|one| (one.thread, one.title)).collect()))
-}
-
-/// A moment in one of these windows, for half of those who ask, if it is between the two.
-fn within(
-    windows: &[(Duration, Duration)],
-    (soonest, latest): (Duration, Duration),
-    stream: &mut Stream,
-) -> Option<Duration> {
-    let (meant, which, place) = (stream.happens(0.5), stream.bits(), stream.unit());
-    let fit: Vec<_> = windows.iter().filter(|(at, _)| (soonest..latest).contains(at)).collect();
-    let chosen = usize::try_from(which >> 1).ok()?.checked_rem(fit.len())?;
-    fit.get(chosen).filter(|_| meant).map(|(at, lasts)| *at + lasts.mul_f64(place / 2.0))
 }
 
 /// All that a device shows.

@@ -67,6 +67,10 @@ impl World {
         match target {
             Target::Relay(domain) => self.by_domain.get(domain.as_str()).copied(),
             Target::Node(number) => self.nodes.get(*number as usize).copied(),
+            Target::Second(number) => {
+                let owner = self.nodes.get(*number as usize)?;
+                self.seconds.iter().rfind(|second| second.owner == *owner).map(|second| second.device)
+            }
         }
     }
 
@@ -78,8 +82,11 @@ impl World {
         match self.processes.get(process as usize) {
             Some(Process::Relay(relay)) => Target::Relay(relay.domain.clone()),
             Some(Process::Node(..)) => {
-                let number = self.nodes.iter().position(|node| *node == process).unwrap_or_default();
-                Target::Node(u32::try_from(number).unwrap_or(u32::MAX))
+                let owner = self.owner_of(process);
+                let first = |node: &ProcessNo| *node == owner.unwrap_or(process);
+                let number = self.nodes.iter().position(first).and_then(|number| u32::try_from(number).ok());
+                let Some(number) = number else { unreachable!("process {process} is nobody's device") };
+                if owner.is_some() { Target::Second(number) } else { Target::Node(number) }
             }
             None => unreachable!("there is no process {process}"),
         }
@@ -135,6 +142,14 @@ impl World {
                 self.net.roam(&mut self.engine, process);
                 // A call is made again from the new address.
                 self.polls.break_all(&mut self.engine, process);
+            }
+            Kind::AddDevice { node } => {
+                let owner = self.process(&Target::Node(*node));
+                owner.into_iter().for_each(|owner| self.add_device(owner));
+            }
+            Kind::RemoveDevice { node } => {
+                let owner = self.process(&Target::Node(*node));
+                owner.into_iter().for_each(|owner| self.remove_device(owner));
             }
             Kind::Heal => {
                 let network =
@@ -267,7 +282,7 @@ impl World {
                     traps.clear(number);
                 }
             }
-            Kind::Roam { .. } | Kind::Heal => {}
+            Kind::Roam { .. } | Kind::AddDevice { .. } | Kind::RemoveDevice { .. } | Kind::Heal => {}
         }
     }
 

@@ -4,6 +4,7 @@ use whimbrel_node::views::{self, Page};
 use whimbrel_protocol::limits;
 
 use super::*;
+use crate::faults::{Fault, Keep, Kind, Point, Target};
 use crate::judge::ledger::How;
 #[cfg(feature = "planted")]
 use crate::judge::verdict::Violation;
@@ -35,6 +36,38 @@ fn a_second_device_has_what_was_said_before_and_everything_since_on_one_relay_or
             world.run_until_quiet();
             assert_eq!(world.shown_to(bob).len(), 3 + 8);
             assert_eq!(well(world).sent, 6 + 12);
+        }
+    }
+}
+
+#[test]
+fn a_device_that_dies_at_any_moment_of_coming_in_comes_in_all_the_same() {
+    for n in 1..=8 {
+        for point in [Point::Applied(n), Point::Synced(n)] {
+            for keep in [Keep::Nothing, Keep::Drawn] {
+                let mut world = World::new(Seed::from(u64::from(n)));
+                let (alice, bob, _) = world.two_friends_on_one_relay();
+                chat(&mut world, alice, bob, 2);
+                let number = world.second(alice).unwrap();
+                let target = Target::Second(0);
+                let device = world.seconds.get(number).map(|second| second.device);
+                assert_eq!(world.process(&target), device);
+                assert_eq!(world.target(device.unwrap()), target);
+                let dies = Fault {
+                    at: world.now().since(Time::ZERO),
+                    lasts: secs(5),
+                    kind: Kind::Crash { target, point, keep },
+                };
+                world.plan(dies);
+                world.add_device(alice);
+                world.run_for(secs(120));
+                let linked = world.linked_seconds();
+                let [phone] = linked[..] else { unreachable!("{point:?} {keep:?} {:?}", world.seconds) };
+                chat_among(&mut world, alice, phone, bob, 1);
+                world.run_until_quiet();
+                assert_eq!(world.shown_to(bob).len(), 2 + 2, "{point:?} {keep:?}");
+                well(world);
+            }
         }
     }
 }
