@@ -163,6 +163,8 @@ bugs! {
     UnreadStays = "unread-stays",
     /// A relay makes no row of a thread for some of those in it.
     RowLost = "row-lost",
+    /// A node dials whoever says where they are, whatever its owner wants and whoever they are.
+    DialAnybody = "dial-anybody",
 }
 
 #[cfg(feature = "planted")]

@@ -261,6 +261,14 @@ pub enum Violation {
         /// Who is there.
         of: ProcessNo,
     },
+    /// P10: whoever is dialled sees the address of who dials.
+    #[error("P10: the node of process {by} dialled process {to}, against its owner's will")]
+    Dialled {
+        /// Whose.
+        by: ProcessNo,
+        /// Whom.
+        to: ProcessNo,
+    },
     /// P5: every relay of a drawn world shows everybody one tree.
     #[error("P5: the node of process {of} found an honest relay to show different people different account logs")]
     TwoFaces {

@@ -196,6 +196,11 @@ impl World {
                 }
                 Output::Dial { transport, addresses } => {
                     let to = self.by_transport.get(&transport).copied();
+                    if let Some(to) = to {
+                        let is_direct = |who| self.node(who).is_some_and(|node| node.direct);
+                        let meant = is_direct(no) && is_direct(to);
+                        self.ledger.dials(no, to, meant, self.engine.now());
+                    }
                     let there = to.and_then(|to| self.node(to)).is_some_and(|node| addresses.contains(&node.address()));
                     match to.filter(|_| there) {
                         Some(to) => drop(self.net.dial(&mut self.engine, no, to)),

@@ -6,6 +6,15 @@ use whimbrel_protocol::thread::Envelope;
 use super::*;
 
 impl Ledger {
+    /// A node dials another. `meant`: both owners want direct links. Whoever has ended it with somebody dials none of their
+    /// devices any more.
+    pub fn dials(&mut self, by: ProcessNo, to: ProcessNo, meant: bool, at: Time) {
+        let parted = self.consent.is_kept_away(by, self.twins.owner(to), at);
+        if (!meant || parted) && !self.excuses.is(by, Conduct::Hostile) {
+            self.violate(Violation::Dialled { by, to });
+        }
+    }
+
     /// Somebody names where they are woken.
     pub fn names_endpoint(&mut self, who: ProcessNo, url: String) {
         self.services.names(who, url);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::judge::ledger::How;
+use crate::scenario::Population;
 
 /// Two friends on one relay, or on one each.
 fn two(world: &mut World, relays: u32) -> (ProcessNo, ProcessNo) {
@@ -124,6 +125,42 @@ fn whoever_was_offline_at_the_last_moment_is_waited_for_and_whoever_stays_away_i
     world.await_presence();
     assert!(world.ledger.is_settled());
     assert_eq!(world.seen(bob, alice), Some(true));
+}
+
+/// Two friends talk, of whom one wants direct links and the other none.
+fn half_direct(seed: u64) -> Verdict {
+    let mut world = World::new(Seed::from(seed));
+    world.lively = false;
+    let relay = world.test_relay("a.example").unwrap();
+    let mut join = |direct| {
+        let population = Population { direct, ..Population::with_defaults("a.example".parse().unwrap()) };
+        world.add_node(&population).unwrap()
+    };
+    let (alice, bob) = (join(true), join(false));
+    world.befriend(alice, bob);
+    chat(&mut world, alice, bob, 3);
+    world.run_until_quiet();
+    assert!(world.is_running(relay));
+    world.close().0
+}
+
+#[test]
+fn nobody_is_dialled_by_whoever_wants_no_direct_links() {
+    for seed in 1..=8 {
+        let verdict = half_direct(seed);
+        assert_eq!(verdict.violations, 0, "{:?}", verdict.examples);
+    }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_node_that_dials_against_its_owners_will_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    // Of two, the one with the lesser key dials.
+    let found = |seed| with(Bug::DialAnybody, || half_direct(seed)).examples;
+    assert!((1..=8).flat_map(found).any(|one| matches!(one, Violation::Dialled { .. })));
 }
 
 /// With a bug in the relay the same stories break the promise that is theirs.
