@@ -344,6 +344,8 @@ pub const RECENT_IDS_CACHED: usize = 262_144;
 pub const HOT_BYTES_CACHED: usize = 16 * 1024 * 1024;
 /// Entries dropped by one trim; what is more goes with the next.
 pub const TRIM_ENTRIES_MAX: u64 = 1_024;
+/// Entries a full log of a larger thread drops at once: who lacks them is asked of up to 2,000 members, once for all of them.
+pub const PUSH_OUT_ENTRIES_MAX: u64 = 64;
 /// Invitations dropped by one trim: each may take a Welcome and a tree with it, [`LARGE_FRAME_BYTES_MAX`] together.
 pub const TRIM_INVITATIONS_MAX: usize = 16;
 /// Cursors move in a relay's memory and are written so much later, many at once; a crash costs a redelivery.
