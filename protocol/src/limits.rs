@@ -309,7 +309,8 @@ pub const PEER_BEAT_EVERY: Duration = Duration::from_secs(20);
 pub const RATE_EXACT_MAX: u32 = 64;
 /// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// A relay lets entries go by its wall clock once that has gone like its other clock for so long.
+/// A relay lets entries go by its wall clock once that has gone like its other clock for so long, or for as long as it
+/// holds them if that is less.
 pub const SWEEP_CLOCK_SURE: Duration = Duration::from_secs(24 * 3_600);
 /// See [`SWEEP_EVERY`].
 pub const SWEEP_LOGS: usize = 64;
@@ -325,8 +326,10 @@ pub const EXPORT_ROWS_MAX: usize = 256;
 pub const EXPORT_PLACE_BYTES_MAX: usize = 384;
 /// Rows of a deleted account taken away by one command.
 pub const PURGE_ROWS_MAX: usize = 1_024;
-/// How long a relay holds what nobody fetched.
+/// How long a relay holds what nobody fetched, unless its operator chooses less: authors say it again for as long.
 pub const HOLD_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// The least an operator may choose, to try things: ten times what an acknowledgement may wait to be written.
+pub const HOLD_AGE_MIN: Duration = Duration::from_secs(10);
 /// How long an invite holds when its maker names no time.
 pub const INVITE_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
