@@ -309,7 +309,8 @@ pub const PEER_BEAT_EVERY: Duration = Duration::from_secs(20);
 pub const RATE_EXACT_MAX: u32 = 64;
 /// Between two looks for what waited too long, and logs looked at each time: 100,000 logs in under two days.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// A relay lets entries go by its wall clock once that has gone like its other clock for so long.
+/// A relay lets entries go by its wall clock once that has gone like its other clock for so long, or for as long as it
+/// holds them if that is less.
 pub const SWEEP_CLOCK_SURE: Duration = Duration::from_secs(24 * 3_600);
 /// See [`SWEEP_EVERY`].
 pub const SWEEP_LOGS: usize = 64;
@@ -325,8 +326,10 @@ pub const EXPORT_ROWS_MAX: usize = 256;
 pub const EXPORT_PLACE_BYTES_MAX: usize = 384;
 /// Rows of a deleted account taken away by one command.
 pub const PURGE_ROWS_MAX: usize = 1_024;
-/// How long a relay holds what nobody fetched.
+/// How long a relay holds what nobody fetched, unless its operator chooses less: authors say it again for as long.
 pub const HOLD_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// The least an operator may choose, to try things: ten times what an acknowledgement may wait to be written.
+pub const HOLD_AGE_MIN: Duration = Duration::from_secs(10);
 /// How long an invite holds when its maker names no time.
 pub const INVITE_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -344,6 +347,8 @@ pub const RECENT_IDS_CACHED: usize = 262_144;
 pub const HOT_BYTES_CACHED: usize = 16 * 1024 * 1024;
 /// Entries dropped by one trim; what is more goes with the next.
 pub const TRIM_ENTRIES_MAX: u64 = 1_024;
+/// Entries a full log of a larger thread drops at once: who lacks them is asked of up to 2,000 members, once for all of them.
+pub const PUSH_OUT_ENTRIES_MAX: u64 = 64;
 /// Invitations dropped by one trim: each may take a Welcome and a tree with it, [`LARGE_FRAME_BYTES_MAX`] together.
 pub const TRIM_INVITATIONS_MAX: usize = 16;
 /// Cursors move in a relay's memory and are written so much later, many at once; a crash costs a redelivery.

@@ -1,6 +1,8 @@
 //! Configuration of a relay core: a plain value, checked once when the relay is opened.
 //! Owns: what an operator can choose. Never: a file, an environment variable or a flag; the binary reads those.
 
+use std::time::Duration;
+
 use whimbrel_protocol::id::{Domain, RelayId};
 use whimbrel_protocol::invite::is_endpoint;
 use whimbrel_protocol::limits;
@@ -35,6 +37,8 @@ pub struct Config {
     pub peers: Vec<PeerAddress>,
     /// How much one log may hold.
     pub log_bounds: LogBounds,
+    /// How long what nobody fetches is held: `limits::HOLD_AGE_MIN` to `limits::HOLD_AGE_MAX`.
+    pub hold_age: Duration,
     /// How much of what one may ask for.
     pub rates: Rates,
     /// The push addresses of this domain, each a `host:port` that devices dial; [`crate::LinkPeer::Node`] says at which a
@@ -47,7 +51,8 @@ impl Config {
     pub fn new(domain: Domain, relay: RelayId) -> Self {
         let (registration, log_bounds) = (Registration::Open, LogBounds::default());
         let (peers, rates, push) = (Vec::new(), Rates::default(), Vec::new());
-        Self { domain, relay, endpoint: None, registration, peers, log_bounds, rates, push }
+        let hold_age = limits::HOLD_AGE_MAX;
+        Self { domain, relay, endpoint: None, registration, peers, log_bounds, hold_age, rates, push }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -70,6 +75,9 @@ impl Config {
                 return Err(ConfigError::PushTwice(address.clone()));
             }
         }
+        if !(limits::HOLD_AGE_MIN..=limits::HOLD_AGE_MAX).contains(&self.hold_age) {
+            return Err(ConfigError::HoldAge(self.hold_age));
+        }
         match self.push.len() {
             count if count > limits::PUSH_ADDRESSES_MAX => Err(ConfigError::PushCount(count)),
             _ => Ok(()),
@@ -90,6 +98,9 @@ pub enum ConfigError {
     /// A peer is named twice.
     #[error("the peer {0} is named twice")]
     PeerTwice(Domain),
+    /// What nobody fetches would be held for too short or too long a time.
+    #[error("held for {0:?}, expected {min:?} to {max:?}", min = limits::HOLD_AGE_MIN, max = limits::HOLD_AGE_MAX)]
+    HoldAge(Duration),
     /// A push address is no `host:port`.
     #[error("the push address {0} is no host and port")]
     PushAddress(String),

@@ -58,7 +58,7 @@ impl<P: Ports> Rooms<P> {
             presence: Presence::new(config.domain.clone()),
             wakes: Wakes::default(),
             limiter: Limiter::new(config.rates),
-            sweeper: Sweeper::default(),
+            sweeper: Sweeper::new(config.hold_age),
             figures: Figures::default(),
             linking: Linking::default(),
             ports,

@@ -1,8 +1,10 @@
 //! Sweep: what goes in the course of time: entries that waited too long, rows of deleted accounts.
 //! Owns: when the next look is due, and where it stands. Never: drops anything itself; commands do.
-//! Limits: `limits::SWEEP_EVERY`, `limits::SWEEP_LOGS`, `limits::HOLD_AGE_MAX`. Rules: docs/protocol/hold.md.
+//! Limits: `limits::SWEEP_EVERY`, `limits::SWEEP_LOGS`, `limits::HOLD_AGE_MIN`, `limits::HOLD_AGE_MAX`.
+//! Rules: docs/protocol/hold.md.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use whimbrel_protocol::id::Domain;
 use whimbrel_protocol::limits;
@@ -26,34 +28,37 @@ struct State {
 }
 
 impl State {
-    /// Whether the wall clock has gone like the other for long enough to let entries go by it: one that jumps, by a year
-    /// or a day, must not empty a relay.
-    fn is_sure(&mut self, now: Now) -> bool {
+    /// For how long the wall clock has gone like the other, but for what is tolerated.
+    fn agreed(&mut self, now: Now, tolerated: Duration) -> Duration {
         let ahead = now.wall.as_millis().wrapping_sub(millis(now.monotonic.since_start()));
-        let tolerated = millis(limits::CLOCK_AHEAD_MAX);
         match self.agree {
-            Some((before, since)) if ahead.abs_diff(before) <= tolerated => {
-                now.monotonic.since(since) >= limits::SWEEP_CLOCK_SURE
-            }
+            Some((before, since)) if ahead.abs_diff(before) <= millis(tolerated) => now.monotonic.since(since),
             _ => {
                 self.agree = Some((ahead, now.monotonic));
-                false
+                Duration::ZERO
             }
         }
     }
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What looks for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sweeper {
+    /// How long what nobody fetches is held.
+    age: Duration,
     state: Mutex<State>,
 }
 
 impl Sweeper {
+    /// Of a relay that holds what nobody fetches for so long.
+    pub(crate) fn new(age: Duration) -> Self {
+        Self { age, state: Mutex::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,9 +73,22 @@ impl Sweeper {
         self.state().due = Some(now);
     }
 
-    /// Whether the wall clock has gone like the other for so long that what is old by it can go.
+    /// How far the two clocks may part and still be said to go alike: what is held for a short time must not go by a
+    /// small jump.
+    fn tolerated(&self) -> Duration {
+        limits::CLOCK_AHEAD_MAX.min(self.age / 8)
+    }
+
+    /// Whether the wall clock has gone like the other for so long that what is old by it can go: one that jumps, by a year
+    /// or a day, must not end what others rely on.
     pub(crate) fn is_sure(&self, now: Now) -> bool {
-        self.state().is_sure(now)
+        self.state().agreed(now, self.tolerated()) >= limits::SWEEP_CLOCK_SURE
+    }
+
+    /// The same for entries. Held for less than that, what was written before a jump has been here for as long as it is
+    /// held once the clocks have agreed for that long, so nothing goes too soon.
+    fn lets_go(&self, state: &mut State, now: Now) -> bool {
+        state.agreed(now, self.tolerated()) >= limits::SWEEP_CLOCK_SURE.min(self.age)
     }
 
     pub(crate) fn next_wake(&self) -> Option<Monotonic> {
@@ -91,12 +109,12 @@ impl Sweeper {
                 return Ok(Vec::new());
             }
             state.running = true;
-            (state.place, state.is_sure(now))
+            (state.place, self.lets_go(&mut state, now).then_some(self.age))
         };
         let swept = sweep(store, now.wall, place, (local, bounds)).await;
         let mut state = self.state();
         state.running = false;
-        state.due = Some(now.monotonic.plus(limits::SWEEP_EVERY));
+        state.due = Some(now.monotonic.plus(limits::SWEEP_EVERY.min(self.age / 2)));
         let Swept { inboxes, place, more } = swept?;
         state.place = place;
         if more {
@@ -115,7 +133,7 @@ struct Swept {
 async fn sweep(
     store: &impl Store,
     at: Wall,
-    (place, sure): (Option<LogId>, bool),
+    (place, age): (Option<LogId>, Option<Duration>),
     (local, bounds): (&Domain, LogBounds),
 ) -> Result<Swept, StoreError> {
     let mut more = false;
@@ -124,10 +142,8 @@ async fn sweep(
         let purged = store.commit_all(purge).await?;
         more = purged.iter().any(|outcome| matches!(outcome, Ok(Outcome::Purged { more: true })));
     }
-    if !sure {
-        return Ok(Swept { inboxes: Vec::new(), place, more });
-    }
-    let age = if planted::active(Bug::ExpiryEarly) { limits::HOLD_AGE_MAX / 2 } else { limits::HOLD_AGE_MAX };
+    let Some(age) = age else { return Ok(Swept { inboxes: Vec::new(), place, more }) };
+    let age = if planted::active(Bug::ExpiryEarly) { age / 2 } else { age };
     let before = Wall::from_millis(at.as_millis().saturating_sub(millis(age)));
     let (stale, place) = store.stale_logs(before, place, limits::SWEEP_LOGS).await?;
     let expire = |log| Command::Expire(Expire { log, before, local: local.clone(), at, bounds });

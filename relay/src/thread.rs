@@ -44,7 +44,7 @@ impl Thread {
         envelope: &Arc<Envelope>,
     ) -> Command {
         let (id, envelope) = (envelope.id(), Arc::clone(envelope));
-        Command::Append(Append { envelope, id, author, origin, at, bounds: self.bounds })
+        Command::Append(Append { envelope, id, author, origin, local: self.domain.clone(), at, bounds: self.bounds })
     }
 
     /// Takes an own user's envelope into its thread: durable when it returns. The first await is the store's commit,

@@ -164,6 +164,7 @@ fn append(thread: u8, body: Vec<u8>, millis: u64) -> Command {
         id,
         author,
         origin,
+        local: domain(false),
         at: Wall::from_millis(millis),
         bounds: LogBounds::default(),
     })

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -112,6 +113,7 @@ struct LimitsSection {
     connections: Option<Leaf>,
     log_entries: Option<Leaf>,
     log_bytes: Option<Leaf>,
+    hold: Option<Leaf>,
     messages: Option<Leaf>,
     requests: Option<Leaf>,
     arrivals: Option<Leaf>,
@@ -217,6 +219,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// How much one log may hold.
     pub log_bounds: LogBounds,
+    /// How long what nobody fetches is held.
+    pub hold_age: Duration,
     /// How much of what one may ask for.
     pub rates: Rates,
     /// How log lines look.
@@ -301,6 +305,7 @@ impl Settings {
         config.registration = self.registration;
         config.peers = self.peers.iter().map(peer).collect();
         config.log_bounds = self.log_bounds;
+        config.hold_age = self.hold_age;
         config.rates = self.rates;
         config.push.clone_from(&self.push);
         config
@@ -427,6 +432,7 @@ impl Reader {
             entries_max: self.count(parsed.limits.log_entries, limits::LOG_ENTRIES_MAX),
             bytes_max: self.size(parsed.limits.log_bytes, limits::LOG_BYTES_MAX, LOG_BYTES_MIN),
         };
+        let hold_age = parsed.limits.hold.map_or(limits::HOLD_AGE_MAX, |leaf| self.hold(&leaf));
         let connections_max = self.count(parsed.limits.connections, limits::CONNECTIONS_MAX as u64);
         let usual = Rates::default();
         let rates = Rates {
@@ -466,6 +472,7 @@ impl Reader {
             wake_private: parsed.wake.allow_private,
             connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
             log_bounds,
+            hold_age,
             rates,
             log_format: parsed.log.format,
             log_level: parsed.log.level,
@@ -601,6 +608,19 @@ impl Reader {
         })
     }
 
+    fn hold(&mut self, leaf: &Leaf) -> Duration {
+        let (least, most) = (limits::HOLD_AGE_MIN, limits::HOLD_AGE_MAX);
+        let form = || {
+            let most = most.as_secs() / (24 * 3_600);
+            format!("expected a time such as \"7 days\" or \"12 hours\", \"{} s\" to \"{most} days\"", least.as_secs())
+        };
+        let held = self.text(leaf, |text| {
+            let time = humantime::parse_duration(text).ok();
+            time.filter(|time| (least..=most).contains(time)).ok_or_else(form)
+        });
+        held.unwrap_or(most)
+    }
+
     fn percent(&mut self, leaf: &Leaf) -> u8 {
         let form = || format!("expected a share such as \"10 %\", at most \"{RESERVE_PERCENT_MAX} %\"");
         let share = self.text(leaf, |text| {
@@ -713,9 +733,13 @@ allow_private = false
 [limits]
 # Links at once. Default {connections}: about 32 KiB each when idle.
 connections = {connections}
-# Entries and bytes one thread may hold for those away; full, its senders are refused. Defaults {entries} and "64 MiB".
+# Entries and bytes one thread may hold for those away. Full, a thread of two takes no more; a larger one drops its oldest and
+# tells their authors. Defaults {entries} and "64 MiB".
 log_entries = {entries}
 log_bytes = "64 MiB"
+# How long what nobody fetches is held; then it goes, and its author is told. A device that is away for longer misses it: less
+# than a few days is for closed networks and tests. "10 s" to "30 days". Default "30 days".
+hold = "30 days"
 # How much of what one may ask for, more being refused with the time to wait: so many at once, and so many a minute ("/min") or
 # an hour ("/hour") after that; or "unbounded". Envelopes and other requests of an account; links and registrations from one
 # network; envelopes and requests of a peer relay, and its friend requests; KeyPackages one account claims of another; logs an

@@ -17,6 +17,7 @@ use crate::config::Registration;
 
 mod crowd;
 mod federation;
+mod held;
 mod hub;
 mod people;
 mod rates;

@@ -289,6 +289,8 @@ pub struct Append {
     pub author: DeviceId,
     /// On whose word.
     pub origin: Origin,
+    /// The domain served here.
+    pub local: Domain,
     /// The present.
     pub at: Wall,
     /// The log's bounds.

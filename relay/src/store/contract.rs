@@ -12,6 +12,7 @@
 
 mod blobs;
 mod cursors;
+mod full;
 mod hub;
 mod peers;
 mod people;
@@ -69,6 +70,10 @@ pub fn check(fixture: &mut impl Fixture) {
     peers::what_a_peer_refuses_goes_with_a_notice_to_its_author(fixture);
     peers::a_refused_opening_lets_its_creator_open_another(fixture);
     peers::what_leaves_a_full_log_before_a_peer_had_it_is_told(fixture);
+    full::what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture);
+    full::an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixture);
+    full::what_was_not_for_a_device_is_not_missed_by_it(fixture);
+    full::a_long_log_drops_a_step_at_once_and_stays_within_its_bounds(fixture);
     threads_are_listed_by_updated_time(fixture);
     peers::a_pin_never_changes(fixture);
     peers::an_introduction_needs_a_live_invite_and_leaves_it_as_it_was(fixture);
@@ -239,7 +244,7 @@ fn envelope(thread: u8, body: &[u8]) -> Envelope {
 fn append_of(author: u8, origin: Origin, envelope: Envelope, bounds: LogBounds, millis: u64) -> Command {
     let id = EnvelopeId::of(&envelope.body);
     let envelope = Arc::new(envelope);
-    Command::Append(Append { envelope, id, author: device(author), origin, at: at(millis), bounds })
+    Command::Append(Append { envelope, id, author: device(author), origin, local: here(), at: at(millis), bounds })
 }
 
 fn append(thread: u8, author: u8, body: &[u8]) -> Command {

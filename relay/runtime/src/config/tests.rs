@@ -20,7 +20,8 @@ fn the_file_that_init_writes_has_no_mistake_and_means_the_defaults() {
     let least = parse("[relay]\ndomain = \"a.example\"").unwrap();
     let meaning = |settings: Settings| {
         let Settings { registration, listen, advertise, peers, cache_bytes, connections_max, .. } = settings;
-        (registration, listen, advertise, peers, cache_bytes, connections_max, settings.log_bounds, settings.data_dir)
+        let held = (settings.log_bounds, settings.hold_age);
+        (registration, listen, advertise, peers, cache_bytes, connections_max, held, settings.data_dir)
     };
     assert_eq!(meaning(written), meaning(least));
 }
@@ -128,6 +129,32 @@ relay.toml:14:9
 error: 8 mistakes in relay.toml
 "#;
     assert_eq!(told(source), expected);
+}
+
+#[test]
+fn how_long_mail_is_held_is_between_ten_seconds_and_thirty_days() {
+    let with = |hold: &str| parse(&format!("[relay]\ndomain = \"a.example\"\n[limits]\nhold = {hold}\n"));
+    let second = Duration::from_secs(1);
+    for (hold, seconds) in
+        [("10 s", 10), ("90min", 5_400), ("12 hours", 43_200), ("7 days", 604_800), ("30d", 2_592_000)]
+    {
+        assert_eq!(with(&format!("\"{hold}\"")).unwrap().hold_age, second * seconds, "{hold}");
+    }
+    assert_eq!(parse("[relay]\ndomain = \"a.example\"").unwrap().hold_age, limits::HOLD_AGE_MAX);
+    let expected = "\
+relay.toml:4:8
+  |
+4 | hold = \"31 days\"
+  |        ^^^^^^^^^
+  = expected a time such as \"7 days\" or \"12 hours\", \"10 s\" to \"30 days\"
+
+error: 1 mistake in relay.toml
+";
+    assert_eq!(with("\"31 days\"").unwrap_err().text(), expected);
+    for hold in ["\"30 days 1s\"", "\"9999ms\"", "\"0 s\"", "\"\"", "\"a month\"", "\"-1 day\"", "\"30\""] {
+        assert!(with(hold).unwrap_err().text().contains("expected a time such as"), "{hold}");
+    }
+    assert!(with("30").unwrap_err().text().contains("expected a text in quotes"));
 }
 
 #[test]

@@ -311,7 +311,8 @@ fn say(number: u64) -> Command {
     let (id, thread) = (EnvelopeId::of(&body), ThreadId::from_bytes([9; 32]));
     let envelope = Arc::new(Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body });
     let author = DeviceId { account: account(1), index: DeviceIndex::FIRST };
-    Command::Append(Append { envelope, id, author, origin: Origin::Local, at: Wall::default(), bounds: BOUNDS })
+    let (origin, at) = (Origin::Local, Wall::default());
+    Command::Append(Append { envelope, id, author, origin, local: at_home(), at, bounds: BOUNDS })
 }
 
 #[test]

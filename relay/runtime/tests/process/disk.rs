@@ -11,7 +11,33 @@ use whimbrel_protocol::id::{InviteToken, RequestId};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 
-use super::{Person, Place, Running, come_in, error_of, greet};
+use super::{Person, Place, Running, come_in, error_of, greet, relay, watch};
+
+/// One thread: while it waits for answers here, the link's other end acknowledges nothing, and the relay takes a while to end.
+#[tokio::test]
+async fn health_says_that_a_store_failed_until_the_process_has_ended() {
+    let (place, alice) = (watch::place(), Person::new(1));
+    place.edit("url = \"sled:\"", "url = \"fjall:\"");
+    let disk = Disk::of(&place);
+    let running = Running::of(disk.command(&place));
+    let address = running.metrics.clone().unwrap();
+    let link = come_in(&alice, &running.link, "alice").await;
+    assert_eq!(watch::fetch(&address, "/readyz"), (200, "ready\n".to_owned()));
+    disk.begin("readonly");
+    // Whatever is to be written: the relay that serves is asked for it.
+    let asked = relay(&["invite", "new", "--json", "--config", &place.config()]);
+    assert!(!asked.status.success(), "{asked:?}");
+    let told = (0..10_000).find_map(|_| Some(watch::fetch(&address, "/readyz")).filter(|(status, _)| *status != 200));
+    let reasons =
+        "draining: no new links are taken\nstore failed: the process ends, a supervisor should start it again\n";
+    let (status, said) = told.unwrap();
+    assert_eq!(status, 503);
+    // Between the two is a moment in which it has failed and does not drain yet.
+    assert!(reasons.ends_with(&said) && said.contains("store failed"), "{said}");
+    drop(link);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(1), "{said}");
+}
 
 /// How long the disk stalls; a commit may take six times as long.
 const STALL: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 mod crowd;
 mod disk;
 mod doors;
+mod held;
 mod invite;
 mod logs;
 mod overload;

@@ -226,7 +226,7 @@ fn refused(frame: &Frame) -> Option<(RefusalCode, Option<u32>)> {
     }
 }
 
-fn bodies(entries: &[Entry]) -> Vec<Vec<u8>> {
+pub(super) fn bodies(entries: &[Entry]) -> Vec<Vec<u8>> {
     let body = |entry: &Entry| match &entry.body {
         EntryBody::Envelope(_, envelope) => Some(envelope.body.clone()),
         _ => None,
@@ -277,7 +277,7 @@ async fn friends_in_sight(to: &RelayLink) -> (Client, Client, AccountId, u64) {
 }
 
 impl Client {
-    fn person_copy(&self) -> Person {
+    pub(super) fn person_copy(&self) -> Person {
         Person {
             device: KeyPair::from_seed_bytes(*self.person.device.secret_bytes()),
             transport: KeyPair::from_seed_bytes(*self.person.transport.secret_bytes()),

@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// Puts rows into the store, by another process than a relay.
-    fn fill(&self, rows: u32, bytes: usize) {
+    pub(super) fn fill(&self, rows: u32, bytes: usize) {
         let options = || Options { engine: EngineKind::found_in(&self.store()).unwrap(), ..Options::default() };
         let store = DiskKv::open(&self.store(), options()).unwrap();
         for row in 0..rows {

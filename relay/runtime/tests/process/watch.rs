@@ -114,6 +114,27 @@ async fn health_says_ready_and_while_it_drains_why_not() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+#[tokio::test]
+async fn health_says_that_a_full_store_takes_nothing_new_and_once_there_is_room_that_it_is_ready() {
+    let place = place();
+    // A store is made, and filled, before its bound is set.
+    let running = place.start();
+    let address = running.metrics.clone().unwrap();
+    assert_eq!(fetch(&address, "/readyz"), (200, "ready\n".to_owned()));
+    running.kill();
+    place.fill(1_800, 80_000);
+    place.edit("# max = \"3 GiB\"", "max = \"128 MiB\"");
+    let running = place.start();
+    let address = running.metrics.clone().unwrap();
+    let full = "store full: new messages are refused, held ones are handed out\n";
+    assert_eq!(fetch(&address, "/readyz"), (503, full.to_owned()));
+    assert_eq!(fetch(&address, "/livez").0, 200, "it serves, so nobody is to start it again");
+    running.kill();
+    place.edit("max = \"128 MiB\"", "max = \"10 GiB\"");
+    let running = place.start();
+    assert_eq!(fetch(&running.metrics.clone().unwrap(), "/readyz"), (200, "ready\n".to_owned()));
+}
+
 #[test]
 fn an_address_that_is_public_is_a_mistake() {
     for address in ["0.0.0.0:9464", "[::]:9464", "8.8.8.8:9464", "nowhere"] {

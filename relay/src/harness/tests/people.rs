@@ -565,7 +565,7 @@ fn what_nobody_fetched_in_a_month_goes_and_its_author_hears() {
 }
 
 /// Entries of the thread's log.
-async fn waiting(relay: &Relay<Kit>) -> usize {
+pub(super) async fn waiting(relay: &Relay<Kit>) -> usize {
     let store = relay.ports().store();
     let (stale, _) = store.stale_logs(Wall::from_millis(u64::MAX), None, 99).await.unwrap();
     let mut entries = 0;

@@ -10,7 +10,7 @@ use super::super::command::hub::{Bodies, Commit, Committed, How, Proof, Reader};
 use super::super::{DeviceLog, Epochs};
 use super::*;
 
-const DAVE: u8 = 4;
+pub(super) const DAVE: u8 = 4;
 const ERIN: u8 = 5;
 
 /// The hub of every group here. Any relay signs what it takes as the hub.
@@ -73,7 +73,7 @@ pub(super) fn command(author: u8, origin: Origin, words: hub::Commit, how: How) 
 }
 
 /// Handed in by a user of this relay.
-fn submit(author: u8, words: hub::Commit) -> Command {
+pub(super) fn submit(author: u8, words: hub::Commit) -> Command {
     let bodies = || Bodies::of(Newcomers { welcome: vec![3; 500], tree: vec![4; 500] });
     let how = How::Submitted((!words.added.is_empty()).then(bodies), hub(), proof(author, &words));
     command(author, Origin::Local, words, how)

@@ -87,12 +87,16 @@ pub(super) fn what_leaves_a_full_log_before_a_peer_had_it_is_told(fixture: &mut 
     done(&store, vec![open(1, ALICE, &all())]);
     let append = |n: u8| append_of(ALICE, Origin::Local, envelope(1, &[n]), bounds(), 2_000);
     done(&store, (1..=4).map(append).collect());
+    // Bob has it all.
+    done(&store, vec![trim(1, &[(BOB, 4)])]);
     let Ok(Outcome::Appended(appended)) = run(&store, append(5)) else { panic!("no append") };
     assert_eq!(appended.inboxes, [inbox(ALICE)]);
     assert_eq!(undelivered(&store, ALICE), [(1, RefusalCode::Full, vec![EnvelopeId::of(&[1])])]);
     assert_eq!(waiting(&store), [0, 2, 3, 4, 5]);
     // Once her inbox has no room for the news, nothing more is pushed out.
-    done(&store, (6..=8).map(append).collect());
+    for n in 6..=8 {
+        done(&store, vec![append(n), trim(1, &[(BOB, u64::from(n))])]);
+    }
     assert_eq!(run(&store, append(9)), Err(Conflict::Full));
     assert_eq!(waiting(&store), [0, 5, 6, 7, 8]);
 }

@@ -1,6 +1,6 @@
 //! Threads: openings, envelopes, tags and touches, as rows.
 //! Owns: the conditions of the commands about them, the full log, the outbound rows written with an entry.
-//! Limits: the command's `LogBounds`, `limits::LOG_IDS_REMEMBERED`, `limits::PEER_QUEUE_ROWS_MAX`,
+//! Limits: the command's `LogBounds`, `limits::PUSH_OUT_ENTRIES_MAX`, `limits::LOG_IDS_REMEMBERED`, `limits::PEER_QUEUE_ROWS_MAX`,
 //! `limits::ACCOUNT_THREADS_MAX`. Rules: docs/protocol/thread.md.
 
 use std::collections::BTreeSet;
@@ -23,6 +23,9 @@ use super::rows::{self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, Ow
 use super::{Decided, Fault, Recent, blobs, hub, public, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
+
+/// Of a full log one in so many entries goes at once.
+const PUSH_OUT_SHARE: u64 = 128;
 
 pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
     let opening = &open.opening;
@@ -294,7 +297,10 @@ fn is_timely(reads: &dyn Reads, append: &Append, thread: &ThreadMeta, member: &M
 }
 
 /// Between two, the oldest mail stays and the author is told; in a larger thread one who is away must not stop the
-/// others, so the oldest goes, and the author of what a peer still waited for is told. Gives the inboxes it was told in.
+/// others, so the oldest goes, and the author of what a peer or a device here still waited for is told. Gives the inboxes
+/// it was told in.
+///
+/// Who waits is asked of every member, so more goes at once than is needed: less than a hundredth of the log.
 fn make_room(
     rows: &mut Overlay<'_>,
     log: &mut LogRow,
@@ -302,15 +308,16 @@ fn make_room(
     bytes: u64,
     append: &Append,
 ) -> Result<Vec<LogId>, Fault> {
-    let (id, bounds) = (thread.log, append.bounds);
+    let (id, bounds, at) = (thread.log, append.bounds, append.at);
+    let told = trim::PushOut { local: &append.local, peers: &thread.others, bounds, at };
     let mut inboxes = Vec::new();
     while !fits(log, bytes, bounds) {
         if thread.people <= 2 || log.trimmed >= log.head {
             return Err(Conflict::Full.into());
         }
-        let upto = log.trimmed.next();
-        let told = trim::push_out(rows, id, log, upto, (&thread.others, bounds, append.at))?;
-        inboxes.extend(told.ok_or(Conflict::Full)?);
+        let step = (log.entries() / PUSH_OUT_SHARE).clamp(1, limits::PUSH_OUT_ENTRIES_MAX);
+        let upto = Sequence::new(log.trimmed.get().saturating_add(step));
+        inboxes.extend(trim::push_out(rows, id, log, upto, told)?.ok_or(Conflict::Full)?);
     }
     Ok(inboxes)
 }

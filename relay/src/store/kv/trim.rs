@@ -1,11 +1,12 @@
 //! Trim: cursors move, peers answer, and what every reader has goes.
-//! Owns: cursor rows, the deletion of entries and outbound rows, and the notice to the author of what a peer never got.
-//! Never: drops an entry that a local device or a peer still waits for; the bound of a full log does that (`threads`).
-//! Limits: `limits::TRIM_ENTRIES_MAX`. Rules: docs/protocol/hold.md.
+//! Owns: cursor rows, the deletion of entries and outbound rows, and the notice to the author of what somebody never got.
+//! Never: drops an entry that a local device or a peer still waits for without a word: only what is too old and what a
+//! full log (`threads`) pushes out goes so.
+//! Limits: `limits::TRIM_ENTRIES_MAX`, `limits::PUSH_OUT_ENTRIES_MAX`. Rules: docs/protocol/hold.md, thread.md.
 
 use std::collections::BTreeSet;
 
-use whimbrel_protocol::id::{AccountId, DeviceId, Domain, EnvelopeId, Sequence, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, Domain, EnvelopeId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::push::{EntryBody, Invitation, LogRef, Undelivered};
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::{RefusalCode, limits};
@@ -13,12 +14,12 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
 use super::accounts::known_account;
-use super::hub::MEMBERS_MAX;
+use super::hub::{MEMBERS_MAX, members};
 use super::rows::{self, CommitRow, CursorRow, EntryRow, Home, LogRow, Member, OutgoingRow, OwnRow, ThreadMeta, space};
 use super::{Decided, Fault, blobs, threads};
 use crate::store::command::people::Expire;
 use crate::store::command::{CursorMove, Forwarded, LogBounds, Trim};
-use crate::store::{Conflict, LogId, MailboxId, OutboundKey, Outcome};
+use crate::store::{Conflict, Epochs, LogId, MailboxId, OutboundKey, Outcome};
 
 pub(super) fn move_cursors(rows: &mut Overlay<'_>, moves: &[CursorMove]) -> Decided {
     for CursorMove { mailbox, log, upto } in moves {
@@ -386,20 +387,63 @@ pub(super) fn expire(rows: &mut Overlay<'_>, command: &Expire) -> Decided {
     Ok(Outcome::Expired { entries, inboxes })
 }
 
-/// Drops the oldest entries of a log to make room; a local author is told of each that a peer still waited for. Gives
-/// the inboxes that got a notice, or nothing when one has no room: then nothing may be dropped.
+/// A device here and what of a log is for it.
+struct Reader {
+    device: DeviceId,
+    epochs: Epochs,
+    cursor: CursorRow,
+}
+
+impl Reader {
+    /// Whether an entry is for it and it has not said to have it. What it said lately may not be written yet
+    /// (`limits::CURSOR_WRITE_DELAY`): then it counts as missing, which tells an author too much, never too little.
+    fn lacks(&self, place: Sequence, author: DeviceId, epoch: Epoch) -> bool {
+        let waits = self.cursor.reached() < place && self.cursor.end.is_none_or(|end| place <= end);
+        waits && self.device != author && self.epochs.contain(epoch)
+    }
+}
+
+fn readers_here(reads: &dyn Reads, id: LogId) -> Result<Vec<Reader>, StorageError> {
+    let mut readers = Vec::new();
+    for (device, member) in members(reads, id)? {
+        if let Home::Here(mailbox) = member.home
+            && let Some(cursor) = rows::get::<CursorRow>(reads, &rows::cursor(mailbox, id))?
+        {
+            readers.push(Reader { device, epochs: member.epochs, cursor });
+        }
+    }
+    Ok(readers)
+}
+
+/// Who is told when a full log drops its oldest entries, and by what bounds.
+#[derive(Clone, Copy)]
+pub(super) struct PushOut<'a> {
+    /// The domain served here.
+    pub(super) local: &'a Domain,
+    /// The other relays of the thread.
+    pub(super) peers: &'a [Domain],
+    /// Bounds of an inbox.
+    pub(super) bounds: LogBounds,
+    /// The present.
+    pub(super) at: Wall,
+}
+
+/// Drops the oldest entries of a log to make room, at most `limits::PUSH_OUT_ENTRIES_MAX` of them; a local author is told
+/// of each that a peer or another device here still waited for. Gives the inboxes that got a notice, or nothing when one
+/// has no room: then nothing may be dropped.
 pub(super) fn push_out(
     rows: &mut Overlay<'_>,
     id: LogId,
     log: &mut LogRow,
     upto: Sequence,
-    (peers, bounds, at): (&[Domain], LogBounds, Wall),
+    PushOut { local, peers, bounds, at }: PushOut<'_>,
 ) -> Result<Option<Vec<LogId>>, StorageError> {
     let mut notices = Notices::default();
+    let first = log.trimmed.next();
     for peer in peers {
-        let from = rows::outbound(peer, id, log.trimmed.next());
+        let from = rows::outbound(peer, id, first);
         let end = rows::after(&rows::outbound(peer, id, upto));
-        for (key, value) in rows.scan(&from, &end, Order::Ascending, limits::TRIM_ENTRIES_MAX as usize)? {
+        for (key, value) in rows.scan(&from, &end, Order::Ascending, limits::PUSH_OUT_ENTRIES_MAX as usize)? {
             let row = OutboundKey { log: id, sequence: rows::sequence_of(&key)? };
             if !value.is_empty() {
                 // A commit is kept elsewhere, and goes out all the same.
@@ -410,14 +454,27 @@ pub(super) fn push_out(
             }
         }
     }
+    let readers = readers_here(rows, id)?;
+    let (from, end) = (rows::of_log(space::ENTRY, id, first), rows::after(&rows::of_log(space::ENTRY, id, upto)));
+    for (key, value) in rows.scan(&from, &end, Order::Ascending, limits::PUSH_OUT_ENTRIES_MAX as usize)? {
+        let sequence = rows::sequence_of(&key)?;
+        if let EntryBody::Envelope(author, envelope) = rows::read::<EntryRow>(&key, &value)?.body
+            && readers.iter().any(|reader| reader.lacks(sequence, author, envelope.epoch))
+        {
+            let lost = Lost { author, thread: envelope.thread, envelope: Some(envelope.id()), only_there: None };
+            notices.add(local, RefusalCode::Full, OutboundKey { log: id, sequence }, lost);
+        }
+    }
     let mut inboxes = Vec::new();
     for notice in notices.0 {
         match notify_author(rows, notice.author.account, &notice.body, bounds, at)? {
             Told::NoRoom => return Ok(None),
+            Told::In(inbox) if inboxes.contains(&inbox) => {}
             Told::In(inbox) => inboxes.push(inbox),
             Told::Nobody => {}
         }
         for row in notice.rows {
+            // Of this relay itself there is none.
             drop_outbound(rows, &notice.body.domain, row)?;
         }
     }
