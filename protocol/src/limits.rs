@@ -299,8 +299,16 @@ pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What a heartbeat counts where a log acknowledged counts one: it is answered.
 pub const HEARTBEAT_TOKENS: u32 = 16;
-/// Token buckets a relay keeps: 16 MiB of them.
-pub const RATE_BUCKETS_MAX: usize = 65_536;
+/// Token buckets a relay keeps that are not full: of accounts, for each of messages, requests, signs and touches.
+pub const RATE_ACCOUNT_BUCKETS_MAX: usize = 65_536;
+/// Of networks that links come from; see [`RATE_ACCOUNT_BUCKETS_MAX`].
+pub const RATE_SOURCE_BUCKETS_MAX: usize = 65_536;
+/// Of peers, for each of items, requests, friend requests and signs.
+pub const RATE_PEER_BUCKETS_MAX: usize = PEERS_MAX;
+/// Of pairs of claimer and owner: claims that were answered within the hour.
+pub const RATE_CLAIM_BUCKETS_MAX: usize = 65_536;
+/// Full buckets of a kind that go with each call.
+pub const RATE_SWEEP_MAX: usize = 4;
 /// A relay says so often on a link to a peer that it is there, while the peer was told of somebody: three times within
 /// [`LINK_IDLE_MAX`].
 pub const PEER_BEAT_EVERY: Duration = Duration::from_secs(20);
