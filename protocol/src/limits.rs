@@ -289,6 +289,8 @@ pub const POLL_ANSWER_MAX: usize = POLL_ANSWER_BYTES + LARGE_FRAME_BYTES_MAX + C
 pub const POLL_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// HTTP connections a relay has at one of its addresses.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Of those, how many may come from one network: 128 devices that poll, with a call that waits and one that does not each.
+pub const HTTP_CONNECTIONS_OF_ONE_MAX: usize = 256;
 /// What a request's head may have, in bytes, and how long it may take to come, the wait for it included.
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// See [`HTTP_HEADER_BYTES_MAX`].

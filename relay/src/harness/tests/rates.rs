@@ -41,7 +41,8 @@ fn registrations_take_of_the_share_of_their_network_before_a_log_is_looked_at() 
     assert_eq!(refused(&world.ask(bob, words)), Some((RefusalCode::NotAuthenticated, None)));
     // Another network has its own share.
     let (transport, exporter) = (world.devices[bob].transport.public(), [9; 32]);
-    let link = world.new_link(0, End::Test, LinkPeer::Node { transport, exporter, source: 9, door: None });
+    let link =
+        world.new_link(0, End::Test, LinkPeer::Node { transport, exporter, source: 9, door: None, counted: false });
     assert!(world.lives(0, link));
 }
 
