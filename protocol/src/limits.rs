@@ -289,6 +289,8 @@ pub const POLL_ANSWER_MAX: usize = POLL_ANSWER_BYTES + LARGE_FRAME_BYTES_MAX + C
 pub const POLL_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// HTTP connections a relay has at one of its addresses.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Of those, how many may come from one network: 128 devices that poll, with a call that waits and one that does not each.
+pub const HTTP_CONNECTIONS_OF_ONE_MAX: usize = 256;
 /// What a request's head may have, in bytes, and how long it may take to come, the wait for it included.
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// See [`HTTP_HEADER_BYTES_MAX`].
@@ -299,8 +301,16 @@ pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What a heartbeat counts where a log acknowledged counts one: it is answered.
 pub const HEARTBEAT_TOKENS: u32 = 16;
-/// Token buckets a relay keeps: 16 MiB of them.
-pub const RATE_BUCKETS_MAX: usize = 65_536;
+/// Token buckets a relay keeps that are not full: of accounts, for each of messages, requests, signs and touches.
+pub const RATE_ACCOUNT_BUCKETS_MAX: usize = 65_536;
+/// Of networks that links come from; see [`RATE_ACCOUNT_BUCKETS_MAX`].
+pub const RATE_SOURCE_BUCKETS_MAX: usize = 65_536;
+/// Of peers, for each of items, requests, friend requests and signs.
+pub const RATE_PEER_BUCKETS_MAX: usize = PEERS_MAX;
+/// Of pairs of claimer and owner: claims that were answered within the hour.
+pub const RATE_CLAIM_BUCKETS_MAX: usize = 65_536;
+/// Full buckets of a kind that go with each call.
+pub const RATE_SWEEP_MAX: usize = 4;
 /// A relay says so often on a link to a peer that it is there, while the peer was told of somebody: three times within
 /// [`LINK_IDLE_MAX`].
 pub const PEER_BEAT_EVERY: Duration = Duration::from_secs(20);

@@ -563,8 +563,11 @@ impl World {
     pub(crate) fn link(&mut self, who: usize, at: usize) -> LinkId {
         let transport = self.devices[who].transport.public();
         let exporter = [self.next_link as u8; 32];
-        let link =
-            self.new_link(at, End::Device(who), LinkPeer::Node { transport, exporter, source: 7, door: self.door });
+        let link = self.new_link(
+            at,
+            End::Device(who),
+            LinkPeer::Node { transport, exporter, source: 7, door: self.door, counted: false },
+        );
         self.devices[who].link = Some((at, link));
         self.devices[who].inbox.clear();
         link

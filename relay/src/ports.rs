@@ -75,6 +75,8 @@ pub enum LinkPeer {
         source: u64,
         /// Which of [`crate::Config::push`] it came in at. Nothing: at none of them, and it is served where it is.
         door: Option<u16>,
+        /// Whether it took of its network's share before it stood ([`crate::Relay::arrive`]).
+        counted: bool,
     },
     /// A relay came in, or we reached it.
     Relay {

@@ -1,17 +1,15 @@
 //! Rates: token buckets, one for each account, source address and peer, and for each pair that claims.
-//! Owns: what is left in them, and how many there are. Never: counts what a command bounds.
-//! Limits: `limits::RATE_BUCKETS_MAX`. Rules: docs/protocol/reception.md, "Rates".
+//! Owns: what is rated, by whom, and how much of it. Never: counts what a command bounds.
+//! Limits: `limits::RATE_*`. Rules: docs/protocol/reception.md, "Rates".
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod buckets;
 
-use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, Domain};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Monotonic;
 use whimbrel_storage::planted::{self, Bug};
 
+use self::buckets::Buckets;
 use crate::refusal::Refusal;
 
 /// So many at once, and so many a minute or an hour after that.
@@ -113,113 +111,93 @@ impl Rates {
     };
 }
 
-/// Whose bucket.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Whose {
-    Messages(AccountId),
-    Requests(AccountId),
-    Arrivals(u64),
-    PeerItems(Domain),
-    PeerRequests(Domain),
-    PeerFriendRequests(Domain),
-    PeerSigns(Domain),
-    Claims(AccountId, AccountId),
-    Signs(AccountId),
-    Touches(AccountId),
-}
-
 /// The parts of a token: as many as an hour has milliseconds, so that no division is lost.
 const ONE: u64 = 3_600_000;
-const HOUR: Duration = Duration::from_secs(3_600);
 
-#[derive(Debug)]
-struct Bucket {
-    /// In parts: a token is [`ONE`] of them, and [`Rate::parts_per_ms`] come back in a millisecond.
-    parts: u64,
-    filled: Monotonic,
-    /// When tokens were taken in the last hour, of a rate so small that no hour may see more: a bucket alone gives a full
-    /// one away and as many again in the hour that follows.
-    taken: VecDeque<Monotonic>,
-}
-
-impl Bucket {
-    /// How long until one more fits into the last hour.
-    fn wait(&mut self, now: Monotonic, rate: Rate) -> Option<Duration> {
-        while self.taken.front().is_some_and(|taken| now.since(*taken) >= HOUR) {
-            self.taken.pop_front();
-        }
-        let full = self.taken.len() >= rate.tokens as usize;
-        self.taken.front().filter(|_| full).map(|oldest| HOUR.saturating_sub(now.since(*oldest)))
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    buckets: BTreeMap<Whose, Bucket>,
-    /// By when each was last looked at: the one that rested longest goes first, and is full most likely.
-    rested: BTreeSet<(Monotonic, Whose)>,
-}
-
-/// The buckets of one relay.
+/// The buckets of one relay, a shelf for each kind: of one kind never so many that another's go.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    rates: Rates,
-    state: Mutex<State>,
+    messages: Buckets<AccountId>,
+    requests: Buckets<AccountId>,
+    arrivals: Buckets<u64>,
+    peer_items: Buckets<Domain>,
+    peer_requests: Buckets<Domain>,
+    peer_friend_requests: Buckets<Domain>,
+    peer_signs: Buckets<Domain>,
+    /// Who claims, of whom.
+    claims: Buckets<(AccountId, AccountId)>,
+    signs: Buckets<AccountId>,
+    touches: Buckets<AccountId>,
 }
 
 impl Limiter {
-    pub(crate) fn new(rates: Rates) -> Self {
-        Self { rates, state: Mutex::default() }
+    pub(crate) const fn new(rates: Rates) -> Self {
+        let (accounts, peers) = (limits::RATE_ACCOUNT_BUCKETS_MAX, limits::RATE_PEER_BUCKETS_MAX);
+        Self {
+            messages: Buckets::new(rates.messages, accounts),
+            requests: Buckets::new(rates.requests, accounts),
+            arrivals: Buckets::new(rates.arrivals, limits::RATE_SOURCE_BUCKETS_MAX),
+            peer_items: Buckets::new(rates.peer_items, peers),
+            peer_requests: Buckets::new(rates.peer_requests, peers),
+            peer_friend_requests: Buckets::new(rates.peer_friend_requests, peers),
+            peer_signs: Buckets::new(rates.peer_requests, peers),
+            claims: Buckets::new(rates.claims, limits::RATE_CLAIM_BUCKETS_MAX),
+            signs: Buckets::new(rates.signs, accounts),
+            touches: Buckets::new(rates.touches, accounts),
+        }
     }
 
     pub(crate) fn message(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
-        self.take(now, Whose::Messages(account), self.rates.messages, 1)
+        self.messages.take(now, &account, 1)
     }
 
     pub(crate) fn request(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
-        self.take(now, Whose::Requests(account), self.rates.requests, 1)
+        self.requests.take(now, &account, 1)
     }
 
     /// `source`: a number for the address, or for the network it is in.
     pub(crate) fn arrival(&self, now: Monotonic, source: u64) -> Result<(), Refusal> {
-        self.take(now, Whose::Arrivals(source), self.rates.arrivals, 1)
+        self.arrivals.take(now, &source, 1)
     }
 
     pub(crate) fn peer_items(&self, now: Monotonic, peer: &Domain, count: usize) -> Result<(), Refusal> {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.take(now, Whose::PeerItems(peer.clone()), self.rates.peer_items, count)
+        self.peer_items.take(now, peer, u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn peer_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
-        self.take(now, Whose::PeerRequests(peer.clone()), self.rates.peer_requests, 1)
+        self.peer_requests.take(now, peer, 1)
     }
 
     /// A heartbeat or statuses: apart from its requests, so that a peer that asks for much does not lose its link by them.
     pub(crate) fn peer_sign(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
-        self.take(now, Whose::PeerSigns(peer.clone()), self.rates.peer_requests, 1)
+        self.peer_signs.take(now, peer, 1)
     }
 
     pub(crate) fn peer_friend_request(&self, now: Monotonic, peer: &Domain) -> Result<(), Refusal> {
-        self.take(now, Whose::PeerFriendRequests(peer.clone()), self.rates.peer_friend_requests, 1)
+        self.peer_friend_requests.take(now, peer, 1)
     }
 
     pub(crate) fn claim(&self, now: Monotonic, requester: AccountId, owner: AccountId) -> Result<(), Refusal> {
-        self.take(now, Whose::Claims(requester, owner), self.rates.claims, 1)
+        self.claims.take(now, &(requester, owner), 1)
+    }
+
+    /// A claim at that time came to nothing. So no bucket tells whether there is such an owner, and nobody fills the shelf
+    /// with claims of people who let nobody claim, or are none.
+    pub(crate) fn unclaim(&self, at: Monotonic, requester: AccountId, owner: AccountId) {
+        self.claims.give_back(at, &(requester, owner));
     }
 
     pub(crate) fn heartbeat(&self, now: Monotonic, account: AccountId) -> Result<(), Refusal> {
-        self.take(now, Whose::Signs(account), self.rates.signs, limits::HEARTBEAT_TOKENS)
+        self.signs.take(now, &account, limits::HEARTBEAT_TOKENS)
     }
 
     /// `logs`: how many are acknowledged.
     pub(crate) fn acknowledge(&self, now: Monotonic, account: AccountId, logs: usize) -> Result<(), Refusal> {
-        let count = u32::try_from(logs.max(1)).unwrap_or(u32::MAX);
-        self.take(now, Whose::Signs(account), self.rates.signs, count)
+        self.signs.take(now, &account, u32::try_from(logs.max(1)).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn touch(&self, now: Monotonic, account: AccountId, threads: usize) -> Result<(), Refusal> {
-        let count = u32::try_from(threads).unwrap_or(u32::MAX);
-        self.take(now, Whose::Touches(account), self.rates.touches, count)
+        self.touches.take(now, &account, u32::try_from(threads).unwrap_or(u32::MAX))
     }
 
     /// See [`Bug::RatesAnew`]; without that nobody calls it.
@@ -227,61 +205,17 @@ impl Limiter {
         if !planted::active(Bug::RatesAnew) {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        let of = |whose: &Whose| match whose {
-            Whose::Messages(of)
-            | Whose::Requests(of)
-            | Whose::Claims(of, _)
-            | Whose::Signs(of)
-            | Whose::Touches(of) => of == account,
-            Whose::Arrivals(_)
-            | Whose::PeerItems(_)
-            | Whose::PeerRequests(_)
-            | Whose::PeerFriendRequests(_)
-            | Whose::PeerSigns(_) => false,
-        };
-        state.buckets.retain(|whose, _| !of(whose));
-        state.rested.retain(|(_, whose)| !of(whose));
-    }
-
-    fn take(&self, now: Monotonic, whose: Whose, rate: Rate, count: u32) -> Result<(), Refusal> {
-        if rate.tokens == 0 {
-            return Ok(());
+        for of_account in [&self.messages, &self.requests, &self.signs, &self.touches] {
+            of_account.forget(|whose| whose == account);
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        let full = u64::from(rate.burst.max(count)) * ONE;
-        let bucket =
-            state.buckets.entry(whose.clone()).or_insert(Bucket { parts: full, filled: now, taken: VecDeque::new() });
-        state.rested.remove(&(bucket.filled, whose.clone()));
-        let passed = u64::try_from(now.since(bucket.filled).as_millis()).unwrap_or(u64::MAX);
-        bucket.parts = bucket.parts.saturating_add(passed.saturating_mul(rate.parts_per_ms())).min(full);
-        // Whole milliseconds only: what is left of one counts with the next.
-        bucket.filled = bucket.filled.plus(Duration::from_millis(passed));
-        let cost = u64::from(count) * ONE;
-        let missing = cost.saturating_sub(bucket.parts);
-        let exact = rate.every == Every::Hour && rate.tokens <= limits::RATE_EXACT_MAX;
-        let crowded = if exact { bucket.wait(now, rate) } else { None };
-        if missing == 0 && crowded.is_none() {
-            bucket.parts -= cost;
-            if exact {
-                bucket.taken.push_back(now);
-            }
-        }
-        state.rested.insert((bucket.filled, whose));
-        while state.buckets.len() > limits::RATE_BUCKETS_MAX {
-            let Some((_, oldest)) = state.rested.pop_first() else { break };
-            state.buckets.remove(&oldest);
-        }
-        let refill = (missing > 0).then(|| Duration::from_millis(missing.div_ceil(rate.parts_per_ms()).max(1)));
-        let Some(wait) = refill.max(crowded) else { return Ok(()) };
-        Err(Refusal::later(RefusalCode::TooFast, wait))
+        self.claims.forget(|(whose, _)| whose == account);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(millis: u64) -> Monotonic {
@@ -349,15 +283,45 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_bounded_and_the_one_that_rested_longest_goes() {
-        let limiter = limiter(Rate::new(1, 1));
-        for n in 0..limits::RATE_BUCKETS_MAX as u64 + 10 {
+    fn a_claim_that_comes_to_nothing_leaves_no_bucket_and_takes_nothing_of_those_that_do() {
+        let limiter = Limiter::new(Rates::default());
+        let claim = |minutes: u64| limiter.claim(at(minutes * 60_000), account(1), account(2));
+        for _ in 0..20 {
+            assert!(claim(0).is_ok());
+            limiter.unclaim(at(0), account(1), account(2));
+        }
+        assert_eq!(limiter.claims.len(), 0);
+        assert!((0..9).all(|n| claim(n).is_ok()));
+        for _ in 0..20 {
+            assert!(claim(10).is_ok());
+            limiter.unclaim(at(10 * 60_000), account(1), account(2));
+        }
+        assert!(claim(11).is_ok() && claim(12).is_err(), "the tenth within the hour, and an eleventh");
+        // What was never taken, or long ago and forgotten, is not given back.
+        limiter.unclaim(at(5), account(1), account(2));
+        limiter.unclaim(at(5), account(1), account(3));
+        assert!(claim(13).is_err() && limiter.claims.len() == 1);
+    }
+
+    #[test]
+    fn t13_whatever_else_is_asked_of_a_relay_ten_claims_an_hour_stay_ten() {
+        let limiter = Limiter::new(Rates::default());
+        let claim = |millis: u64| limiter.claim(at(millis), account(1), account(2));
+        assert!((0..10).all(|_| claim(0).is_ok()) && claim(0).is_err());
+        // Far more accounts than there are buckets, each asking once, and each for somebody who is not there.
+        let mut refused = 0;
+        for n in 0..limits::RATE_CLAIM_BUCKETS_MAX as u64 + 10 {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&n.to_be_bytes());
-            assert!(limiter.message(at(n), AccountId::from_bytes(id)).is_ok());
+            let (now, one) = (at(1 + n / 100), AccountId::from_bytes(id));
+            refused += usize::from(limiter.request(now, one).is_err() || limiter.message(now, one).is_err());
+            refused += usize::from(limiter.acknowledge(now, one, 9).is_err() || limiter.heartbeat(now, one).is_err());
+            refused += usize::from(limiter.touch(now, one, 9).is_err() || limiter.arrival(now, n).is_err());
+            refused += usize::from(limiter.claim(now, account(1), one).is_err());
+            limiter.unclaim(now, account(1), one);
         }
-        let state = limiter.state.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!((state.buckets.len(), state.rested.len()), (limits::RATE_BUCKETS_MAX, limits::RATE_BUCKETS_MAX));
-        assert!(!state.buckets.contains_key(&Whose::Messages(AccountId::from_bytes([0; 32]))));
+        assert_eq!(refused, 0);
+        assert!(claim(3_599_000).is_err(), "and none before the hour is over");
+        assert!((0..10).all(|_| claim(3_600_000).is_ok()));
     }
 }

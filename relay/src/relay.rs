@@ -2,6 +2,7 @@
 //! Never: decides, waits for anything but the store, keeps anything but its rooms.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use whimbrel_protocol::id::{DeviceId, Domain, LinkId, RequestId};
 use whimbrel_protocol::time::{Monotonic, Now};
@@ -109,6 +110,15 @@ impl<P: Ports> Relay<P> {
     /// What was counted since the start.
     pub fn counts(&self) -> Counts {
         self.rooms.figures.counts(self.rooms.push.pushed_entries(), self.rooms.federation.taken())
+    }
+
+    /// Takes of the share of a network for a link that is not made yet, before anything is spent on its proof. The link is
+    /// told as one that is counted.
+    ///
+    /// # Errors
+    /// The share is used up: how long until there is more.
+    pub fn arrive(&self, now: Now, source: u64) -> Result<(), Duration> {
+        admit::arrive(&self.rooms, now, source)
     }
 
     /// A link stands.

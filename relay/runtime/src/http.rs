@@ -3,10 +3,11 @@
 //! Never: knows what is asked (`watch`, `poll`).
 //! Limits: `limits::HTTP_*`, `limits::AUTHENTICATION_TIME_MAX`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,9 +22,52 @@ use tokio_rustls::TlsAcceptor;
 use whimbrel_protocol::limits;
 use whimbrel_transport::BindError;
 
+use crate::serve::source;
+
 /// Where a request comes from; for rates alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// How many connections each network has.
+#[derive(Debug, Default)]
+struct Places(Mutex<BTreeMap<u64, usize>>);
+
+impl Places {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        // Nothing that could panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more of this network, if there is one.
+    fn take(self: &Arc<Self>, network: u64) -> Option<Place> {
+        let mut counts = self.counts();
+        let count = counts.entry(network).or_default();
+        if *count >= limits::HTTP_CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Place { network, places: self.clone() })
+    }
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    network: u64,
+    places: Arc<Places>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.counts();
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
 
 /// A listening socket, before there is a runtime to wait on it.
 ///
@@ -53,13 +97,21 @@ pub(crate) async fn serve<T: Send + Sync + 'static>(
     mut stop: watch::Receiver<Option<T>>,
 ) {
     let tls = tls.map(TlsAcceptor::from);
-    let (mut connections, stopped) = (JoinSet::new(), stop.clone());
+    let (mut connections, stopped, places) = (JoinSet::new(), stop.clone(), Arc::new(Places::default()));
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < limits::HTTP_CONNECTIONS_MAX => match accepted {
                 Ok((stream, remote)) => {
+                    let Some(place) = places.take(source(remote.ip())) else {
+                        tracing::debug!("a network has all the connections it may have");
+                        continue;
+                    };
                     let router = router.clone().layer(axum::Extension(Remote(remote)));
-                    connections.spawn(connection(stream, tls.clone(), router, stopped.clone()));
+                    let served = connection(stream, tls.clone(), router, stopped.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
                 }
                 // One that ended before it was taken, or no descriptor left: later there may be.
                 Err(error) => {
@@ -124,5 +176,24 @@ async fn requests<T: Send + Sync>(
     match timeout(limits::HTTP_HEADER_TIME_MAX, connection).await {
         Ok(served) => served.map_err(io::Error::other),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_so_many_places_and_another_its_own() {
+        let places = Arc::new(Places::default());
+        let mut taken: Vec<Place> = std::iter::from_fn(|| places.take(1)).collect();
+        assert_eq!(taken.len(), limits::HTTP_CONNECTIONS_OF_ONE_MAX);
+        let other = places.take(2);
+        assert!(other.is_some());
+        taken.pop();
+        taken.extend(places.take(1));
+        assert!(taken.len() == limits::HTTP_CONNECTIONS_OF_ONE_MAX && places.take(1).is_none());
+        drop((taken, other));
+        assert!(places.counts().is_empty(), "who is gone is not remembered");
     }
 }

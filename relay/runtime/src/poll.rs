@@ -36,7 +36,6 @@ use whimbrel_relay::poll::{Fetched, Incoming};
 use self::challenge::Challenges;
 pub(crate) use self::inlet::PollInlet;
 pub(crate) use self::outbox::Outbox;
-use crate::clock::Clock;
 use crate::http::Remote;
 use crate::links::Outlet;
 use crate::serve::{self, Entering, Inlet, Server, Stop, source};
@@ -50,6 +49,7 @@ type LinkKey = [u8; 16];
 /// The links that are polled.
 pub(crate) struct Poll {
     relay: RelayId,
+    server: Arc<Server>,
     challenges: Challenges,
     sessions: Mutex<BTreeMap<LinkKey, Arc<Session>>>,
     begun: mpsc::Sender<Begun>,
@@ -81,10 +81,11 @@ struct Begun {
 
 impl Poll {
     /// No links, and those that will be opened.
-    pub(crate) fn new(clock: Clock, relay: RelayId, stop: Stop) -> (Arc<Self>, Opened) {
+    pub(crate) fn new(server: Arc<Server>, relay: RelayId, stop: Stop) -> (Arc<Self>, Opened) {
         let (begun, opened) = mpsc::channel(limits::POLL_LINKS_MAX);
         let poll = Self {
-            challenges: Challenges::new(clock),
+            challenges: Challenges::new(server.clock),
+            server,
             relay,
             sessions: Mutex::default(),
             begun,
@@ -157,6 +158,8 @@ enum Fault {
     Slow,
     /// No room now.
     Busy,
+    /// A network's share of links is used up; how long until there is more.
+    TooFast(Duration),
 }
 
 impl IntoResponse for Fault {
@@ -169,13 +172,17 @@ impl IntoResponse for Fault {
             Self::Length => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy => {
-                let after = limits::BUSY_RETRY_AFTER.as_secs();
-                return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, after.to_string())]).into_response();
-            }
+            Self::Busy => return later(StatusCode::SERVICE_UNAVAILABLE, limits::BUSY_RETRY_AFTER),
+            Self::TooFast(after) => return later(StatusCode::TOO_MANY_REQUESTS, after),
         };
         status.into_response()
     }
+}
+
+/// A refusal that passes: after so many seconds (RFC 9110 §10.2.3), never fewer than are needed.
+fn later(status: StatusCode, after: Duration) -> Response {
+    let seconds = after.as_millis().div_ceil(1_000).max(1);
+    (status, [(RETRY_AFTER, seconds.to_string())]).into_response()
 }
 
 fn cbor(words: Vec<u8>) -> Response {
@@ -197,6 +204,9 @@ async fn open(
     if !poll.challenges.holds(&words.challenge) {
         return Err(Fault::NotAuthenticated);
     }
+    // A signature costs much more than a challenge, and anybody can send one that does not hold.
+    let network = source(remote.ip());
+    poll.server.relay.arrive(poll.server.clock.now(), network).map_err(Fault::TooFast)?;
     let exporter = link::poll_exporter(&poll.relay, &words.transport, &words.challenge);
     link::verify_transport(&words.transport, &exporter, &words.proof).map_err(|_| Fault::NotAuthenticated)?;
 
@@ -208,7 +218,7 @@ async fn open(
         admitted: inlet.admitted(),
         incoming: Inbox { numbers: Incoming::default(), frames: sender }.into(),
     };
-    let peer = LinkPeer::Node { transport: words.transport, exporter, source: source(remote.ip()), door: None };
+    let peer = LinkPeer::Node { transport: words.transport, exporter, source: network, door: None, counted: true };
     let entering = Entering { peer, sender: Outlet::Poll(outbox), receiver: Inlet::Poll(inlet), dialled: false };
     Ok(cbor(encode_words(&OpenedLink { link: poll.begin(session, entering)? })))
 }

@@ -228,7 +228,7 @@ async fn until_stopped(
         let door = (!settings.push.is_empty()).then_some(at);
         tasks.spawn(serve::accept(server.clone(), endpoint.clone(), door, stopped.clone()));
     }
-    let (poll, opened) = Poll::new(clock, identity.id(), stopped.clone());
+    let (poll, opened) = Poll::new(server.clone(), identity.id(), stopped.clone());
     let mut https = Vec::new();
     for listener in &sockets.https {
         let listener = http::listener(listener)?;

@@ -150,7 +150,7 @@ async fn serve(server: &Server, link: Link, (dialled, door): (bool, Option<u16>)
     let Link { peer, exporter, sender, receiver, remote, .. } = link;
     let source = source(remote.ip());
     let peer = match peer {
-        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source, door },
+        Peer::Node { key } => LinkPeer::Node { transport: key, exporter, source, door, counted: false },
         Peer::Relay { relay, domain } => LinkPeer::Relay { relay, domain, dialled, exporter, source },
     };
     let (sender, receiver) = (Outlet::Quic(sender), Inlet::Quic(receiver));

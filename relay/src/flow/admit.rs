@@ -2,12 +2,14 @@
 //! The trip: reception (stage), user or federation (who is it), push (attach), resume.
 //! Rules: docs/protocol/reception.md, federation.md "Greeting".
 
-use whimbrel_protocol::RefusalCode;
+use std::time::Duration;
+
 use whimbrel_protocol::federation::PeerHello;
 use whimbrel_protocol::id::{AccountId, Domain, LinkId};
 use whimbrel_protocol::reception::{Admitted, Hello, Register, Registered};
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::OwnLog;
+use whimbrel_protocol::{RefusalCode, limits};
 use whimbrel_storage::planted::{self, Bug};
 
 use super::{appear, federate, resume};
@@ -18,11 +20,19 @@ use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::Store;
 
+/// Somebody of that network is about to prove a key to whoever drives the relay. Refused: after how long it passes.
+pub(crate) fn arrive<P: Ports>(rooms: &Rooms<P>, now: Now, source: u64) -> Result<(), Duration> {
+    rooms.limiter.arrival(now.monotonic, source).map_err(|refusal| {
+        rooms.figures.refused(refusal.code);
+        refusal.retry_after.unwrap_or(limits::BUSY_RETRY_AFTER)
+    })
+}
+
 /// A link stands: its first frame is awaited, or, when we dialled, sent.
 pub(crate) fn link_up<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, peer: LinkPeer) {
     match peer {
-        LinkPeer::Node { transport, exporter, source, door } => {
-            if let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
+        LinkPeer::Node { transport, exporter, source, door, counted } => {
+            if !counted && let Err(refusal) = rooms.limiter.arrival(now.monotonic, source) {
                 return rooms.turn_away(link, refusal);
             }
             rooms.reception.link_up(now.monotonic, link, Stage::Node(Proved { transport, exporter, source, door }));

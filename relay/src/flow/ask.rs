@@ -139,7 +139,12 @@ async fn hand_out<P: Ports>(
                 }
             }
         }
-        Err(refusal) => rooms.refuse(now, link, request, refusal),
+        Err(refusal) => {
+            if own.is_none() {
+                rooms.limiter.unclaim(now.monotonic, requester, account);
+            }
+            rooms.refuse(now, link, request, refusal);
+        }
     }
 }
 

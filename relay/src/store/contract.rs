@@ -85,6 +85,7 @@ pub fn check(fixture: &mut impl Fixture) {
     people::whoever_is_kept_away_cannot_tell(fixture);
     people::a_block_holds_from_the_next_command_of_its_group_on(fixture);
     people::requests_are_bounded_by_the_day_and_by_the_list(fixture);
+    people::whoever_has_no_room_for_a_word_is_as_nobody(fixture);
     people::an_invite_is_nothing_to_whom_its_owner_has_parted_with_since(fixture);
     people::invites_are_listed_and_taken_back(fixture);
     people::of_two_cards_the_higher_revision_stays(fixture);

@@ -55,7 +55,11 @@ impl World {
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {
-                relay.link_up(now, link, LinkPeer::Node { transport, exporter, source: standing.peer.into(), door });
+                relay.link_up(
+                    now,
+                    link,
+                    LinkPeer::Node { transport, exporter, source: standing.peer.into(), door, counted: false },
+                );
             }
             (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),
             (Some(Process::Node(node, _)), Err(transport)) => {

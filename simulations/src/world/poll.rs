@@ -457,7 +457,7 @@ impl World {
                 if let (Some(Process::Relay(relay)), Some(transport)) =
                     (self.processes.get_mut(relay as usize), transport)
                 {
-                    let peer = LinkPeer::Node { transport, exporter, source: node.into(), door: None };
+                    let peer = LinkPeer::Node { transport, exporter, source: node.into(), door: None, counted: false };
                     relay.link_up(now, LinkId::new(link), peer);
                 }
                 self.go_on(relay, Ok(()));

@@ -32,7 +32,7 @@ pub(crate) enum PollError {
     /// Somebody else answers.
     #[error("over HTTPS somebody else answers: {0}")]
     WrongIdentity(String),
-    /// The relay has no room now.
+    /// The relay has no room now, or takes no more links of this network.
     #[error("the relay is busy")]
     Busy,
     /// The relay does not do it.
@@ -84,7 +84,7 @@ impl Answer {
     pub(super) fn good(self) -> Result<Self, PollError> {
         match self.status {
             StatusCode::OK => Ok(self),
-            StatusCode::SERVICE_UNAVAILABLE => Err(PollError::Busy),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Err(PollError::Busy),
             status => Err(PollError::Refused(status)),
         }
     }

@@ -1,12 +1,13 @@
 //! T50 and T55: many who come and say next to nothing, and many who come back at once.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -97,9 +98,11 @@ async fn t50_two_thousand_links_that_send_one_byte_are_closed_cost_little_and_ke
     assert!(matches!(answer, Frame::HeartbeatAnswer(_)), "{answer:?}");
 }
 
-/// Connects, says this, and gives how long it took until the other side ended it.
-async fn until_ended(address: &str, say: &[u8]) -> Duration {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+/// Connects from one of the loopback's addresses, says this, and gives how long it took until the other side ended it.
+async fn until_ended(address: &str, from: Ipv4Addr, say: &[u8]) -> Duration {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
     let since = Instant::now();
     stream.write_all(say).await.unwrap();
     let mut rest = Vec::new();
@@ -117,11 +120,14 @@ async fn t50_two_thousand_slow_connections_over_tcp_are_closed_and_keep_nobody_o
     let before = peak(&running);
     let https = running.https.clone().unwrap();
     let metrics = running.metrics.clone().unwrap();
-    let crowd = (0..CROWD).map(|_| until_ended(&https, b"\x16"));
+    // From as many addresses as it takes: one alone may not have so many.
+    let of = |at: usize| Ipv4Addr::new(127, 0, 0, 2 + (at / limits::HTTP_CONNECTIONS_OF_ONE_MAX) as u8);
+    let crowd = (0..CROWD).map(|at| until_ended(&https, of(at), b"\x16"));
     let crowd = crowd.collect::<FuturesUnordered<_>>().fold(Duration::ZERO, async |slowest, time| slowest.max(time));
     // Half a request, and none at all.
-    let heads =
-        (0..100).map(|at| until_ended(&metrics, if at % 2 == 0 { b"GET /metrics HTTP/1.1\r\nhost:" } else { b"" }));
+    let heads = (0..100).map(|at| {
+        until_ended(&metrics, Ipv4Addr::LOCALHOST, if at % 2 == 0 { b"GET /metrics HTTP/1.1\r\nhost:" } else { b"" })
+    });
     let heads = heads.collect::<FuturesUnordered<_>>().fold(Duration::ZERO, async |slowest, time| slowest.max(time));
     let meanwhile = async {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,10 +1,12 @@
 //! A link over HTTPS, spoken by hand: the relay's own client code has no part in it but the pin.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 use whimbrel_protocol::codec::{self, Decoder};
 use whimbrel_protocol::frame::{decode_words, encode_words};
@@ -32,7 +34,14 @@ struct Http {
 
 impl Http {
     async fn connect(running: &Running, relay: RelayId) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(running.https.as_ref().unwrap()).await?;
+        Self::connect_from(running, relay, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// From one of the addresses of the loopback: each is a network of its own to the relay.
+    async fn connect_from(running: &Running, relay: RelayId, from: Ipv4Addr) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(running.https.as_ref().unwrap().parse().unwrap()).await?;
         let tls = whimbrel_transport::https_client(relay, running.link.domain.clone(), present).unwrap();
         let name = ServerName::try_from("relay.invalid").unwrap();
         Ok(Self { stream: tokio_rustls::TlsConnector::from(tls).connect(name, stream).await? })
@@ -110,7 +119,10 @@ struct Polled {
 
 impl Polled {
     async fn open(running: &Running, person: &Person) -> Self {
-        let mut http = Http::to(running).await;
+        Self::open_over(Http::to(running).await, running, person).await
+    }
+
+    async fn open_over(mut http: Http, running: &Running, person: &Person) -> Self {
         let (words, exporter) = opening(&mut http, running.link.relay, person).await;
         let answer = http.ask("POST", "/v1/link", &encode_words(&words)).await;
         assert_eq!(answer.status, 200, "{}", answer.head);
@@ -368,4 +380,69 @@ async fn a_stranger_who_says_nothing_loses_the_link() {
     let answer = polled.call(25, &[]).await;
     // Five seconds to say hello, as on any link; then it is no more.
     assert_eq!(answer.status, 404);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn t50_an_address_with_all_the_connections_it_may_have_keeps_no_other_out() {
+    let (place, alice) = (place(), Person::new(1));
+    let running = place.start();
+    let eve = || Http::connect_from(&running, running.link.relay, Ipv4Addr::new(127, 0, 0, 2));
+    // They stand, say nothing, and are waited for longer than this takes.
+    let mut held: Vec<Http> = stream::iter((0..limits::HTTP_CONNECTIONS_OF_ONE_MAX).map(|_| eve()))
+        .buffer_unordered(16)
+        .map(|came| came.expect("within its share"))
+        .collect()
+        .await;
+    for _ in 0..20 {
+        assert!(eve().await.is_err(), "beyond its share");
+    }
+    let mut polled = Polled::open(&running, &alice).await;
+    let register = polled.register(&alice, "alice");
+    polled.until(&[register], |frame| matches!(frame, Frame::Registered(_))).await;
+    polled.greet(&alice).await;
+    // Whoever held it has room again when one is gone.
+    drop(held.pop());
+    let again = async {
+        while eve().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("a place is free again");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn t50_an_opening_takes_of_its_networks_share_before_its_signature_is_looked_at_and_takes_it_once() {
+    let place = place();
+    place.edit("arrivals = { rate = \"600/min\", burst = 1200 }", "arrivals = { rate = \"1/min\", burst = 3 }");
+    let running = place.start();
+    let (alice, relay) = (Person::new(1), running.link.relay);
+    let mut http = Http::to(&running).await;
+    let (good, _) = opening(&mut http, relay, &alice).await;
+    let forged = OpenLink { transport: Person::new(2).transport.public(), ..good.clone() };
+    let mut made_up = good.clone();
+    made_up.challenge[50] ^= 1;
+    let mut opened = async |words: &OpenLink| {
+        let answer = http.ask("POST", "/v1/link", &encode_words(words)).await;
+        let after = answer.head.lines().find_map(|line| line.strip_prefix("retry-after: ")?.parse::<u64>().ok());
+        (answer.status, after)
+    };
+    for words in [&forged, &made_up, &forged, &made_up, &forged, &made_up] {
+        assert_eq!(opened(words).await, (403, None), "a challenge that is none costs nothing");
+    }
+    for words in [&forged, &good] {
+        let (status, after) = opened(words).await;
+        assert!(status == 429 && after.is_some_and(|after| (1..=60).contains(&after)), "{status} {after:?}");
+    }
+    // Another address has its own: a link and a registration take one each, and a second link the last.
+    let from = || Http::connect_from(&running, relay, Ipv4Addr::new(127, 0, 0, 2));
+    let mut polled = Polled::open_over(from().await.unwrap(), &running, &alice).await;
+    let register = polled.register(&alice, "alice");
+    polled.until(&[register], |frame| matches!(frame, Frame::Registered(_))).await;
+    let bob = Person::new(2);
+    Polled::open_over(from().await.unwrap(), &running, &bob).await;
+    let mut http = from().await.unwrap();
+    let (words, _) = opening(&mut http, relay, &bob).await;
+    assert_eq!(http.ask("POST", "/v1/link", &encode_words(&words)).await.status, 429);
 }

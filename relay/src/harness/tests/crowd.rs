@@ -19,7 +19,13 @@ fn t50_ten_thousand_links_that_say_nothing_end_in_time_and_keep_nobody_out() {
     let stranger = |n: u64| {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&n.to_be_bytes());
-        LinkPeer::Node { transport: PublicKey::from_bytes(key), exporter: [9; 32], source: 1_000 + n / 100, door: None }
+        LinkPeer::Node {
+            transport: PublicKey::from_bytes(key),
+            exporter: [9; 32],
+            source: 1_000 + n / 100,
+            door: None,
+            counted: false,
+        }
     };
     let links: Vec<LinkId> = (0..CROWD).map(|n| world.new_link(0, End::Test, stranger(n))).collect();
     world.run();
@@ -44,7 +50,9 @@ fn t50_ten_thousand_links_that_say_nothing_end_in_time_and_keep_nobody_out() {
     assert!(world.devices[carol].link.is_some());
     // From one network only as many come in as its rate lets.
     let one = |n: u64| match stranger(n) {
-        LinkPeer::Node { transport, exporter, .. } => LinkPeer::Node { transport, exporter, source: 5_000, door: None },
+        LinkPeer::Node { transport, exporter, .. } => {
+            LinkPeer::Node { transport, exporter, source: 5_000, door: None, counted: false }
+        }
         other => other,
     };
     let links: Vec<LinkId> = (0..CROWD).map(|n| world.new_link(0, End::Test, one(n))).collect();

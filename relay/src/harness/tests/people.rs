@@ -170,12 +170,12 @@ fn t19_a_peer_passes_on_words_of_its_own_users_only() {
 fn t29_a_target_has_a_bounded_number_of_requests_and_declines_them_at_once() {
     let mut world = World::new(1);
     let target = world.join("target", 0);
-    let mut refused = 0;
     for n in 0..limits::FRIENDS_ASKING_MAX + 10 {
         let stranger = world.join(&format!("s{n}"), 0);
-        refused += usize::from(refusal(&world.tell((stranger, 0), Act::Request, (target, 0))).is_some());
+        let told = world.tell((stranger, 0), Act::Request, (target, 0));
+        assert!(matches!(told[..], [Frame::Done(_)]), "whether there was room is not told: {told:?}");
     }
-    assert_eq!((refused, world.friends_of(target).len()), (10, limits::FRIENDS_ASKING_MAX));
+    assert_eq!(world.friends_of(target).len(), limits::FRIENDS_ASKING_MAX);
     let request = world.request();
     assert!(matches!(world.ask(target, Decline { request, account: None })[..], [Frame::Done(_)]));
     assert_eq!(world.friends_of(target), []);
@@ -275,6 +275,57 @@ fn t30_offline_invisible_not_let_see_blocked_and_unknown_are_one() {
     let heard = world.ask(people[1], SetVisible { request, visible: true });
     assert!(matches!(heard[..], [Frame::Done(_)]));
     assert_eq!(world.beat(watcher), [(world.account(people[1]), true)]);
+}
+
+#[test]
+fn t30_a_list_of_requests_that_is_full_answers_as_one_that_keeps_away_and_as_nobody_here_and_across_relays() {
+    let mut world = World::new(2);
+    let (full, blocker, free) = (world.join("full", 0), world.join("blocker", 0), world.join("free", 0));
+    let nobody = world.person("nobody");
+    for n in 0..limits::FRIENDS_ASKING_MAX {
+        let puppet = world.join(&format!("s{n}"), 0);
+        world.tell((puppet, 0), Act::Request, (full, 0));
+    }
+    let before = world.friends_of(full);
+    assert_eq!(before.len(), limits::FRIENDS_ASKING_MAX);
+    for site in [0, 1] {
+        let watcher = world.join(&format!("watcher{site}"), site);
+        let (request, account) = (world.request(), world.account(watcher));
+        let block = Block { request, account, domain: domain(site), blocked: true };
+        assert!(matches!(world.ask(blocker, block)[..], [Frame::Parted(_)]));
+        for act in [Act::Request, Act::Remove, Act::Request] {
+            let mut answers = Vec::new();
+            for to in [free, full, blocker, nobody] {
+                let word = world.word_of(watcher, site, world.account(to), act);
+                let befriend = Befriend { request: RequestId::new(7), domain: domain(0), word };
+                answers.push(world.ask(watcher, befriend));
+            }
+            assert!(!answers[0].is_empty() && answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        }
+        let own = world.friends_of(watcher);
+        assert!(own.len() == 4 && own.iter().all(|friend| friend.standing == Standing::Asked), "{own:?}");
+        assert_eq!(world.friends_of(full), before);
+        // What a peer itself is answered, which passes it on.
+        let link = world.come_in_as_relay(0, relay_id(1), domain(1));
+        world.hand(0, link, &hello(1, 0, None).into());
+        world.run();
+        let answers = [full, blocker, nobody].map(|to| {
+            let word = world.word_of(watcher, 1, world.account(to), Act::Request);
+            world.heard.clear();
+            world.hand(0, link, &PeerBefriend { request: RequestId::new(1), word }.into());
+            world.run();
+            std::mem::take(&mut world.heard)
+        });
+        assert!(answers.iter().all(|heard| matches!(heard[..], [Frame::Done(_)])), "{answers:?}");
+    }
+    // Whoever was not put down is so once there is room and they ask again.
+    let request = world.request();
+    world.ask(full, Decline { request, account: None });
+    let watcher = world.join("patient", 1);
+    for _ in 0..2 {
+        assert!(matches!(world.tell((watcher, 1), Act::Request, (full, 0))[..], [Frame::Done(_)]));
+    }
+    assert_eq!(world.friends_of(full).len(), 1);
 }
 
 #[test]

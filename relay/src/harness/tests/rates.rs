@@ -41,7 +41,8 @@ fn registrations_take_of_the_share_of_their_network_before_a_log_is_looked_at() 
     assert_eq!(refused(&world.ask(bob, words)), Some((RefusalCode::NotAuthenticated, None)));
     // Another network has its own share.
     let (transport, exporter) = (world.devices[bob].transport.public(), [9; 32]);
-    let link = world.new_link(0, End::Test, LinkPeer::Node { transport, exporter, source: 9, door: None });
+    let link =
+        world.new_link(0, End::Test, LinkPeer::Node { transport, exporter, source: 9, door: None, counted: false });
     assert!(world.lives(0, link));
 }
 
@@ -186,4 +187,22 @@ fn a_flood_of_heartbeats_of_a_peer_ends_its_link_and_leaves_it_its_requests() {
     world.hand(0, link, &LookUp { request, who, hint: None }.into());
     world.run();
     assert_eq!(refused(&world.heard), Some((RefusalCode::NotFound, None)));
+}
+
+#[test]
+fn t13_claims_that_are_refused_take_nothing_of_those_that_are_answered_and_tell_no_one_from_nobody() {
+    let mut world = world(Rates::default());
+    let (alice, eve) = (world.join("alice", 0), world.join("eve", 0));
+    let nobody = world.person("nobody");
+    for owner in [alice, nobody] {
+        let codes: Vec<_> = (0..12).map(|_| refusal(&world.claim(eve, owner, 0, None))).collect();
+        assert_eq!(codes, [Some(RefusalCode::NoConsent); 12]);
+    }
+    world.make_friends((eve, 0), (alice, 0));
+    let claims = |world: &mut World| (0..11).map(|_| refusal(&world.claim(eve, alice, 0, None))).collect::<Vec<_>>();
+    let codes = claims(&mut world);
+    assert_eq!((&codes[..10], codes[10]), (&[None; 10][..], Some(RefusalCode::TooFast)));
+    world.pass(Duration::from_secs(3_600));
+    world.come_back(eve, 0);
+    assert_eq!(claims(&mut world), codes, "as many in the next hour");
 }

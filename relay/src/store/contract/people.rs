@@ -15,6 +15,8 @@ use crate::store::command::people::{
     SetThread, SetWake,
 };
 
+const DAVE: u8 = 4;
+
 /// A word by somebody, at home here or there, to somebody here or there.
 pub(super) fn says(by: (u8, Domain), act: Act, to: (u8, Domain), millis: u64) -> Command {
     let word = signed(by.0, format!("{act:?} {}", to.0).as_bytes());
@@ -253,7 +255,10 @@ pub(super) fn requests_are_bounded_by_the_day_and_by_the_list(fixture: &mut impl
     for from in 0..limits::FRIENDS_ASKING_MAX as u8 {
         run(&store, says((100 + from, there()), Act::Request, (BOB, here()), 1)).unwrap();
     }
-    assert_eq!(run(&store, says((200, there()), Act::Request, (BOB, here()), 1)), Err(Conflict::Full));
+    // Whoever comes too late hears what one hears who asks nobody, and is not on the list.
+    let nobody = run(&store, says((200, there()), Act::Request, (99, here()), 1));
+    assert_eq!(run(&store, says((200, there()), Act::Request, (BOB, here()), 1)), nobody);
+    assert_eq!(became(nobody), (None, None, false));
     let mut listed = 0;
     let mut after = None;
     loop {
@@ -275,6 +280,54 @@ pub(super) fn requests_are_bounded_by_the_day_and_by_the_list(fixture: &mut impl
     assert_eq!(run(&store, see(false)), Err(Conflict::NotFound));
     done(&store, vec![consent(ALICE, BOB, here()), see(false)]);
     assert_eq!(wait(store.standing(account(ALICE), account(BOB))).unwrap(), Some((Standing::Friends, false, here())));
+}
+
+/// A full list of requests, a full list, a full inbox: all answer what nobody answers, and an author's own list, and share
+/// of the day, show nothing of it either.
+pub(super) fn whoever_has_no_room_for_a_word_is_as_nobody(fixture: &mut impl Fixture) {
+    let store = registered(fixture);
+    done(&store, vec![register(CAROL, "carol"), register(DAVE, "dave")]);
+    for from in 0..limits::FRIENDS_ASKING_MAX as u8 {
+        run(&store, says((100 + from, there()), Act::Request, (BOB, here()), 1)).unwrap();
+    }
+    let many = (0..limits::FRIENDS_MAX as u32).map(|n| {
+        let mut bytes = [9; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        let (owner, other) = (account(CAROL), AccountId::from_bytes(bytes));
+        Command::Block(Block { owner, other, domain: there(), blocked: true, at: at(1) })
+    });
+    assert!(wait(store.commit_all(many.collect())).unwrap().iter().all(Result::is_ok));
+    let none = LogBounds { entries_max: 0, ..LogBounds::default() };
+    let within = |bounds, command| match command {
+        Command::Befriend(words) => Command::Befriend(Befriend { bounds, ..words }),
+        other => other,
+    };
+    for (from, home) in [(ALICE, here()), (200, there())] {
+        let asks = |to, bounds| run(&store, within(bounds, says((from, home.clone()), Act::Request, (to, here()), 9)));
+        let nobody = asks(99, LogBounds::default());
+        for (to, bounds) in [(BOB, LogBounds::default()), (CAROL, LogBounds::default()), (DAVE, none)] {
+            assert_eq!(asks(to, bounds), nobody, "{from} asks {to}");
+            assert_eq!(standing(&store, to, from), None);
+        }
+        let own = (from == ALICE).then_some(Standing::Asked);
+        assert!([99, BOB, CAROL, DAVE].iter().all(|to| standing(&store, from, *to) == own));
+    }
+    // Each of the four has cost its share of the day, and saying it again, when there is room, costs none.
+    let rest =
+        (0..limits::FRIEND_REQUESTS_PER_DAY as u8).map(|n| says((ALICE, here()), Act::Request, (n + 30, there()), 9));
+    let taken = rest.filter(|asks| run(&store, asks.clone()).is_ok()).count();
+    assert_eq!(taken, limits::FRIEND_REQUESTS_PER_DAY as usize - 4);
+    let again = || run(&store, says((ALICE, here()), Act::Request, (DAVE, here()), 10));
+    assert_eq!(became(again()), (Some(Standing::Asked), Some(Standing::Asking), true));
+
+    // An acceptance that cannot be told changes nothing; a removal holds, told or not.
+    let accepts = |bounds| run(&store, within(bounds, says((DAVE, here()), Act::Accept, (ALICE, here()), 11)));
+    assert_eq!(became(accepts(none)), (Some(Standing::Friends), None, false));
+    assert_eq!(standing(&store, ALICE, DAVE), Some(Standing::Asked));
+    assert_eq!(became(accepts(LogBounds::default())), (Some(Standing::Friends), Some(Standing::Friends), true));
+    let removes = within(none, says((DAVE, here()), Act::Remove, (ALICE, here()), 12));
+    assert_eq!(became(run(&store, removes)), (None, None, false));
+    assert_eq!(standing(&store, ALICE, DAVE), None);
 }
 
 pub(super) fn an_invite_is_nothing_to_whom_its_owner_has_parted_with_since(fixture: &mut impl Fixture) {

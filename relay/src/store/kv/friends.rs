@@ -212,8 +212,8 @@ fn author_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<Option<Stan
     }
 }
 
-/// What a word does to the list of whoever it is for. Somebody who is not here, and somebody who keeps the author away,
-/// look alike.
+/// What a word does to the list of whoever it is for. Somebody who is not here, somebody who keeps the author away, and
+/// somebody who has no room for it look alike: never a refusal.
 fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Standing>, Option<LogId>), Fault> {
     let Befriend { by, by_domain, to, act, said, word, at, bounds, .. } = command;
     let Some(account) = known_account(rows, *to)? else { return Ok((None, None)) };
@@ -227,8 +227,8 @@ fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Stan
         }
         // Whoever asks again has ended it on its side.
         (Act::Request, None | Some(Standing::Friends)) => {
-            if owner_row(rows, *to)?.asking as usize >= limits::FRIENDS_ASKING_MAX {
-                return Err(Conflict::Full.into());
+            if !may_ask(rows, *to, known.is_none())? {
+                return Ok((None, None));
             }
             let asking = FriendRow::new(by_domain.clone(), Standing::Asking, *at);
             Some(FriendRow { word: Some(word.clone()), said: *said, ..asking })
@@ -239,13 +239,26 @@ fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Stan
         (Act::Remove, Some(Standing::Friends | Standing::Asking)) => None,
         _ => return Ok((standing, None)),
     };
+    let body = EntryBody::Friendship(word.clone());
+    let told = threads::takes(rows, &account, &body, *bounds)?;
+    // What its owner would never hear of is not agreed to; what has ended has ended, heard of or not.
+    if !told && *act != Act::Remove {
+        return Ok((None, None));
+    }
     let standing = new.as_ref().map(|row| row.standing);
     change(rows, *to, *by, new)?;
-    if planted::active(Bug::SwallowWord) {
+    if !told || planted::active(Bug::SwallowWord) {
         return Ok((standing, None));
     }
-    threads::notify(rows, &account, EntryBody::Friendship(word.clone()), *bounds, *at)?;
+    threads::notify(rows, &account, body, *bounds, *at)?;
     Ok((standing, Some(account.inbox)))
+}
+
+/// Whether an owner's list has room for one more request; `new`: and for one more row.
+fn may_ask(reads: &dyn Reads, owner: AccountId, new: bool) -> Result<bool, Fault> {
+    let counts = owner_row(reads, owner)?;
+    let rows_max = if new { limits::FRIENDS_MAX } else { usize::MAX };
+    Ok((counts.asking as usize) < limits::FRIENDS_ASKING_MAX && (counts.friends as usize) < rows_max)
 }
 
 pub(super) fn decline(rows: &mut Overlay<'_>, command: &Decline) -> Decided {

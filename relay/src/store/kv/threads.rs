@@ -15,7 +15,7 @@ use whimbrel_protocol::push::{EntryBody, Invitation, LogRef};
 use whimbrel_protocol::thread::{Class, Participant};
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Overlay, Reads};
+use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
@@ -168,6 +168,21 @@ fn own_row(rows: &mut Overlay<'_>, open: &OpenThread, participant: &Participant,
     Ok(())
 }
 
+/// Whether an account's inbox has room for this.
+pub(super) fn takes(
+    reads: &dyn Reads,
+    account: &Account,
+    body: &EntryBody,
+    bounds: LogBounds,
+) -> Result<bool, StorageError> {
+    Ok(fits(&inbox(reads, account)?, size(body), bounds))
+}
+
+fn inbox(reads: &dyn Reads, account: &Account) -> Result<LogRow, StorageError> {
+    let key = rows::log(account.inbox);
+    rows::get(reads, &key)?.ok_or_else(|| rows::damaged(&key, "an inbox is missing"))
+}
+
 /// Puts something in an account's inbox.
 pub(super) fn notify(
     rows: &mut Overlay<'_>,
@@ -176,8 +191,7 @@ pub(super) fn notify(
     bounds: LogBounds,
     at: Wall,
 ) -> Result<(), Fault> {
-    let key = rows::log(account.inbox);
-    let mut log: LogRow = rows::get(rows, &key)?.ok_or_else(|| rows::damaged(&key, "an inbox is missing"))?;
+    let mut log = inbox(rows, account)?;
     if !fits(&log, size(&body), bounds) {
         return Err(Conflict::Full.into());
     }
@@ -185,7 +199,7 @@ pub(super) fn notify(
         blobs::name(rows, invitation)?;
     }
     push(rows, account.inbox, &mut log, body, at);
-    rows::put(rows, key, &log);
+    rows::put(rows, rows::log(account.inbox), &log);
     Ok(())
 }
 
