@@ -184,24 +184,24 @@ pub(crate) fn leaves(row: &ThreadRow) -> impl Iterator<Item = DeviceId> + '_ {
         .flat_map(|one| one.devices.iter().map(|index| DeviceId { account: one.account, index: *index }))
 }
 
-/// How far a message of ours has come, with what other relays refused. What reached every device by the direct path is
-/// delivered, whatever a relay says.
+/// How far a message of ours has come, with what other relays refused and who never said to have it. What reached every device
+/// by the direct path is delivered, whatever a relay says.
 pub(crate) fn state(line: &MessageRow, thread: Option<&ThreadRow>, own: &AccountId) -> Option<State> {
     let state = line.state?;
-    if !line.missed.is_empty() && matches!(state, StateRow::Queued | StateRow::Stored) {
-        let others = thread.iter().flat_map(|row| &row.participants).filter(|one| one.account != *own);
-        return Some(match others.into_iter().all(|one| line.missed.contains(&one.account)) {
-            true => State::Failed(RefusalCode::Expired),
-            false => State::Partial { code: RefusalCode::Expired, missing: line.missed.clone() },
-        });
-    }
-    let Some(first) = line.refused.first().filter(|_| state != StateRow::Delivered) else { return Some(state.into()) };
+    let late = matches!(state, StateRow::Queued | StateRow::Stored) && !line.missed.is_empty();
+    let refused = line.refused.first().filter(|_| state != StateRow::Delivered).map(|first| first.code);
+    let Some(code) = refused.or(late.then(|| line.missed_for.unwrap_or(RefusalCode::Expired))) else {
+        return Some(state.into());
+    };
     let others = thread.iter().flat_map(|row| &row.participants).filter(|one| one.account != *own);
-    let refused = |one: &&Participant| line.refused.iter().any(|refused| refused.domain == one.domain);
-    let (missing, have): (Vec<&Participant>, Vec<&Participant>) = others.partition(refused);
+    let lacks = |one: &&Participant| {
+        (late && line.missed.contains(&one.account))
+            || (refused.is_some() && line.refused.iter().any(|refused| refused.domain == one.domain))
+    };
+    let (missing, have): (Vec<&Participant>, Vec<&Participant>) = others.partition(lacks);
     Some(match have.is_empty() {
-        true => State::Failed(first.code),
-        false => State::Partial { code: first.code, missing: missing.iter().map(|one| one.account).collect() },
+        true => State::Failed(code),
+        false => State::Partial { code, missing: missing.iter().map(|one| one.account).collect() },
     })
 }
 

@@ -9,7 +9,7 @@ use crate::faults::{Fault, Plan};
 /// The smallest plan found that still fails, and how many runs it took. `fails` is asked of one plan after another, at
 /// most `runs_max` times.
 pub fn shrink(plan: &Plan, runs_max: u32, mut fails: impl FnMut(&Plan) -> bool) -> (Plan, u32) {
-    let (mut kept, mut parts, mut runs) = (plan.faults.clone(), 2_usize, 0);
+    let (mut kept, mut parts, mut runs) = (plan.clone().whole().faults, 2_usize, 0);
     // Most bugs that a storm shows need few of its faults, and some need none.
     let mut try_plan = |faults: &[Fault], runs: &mut u32| {
         *runs += 1;
@@ -26,7 +26,8 @@ pub fn shrink(plan: &Plan, runs_max: u32, mut fails: impl FnMut(&Plan) -> bool) 
                 break;
             }
             let within = |at: usize| at >= begin && at < begin + size;
-            let rest: Vec<_> = kept.iter().enumerate().filter(|(at, _)| !within(*at)).map(|(_, f)| f.clone()).collect();
+            let rest = kept.iter().enumerate().filter(|(at, _)| !within(*at)).map(|(_, f)| f.clone()).collect();
+            let rest = Plan { faults: rest }.whole().faults;
             if try_plan(&rest, &mut runs) {
                 smaller = Some(rest);
                 break;
@@ -63,6 +64,32 @@ mod tests {
         let (small, runs) = shrink(&plan(100), 1_000, fails);
         assert_eq!(small.faults.iter().map(|fault| fault.at).collect::<Vec<_>>(), needs);
         assert!(runs < 100, "{runs} runs");
+    }
+
+    #[test]
+    fn what_is_about_a_second_device_goes_with_the_device() {
+        use crate::faults::Target;
+
+        let fault = |at, kind| Fault { at: Duration::from_secs(at), lasts: Duration::ZERO, kind };
+        let of_two = (0..2).flat_map(|node| {
+            let crash = Kind::Offline { target: Target::Second(node) };
+            [
+                fault(1, Kind::AddDevice { node }),
+                fault(2, crash),
+                fault(9, Kind::RemoveDevice { node }),
+                fault(0, Kind::RemoveDevice { node }),
+            ]
+        });
+        let plan = Plan { faults: of_two.chain([fault(5, Kind::Heal)]).collect() };
+        assert_eq!(plan.clone().whole().faults.len(), 7, "one is of no device yet");
+        let (mut seen, wanted) = (0, Kind::RemoveDevice { node: 1 });
+        let (small, _) = shrink(&plan, 100, |plan| {
+            assert_eq!(plan.clone().whole(), *plan, "what is run is whole");
+            seen += 1;
+            plan.faults.iter().any(|fault| fault.kind == wanted)
+        });
+        assert_eq!(small.faults, [fault(1, Kind::AddDevice { node: 1 }), fault(9, wanted)]);
+        assert!(seen > 3);
     }
 
     #[test]

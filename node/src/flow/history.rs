@@ -577,6 +577,7 @@ fn put_line<E: Engine>(
             state: None,
             refused: Vec::new(),
             missed: Vec::new(),
+            missed_for: None,
             reply: reply.filter(|_| !gone),
             mentions: if gone { Vec::new() } else { mentions },
             lasts_ms: None,

@@ -407,6 +407,7 @@ fn take_content<E: Engine>(
         state: None,
         refused: Vec::new(),
         missed: Vec::new(),
+        missed_for: None,
         reply: reply.filter(|_| !unsent),
         mentions: if unsent { Vec::new() } else { mentions },
         lasts_ms: lasts_ms.filter(|lasts_ms| u128::from(*lasts_ms) <= limits::LASTS_MAX.as_millis()),

@@ -292,6 +292,7 @@ fn expire<E: Engine>(
         return Ok(());
     }
     line.missed = missed.into_iter().collect();
+    line.missed_for = None;
     rows::put(&mut t.rows, key, &line);
     send::tell_state(t, thread, message, &line)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use whimbrel_crypto::{Context, Engine};
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::frame::encode_words;
-use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, Domain, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::push::Undelivered;
@@ -26,7 +26,8 @@ use crate::outbox::{self, Lane, Phase, Waiting};
 use crate::requests::Purpose;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{
-    self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, RefusedRow, SeenRow, Space, StateRow, ThreadRow, ThreadState,
+    self, EnvelopeRow, MessageRow, OutboxRow, PlaceRow, RefusedRow, SaidRow, SeenRow, Space, StateRow, ThreadRow,
+    ThreadState,
 };
 use crate::thread;
 use crate::timers::Timer;
@@ -124,6 +125,7 @@ fn compose<E: Engine>(
         state: Some(StateRow::Queued),
         refused: Vec::new(),
         missed: Vec::new(),
+        missed_for: None,
         reply,
         mentions,
         lasts_ms,
@@ -504,11 +506,42 @@ pub(crate) fn undelivered<E: Engine>(t: &mut Turn<'_, E>, words: Undelivered) ->
         if line.refused.iter().any(|refused| refused.domain == domain) {
             continue;
         }
+        // Of its own users a relay says that some lack it, not that nobody has it: those who have said to have it do.
+        if let Some(silent) = silent_here(t, &thread, &domain, seen.counter)? {
+            if silent.iter().any(|one| !line.missed.contains(one)) {
+                line.missed = line.missed.iter().copied().chain(silent).collect::<BTreeSet<_>>().into_iter().collect();
+                line.missed_for = Some(code);
+                rows::put(&mut t.rows, key, &line);
+                tell_state(t, thread, message, &line)?;
+            }
+            continue;
+        }
         line.refused.push(RefusedRow { domain: domain.clone(), code });
         rows::put(&mut t.rows, key, &line);
         tell_state(t, thread, message, &line)?;
     }
     Ok(())
+}
+
+/// If a domain is our own and receipts are kept: who of its users, in a thread of more than two, has not said to have a content
+/// of ours.
+fn silent_here<E: Engine>(
+    t: &Turn<'_, E>,
+    thread: &ThreadId,
+    domain: &Domain,
+    counter: Option<u64>,
+) -> Result<Option<BTreeSet<AccountId>>, StorageError> {
+    let Some((row, counter)) = thread::get(&t.rows, thread)?.zip(counter) else { return Ok(None) };
+    let own = t.rooms.identity.account();
+    if row.participants.len() <= 2 || thread::domain_of(&row, &own) != Some(domain) {
+        return Ok(None);
+    }
+    let said = rows::get::<SaidRow>(&t.rows, &rows::said_key(thread, counter))?.filter(|said| !said.to.is_empty());
+    let silent = |said: SaidRow| {
+        let accounts = receipts::missing(&said, &row).into_iter().map(|device| device.account);
+        accounts.filter(|one| *one != own && thread::domain_of(&row, one) == Some(domain)).collect()
+    };
+    Ok(said.map(silent))
 }
 
 /// Empties a thread that will never be: its messages go into `to` under the same ids, or fail when there is none.

@@ -49,6 +49,9 @@ pub(crate) struct MessageRow {
     /// How long it is there to be read, by its author's word.
     #[n(9)]
     pub(crate) lasts_ms: Option<u64>,
+    /// Why they missed it, when our relay told; none: the time was over.
+    #[n(10)]
+    pub(crate) missed_for: Option<RefusalCode>,
 }
 
 /// How long texts of a thread are there to be read, and whose word that is: the latest holds.

@@ -242,6 +242,40 @@ fn in_a_group_it_is_told_who_does_not_have_a_message() {
 }
 
 #[test]
+fn what_the_own_relay_gave_up_is_missing_to_whom_has_not_said_to_have_it() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    world.befriend(BOB, ALICE);
+    world.befriend(CAROL, ALICE);
+    let people = vec![world.people[BOB].account, world.people[CAROL].account];
+    let Ok(Reply::Queued { thread, .. }) = world.ask(ALICE, Command::SendTo { people, text: "first".to_owned() })
+    else {
+        panic!("not sent")
+    };
+    world.relay_gone_for(CAROL);
+    let reply = world.ask(ALICE, Command::Send { thread, text: "while she is away".to_owned() }).unwrap();
+    let Reply::Queued { message, .. } = reply else { panic!("{reply:?}") };
+    let envelopes = vec![world.submits(ALICE).last().unwrap().id()];
+    // Long enough for Bob to say that he has it.
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.shown(BOB).last(), Some(&"while she is away"));
+    assert_eq!(world.state(ALICE, message), Some(State::Stored));
+    let (domain, code) = ("a.example".parse().unwrap(), RefusalCode::Full);
+    let words = Undelivered { thread, domain, code, envelopes };
+    for _ in ["once", "told again"] {
+        tell_undelivered(&mut world, ALICE, words.clone());
+        let missing = vec![world.people[CAROL].account];
+        assert_eq!(world.state(ALICE, message), Some(State::Partial { code, missing }));
+    }
+    // She is given it all the same, and says so.
+    world.relay_back_for(CAROL);
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.shown(CAROL).last(), Some(&"while she is away"));
+    assert_eq!(world.state(ALICE, message), Some(State::Delivered));
+    tell_undelivered(&mut world, ALICE, words);
+    assert_eq!(world.state(ALICE, message), Some(State::Delivered));
+}
+
+#[test]
 fn a_thread_the_other_relay_will_not_have_is_at_its_end_and_another_can_be_made() {
     let mut world = world(&["a.example", "b.example"]);
     let thread = world.befriend(BOB, ALICE);

@@ -1,6 +1,7 @@
 //! Faults: what goes wrong by design, as data.
 //! Owns: the kinds, their spelling in scenarios, and what is drawn from a seed (`draw`).
-//! Never: does anything; the world strikes and mends. A plan is a list that stays a plan when elements are taken out.
+//! Never: does anything; the world strikes and mends. A plan is a list that stays a plan when elements are taken out, but for
+//! what is about a second device (`Plan::whole`).
 
 mod draw;
 mod equip;
@@ -334,6 +335,24 @@ impl Plan {
     /// Nothing goes wrong.
     pub const fn none() -> Self {
         Self { faults: Vec::new() }
+    }
+
+    /// Without what is about second devices that nobody takes in by then.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        let added = |node: u32| self.faults.iter().find(|one| one.kind == Kind::AddDevice { node }).map(|one| one.at);
+        let by_then = |fault: &Fault, node| added(node).is_some_and(|at| at <= fault.at);
+        let holds = |fault: &Fault| match fault.kind {
+            Kind::RemoveDevice { node } => by_then(fault, node),
+            _ => fault.kind.targets().iter().all(|target| match target {
+                Target::Second(node) => by_then(fault, *node),
+                Target::Relay(_) | Target::Node(_) => true,
+            }),
+        };
+        let kept: Vec<bool> = self.faults.iter().map(holds).collect();
+        let mut kept = kept.into_iter();
+        self.faults.retain(|_| kept.next().unwrap_or(true));
+        self
     }
 }
 

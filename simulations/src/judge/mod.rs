@@ -99,7 +99,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true,
             match seen.circles {
                 true => {
-                    "within three minutes after all has healed (those of more than one are counted: converged_late) every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out; what was asked of a group is answered, and after all has healed each is changed once more"
+                    "within three minutes after all has healed (those of more than one are counted: converged_late) every device with a leaf in a thread is at its epoch, by the same commits and with the same members; nobody is in a group whose admin's node said that they are out; what was asked of a group is answered, and after all has healed each can be changed once more by its admin and by a member"
                 }
                 false => {
                     "within three minutes after all has healed (those of more than one are counted: converged_late) every device with a leaf in a thread is at its epoch, by the same commits and with the same members; no group whose members change was made"
@@ -117,7 +117,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true => is(
                 "P10",
                 true,
-                "nobody reaches or sees whom they may not, from when it was said to be so; whoever may, does in the end; no node dials another whose owner, or its own, wants no direct links, or one that its owner has parted with; who else learns an address, and what relays learn of lists, is not judged",
+                "nobody reaches or sees whom they may not, from when it was said to be so; whoever may, does in the end; no node dials another whose owner, or its own, wants no direct links, or, from the device that was parted on, one that its owner has parted with; who else learns an address, and what relays learn of lists, is not judged",
             ),
             false => is("P10", false, "nobody ended or hid anything"),
         },

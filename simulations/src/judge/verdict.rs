@@ -338,7 +338,9 @@ pub enum Violation {
         from: ProcessNo,
     },
     /// P6, when all was whole again: to stand at one epoch for ever is not to converge.
-    #[error("P6: the node of process {of}, which runs, never said what became of a change of a group it was asked for")]
+    #[error(
+        "P6: the node of process {of}, which runs, never said what became of a change of a group, or could not make one when all had healed"
+    )]
     Unchanged {
         /// Whose node.
         of: ProcessNo,

@@ -57,6 +57,7 @@ impl World {
             ledger: Ledger::of(seed),
             agreement: super::agreement::Agreement::default(),
             faults: super::fault::Ailments::default(),
+            renewals: std::collections::BTreeSet::new(),
             nodes: Vec::new(),
             workload,
             clocks: Clocks::default(),

@@ -196,14 +196,37 @@ impl World {
             let members = self.ledger.circle(&thread, admin);
             let other = members.iter().copied().find(|one| *one != admin && self.is_awake(*one));
             for one in [Some(admin).filter(|one| members.contains(one)), other].into_iter().flatten() {
-                if self.is_awake(one) {
-                    self.command(one, Command::RenewKeys { thread }, Asked::Change(number));
-                }
+                self.renewals.insert((number, one));
+            }
+        }
+        self.ask_for_renewals();
+    }
+
+    /// Whoever is to renew, and has no answer to wait for, asks: again where it came to nothing.
+    pub(super) fn ask_for_renewals(&mut self) {
+        for (number, one) in self.renewals.clone() {
+            let Some(thread) = self.circles.get(number).and_then(|circle| circle.thread) else { continue };
+            // Whoever has come to be out of it renews nothing there.
+            if !self.ledger.circle(&thread, one).contains(&one) {
+                self.renewals.remove(&(number, one));
+                continue;
+            }
+            let waits = self.person_of(one).is_some_and(|person| {
+                person.asked.iter().any(|(_, asked)| matches!(asked, Asked::Change(of) if *of == number))
+            });
+            if !waits && self.is_awake(one) {
+                self.command(one, Command::RenewKeys { thread }, Asked::Change(number));
             }
         }
     }
 
-    /// Who asked a node that runs for a change of a group and was told nothing, although nobody can be to blame for it.
+    /// A change of a group came about.
+    pub(super) fn changed(&mut self, number: usize, who: ProcessNo) {
+        self.renewals.remove(&(number, who));
+    }
+
+    /// Who asked a node that runs for a change of a group and was told nothing, or could not change it once all had healed,
+    /// although nobody can be to blame for it.
     pub(super) fn unchanged(&self) -> Vec<ProcessNo> {
         let number = |asked: &Asked| match asked {
             Asked::Form(number) | Asked::Change(number) | Asked::TakeOut(number, ..) => Some(*number),
@@ -212,11 +235,17 @@ impl World {
         let waits = |who: &ProcessNo| {
             let Some(Process::Node(node, person)) = self.processes.get(*who as usize) else { return false };
             let mut circles = person.asked.iter().filter_map(|(_, asked)| self.circles.get(number(asked)?));
-            node.is_alive()
-                && circles.any(|Circle { admin, pool, thread, .. }| {
-                    let everybody = pool.iter().copied().chain([*admin, *who]).collect();
-                    !self.ledger.may_not_change(thread.as_ref(), *who, everybody)
-                })
+            // Whom the admin takes in may be at a relay that hands out no keys.
+            let blamed = |Circle { admin, pool, thread, .. }: &Circle| {
+                let pool = pool.iter().copied().filter(|_| admin == who);
+                self.ledger.may_not_change(thread.as_ref(), *who, pool.chain([*admin, *who]).collect())
+            };
+            let stuck = self.renewals.iter().filter(|(_, of)| of == who).filter_map(|(of, _)| self.circles.get(*of));
+            let mut stuck = stuck.filter_map(|circle| Some((circle.admin, circle.thread?)));
+            let excused = |(admin, thread): (ProcessNo, ThreadId)| {
+                self.ledger.may_not_change(Some(&thread), *who, [admin, *who].into())
+            };
+            node.is_alive() && (circles.any(|circle| !blamed(circle)) || stuck.any(|one| !excused(one)))
         };
         self.nodes.iter().copied().filter(waits).collect()
     }

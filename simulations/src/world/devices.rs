@@ -168,7 +168,8 @@ impl World {
                 // The answer was lost, or says that nobody knows: whether it came about the owner sees on the list. It never
                 // will where the first device has nothing to hand in, and is asked no more.
                 let (extending, asked) = (self.is_changing(owner), self.is_asked(owner, number));
-                match (self.is_listed(owner, index), self.node(device).map(NodeProcess::progress)) {
+                let there = self.node(device).filter(|node| node.is_alive());
+                match (self.is_listed(owner, index), there.map(NodeProcess::progress)) {
                     (Some(true), _) => return self.linked(number),
                     // Or it died with what it was granted, and never will hear that it holds.
                     (Some(false), Some(None | Some(Progress::Over))) if !extending && !asked => {
@@ -223,10 +224,12 @@ impl World {
     /// Nothing came of it: another code, and nothing kept.
     fn begin_again(&mut self, number: usize) {
         let Some(device) = self.seconds.get(number).map(|second| second.device) else { return };
-        self.net.crash(&mut self.engine, device);
+        self.stop(device);
         if let Some(Process::Node(node, _)) = self.processes.get_mut(device as usize) {
             node.wipe();
         }
+        // Its disk is as slow as what lasts makes it.
+        self.bear(device);
         self.stage(number, Stage::Apart);
     }
 

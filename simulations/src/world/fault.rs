@@ -371,7 +371,7 @@ impl World {
     }
 
     /// Works out anew what a process's disk is like and whom it turns on.
-    fn bear(&mut self, process: ProcessNo) {
+    pub(super) fn bear(&mut self, process: ProcessNo) {
         let (mut slow, mut stalled, mut full) = (1, false, false);
         let (mut relay_tricks, mut member_tricks) = (BTreeMap::new(), BTreeMap::new());
         for kind in self.lasting_of(process) {

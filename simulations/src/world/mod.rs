@@ -120,6 +120,8 @@ pub struct World {
     ledger: Ledger,
     agreement: agreement::Agreement,
     faults: fault::Ailments,
+    /// Which groups are to be changed once more by whom, all having healed.
+    renewals: BTreeSet<(usize, ProcessNo)>,
     /// The nodes, in the order they came.
     nodes: Vec<ProcessNo>,
     workload: Workload,
@@ -213,6 +215,7 @@ impl World {
         self.look_at_threads();
         while self.engine.now() < bound && waits(self) {
             self.run_for(agreement::LOOK);
+            self.ask_for_renewals();
             self.look_at_threads();
             // Whole histories are read for that.
             if self.engine.now().since(Time::ZERO).as_secs().is_multiple_of(10) {

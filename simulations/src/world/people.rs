@@ -317,6 +317,7 @@ impl World {
             }
             (Asked::Wake(number), result) => self.phone_answered(number, result.is_ok()),
             (Asked::Export(number), result) => self.exported(number, result.ok()),
+            (Asked::Change(number), Ok(_)) => self.changed(number, who),
             (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::TakeOut(..) | Asked::About, _) => {}

@@ -51,19 +51,16 @@ pub(super) fn what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture
         assert_eq!(told(&store, DAVE), [], "he wrote nothing");
         store = fixture.restart(store);
     }
-    // Once an author's inbox has no room for the news, nothing more is pushed out.
-    let mut last = Ok(Outcome::Done);
+    // Whoever never empties their inbox stops nobody: what finds no room there, their own device tells in the end.
     for n in 7..20 {
-        last = run(&store, said(ALICE, n));
+        let Ok(Outcome::Appended(_)) = run(&store, said(ALICE, n)) else { panic!("{n} is stopped") };
     }
-    assert_eq!(last, Err(Conflict::Full));
-    let kept = page(&store, log(1), 0, 9);
-    assert_eq!(kept.len(), 4);
-    let gone: Vec<u8> = (1..u8::try_from(kept[0]).unwrap()).collect();
+    assert_eq!(page(&store, log(1), 0, 9), [16, 17, 18, 19]);
+    let gone = ids(&(1..16).collect::<Vec<_>>());
     let news: Vec<EnvelopeId> =
         [ALICE, BOB].into_iter().flat_map(|author| told(&store, author)).flat_map(|(_, envelopes)| envelopes).collect();
-    assert_eq!(news.len(), gone.len());
-    assert!(ids(&gone).iter().all(|id| news.contains(id)), "each that went is told of");
+    assert!(news.len() >= 4 && news.len() < gone.len(), "as many as an inbox has room for: {}", news.len());
+    assert!(news.iter().all(|id| gone.contains(id)), "none is told of that is there");
 }
 
 pub(super) fn an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixture: &mut impl Fixture) {

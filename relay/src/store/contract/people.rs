@@ -282,7 +282,7 @@ pub(super) fn requests_are_bounded_by_the_day_and_by_the_list(fixture: &mut impl
     assert_eq!(wait(store.standing(account(ALICE), account(BOB))).unwrap(), Some((Standing::Friends, false, here())));
 }
 
-/// A full list of requests, a full list, a full inbox: all answer what nobody answers, and an author's own list, and share
+/// A full list of requests, a full list, a full inbox: all answer a request as nobody does, and an author's own list, and share
 /// of the day, show nothing of it either.
 pub(super) fn whoever_has_no_room_for_a_word_is_as_nobody(fixture: &mut impl Fixture) {
     let store = registered(fixture);
@@ -320,10 +320,13 @@ pub(super) fn whoever_has_no_room_for_a_word_is_as_nobody(fixture: &mut impl Fix
     let again = || run(&store, says((ALICE, here()), Act::Request, (DAVE, here()), 10));
     assert_eq!(became(again()), (Some(Standing::Asked), Some(Standing::Asking), true));
 
-    // An acceptance that cannot be told changes nothing; a removal holds, told or not.
+    // An acceptance that cannot be told is refused and changes nothing; a removal holds, told or not.
     let accepts = |bounds| run(&store, within(bounds, says((DAVE, here()), Act::Accept, (ALICE, here()), 11)));
-    assert_eq!(became(accepts(none)), (Some(Standing::Friends), None, false));
-    assert_eq!(standing(&store, ALICE, DAVE), Some(Standing::Asked));
+    assert_eq!(accepts(none), Err(Conflict::Full));
+    assert_eq!(
+        (standing(&store, ALICE, DAVE), standing(&store, DAVE, ALICE)),
+        (Some(Standing::Asked), Some(Standing::Asking))
+    );
     assert_eq!(became(accepts(LogBounds::default())), (Some(Standing::Friends), Some(Standing::Friends), true));
     let removes = within(none, says((DAVE, here()), Act::Remove, (ALICE, here()), 12));
     assert_eq!(became(run(&store, removes)), (None, None, false));

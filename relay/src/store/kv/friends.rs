@@ -241,9 +241,12 @@ fn other_side(rows: &mut Overlay<'_>, command: &Befriend) -> Result<(Option<Stan
     };
     let body = EntryBody::Friendship(word.clone());
     let told = threads::takes(rows, &account, &body, *bounds)?;
-    // What its owner would never hear of is not agreed to; what has ended has ended, heard of or not.
-    if !told && *act != Act::Remove {
-        return Ok((None, None));
+    // What its owner would never hear of is not agreed to; what has ended has ended, heard of or not. Whose request it was
+    // is known to be there: an acceptance may be told that there is no room, and is said again.
+    match (told, act) {
+        (false, Act::Request) => return Ok((None, None)),
+        (false, Act::Accept) => return Err(Conflict::Full.into()),
+        _ => {}
     }
     let standing = new.as_ref().map(|row| row.standing);
     change(rows, *to, *by, new)?;

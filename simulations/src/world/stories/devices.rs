@@ -42,6 +42,7 @@ fn a_second_device_has_what_was_said_before_and_everything_since_on_one_relay_or
 
 #[test]
 fn a_device_that_dies_at_any_moment_of_coming_in_comes_in_all_the_same() {
+    let mut died = 0;
     for n in 1..=8 {
         for point in [Point::Applied(n), Point::Synced(n)] {
             for keep in [Keep::Nothing, Keep::Drawn] {
@@ -66,10 +67,12 @@ fn a_device_that_dies_at_any_moment_of_coming_in_comes_in_all_the_same() {
                 chat_among(&mut world, alice, phone, bob, 1);
                 world.run_until_quiet();
                 assert_eq!(world.shown_to(bob).len(), 2 + 2, "{point:?} {keep:?}");
+                died += world.struck.crashes;
                 well(world);
             }
         }
     }
+    assert!(died > 16, "of 32 devices {died} died on their way");
 }
 
 #[test]
