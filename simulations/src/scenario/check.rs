@@ -128,11 +128,14 @@ impl Scenario {
                 return wrong(format!("fault.{n}.{key}"), "names one process twice");
             }
             if !targets.iter().all(there) {
-                return wrong(format!("fault.{n}.{key}"), "no such processes in this scenario by then");
+                return wrong(
+                    format!("fault.{n}.{key}"),
+                    "names a process that is not there: no such relay or node, or a second device that nobody takes in by then",
+                );
             }
-            let one = |of: u32| self.fault.iter().filter(|other| other.kind == Kind::AddDevice { node: of }).count();
+            let has_one = |of: u32| self.fault.iter().take(n).any(|other| other.kind == Kind::AddDevice { node: of });
             match fault.kind {
-                Kind::AddDevice { node } if one(node) > 1 => {
+                Kind::AddDevice { node } if has_one(node) => {
                     return wrong(format!("fault.{n}.target"), "takes one second device in at most");
                 }
                 Kind::AddDevice { .. } if self.friends.devices.0 > 0.0 => {

@@ -89,17 +89,12 @@ fn a_key_that_nothing_would_use_is_refused_with_its_line() {
             22,
             "has no second device by then",
         ),
-        (
-            "target = \"b.example\"",
-            "target = \"second 1\"",
-            18,
-            "fault.0.target: no such processes in this scenario by then",
-        ),
+        ("target = \"b.example\"", "target = \"second 1\"", 18, "fault.0.target: names a process that is not there"),
         (
             "[[fault]]",
             "[[fault]]\nkind = \"add-device\"\nat = \"1 s\"\ntarget = \"node 1\"\n[[fault]]\nkind = \"add-device\"\nat = \"2 s\"\n\
              target = \"node 1\"\n[[fault]]",
-            18,
+            22,
             "takes one second device in at most",
         ),
     ] {
@@ -212,7 +207,7 @@ fn a_value_that_cannot_be_is_refused_with_its_line() {
         ("\"1 min\"", "60", 2, "a length of time in quotes"),
         ("\"1 min\"", "\"60\"", 2, "the unit of"),
         ("[\"5 ms\", \"30 ms\"]", "[\"30 ms\", \"5 ms\"]", 13, "the shorter"),
-        ("target = \"b.example\"", "target = \"c.example\"", 18, "fault.0.target: no such processes"),
+        ("target = \"b.example\"", "target = \"c.example\"", 18, "fault.0.target: names a process that is not there"),
         ("target = \"b.example\"", "target = \"node x\"", 18, "names no node"),
         ("kind = \"crash\"", "kind = \"crush\"", 16, "no kind of fault"),
         ("lasts = \"2 s\"", "lasts = \"0 s\"", 19, "lasts no time"),
