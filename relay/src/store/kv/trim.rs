@@ -1,7 +1,7 @@
 //! Trim: cursors move, peers answer, and what every reader has goes.
 //! Owns: cursor rows, the deletion of entries and outbound rows, and the notice to the author of what somebody never got.
-//! Never: drops an entry that a local device or a peer still waits for without a word: only what is too old and what a
-//! full log (`threads`) pushes out goes so.
+//! Never: drops an entry that a local device or a peer still waits for, but for what is too old and what a full log (`threads`)
+//! pushes out; its author is told of that where their inbox has room.
 //! Limits: `limits::TRIM_ENTRIES_MAX`, `limits::PUSH_OUT_ENTRIES_MAX`. Rules: docs/protocol/hold.md, thread.md.
 
 use std::collections::BTreeSet;
@@ -430,7 +430,8 @@ pub(super) struct PushOut<'a> {
 
 /// Drops the oldest entries of a log to make room, at most `limits::PUSH_OUT_ENTRIES_MAX` of them; a local author is told
 /// of each that a peer or another device here still waited for. Gives the inboxes that got a notice, or nothing when one
-/// has no room: then nothing may be dropped.
+/// has no room for what a peer waited for: then nothing may be dropped. What devices here alone lack goes without a word
+/// then, or one who empties no inbox could stop a group.
 pub(super) fn push_out(
     rows: &mut Overlay<'_>,
     id: LogId,
@@ -468,7 +469,7 @@ pub(super) fn push_out(
     let mut inboxes = Vec::new();
     for notice in notices.0 {
         match notify_author(rows, notice.author.account, &notice.body, bounds, at)? {
-            // For a device here nobody else waits: its author's own node says what nobody said to have (message 20).
+            // Its author's own node says what nobody said to have, where receipts are kept (message 20).
             Told::NoRoom if notice.body.domain == *local => {}
             Told::NoRoom => return Ok(None),
             Told::In(inbox) if inboxes.contains(&inbox) => {}

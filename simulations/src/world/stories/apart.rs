@@ -131,7 +131,7 @@ fn whoever_was_offline_at_the_last_moment_is_waited_for_and_whoever_stays_away_i
 fn half_direct(seed: u64) -> Verdict {
     let mut world = World::new(Seed::from(seed));
     world.lively = false;
-    let relay = world.test_relay("a.example").unwrap();
+    world.test_relay("a.example").unwrap();
     let mut join = |direct| {
         let population = Population { direct, ..Population::with_defaults("a.example".parse().unwrap()) };
         world.add_node(&population).unwrap()
@@ -140,7 +140,6 @@ fn half_direct(seed: u64) -> Verdict {
     world.befriend(alice, bob);
     chat(&mut world, alice, bob, 3);
     world.run_until_quiet();
-    assert!(world.is_running(relay));
     world.close().0
 }
 
