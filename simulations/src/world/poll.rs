@@ -81,6 +81,8 @@ struct Call {
     relay: ProcessNo,
     ask: Ask,
     answer: Option<Answer>,
+    /// When it reached the relay; before that, the beginning.
+    arrived: Time,
     /// When its caller has no patience left.
     over: Time,
     /// One that was sent later has been answered: nobody misses this one.
@@ -131,6 +133,8 @@ pub(super) struct Polls {
     pub(super) lost: f64,
     /// Of how many of those the caller hears nothing.
     pub(super) silent: f64,
+    /// What stands between forgets a connection on which nothing passed for so long, and swallows an answer that comes later.
+    pub(super) forgets: Option<Duration>,
 }
 
 /// Whether a link is one of these.
@@ -141,7 +145,15 @@ pub(super) const fn is_polled(link: LinkId) -> bool {
 impl Polls {
     /// No links. The stream says which calls are lost.
     pub(super) const fn new(stream: Stream) -> Self {
-        Self { sessions: BTreeMap::new(), calls: BTreeMap::new(), next: 0, stream, lost: LOST, silent: SILENT }
+        Self {
+            sessions: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next: 0,
+            stream,
+            lost: LOST,
+            silent: SILENT,
+            forgets: None,
+        }
     }
 
     /// Node and relay.
@@ -249,6 +261,9 @@ impl Polls {
         };
         let (node, relay) = (call.node, call.relay);
         call.answer = Some(answer);
+        if self.forgets.is_some_and(|after| engine.now() > call.arrived.plus(after)) {
+            return self.lose(engine, number);
+        }
         match self.toss(engine, net, relay, node, CALL_BYTES + frames, 1) {
             (Some(after), _) => engine.after(after, Event::Call { call: number, what: CallEvent::Answered }),
             (None, Some(after)) => engine.after(after, Event::Call { call: number, what: CallEvent::Fails }),
@@ -320,6 +335,7 @@ impl World {
             relay,
             ask: Ask::Open { exporter },
             answer: None,
+            arrived: Time::ZERO,
             over: Time::ZERO,
             overtaken: false,
         };
@@ -372,7 +388,8 @@ impl World {
             return;
         }
         let ask = Ask::Frames { after, from, body, waits };
-        let call = Call { link, node, run, relay, ask, answer: None, over: Time::ZERO, overtaken: false };
+        let call =
+            Call { link, node, run, relay, ask, answer: None, arrived: Time::ZERO, over: Time::ZERO, overtaken: false };
         let number = self.polls.begin(&mut self.engine, &mut self.net, call);
         if let Some(caller) = self.caller(link) {
             *if waits { &mut caller.waiting } else { &mut caller.speaking } = Some(number);
@@ -388,7 +405,17 @@ impl World {
         let (node, relay) = (session.node, session.relay);
         self.net.counts.broken += 1;
         if let Some(run) = self.node(node).map(super::NodeProcess::run) {
-            let call = Call { link, node, run, relay, ask: Ask::End, answer: None, over: Time::ZERO, overtaken: false };
+            let call = Call {
+                link,
+                node,
+                run,
+                relay,
+                ask: Ask::End,
+                answer: None,
+                arrived: Time::ZERO,
+                over: Time::ZERO,
+                overtaken: false,
+            };
             self.polls.begin(&mut self.engine, &mut self.net, call);
         }
         self.forget_polled(link);
@@ -439,6 +466,7 @@ impl World {
         if !self.net.reaches(node, relay) {
             return self.polls.lose(&mut self.engine, number);
         }
+        call.arrived = self.engine.now();
         let Some(Process::Relay(process)) = self.processes.get(relay as usize) else { return };
         if !process.is_open() {
             // Nobody listens: a reset.

@@ -61,6 +61,30 @@ fn a_call_that_is_seen_to_be_lost_costs_a_repetition_and_no_link() {
 }
 
 #[test]
+fn where_answers_that_are_long_in_coming_are_swallowed_news_come_with_the_next_heartbeat_and_no_link_is_lost() {
+    let (mut world, alice, bob, _) = polled(1, 0.0);
+    world.polls.forgets = Some(secs(1));
+    world.run_for(secs(60));
+    let (links, mut longest) = (world.net.counts.links, Duration::ZERO);
+    for n in 1..=12 {
+        world.say(bob, alice, &format!("{n}"));
+        let said = world.now();
+        while world.shown_to(alice).len() < n && world.now() < said.plus(secs(60)) {
+            world.run_for(Duration::from_millis(100));
+        }
+        assert_eq!(world.shown_to(alice).len(), n);
+        // A call that carries something does not wait: with a heartbeat each ten seconds that is a short poll.
+        let took = world.now().since(said);
+        assert!(took <= limits::HEARTBEAT_EVERY + secs(1), "{n}: {took:?}");
+        longest = longest.max(took);
+        world.run_for(secs(7));
+    }
+    assert!(longest > secs(2), "nothing was swallowed");
+    assert_eq!(world.net.counts.links, links);
+    well(world);
+}
+
+#[test]
 fn whoever_comes_in_from_a_new_address_while_the_old_link_is_believed_in_misses_nothing() {
     for seed in 1..=6 {
         let mut world = World::new(Seed::from(seed));
