@@ -11,6 +11,7 @@ use whimbrel_node::views::{self, Page};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
 use whimbrel_protocol::message::Target as Which;
+use whimbrel_protocol::signal::Doing;
 
 use crate::desk::{Desk, LOG_MESSAGES_MAX, unexpected};
 use crate::failure::{Exit, Failure};
@@ -34,6 +35,8 @@ pub(crate) enum AboutErrand {
     React { chat: String, message: String, sign: String, stands: bool },
     /// How long texts last from now on; zero: for ever.
     Timer { chat: String, lasts_ms: u64 },
+    /// The owner is writing, or no longer.
+    Typing { chat: String, writes: bool },
     /// Everything that is here is read.
     Read { chat: String },
 }
@@ -63,6 +66,7 @@ impl Desk<'_> {
                 };
                 (Command::SetTimer { thread, lasts }, done)
             }
+            AboutErrand::Typing { chat, writes } => return self.typing(&chat, writes).await,
             AboutErrand::Read { chat } => return self.read_all(&chat).await,
         };
         // From before it is said: what becomes of it is told once.
@@ -95,6 +99,18 @@ impl Desk<'_> {
         match left {
             Ok(done) => done,
             Err(_) => self.hint("it is queued; the next command sends it, or: whimbrel daemon run").await,
+        }
+    }
+
+    /// It goes now or never: so the link is waited for first.
+    async fn typing(&self, chat: &str, writes: bool) -> Result<(), Failure> {
+        let threads = self.threads_of(chat).await?;
+        let thread = *threads.first().ok_or_else(no_chat)?;
+        self.relay().await?;
+        let what = if writes { Doing::Writing } else { Doing::Nothing };
+        match self.command(Command::Signal { thread, what }).await? {
+            Reply::Done => self.item(Item::Done(Done { done: "said to whoever is there".to_owned() })).await,
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -70,9 +70,9 @@ pub(crate) async fn log(settings: &Settings, screen: Screen, command: args::Log)
                 .hint("write 2026-07-31, 2026-07-31T12:00:00Z or 2h")
         })?),
     };
-    let args::Log { chat, number, follow, ids, blocked, .. } = command;
+    let args::Log { chat, number, follow, ids, blocked, typing, .. } = command;
     let number = number.unwrap_or(if since.is_some() { LOG_MESSAGES_MAX } else { LOG_MESSAGES_DEFAULT });
-    let request = Request::Log { chat, number, since, follow, blocked };
+    let request = Request::Log { chat, number, since, follow, blocked, typing };
     seated(settings, async |seat| {
         seat.ask(settings, request.clone(), |item| match &item {
             Item::Message(message) if ids && !screen.json => {
@@ -214,6 +214,7 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
         args::Command::Edit { chat, message, text } => {
             Errand::About(AboutErrand::Edit { chat, message, text: text_of(text)? })
         }
+        args::Command::Typing { chat, stop } => Errand::About(AboutErrand::Typing { chat, writes: !stop }),
         args::Command::Unsend { chat, message } => Errand::About(AboutErrand::Unsend { chat, message }),
         args::Command::React { chat, message, sign, remove } => {
             Errand::About(AboutErrand::React { chat, message, sign, stands: !remove })

@@ -9,8 +9,10 @@ use tokio::time::{sleep_until, timeout_at};
 use whimbrel_node::api::{Draft, Message, State};
 use whimbrel_node::views::{self, Page, Trust};
 use whimbrel_node::{Command, Event, Reply};
-use whimbrel_protocol::id::{AccountId, Address, Domain, MessageId};
+use whimbrel_protocol::id::{AccountId, Address, Domain, MessageId, ThreadId};
 use whimbrel_protocol::invite::Invite;
+use whimbrel_protocol::limits;
+use whimbrel_protocol::signal::Doing;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
 
@@ -19,7 +21,7 @@ use crate::clock;
 use crate::failure::{Exit, Failure};
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
-use crate::shown::log_name;
+use crate::shown::{TypingShown, log_name};
 use crate::words::{
     Ask, ContactShown, InviteMade, Item, Line, Mark, Me, Met, ReactionShown, ReceiptsShown, RelayShown, Request, Sent,
     Shown, StatusShown, expiry, path_name, state_name, trust_name,
@@ -58,8 +60,8 @@ impl Desk<'_> {
             Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
             Request::MarkRead { marks } => self.mark_read(marks).await,
-            Request::Log { chat, number, since, follow, blocked } => {
-                self.log(&chat, number, since, (follow, blocked)).await
+            Request::Log { chat, number, since, follow, blocked, typing } => {
+                self.log(&chat, number, since, (follow, blocked, typing)).await
             }
             Request::Status => self.status().await,
             Request::Me => self.item(Item::Me(self.me()?)).await,
@@ -201,13 +203,13 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// `follow`: goes on with what comes; `blocked`: shows what people who are kept away said.
+    /// `follow`: goes on with what comes; `blocked`: shows what people who are kept away said; `typing`: says who is writing.
     async fn log(
         &self,
         chat: &str,
         number: usize,
         since: Option<Wall>,
-        (follow, blocked): (bool, bool),
+        (follow, blocked, typing): (bool, bool, bool),
     ) -> Result<(), Failure> {
         let target = self.resolve(chat).await?;
         // Subscribed before the history is read: what comes in between is seen by both and printed once.
@@ -241,6 +243,13 @@ impl Desk<'_> {
                         Some(line) => (line.message, Some(state)),
                         None => continue,
                     }
+                }
+                Heard::Event(Event::Doing { thread, who, what }) if typing => {
+                    book = self.book()?;
+                    if book.threads_of(&target).contains(&thread) {
+                        self.item(Item::Typing(typing_shown(thread, &who, what, &book))).await?;
+                    }
+                    continue;
                 }
                 Heard::Event(_) => continue,
                 Heard::TooMuch => {
@@ -477,6 +486,16 @@ impl Desk<'_> {
     /// Waits until everything that was held is here.
     pub(crate) async fn caught_up(&self) -> Result<(), Failure> {
         self.local.wait_home(self.deadline, |home| matches!(home, Home::CaughtUp)).await
+    }
+}
+
+fn typing_shown(thread: ThreadId, who: &AccountId, what: Doing, book: &Book) -> TypingShown {
+    TypingShown {
+        thread,
+        chat: book.title_of(&thread),
+        from: book.name_of(who),
+        typing: what == Doing::Writing,
+        lasts_ms: u64::try_from(limits::SIGNAL_LASTS.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

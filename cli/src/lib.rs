@@ -111,6 +111,7 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             | Command::Edit { .. }
             | Command::Unsend { .. }
             | Command::React { .. }
+            | Command::Typing { .. }
             | Command::MarkRead { .. }
             | Command::Group(_)
             | Command::Account(_)

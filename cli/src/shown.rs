@@ -241,6 +241,25 @@ impl Show for ChatShown {
     }
 }
 
+/// Somebody is writing, or no longer.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TypingShown {
+    pub(crate) thread: ThreadId,
+    /// The others in the chat.
+    pub(crate) chat: String,
+    /// Who.
+    pub(crate) from: String,
+    /// Whether they are writing now; without another word that is over after `lasts_ms`.
+    pub(crate) typing: bool,
+    pub(crate) lasts_ms: u64,
+}
+
+impl Show for TypingShown {
+    fn text(&self) -> String {
+        format!("{} {}", sanitize::line(&self.from), if self.typing { "is writing" } else { "stopped writing" })
+    }
+}
+
 /// Something is done, and this is how it is now.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Done {

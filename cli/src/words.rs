@@ -22,10 +22,11 @@ use crate::resolve::short;
 use crate::sanitize;
 use crate::shown::{
     CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, TWO_FACES,
+    TypingShown,
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 7;
+pub(crate) const SOCKET_VERSION: u32 = 8;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ pub(crate) enum Request {
     /// What was listed has been seen.
     MarkRead { marks: Vec<Mark> },
     /// A chat's history.
-    Log { chat: String, number: usize, since: Option<Wall>, follow: bool, blocked: bool },
+    Log { chat: String, number: usize, since: Option<Wall>, follow: bool, blocked: bool, typing: bool },
     /// How things are.
     Status,
     /// The own identity.
@@ -200,6 +201,7 @@ pub(crate) enum Item {
     Met(Met),
     Sent(Sent),
     Message(Box<Shown>),
+    Typing(TypingShown),
     Status(Box<StatusShown>),
     Me(Me),
     Contact(ContactShown),
@@ -563,6 +565,7 @@ impl Show for Item {
             Self::Met(item) => item.text(),
             Self::Sent(item) => item.text(),
             Self::Message(item) => item.text(),
+            Self::Typing(item) => item.text(),
             Self::Status(item) => item.text(),
             Self::Me(item) => item.text(),
             Self::Contact(item) => item.text(),

@@ -17,8 +17,10 @@ use crate::{Chance, KeyPair, Seed};
 
 mod branch;
 mod public;
+mod signals;
 mod used;
 use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
+use signals::signals_open_for_whoever_is_in_the_epoch_and_under_their_authors_name_alone;
 use used::a_join_tells_whether_it_used_a_package_up;
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -689,6 +691,7 @@ macro_rules! contract {
                 past_epochs_are_forgotten_by_time,
                 the_loser_of_a_race_forgets_its_commit,
                 members_hold_one_authenticator_and_another_branch_of_the_same_length_another,
+                signals_open_for_whoever_is_in_the_epoch_and_under_their_authors_name_alone,
                 a_damaged_commit_or_welcome_does_not_stop_the_genuine_one,
                 a_key_package_is_for_one_device_and_one_use,
                 a_join_tells_whether_it_used_a_package_up,

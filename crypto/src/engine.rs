@@ -16,6 +16,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::chance::Chance;
 use crate::keys::KeyPair;
+use crate::signal::SignalKey;
 
 /// First byte of every row an engine keeps.
 pub const ROWS: u8 = b'm';
@@ -304,6 +305,12 @@ pub trait Engine: Send {
     /// # Errors
     /// [`EngineError::UnknownThread`]; membership.
     fn authenticator(&self, rows: &dyn Reads, thread: ThreadId) -> Result<Authenticator, EngineError>;
+
+    /// The key of the present epoch's signals, and who is in the thread: 68 bytes a member, to be kept at hand.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownThread`]; membership.
+    fn signal_key(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<SignalKey, EngineError>;
 
     /// Stages a commit that adds devices, at most `limits::COMMIT_ADDS_MAX`.
     ///

@@ -10,6 +10,7 @@ pub mod chance;
 #[cfg(test)]
 mod contract;
 pub mod engine;
+mod fixed;
 pub mod key_package;
 pub mod keys;
 pub mod link;
@@ -24,6 +25,7 @@ pub mod safety;
 pub mod seal;
 pub mod settings;
 pub mod siblings;
+pub mod signal;
 pub mod signed;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
@@ -47,6 +49,7 @@ pub use safety::SafetyNumber;
 pub use seal::{Check, KeyId, KeyShape, SealKey, SealedKv, Shapes};
 pub use settings::SettingsKey;
 pub use siblings::SiblingKey;
+pub use signal::SignalKey;
 #[cfg(feature = "stand-in")]
 pub use stand_in::{StandInEngine, StandInPublic};
 pub use transparency::{HeadError, VerifiedHead};

@@ -51,6 +51,7 @@ use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::Reads;
+use zeroize::Zeroizing;
 
 use self::cache::{Cache, Stamp};
 use self::chance::{Crypto, DeviceSigner};
@@ -61,7 +62,8 @@ use crate::engine::{
     Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
     Own, SealMark, Sealed,
 };
-use crate::padding;
+use crate::signal::SignalKey;
+use crate::{padding, signal};
 
 /// ML-KEM-768 with X25519 (X-Wing), AES-128-GCM, SHA-256, ed25519: code point 0x004F of the working group's draft,
 /// provisional. docs/adr tells why.
@@ -471,6 +473,16 @@ impl Engine for MlsEngine {
         let group = call.provider.load(thread)?;
         call.active(&group)?;
         group.epoch_authenticator().as_slice().try_into().map_err(|_| library("an authenticator of a wrong length"))
+    }
+
+    fn signal_key(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<SignalKey, EngineError> {
+        self.on_thread(cx, thread, |call, group| {
+            call.active(group)?;
+            let key = group.export_secret(call.provider.crypto(), signal::LABEL, thread.as_bytes(), 32);
+            let key = Zeroizing::new(key.map_err(library)?);
+            let key = <[u8; 32]>::try_from(key.as_slice()).map_err(|_| library("a secret of a wrong length"))?;
+            Ok(SignalKey::new((thread, epoch(group)), key, members(group)?))
+        })
     }
 
     fn add(

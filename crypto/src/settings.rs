@@ -1,23 +1,20 @@
 //! Settings: what an owner keeps about a thread, sealed to the owner's own devices.
 //! Owns: the key, derived from the one the participants tags are made with, and the sealed form: always of one length.
-//! Never: computes a primitive; HKDF (RFC 5869) and ChaCha20-Poly1305 (RFC 8439) are a kept library's.
+//! Never: computes a primitive; HKDF (RFC 5869) is a kept library's, the sealed form is `fixed`.
 
 use std::fmt;
 
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::crypto::OpenMlsCrypto as _;
-use openmls_traits::types::{AeadType, HashType};
+use openmls_traits::types::HashType;
 use whimbrel_protocol::id::ThreadId;
 use whimbrel_protocol::limits;
 use zeroize::Zeroizing;
 
 use crate::chance::Chance;
+use crate::fixed;
 use crate::participants::ParticipantsKey;
 
-const NONCE_BYTES: usize = 12;
-const TAG_BYTES: usize = 16;
-/// What is sealed: the length of the content, the content, and zeros.
-const PLAIN_BYTES: usize = limits::THREAD_SETTINGS_BYTES_MAX - NONCE_BYTES - TAG_BYTES;
 /// The key is uniformly random: it is expanded, not extracted (RFC 5869 §3.3). No tag's input begins like this.
 const INFO: &[u8] = b"whimbrel thread settings 1\0";
 
@@ -38,24 +35,12 @@ impl ParticipantsKey {
 impl SettingsKey {
     /// Seals the settings of a thread; nothing when they are too long.
     pub fn seal(&self, thread: &ThreadId, content: &[u8], chance: &mut Chance) -> Option<Vec<u8>> {
-        let length = u16::try_from(content.len()).ok().filter(|_| content.len() + 2 <= PLAIN_BYTES)?;
-        let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_BYTES));
-        plain.extend_from_slice(&length.to_be_bytes());
-        plain.extend_from_slice(content);
-        plain.resize(PLAIN_BYTES, 0);
-        let nonce: [u8; NONCE_BYTES] = chance.bytes();
-        let library = RustCrypto::default();
-        let sealed = library.aead_encrypt(AeadType::ChaCha20Poly1305, &self.0, &plain, &nonce, thread.as_bytes());
-        sealed.ok().map(|sealed| [nonce.as_slice(), &sealed].concat())
+        fixed::seal(&self.0, limits::THREAD_SETTINGS_BYTES_MAX, thread.as_bytes(), content, chance)
     }
 
     /// Opens them; nothing when they are another thread's, another owner's, or changed.
     pub fn open(&self, thread: &ThreadId, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let library = RustCrypto::default();
-        let plain = library.aead_decrypt(AeadType::ChaCha20Poly1305, &self.0, sealed, nonce, thread.as_bytes()).ok()?;
-        let (length, rest) = plain.split_first_chunk::<2>()?;
-        rest.get(..usize::from(u16::from_be_bytes(*length))).map(<[u8]>::to_vec)
+        fixed::open(&self.0, thread.as_bytes(), sealed)
     }
 }
 
@@ -86,7 +71,7 @@ mod tests {
         changed[20] ^= 1;
         assert_eq!(key.open(&one, &changed), None);
         assert_eq!(key.open(&one, &sealed[..11]), None);
-        assert_eq!(key.seal(&one, &[0; PLAIN_BYTES], &mut chance), None);
+        assert_eq!(key.seal(&one, &[0; limits::THREAD_SETTINGS_BYTES_MAX - 29], &mut chance), None);
         assert_eq!(format!("{key:?}"), "SettingsKey(…)");
     }
 }

@@ -26,7 +26,8 @@ use crate::engine::{
     Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
     Own, ROWS, SealMark, Sealed,
 };
-use crate::padding;
+use crate::signal::SignalKey;
+use crate::{padding, signal};
 
 /// An engine without encryption, for simulations. See the head of this file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -582,6 +583,12 @@ impl Engine for StandInEngine {
         let state: State = read(rows, &state_key(thread))?.ok_or(EngineError::UnknownThread)?;
         state.slot.ok_or(EngineError::NotMember)?;
         Ok(state.chain)
+    }
+
+    fn signal_key(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<SignalKey, EngineError> {
+        let state = active(cx.rows, thread)?.0;
+        let key = Sha256::new().chain_update(signal::LABEL).chain_update(state.chain).finalize().into();
+        Ok(SignalKey::new((thread, Epoch::new(state.epoch)), key, state.roster.members()))
     }
 
     fn add(

@@ -19,6 +19,7 @@ use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::signal::Doing;
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::{Card, ExportedRow, OpenInvite, Who};
 use whimbrel_protocol::wake::WakeEndpoint;
@@ -219,6 +220,15 @@ pub enum Command {
     OfferDirect {
         /// The thread.
         thread: ThreadId,
+    },
+    /// Says in a thread what the owner is doing, to whoever is there: it is said at most every
+    /// [`whimbrel_protocol::limits::SIGNAL_EVERY`], kept by nobody, and holds for
+    /// [`whimbrel_protocol::limits::SIGNAL_LASTS`]. Answered at once, whether or not anybody hears it.
+    Signal {
+        /// The thread.
+        thread: ThreadId,
+        /// What.
+        what: Doing,
     },
     /// Says how things are.
     Status,

@@ -23,6 +23,7 @@ mod reception;
 mod requests;
 mod rooms;
 mod rows;
+mod signal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod tests;

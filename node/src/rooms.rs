@@ -23,6 +23,7 @@ use crate::requests::{Purpose, Requests};
 use crate::rows::{
     self, AuditRow, ContactRow, InvitationRow, ResendRow, SettingsRow, Space, ThreadRow, ThreadState, TreeRow,
 };
+use crate::signal::Signals;
 use crate::thread::Threads;
 use crate::timers::{Timer, Timers};
 use crate::user::User;
@@ -42,6 +43,7 @@ pub(crate) struct Rooms {
     pub(crate) requests: Requests,
     pub(crate) timers: Timers,
     pub(crate) audit: Audit,
+    pub(crate) signals: Signals,
 }
 
 impl Rooms {
@@ -60,6 +62,7 @@ impl Rooms {
             requests: Requests::default(),
             timers: Timers::default(),
             audit: Audit::default(),
+            signals: Signals::default(),
         };
         rows::each(reads, &rows::space(Space::Thread), |(key, value)| {
             let Some(id) = rows::id_in_key(&key) else { return Ok(()) };

@@ -7,8 +7,8 @@ use minicbor::{Decode, Encode};
 use crate::canonical::{self, CanonicalError};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, ENVELOPE_FRAME_BYTES_MAX, LARGE_FRAME_BYTES_MAX};
 use crate::{
-    direct, federation, friendship, hold, hub, linking, presence, push, reception, siblings, thread, transparency,
-    user, wake,
+    direct, federation, friendship, hold, hub, linking, presence, push, reception, siblings, signal, thread,
+    transparency, user, wake,
 };
 
 /// A well-formed value that is over a bound of [`crate::limits`].
@@ -322,4 +322,7 @@ frames! {
     113 TreeHead(transparency::TreeHead) CONTROL_FRAME_BYTES_MAX,
     /// See [`reception::KeepStamp`].
     114 KeepStamp(reception::KeepStamp) CONTROL_FRAME_BYTES_MAX,
+
+    /// See [`signal::Signal`].
+    120 Signal(signal::Signal) CONTROL_FRAME_BYTES_MAX,
 }

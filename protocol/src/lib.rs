@@ -21,6 +21,7 @@ pub mod push;
 pub mod reception;
 pub mod refusal;
 pub mod siblings;
+pub mod signal;
 pub mod signed;
 pub mod thread;
 pub mod time;

@@ -116,6 +116,16 @@ pub const SELF_THREAD_RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long after a device of one's own could not be taken into a thread that is tried again: its KeyPackages may be used up
 /// here, or not be valid yet by a clock that was wrong.
 pub const SIBLINGS_AGAIN: Duration = Duration::from_secs(60);
+/// A signal, sealed: always so many bytes ([`crate::signal`]).
+pub const SIGNAL_BYTES: usize = 256;
+/// A signal that somebody writes is said again after so long, if they still do, and not before.
+pub const SIGNAL_EVERY: Duration = Duration::from_secs(4);
+/// Whoever said that they write, and says nothing more, writes no longer after so long.
+pub const SIGNAL_LASTS: Duration = Duration::from_secs(10);
+/// Threads whose key for signals a node has at hand; each comes with its members.
+pub const SIGNAL_KEYS_MAX: usize = 16;
+/// Devices of which a node remembers the newest signal, and threads of which it remembers its own.
+pub const SIGNAL_AUTHORS_MAX: usize = 4_096;
 /// Words from one device to another of its account, sealed: the ids of all conversations fit, and a page of a history.
 pub const SIBLING_WORDS_BYTES_MAX: usize = 252 * 1024;
 /// Texts of one page of a history.

@@ -36,6 +36,7 @@ use whimbrel_protocol::siblings::{
     Fact, Handover, HistoryLine, HistoryPlace, HistorySign, HistoryThread, HistoryWords, Known, SiblingTold,
     TellSibling, What,
 };
+use whimbrel_protocol::signal::Signal;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{
     Blob, Class, Envelope, FetchBlob, Founding, ListThreads, ListingPlace, OpenThread, Opening, Participant, SetThread,
@@ -378,6 +379,8 @@ fn user() -> BoxedStrategy<Frame> {
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
         (request(), index(), bytes()).prop_map(|(request, to, bytes)| TellSibling { request, to, bytes }.into()),
         (index(), bytes()).prop_map(|(from, bytes)| SiblingTold { from, bytes }.into()),
+        (thread(), device(), epoch(), vec(any::<u8>(), 0..=limits::SIGNAL_BYTES))
+            .prop_map(|(thread, by, epoch, sealed)| Signal { thread, by, epoch, sealed }.into()),
         (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
             .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
         (request(), signed_head(), vec(step, 0..=4), option::of(entry)).prop_map(|(request, head, steps, entry)| {

@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod own;
 pub(crate) mod resume;
 pub(crate) mod sibling;
+pub(crate) mod signal;
 pub(crate) mod submit;
 pub(crate) mod tree;
 pub(crate) mod wake;

@@ -10,8 +10,9 @@
 
 mod table;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{Epoch, LinkId, Sequence};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{EntryBody, LogRef};
@@ -98,6 +99,17 @@ impl Push {
     #[must_use]
     pub(crate) fn fan_out(&self, links: &impl Links, log: LogId, sequence: Sequence, body: &EntryBody) -> Vec<LinkId> {
         self.table().fan_out(links, log, sequence, body)
+    }
+
+    /// Hands a frame that nobody keeps to the links that read a log in this epoch, but for one: now or never.
+    pub(crate) fn whisper(
+        &self,
+        links: &impl Links,
+        to: (LogId, Epoch),
+        frame: &Arc<Frame>,
+        but: Option<LinkId>,
+    ) -> usize {
+        self.table().whisper(links, to, frame, but)
     }
 
     /// The links subscribed to a log.

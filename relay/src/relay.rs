@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::figures::Counts;
 use crate::flow::{
-    admit, appear, ask, befriend, commit, deliver, federate, link, log, own, sibling, submit, tree, wake,
+    admit, appear, ask, befriend, commit, deliver, federate, link, log, own, sibling, signal, submit, tree, wake,
 };
 use crate::ports::{LinkPeer, Ports};
 use crate::reception::Stage;
@@ -194,6 +194,7 @@ impl<P: Ports> Relay<P> {
             Frame::ListFriends(words) => befriend::list(rooms, now, link, from, words).await,
             Frame::JoinLinking(words) => link::join(rooms, now, link, &words),
             Frame::TellSibling(words) => sibling::pass(rooms, now, link, from, words),
+            Frame::Signal(words) => signal::pass(rooms, now, link, from, words).await,
             Frame::LinkingWords(words) => link::pass(rooms, now, link, words),
             Frame::LinkingOver(_) => link::over(rooms, now, link),
             Frame::ExtendLog(words) => log::extend(rooms, now, link, from, words).await,
@@ -233,6 +234,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerProfile(words) => own::profile_for(rooms, now, link, &peer, words).await,
             Frame::PeerCommit(words) => commit::submit_for(rooms, now, link, peer, words).await,
             Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
+            Frame::Signal(words) => signal::pass_here(rooms, now, peer, words).await,
             Frame::Heartbeat(_) => appear::kept(rooms, now, link),
             frame => self.unexpected(now, link, &frame),
         }

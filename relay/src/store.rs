@@ -223,6 +223,15 @@ impl Epochs {
     }
 }
 
+/// Where a signal may go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hearers {
+    /// The log whose readers are there, or not.
+    pub log: LogId,
+    /// The other relays of the thread; none for what came from one of them.
+    pub peers: Vec<Domain>,
+}
+
 /// What a hub judges a commit by: the public state of an epoch, and how the thread came from there to the present one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicState {
@@ -463,6 +472,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// An account's card.
     fn profile(&self, owner: AccountId) -> impl Future<Output = Result<Option<Signed>, StoreError>> + Send;
+
+    /// Where a signal of a device may go, sealed in an epoch and come from there; nothing: nowhere.
+    fn hearers(
+        &self,
+        thread: ThreadId,
+        signal: (DeviceId, Epoch),
+        origin: command::Origin,
+    ) -> impl Future<Output = Result<Option<Hearers>, StoreError>> + Send;
 
     /// Where a device is woken.
     fn wake(&self, device: DeviceId) -> impl Future<Output = Result<Wake, StoreError>> + Send;

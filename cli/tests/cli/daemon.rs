@@ -123,3 +123,37 @@ fn a_log_is_followed_as_messages_come() {
     assert_eq!(follow.wait().unwrap().code(), Some(130));
     assert_eq!(daemon.stop(Signal::TERM), Some(0));
 }
+
+#[test]
+fn who_is_writing_is_seen_by_whoever_follows_the_chat_and_asked_for_it() {
+    let pair = Pair::new();
+    let daemons = [Daemon::run(&pair.alice), Daemon::run(&pair.bob)];
+    pair.alice.json(&["send", "bob", "first"]);
+    let mut follow = pair
+        .alice
+        .command(&["--json", "log", "bob", "-f", "--typing"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["text"], "first");
+    let said = pair.bob.json(&["typing", "alice"]);
+    assert_eq!(said[0]["done"], "said to whoever is there");
+    let line = next();
+    assert_eq!((&line["typing"], &line["lasts_ms"]), (&serde_json::json!(true), &serde_json::json!(10_000)), "{line}");
+    assert!(line["from"].as_str().unwrap().starts_with("bob"), "{line}");
+    pair.bob.json(&["typing", "alice", "--stop"]);
+    assert_eq!(next()["typing"], false);
+    pair.bob.json(&["send", "alice", "second"]);
+    assert_eq!(next()["text"], "second");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    let bad = pair.alice.run(&["log", "bob", "--typing"]);
+    assert_eq!(bad.code, 2, "without --follow there is nobody to be seen writing");
+    for daemon in daemons {
+        assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    }
+}

@@ -69,6 +69,16 @@ pub enum Event {
         /// Who went.
         removed: Vec<AccountId>,
     },
+    /// Somebody is writing, or no longer, by their own word. Without another word it is over after
+    /// [`whimbrel_protocol::limits::SIGNAL_LASTS`], and with a message of theirs at once.
+    Doing {
+        /// In which thread.
+        thread: ThreadId,
+        /// Who.
+        who: AccountId,
+        /// What.
+        what: Doing,
+    },
     /// This device is not in a group any more. What was shown stays.
     GroupLeft {
         /// Which.

@@ -18,7 +18,7 @@ use whimbrel_storage::StorageError;
 
 use super::{
     account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread,
-    send, settings, stamp, witness,
+    send, settings, signal, stamp, witness,
 };
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
@@ -138,6 +138,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         }
         Frame::SiblingTold(words) => return history::heard(t, words.from, &words.bytes),
         Frame::LinkingWords(words) => return link::heard(t, &words),
+        Frame::Signal(words) => return signal::heard(t, &words),
         Frame::LinkingOver(words) => return link::left(t, &words),
         Frame::CommitTaken(words) => return decided(t, words.request, &words.receipt),
         Frame::CommitLost(words) => return decided(t, words.request, &words.won.receipt),

@@ -11,7 +11,9 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings, stamp};
+use super::{
+    about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings, signal, stamp,
+};
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -64,6 +66,7 @@ const fn seals(command: &Command) -> bool {
             | Command::SendTo { .. }
             | Command::LeaveGroup { .. }
             | Command::OfferDirect { .. }
+            | Command::Signal { .. }
     )
 }
 
@@ -108,6 +111,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::SetTimer { .. }
         | Command::MarkRead { .. }
         | Command::OfferDirect { .. }
+        | Command::Signal { .. }
         | Command::Status
         | Command::Verify { .. }
         | Command::LeaveGroup { .. }
@@ -193,6 +197,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         Command::SetTimer { thread, lasts } => about::set_timer(t, thread, lasts).map(Some),
         Command::MarkRead { thread, upto } => mark_read(t, thread, upto).map(|()| Some(Reply::Done)),
         Command::OfferDirect { thread } => direct::offer_now(t, thread).map(|()| Some(Reply::Done)),
+        Command::Signal { thread, what } => signal::say(t, thread, what).map(Some),
         Command::Status => Ok(Some(Reply::Status(status(t)))),
         Command::SetThread { thread, change } => settings::change(t, thread, change).map(Some),
         Command::Verify { account, verified } => match contacts::verify(&mut t.rows, &account, verified, t.now.wall)? {

@@ -28,5 +28,6 @@ pub(crate) mod self_thread;
 pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod siblings;
+pub(crate) mod signal;
 pub(crate) mod stamp;
 pub(crate) mod witness;

@@ -85,6 +85,7 @@ pub(crate) fn draft<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, draft: Dra
     thread::put(&mut t.rows, &thread, &row);
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     t.event(Event::State { thread, message, state: crate::api::State::Queued });
+    t.rooms.signals.spoke(&thread);
     pump(t, thread)?;
     direct::offer_with_traffic(t, thread)?;
     Ok(Reply::Queued { thread, message })

@@ -19,6 +19,7 @@ mod people;
 mod pushes;
 mod receipts;
 mod siblings;
+mod signals;
 mod stamp;
 mod threats;
 mod witness;

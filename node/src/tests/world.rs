@@ -715,6 +715,7 @@ impl<E: Engine> World<E> {
             Frame::FetchCommit(words) => self.fetch_commit(who, &words),
             Frame::ExtendLog(words) => self.extend_log(who, &words),
             Frame::TellSibling(words) => self.tell_sibling(who, words),
+            Frame::Signal(words) => self.pass_signal(who, &words),
             Frame::JoinLinking(words) => self.say_to(who, Done { request: words.request }),
             Frame::LinkingWords(words) => self.newcomer_hears(who, &words),
             Frame::LinkingOver(_) => self.newcomer = None,

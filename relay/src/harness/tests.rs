@@ -22,6 +22,7 @@ mod hub;
 mod people;
 mod rates;
 mod siblings;
+mod signals;
 mod tree;
 mod wake;
 mod watch;

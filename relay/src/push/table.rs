@@ -206,6 +206,24 @@ impl Table {
         must_read
     }
 
+    /// Hands a frame that nobody keeps to whoever reads the log in this epoch and has room, but for one link. Says how many
+    /// took it.
+    pub(super) fn whisper(
+        &self,
+        links: &impl Links,
+        (log, epoch): (LogId, Epoch),
+        frame: &Arc<Frame>,
+        but: Option<LinkId>,
+    ) -> usize {
+        let Some(channel) = self.channels.get(&log) else { return 0 };
+        let hears = |id: &LinkId, subscription: &Subscription| {
+            let reads = subscription.end.is_none() && subscription.epochs.contain(epoch);
+            Some(*id) != but && reads && self.links.get(id).is_some_and(|link| !link.stalled)
+        };
+        let hearers = channel.iter().filter(|(id, subscription)| hears(id, subscription));
+        hearers.filter(|(id, _)| links.send(**id, Arc::clone(frame)).is_ok()).count()
+    }
+
     pub(super) fn channel(&self, log: LogId) -> Vec<LinkId> {
         self.channels.get(&log).map(|channel| channel.keys().copied().collect()).unwrap_or_default()
     }

@@ -20,8 +20,8 @@ use whimbrel_storage::{OrderedKv, Reads, StorageError};
 use super::command::Origin;
 use super::kv::{self, Committer, Unsynced};
 use super::{
-    Account, Command, Conflict, DeviceLog, ExportPage, Listing, LogId, LogPage, MailboxId, Outbound, OutboundKey,
-    Outcome, Pin, PublicState, Store, StoreError, TreeView, Wake,
+    Account, Command, Conflict, DeviceLog, ExportPage, Hearers, Listing, LogId, LogPage, MailboxId, Outbound,
+    OutboundKey, Outcome, Pin, PublicState, Store, StoreError, TreeView, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -220,6 +220,16 @@ impl<D: Disk> Store for KvStore<D> {
 
     async fn profile(&self, owner: AccountId) -> Result<Option<Signed>, StoreError> {
         self.0.read(move |reads| kv::profile(reads, owner)).await
+    }
+
+    async fn hearers(
+        &self,
+        thread: ThreadId,
+        signal: (DeviceId, Epoch),
+        origin: Origin,
+    ) -> Result<Option<Hearers>, StoreError> {
+        // It may vanish, as the signal may.
+        self.0.read(move |reads| kv::hearers(reads, thread, signal, &origin)).await
     }
 
     async fn wake(&self, device: DeviceId) -> Result<Wake, StoreError> {

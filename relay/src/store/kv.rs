@@ -16,6 +16,7 @@ mod reads;
 mod recent;
 mod rows;
 mod schema;
+mod signal;
 mod threads;
 mod tree;
 mod trim;
@@ -42,6 +43,7 @@ pub use self::reads::{
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
+pub use self::signal::hearers;
 pub use self::tree::tree;
 use super::command::{Append, Origin};
 use super::{Command, Conflict, LogId, Outcome, StoreError};

@@ -1,0 +1,77 @@
+//! Signal: who is writing now, and that the owner is.
+//! Owns: the keys at hand, the newest number of each author, what was said last. In memory alone; a new life knows nothing.
+//! Never: a row, a receipt, a second try. Limits: `limits::SIGNAL_*`. Rules: docs/protocol/signal.md.
+
+use std::collections::BTreeMap;
+
+use whimbrel_crypto::SignalKey;
+use whimbrel_protocol::id::{DeviceId, Epoch, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::signal::Doing;
+use whimbrel_protocol::time::{Monotonic, Wall};
+
+/// The room.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    keys: BTreeMap<ThreadId, SignalKey>,
+    /// The newest number of each device in each thread.
+    heard: BTreeMap<(ThreadId, DeviceId), u64>,
+    /// What was said in which thread, and when.
+    said: BTreeMap<ThreadId, (Doing, Monotonic)>,
+    number: u64,
+}
+
+impl Signals {
+    /// The key of a thread's epoch, if it is at hand.
+    pub(crate) fn key(&self, thread: &ThreadId, epoch: Epoch) -> Option<&SignalKey> {
+        self.keys.get(thread).filter(|key| key.epoch() == epoch)
+    }
+
+    /// The key that is at hand, of whatever epoch.
+    pub(crate) fn any_key(&self, thread: &ThreadId) -> Option<&SignalKey> {
+        self.keys.get(thread)
+    }
+
+    /// Keeps a key at hand; for too many another goes.
+    pub(crate) fn keep(&mut self, thread: ThreadId, key: SignalKey) {
+        if self.keys.len() >= limits::SIGNAL_KEYS_MAX && !self.keys.contains_key(&thread) {
+            self.keys.pop_first();
+        }
+        self.keys.insert(thread, key);
+    }
+
+    /// Whether what the owner does is to be said now: the same again only after a while.
+    pub(crate) fn is_due(&mut self, now: Monotonic, thread: ThreadId, what: Doing) -> bool {
+        self.said.retain(|_, (_, at)| now.since(*at) < limits::SIGNAL_EVERY);
+        let again = self.said.get(&thread).is_some_and(|(said, _)| *said == what);
+        let due = !again && (self.said.len() < limits::SIGNAL_AUTHORS_MAX || self.said.contains_key(&thread));
+        if due {
+            self.said.insert(thread, (what, now));
+        }
+        due
+    }
+
+    /// A message of the owner's went into a thread: that says all.
+    pub(crate) fn spoke(&mut self, thread: &ThreadId) {
+        self.said.remove(thread);
+    }
+
+    /// The number of the next signal: greater than any of this life, and than those of lives before if the clock went on.
+    pub(crate) fn number(&mut self, now: Wall) -> u64 {
+        self.number = now.as_millis().max(self.number.saturating_add(1));
+        self.number
+    }
+
+    /// Whether a number of a device is greater than all that came before; it is remembered then. For too many devices those of
+    /// another are forgotten, whose last may then come once more.
+    pub(crate) fn is_new(&mut self, thread: ThreadId, by: DeviceId, number: u64) -> bool {
+        if self.heard.get(&(thread, by)).is_some_and(|newest| *newest >= number) {
+            return false;
+        }
+        if self.heard.len() >= limits::SIGNAL_AUTHORS_MAX && !self.heard.contains_key(&(thread, by)) {
+            self.heard.pop_first();
+        }
+        self.heard.insert((thread, by), number);
+        true
+    }
+}
