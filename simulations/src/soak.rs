@@ -2,6 +2,8 @@
 //! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
 //! Never: two runs at once, or a draw from anything but the seed.
 
+mod rates;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -76,12 +78,13 @@ impl Case {
         // In a quarter of the worlds relays know each other by the invites of their users alone. A group may have two
         // relays that no invite brought together, so such worlds have none.
         let listed = draw.happens(0.75);
-        for relay in 0..relays {
+        let rates = rates::rates(Seed::from(self.seed), relays, listed);
+        for (relay, rates) in (0..relays).zip(&rates) {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}\n",
                 region(draw),
                 1 + draw.below(20),
             );

@@ -157,6 +157,8 @@ bugs! {
     EndLate = "end-late",
     /// A relay gives an account all its rates anew with each link.
     RatesAnew = "rates-anew",
+    /// A node takes for said what its relay refused because it came too fast.
+    DropSlowed = "drop-slowed",
     /// A relay says to keep the settings of a thread, and keeps none.
     SettingsLost = "settings-lost",
     /// A relay counts what a device has read as unread.

@@ -4,6 +4,7 @@
 
 mod check;
 pub mod facts;
+pub mod rates;
 mod units;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::faults::{Equipment, Fault, Plan, wrong_key};
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
+pub use rates::Rates;
 pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
@@ -242,6 +244,9 @@ pub struct Relay {
     /// Its disk.
     #[serde(default)]
     pub disk: Disk,
+    /// How much everybody may ask of it; what is not named is as usual.
+    #[serde(default, skip_serializing_if = "Rates::are_usual")]
+    pub rates: Rates,
 }
 
 /// Nodes alike.
@@ -478,6 +483,7 @@ impl Relay {
             uplink,
             downlink,
             disk: Disk::default(),
+            rates: Rates::default(),
         }
     }
 }

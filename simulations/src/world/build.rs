@@ -133,6 +133,7 @@ impl World {
         self.by_domain.insert(relay.domain.to_string(), no);
         let mut process = RelayProcess::new(no, identity, relay.disk, (self.seed, self.crypto));
         process.listed = relay.listed;
+        process.rates = relay.rates.relay();
         process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {

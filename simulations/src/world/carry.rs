@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_node::api::{Input, Output, Peer};
 use whimbrel_protocol::id::LinkId;
-use whimbrel_protocol::{Frame, codec};
+use whimbrel_protocol::{Frame, RefusalCode, codec};
 use whimbrel_relay::LinkPeer;
 
 use super::poll::is_polled;
@@ -25,6 +25,15 @@ pub(super) fn pack(frame: Arc<Frame>) -> Option<Cargo> {
         assert_eq!(decoder.next_frame().ok().flatten().as_ref(), Some(&*frame), "a frame does not read back");
     }
     Some(Cargo::new(frame, &bytes))
+}
+
+/// How much of what its receiver asked for a frame refuses because it was too much in too short a time.
+fn refused_by_rate(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Refused(words) => u64::from(words.code == RefusalCode::TooFast),
+        Frame::Forwarded(words) => words.refused.iter().filter(|one| one.code == RefusalCode::TooFast).count() as u64,
+        _ => 0,
+    }
 }
 
 impl World {
@@ -102,6 +111,7 @@ impl World {
         let contents = (cargo.bytes as u64) << 32 | u64::from(cargo.checksum);
         self.engine.trace.feed(now, process, TRACED_FRAME | kind, contents);
         self.struck.malformed += u64::from(frame.is_none());
+        self.struck.refused_by_rate += frame.as_ref().map_or(0, refused_by_rate);
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }

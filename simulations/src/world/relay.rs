@@ -11,7 +11,7 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::store::KvStore;
-use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError, WakeOrder};
+use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Relay, SendError, WakeOrder};
 
 use super::Event;
 use super::clock::Clock;
@@ -218,6 +218,8 @@ pub struct RelayProcess {
     pub id: RelayId,
     /// Whether the operators of the others have listed it.
     pub listed: bool,
+    /// How much everybody may ask of it, from its next start on.
+    pub(super) rates: Rates,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
     identity: RelayIdentity,
@@ -256,6 +258,7 @@ impl RelayProcess {
             identity,
             publics,
             listed: true,
+            rates: Rates::default(),
             push: Vec::new(),
             platter,
             seed,
@@ -314,6 +317,7 @@ impl RelayProcess {
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
+        config.rates = self.rates;
         config.push.clone_from(&self.push);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());

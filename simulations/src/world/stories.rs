@@ -11,6 +11,7 @@ mod lies;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
+mod rates;
 mod services;
 
 use whimbrel_protocol::limits;

@@ -36,6 +36,8 @@ pub struct Faults {
     pub hostile: u64,
     /// Times that what arrived was no frame.
     pub malformed: u64,
+    /// Refusals that reached whoever asked for too much in too short a time.
+    pub refused_by_rate: u64,
     /// Commits that hostile members made up.
     pub bad_commits: u64,
     /// Receipts that hostile hubs signed of commits they did not take.
@@ -70,7 +72,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 28] {
+    pub const fn struck(&self) -> [(&'static str, u64); 29] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -88,6 +90,7 @@ impl Account {
             ("clock_faults", faults.clock_faults),
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
+            ("refused_by_rate", faults.refused_by_rate),
             ("bad_commits", faults.bad_commits),
             ("two_orders", faults.two_orders),
             ("disconnects", faults.disconnects),
