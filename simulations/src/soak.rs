@@ -3,6 +3,7 @@
 //! Never: two runs at once, or a draw from anything but the seed.
 
 mod rates;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,12 +80,13 @@ impl Case {
         // relays that no invite brought together, so such worlds have none.
         let listed = draw.happens(0.75);
         let rates = rates::rates(Seed::from(self.seed), relays, listed);
-        for (relay, rates) in (0..relays).zip(&rates) {
+        let tokens = tokens::tokens(Seed::from(self.seed), relays);
+        for (relay, (rates, tokens)) in (0..relays).zip(rates.iter().zip(&tokens)) {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}\n",
                 region(draw),
                 1 + draw.below(20),
             );

@@ -159,6 +159,10 @@ bugs! {
     RatesAnew = "rates-anew",
     /// A node takes for said what its relay refused because it came too fast.
     DropSlowed = "drop-slowed",
+    /// A relay lets accounts in by a token and counts none of them.
+    TokenUncounted = "token-uncounted",
+    /// A relay that is asked again by an account it has takes another use of its token.
+    TokenCountedTwice = "token-counted-twice",
     /// A relay says to keep the settings of a thread, and keeps none.
     SettingsLost = "settings-lost",
     /// A relay counts what a device has read as unread.

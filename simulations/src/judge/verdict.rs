@@ -245,6 +245,40 @@ pub enum Violation {
         /// Who.
         to: ProcessNo,
     },
+    /// When all was whole again.
+    #[error("process {who} has a good token of its relay's operator, and has no account there")]
+    KeptOut {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("the relay {relay} let process {who} in without a token that lets anybody in")]
+    Uninvited {
+        /// Whose account it is.
+        relay: ProcessNo,
+        /// Who.
+        who: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("the relay {relay} let {came} accounts in by a token for {uses}")]
+    TokenOverused {
+        /// Which.
+        relay: ProcessNo,
+        /// So many it was for.
+        uses: u32,
+        /// So many came.
+        came: u32,
+    },
+    /// When all was whole again: a use was taken of it and no account was there for it.
+    #[error("the relay {relay} turned somebody away with a token for {uses} accounts by which {came} came in")]
+    TokenShort {
+        /// Which.
+        relay: ProcessNo,
+        /// So many it was for.
+        uses: u32,
+        /// So many came.
+        came: u32,
+    },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]
     Untold {

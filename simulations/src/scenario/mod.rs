@@ -5,6 +5,7 @@
 mod check;
 pub mod facts;
 pub mod rates;
+mod tokens;
 mod units;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
 pub use rates::Rates;
+pub use tokens::Tokens;
 pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
@@ -247,6 +249,9 @@ pub struct Relay {
     /// How much everybody may ask of it; what is not named is as usual.
     #[serde(default, skip_serializing_if = "Rates::are_usual")]
     pub rates: Rates,
+    /// Its operator lets in only whom they gave a token; without it anybody may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
 }
 
 /// Nodes alike.
@@ -484,6 +489,7 @@ impl Relay {
             downlink,
             disk: Disk::default(),
             rates: Rates::default(),
+            tokens: None,
         }
     }
 }

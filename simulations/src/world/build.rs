@@ -45,6 +45,7 @@ impl World {
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
             doors: super::doors::Doors::default(),
+            operators: super::tokens::Operators::default(),
             pairs: Vec::new(),
             groups: Vec::new(),
             partings: Vec::new(),
@@ -102,6 +103,11 @@ impl World {
             }
         }
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
+        for (relay, tokens) in (0..).zip(&scenario.relay).filter_map(|(no, relay)| Some((no, relay.tokens?))) {
+            let live_there = |who: &&ProcessNo| world.node(**who).is_some_and(|node| node.home == relay);
+            let there: Vec<_> = people.iter().filter(live_there).copied().collect();
+            world.let_in_by_token(relay, &there, tokens);
+        }
         world.acquaint(&people, &scenario.friends);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);

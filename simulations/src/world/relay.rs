@@ -10,8 +10,8 @@ use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
-use whimbrel_relay::store::KvStore;
-use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Relay, SendError, WakeOrder};
+use whimbrel_relay::store::{Command, Conflict, KvStore, Store as _, StoreError};
+use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Registration, Relay, SendError, WakeOrder};
 
 use super::Event;
 use super::clock::Clock;
@@ -30,6 +30,8 @@ enum Ended {
     Opened(Box<Result<Relay<SimPorts>, OpenError>>),
     Request(LinkId),
     Timeout,
+    /// What its operator asked of its store: which question, and whether it is done.
+    Operated(usize, bool),
 }
 
 /// What happens to a relay by itself.
@@ -220,6 +222,10 @@ pub struct RelayProcess {
     pub listed: bool,
     /// How much everybody may ask of it, from its next start on.
     pub(super) rates: Rates,
+    /// Whether it takes an account in for a token of its operator alone.
+    pub(super) by_token: bool,
+    /// What its operator asked of it and was told is done.
+    done: BTreeSet<usize>,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
     identity: RelayIdentity,
@@ -259,6 +265,8 @@ impl RelayProcess {
             publics,
             listed: true,
             rates: Rates::default(),
+            by_token: false,
+            done: BTreeSet::new(),
             push: Vec::new(),
             platter,
             seed,
@@ -318,6 +326,7 @@ impl RelayProcess {
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
         config.rates = self.rates;
+        config.registration = if self.by_token { Registration::Invite } else { Registration::Open };
         config.push.clone_from(&self.push);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
@@ -496,6 +505,21 @@ impl RelayProcess {
         Ok(())
     }
 
+    /// Its operator asks something of its store, under a number.
+    pub(super) fn operate(&mut self, at: Time, question: usize, command: Command) {
+        let Some((life, relay, _)) = self.awake(at) else { return };
+        life.executor.spawn(Box::pin(async move {
+            let outcome = relay.ports().store().commit(command).await;
+            // What is not there any more was taken back, and the answer was lost.
+            Ended::Operated(question, matches!(outcome, Ok(_) | Err(StoreError::Conflict(Conflict::NotFound))))
+        }));
+    }
+
+    /// Whether its operator was told that this is done.
+    pub(super) fn has_done(&self, question: usize) -> bool {
+        self.done.contains(&question)
+    }
+
     /// Drops a request where it stands. Returns the link it came by.
     pub(super) fn cancel(&mut self) -> Option<LinkId> {
         let life = self.life.as_mut()?;
@@ -528,6 +552,8 @@ impl RelayProcess {
                     self.read(at, link);
                 }
                 Ended::Timeout => life.timeout_runs = false,
+                Ended::Operated(question, true) => drop(self.done.insert(question)),
+                Ended::Operated(_, false) => {}
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod order;
 mod polled;
 mod rates;
 mod services;
+mod tokens;
 
 use whimbrel_protocol::limits;
 

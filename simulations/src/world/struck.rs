@@ -38,6 +38,8 @@ pub struct Faults {
     pub malformed: u64,
     /// Refusals that reached whoever asked for too much in too short a time.
     pub refused_by_rate: u64,
+    /// Times somebody's relay did not let them in.
+    pub turned_away: u64,
     /// Commits that hostile members made up.
     pub bad_commits: u64,
     /// Receipts that hostile hubs signed of commits they did not take.
@@ -72,7 +74,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 29] {
+    pub const fn struck(&self) -> [(&'static str, u64); 30] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -91,6 +93,7 @@ impl Account {
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
             ("refused_by_rate", faults.refused_by_rate),
+            ("turned_away", faults.turned_away),
             ("bad_commits", faults.bad_commits),
             ("two_orders", faults.two_orders),
             ("disconnects", faults.disconnects),

@@ -32,6 +32,9 @@ pub(super) fn enter(rows: &mut Overlay<'_>, entrance: Entrance, at: Wall) -> Res
             if !invite.is_live(at) {
                 return Err(Conflict::Closed.into());
             }
+            if planted::active(Bug::TokenUncounted) {
+                return Ok(());
+            }
             invite.left -= 1;
             if invite.left > 0 {
                 rows::put(rows, key, &invite);

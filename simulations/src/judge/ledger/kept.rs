@@ -23,4 +23,24 @@ impl Ledger {
     pub fn misgiven(&mut self, of: ProcessNo, missing: usize, beyond: usize) {
         self.violate(Violation::Misgiven { of, missing, beyond });
     }
+
+    /// Somebody with a good token has no account in the end.
+    pub fn kept_out(&mut self, who: ProcessNo) {
+        self.violate(Violation::KeptOut { who });
+    }
+
+    /// Somebody has an account, and came with no token that lets anybody in.
+    pub fn came_uninvited(&mut self, relay: ProcessNo, who: ProcessNo) {
+        self.violate(Violation::Uninvited { relay, who });
+    }
+
+    /// More came in by a token than it lets in.
+    pub fn came_too_many(&mut self, relay: ProcessNo, uses: u32, came: u32) {
+        self.violate(Violation::TokenOverused { relay, uses, came });
+    }
+
+    /// Somebody was turned away with a token that would have let in more than it did.
+    pub fn turned_away(&mut self, relay: ProcessNo, uses: u32, came: u32) {
+        self.violate(Violation::TokenShort { relay, uses, came });
+    }
 }
