@@ -2,6 +2,7 @@
 //! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
 //! Never: two runs at once, or a draw from anything but the seed.
 
+mod push;
 mod rates;
 mod tokens;
 
@@ -81,12 +82,13 @@ impl Case {
         let listed = draw.happens(0.75);
         let rates = rates::rates(Seed::from(self.seed), relays, listed);
         let tokens = tokens::tokens(Seed::from(self.seed), relays);
-        for (relay, (rates, tokens)) in (0..relays).zip(rates.iter().zip(&tokens)) {
+        let push = push::push(Seed::from(self.seed), relays);
+        for (relay, ((rates, tokens), push)) in (0..relays).zip(rates.iter().zip(&tokens).zip(&push)) {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}{push}\n",
                 region(draw),
                 1 + draw.below(20),
             );

@@ -159,6 +159,8 @@ bugs! {
     RatesAnew = "rates-anew",
     /// A node takes for said what its relay refused because it came too fast.
     DropSlowed = "drop-slowed",
+    /// A relay with several push addresses sends nobody to theirs.
+    NeverElsewhere = "never-elsewhere",
     /// A relay lets accounts in by a token and counts none of them.
     TokenUncounted = "token-uncounted",
     /// A relay that is asked again by an account it has takes another use of its token.

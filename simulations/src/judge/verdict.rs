@@ -246,6 +246,12 @@ pub enum Violation {
         to: ProcessNo,
     },
     /// When all was whole again.
+    #[error("process {who} is served at another push address than the one its account belongs to, and did not try that")]
+    AtAnotherDoor {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// When all was whole again.
     #[error("process {who} has a good token of its relay's operator, and has no account there")]
     KeptOut {
         /// Who.

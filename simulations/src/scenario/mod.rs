@@ -4,6 +4,7 @@
 
 mod check;
 pub mod facts;
+mod push;
 pub mod rates;
 mod tokens;
 mod units;
@@ -17,6 +18,7 @@ use crate::faults::{Equipment, Fault, Plan, wrong_key};
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
+pub use push::Push;
 pub use rates::Rates;
 pub use tokens::Tokens;
 pub use units::{Range, Rate, Share, Span};
@@ -252,6 +254,9 @@ pub struct Relay {
     /// Its operator lets in only whom they gave a token; without it anybody may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
+    /// The push addresses that devices are sent to; without it they are served where they come in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
 }
 
 /// Nodes alike.
@@ -490,6 +495,7 @@ impl Relay {
             disk: Disk::default(),
             rates: Rates::default(),
             tokens: None,
+            push: None,
         }
     }
 }

@@ -140,6 +140,7 @@ impl World {
         let mut process = RelayProcess::new(no, identity, relay.disk, (self.seed, self.crypto));
         process.listed = relay.listed;
         process.rates = relay.rates.relay();
+        process.doors = relay.push;
         process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {

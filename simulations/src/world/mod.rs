@@ -261,6 +261,7 @@ impl World {
         self.compare_screens();
         self.compare_seconds();
         self.count_tokens();
+        self.compare_doors();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         self.unchanged().into_iter().for_each(|who| self.ledger.unchanged(who));

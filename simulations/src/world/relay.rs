@@ -23,7 +23,7 @@ use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::executor::Executor;
 use crate::faults::Keep;
 use crate::net::{Net, ProcessNo};
-use crate::scenario::Crypto;
+use crate::scenario::{Crypto, Push};
 
 /// Something a relay's future is done with.
 enum Ended {
@@ -226,6 +226,8 @@ pub struct RelayProcess {
     pub(super) by_token: bool,
     /// What its operator asked of it and was told is done.
     done: BTreeSet<usize>,
+    /// How many push addresses are drawn for each of its lives; none: they stay.
+    pub(super) doors: Option<Push>,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
     identity: RelayIdentity,
@@ -267,6 +269,7 @@ impl RelayProcess {
             rates: Rates::default(),
             by_token: false,
             done: BTreeSet::new(),
+            doors: None,
             push: Vec::new(),
             platter,
             seed,
@@ -314,6 +317,9 @@ impl RelayProcess {
         }
         let stream = |purpose| self.seed.stream(Entity::Run(self.no, self.run), purpose);
         let disk = RelayDisk::open(&self.platter, stream("reads")).map_err(|error| error.to_string())?;
+        if let Some(push) = &self.doors {
+            self.push = super::doors::live(&self.domain, push, &mut stream("push addresses"));
+        }
         let links = SimLinks::default();
         let ports = SimPorts {
             store: KvStore::new(disk.clone()),

@@ -40,6 +40,8 @@ pub struct Faults {
     pub refused_by_rate: u64,
     /// Times somebody's relay did not let them in.
     pub turned_away: u64,
+    /// Times a device was sent to another push address.
+    pub sent_elsewhere: u64,
     /// Commits that hostile members made up.
     pub bad_commits: u64,
     /// Receipts that hostile hubs signed of commits they did not take.
@@ -74,7 +76,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 30] {
+    pub const fn struck(&self) -> [(&'static str, u64); 31] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -94,6 +96,7 @@ impl Account {
             ("malformed", faults.malformed),
             ("refused_by_rate", faults.refused_by_rate),
             ("turned_away", faults.turned_away),
+            ("sent_elsewhere", faults.sent_elsewhere),
             ("bad_commits", faults.bad_commits),
             ("two_orders", faults.two_orders),
             ("disconnects", faults.disconnects),

@@ -34,6 +34,11 @@ impl Ledger {
         self.violate(Violation::Uninvited { relay, who });
     }
 
+    /// Somebody is served at another push address than their account's, and never tried that.
+    pub fn at_another_door(&mut self, who: ProcessNo) {
+        self.violate(Violation::AtAnotherDoor { who });
+    }
+
     /// More came in by a token than it lets in.
     pub fn came_too_many(&mut self, relay: ProcessNo, uses: u32, came: u32) {
         self.violate(Violation::TokenOverused { relay, uses, came });
