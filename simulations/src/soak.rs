@@ -130,7 +130,7 @@ impl Case {
         let seed = Seed::from(self.seed);
         // Where people have second devices nobody ends their account, and nobody is away for a month.
         let late = if devices(seed).is_some() { String::new() } else { late(seed) };
-        let apart = apart(seed) + &exports(seed) + &wakes(seed) + &late;
+        let apart = apart(seed) + &exports(seed) + &wakes(seed) + &cards(seed) + &late;
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -286,6 +286,13 @@ fn wakes(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "wake-ups: share");
     let (some, share) = (stream.happens(0.5), 10 + stream.below(41));
     if some { format!("wakes = \"{share} %\"\n") } else { String::new() }
+}
+
+/// In half of the worlds some put up a card now and then. Drawn apart from the rest, too.
+fn cards(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "cards: share");
+    let (some, share) = (stream.happens(0.5), 10 + stream.below(51));
+    if some { format!("cards = \"{share} %\"\n") } else { String::new() }
 }
 
 /// In a third of the worlds some people have a second device. Drawn apart from the rest, too.

@@ -159,6 +159,10 @@ bugs! {
     RatesAnew = "rates-anew",
     /// A node takes for said what its relay refused because it came too fast.
     DropSlowed = "drop-slowed",
+    /// A node shows a card that nobody signed.
+    CardUnproved = "card-unproved",
+    /// A relay answers for a card and keeps the one before.
+    CardKept = "card-kept",
     /// A relay with several push addresses sends nobody to theirs.
     NeverElsewhere = "never-elsewhere",
     /// A relay lets accounts in by a token and counts none of them.

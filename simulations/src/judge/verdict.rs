@@ -251,6 +251,30 @@ pub enum Violation {
         /// Who.
         who: ProcessNo,
     },
+    /// P3: a card is signed by a device of its account.
+    #[error("P3: process {to} was shown a card of process {of} that its owner never put up")]
+    StrangeCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P7: what its owner was answered for is there.
+    #[error("P7: process {to} was shown a card of process {of} that is older than the one its owner was answered for")]
+    StaleCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("process {to} looked at the card of process {of}, which is up, and was not shown it")]
+    UnshownCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
     /// When all was whole again.
     #[error("process {who} has a good token of its relay's operator, and has no account there")]
     KeptOut {

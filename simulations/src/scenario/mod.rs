@@ -374,6 +374,9 @@ pub struct Friends {
     /// People whose device is woken by a push service while it is away. When all else is done, some of them are called.
     #[serde(skip_serializing_if = "Friends::has_default_wakes")]
     pub wakes: Share,
+    /// People who put up a card now and then, from any of their devices, at which friends look.
+    #[serde(skip_serializing_if = "Friends::has_default_cards")]
+    pub cards: Share,
     /// People who end their account when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_deletions")]
     pub deletions: Share,
@@ -397,6 +400,7 @@ impl Default for Friends {
             devices: Share(0.0),
             exports: Share(0.0),
             wakes: Share(0.0),
+            cards: Share(0.0),
             deletions: Share(0.0),
             absence: None,
         }
@@ -437,6 +441,10 @@ impl Friends {
 
     fn has_default_wakes(wakes: &Share) -> bool {
         *wakes == Self::default().wakes
+    }
+
+    fn has_default_cards(cards: &Share) -> bool {
+        *cards == Self::default().cards
     }
 
     fn has_default_deletions(deletions: &Share) -> bool {

@@ -46,6 +46,7 @@ impl World {
             by_domain: std::collections::BTreeMap::new(),
             doors: super::doors::Doors::default(),
             operators: super::tokens::Operators::default(),
+            cards: super::cards::Cards::default(),
             pairs: Vec::new(),
             groups: Vec::new(),
             partings: Vec::new(),
@@ -116,6 +117,7 @@ impl World {
         world.foresee(&people, &scenario.friends);
         world.exporters(&people, &scenario.friends);
         world.ring_for(&people, &scenario.friends);
+        world.name(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }

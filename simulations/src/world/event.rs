@@ -136,6 +136,11 @@ pub enum Event {
         /// Which.
         token: usize,
     },
+    /// It is time for somebody's card.
+    Card {
+        /// Whose, of those who have one.
+        card: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -203,6 +208,7 @@ impl Event {
             Self::Export { export } => (0, 37, export as u64),
             Self::Phone { phone } => (0, 39, phone as u64),
             Self::Token { token } => (0, 40, token as u64),
+            Self::Card { card } => (0, 41, card as u64),
             Self::Die { process } => (process, 35, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),

@@ -22,6 +22,7 @@ mod about;
 mod agreement;
 mod apart;
 mod build;
+mod cards;
 mod carry;
 mod circle;
 mod clock;
@@ -105,6 +106,7 @@ pub struct World {
     polls: poll::Polls,
     doors: doors::Doors,
     operators: tokens::Operators,
+    cards: cards::Cards,
     processes: Vec<Process>,
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,
@@ -543,6 +545,7 @@ impl World {
             Event::Change { circle } => self.change(circle),
             Event::Device { device } => self.device(device),
             Event::Token { token } => self.token(token),
+            Event::Card { card } => self.card(card),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),

@@ -1,6 +1,7 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
+mod cards;
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod commits;
 mod copies;

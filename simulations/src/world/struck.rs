@@ -58,6 +58,8 @@ pub struct Faults {
     pub exports: u64,
     /// Times a relay had somebody woken.
     pub wakes: u64,
+    /// Times somebody was shown a card.
+    pub cards: u64,
     /// Accounts that ended.
     pub endings: u64,
     /// Second devices that became their account's.
@@ -76,7 +78,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 31] {
+    pub const fn struck(&self) -> [(&'static str, u64); 32] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -105,6 +107,7 @@ impl Account {
             ("circles", faults.circles),
             ("exports", faults.exports),
             ("wakes", faults.wakes),
+            ("cards", faults.cards),
             ("endings", faults.endings),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),

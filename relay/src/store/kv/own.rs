@@ -93,6 +93,7 @@ pub(super) fn set_profile(rows: &mut Overlay<'_>, command: &SetProfile) -> Decid
     match rows::get::<ProfileRow>(rows, &key)? {
         Some(known) if known == row => Ok(Outcome::Done),
         Some(known) if known.revision >= *revision => Err(Conflict::Differs.into()),
+        Some(_) if planted::active(Bug::CardKept) => Ok(Outcome::Done),
         _ => {
             rows::put(rows, key, &row);
             Ok(Outcome::Done)

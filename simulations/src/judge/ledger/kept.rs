@@ -34,6 +34,21 @@ impl Ledger {
         self.violate(Violation::Uninvited { relay, who });
     }
 
+    /// Somebody was shown a card that its owner never put up.
+    pub fn strange_card(&mut self, to: ProcessNo, of: ProcessNo) {
+        self.violate(Violation::StrangeCard { to, of });
+    }
+
+    /// Somebody was shown an older card than the one its owner was answered for when they looked.
+    pub fn stale_card(&mut self, to: ProcessNo, of: ProcessNo) {
+        self.violate(Violation::StaleCard { to, of });
+    }
+
+    /// Somebody who may look was not shown the card of somebody.
+    pub fn unshown_card(&mut self, to: ProcessNo, of: ProcessNo) {
+        self.violate(Violation::UnshownCard { to, of });
+    }
+
     /// Somebody is served at another push address than their account's, and never tried that.
     pub fn at_another_door(&mut self, who: ProcessNo) {
         self.violate(Violation::AtAnotherDoor { who });
