@@ -283,7 +283,7 @@ pub enum Violation {
     },
     /// When all was whole again.
     #[error("the relay {relay} let process {who} in without a token that lets anybody in")]
-    Uninvited {
+    CameUninvited {
         /// Whose account it is.
         relay: ProcessNo,
         /// Who.

@@ -371,6 +371,8 @@ impl World {
             | Asked::SendFrom(_)
             | Asked::Export(_)
             | Asked::Wake(_)
+            | Asked::Card(_)
+            | Asked::Look(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -397,6 +399,8 @@ impl World {
                 | Asked::Form(_)
                 | Asked::Change(_)
                 | Asked::TakeOut(..)
+                | Asked::Card(_)
+                | Asked::Look(_)
                 | Asked::About => {}
             }
         }

@@ -31,7 +31,7 @@ impl Ledger {
 
     /// Somebody has an account, and came with no token that lets anybody in.
     pub fn came_uninvited(&mut self, relay: ProcessNo, who: ProcessNo) {
-        self.violate(Violation::Uninvited { relay, who });
+        self.violate(Violation::CameUninvited { relay, who });
     }
 
     /// Somebody was shown a card that its owner never put up.

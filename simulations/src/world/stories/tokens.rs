@@ -57,12 +57,12 @@ fn a_relay_that_miscounts_its_tokens_is_found() {
     use crate::judge::verdict::Violation;
     use crate::planted::{Bug, with};
 
-    let uncounted = with(Bug::TokenUncounted, || (1..=8).map(|seed| come(seed, "").0).collect::<Vec<_>>());
     let overused = |one: &Violation| matches!(one, Violation::TokenOverused { .. });
-    assert!(uncounted.iter().any(|verdict| verdict.examples.iter().any(overused)), "more came in than may, and nobody saw");
+    let uncounted = |seed| come(seed, "").0.examples.iter().any(overused);
+    assert!(with(Bug::TokenUncounted, || (1..=8).any(uncounted)), "more came in than may, and nobody saw");
     // Those who were let in heard nothing of it, for it died in between, and ask again.
-    let twice = |n: u64| come(n, &(0..6).map(|turn| dies(200 + turn * 1_700, "synced 1", "drawn")).collect::<String>()).0;
-    let twice = with(Bug::TokenCountedTwice, || (1..=8).map(twice).collect::<Vec<_>>());
     let short = |one: &Violation| matches!(one, Violation::TokenShort { .. });
-    assert!(twice.iter().any(|verdict| verdict.examples.iter().any(short)), "a use was lost, and nobody saw");
+    let deaths: String = (0..6).map(|turn| dies(200 + turn * 1_700, "synced 1", "drawn")).collect();
+    let twice = |seed| come(seed, &deaths).0.examples.iter().any(short);
+    assert!(with(Bug::TokenCountedTwice, || (1..=8).any(twice)), "a use was lost, and nobody saw");
 }
