@@ -2,6 +2,10 @@
 //! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
 //! Never: two runs at once, or a draw from anything but the seed.
 
+mod push;
+mod rates;
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -76,12 +80,15 @@ impl Case {
         // In a quarter of the worlds relays know each other by the invites of their users alone. A group may have two
         // relays that no invite brought together, so such worlds have none.
         let listed = draw.happens(0.75);
-        for relay in 0..relays {
+        let rates = rates::rates(Seed::from(self.seed), relays, listed);
+        let tokens = tokens::tokens(Seed::from(self.seed), relays);
+        let push = push::push(Seed::from(self.seed), relays);
+        for (relay, ((rates, tokens), push)) in (0..relays).zip(rates.iter().zip(&tokens).zip(&push)) {
             let letter = char::from(b'a' + relay as u8);
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}{push}\n",
                 region(draw),
                 1 + draw.below(20),
             );
@@ -123,7 +130,7 @@ impl Case {
         let seed = Seed::from(self.seed);
         // Where people have second devices nobody ends their account, and nobody is away for a month.
         let late = if devices(seed).is_some() { String::new() } else { late(seed) };
-        let apart = apart(seed) + &exports(seed) + &wakes(seed) + &late;
+        let apart = apart(seed) + &exports(seed) + &wakes(seed) + &cards(seed) + &late;
         let _infallible = write!(
             text,
             "[friends]\nring = {}\nrandom = {}\n{}{apart}\n\
@@ -279,6 +286,13 @@ fn wakes(seed: Seed) -> String {
     let mut stream = seed.stream(Entity::World, "wake-ups: share");
     let (some, share) = (stream.happens(0.5), 10 + stream.below(41));
     if some { format!("wakes = \"{share} %\"\n") } else { String::new() }
+}
+
+/// In half of the worlds some put up a card now and then. Drawn apart from the rest, too.
+fn cards(seed: Seed) -> String {
+    let mut stream = seed.stream(Entity::World, "cards: share");
+    let (some, share) = (stream.happens(0.5), 10 + stream.below(51));
+    if some { format!("cards = \"{share} %\"\n") } else { String::new() }
 }
 
 /// In a third of the worlds some people have a second device. Drawn apart from the rest, too.

@@ -157,6 +157,18 @@ bugs! {
     EndLate = "end-late",
     /// A relay gives an account all its rates anew with each link.
     RatesAnew = "rates-anew",
+    /// A node takes for said what its relay refused because it came too fast.
+    DropSlowed = "drop-slowed",
+    /// A node shows a card that nobody signed.
+    CardUnproved = "card-unproved",
+    /// A relay answers for a card and keeps the one before.
+    CardKept = "card-kept",
+    /// A relay with several push addresses sends nobody to theirs.
+    NeverElsewhere = "never-elsewhere",
+    /// A relay lets accounts in by a token and counts none of them.
+    TokenUncounted = "token-uncounted",
+    /// A relay that is asked again by an account it has takes another use of its token.
+    TokenCountedTwice = "token-counted-twice",
     /// A relay says to keep the settings of a thread, and keeps none.
     SettingsLost = "settings-lost",
     /// A relay counts what a device has read as unread.

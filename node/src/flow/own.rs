@@ -16,6 +16,7 @@ use whimbrel_protocol::user::{
     CARD_CONTEXT, Card, DeleteAccount, ExportOwn, FetchProfile, ListInvites, RevokeInvite, SetProfile, Who,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
+use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
 use super::{answers, befriend, connect};
@@ -148,7 +149,8 @@ pub(crate) fn fetched<E: Engine>(
 pub(crate) fn take_card<E: Engine>(t: &mut Turn<'_, E>, log: &AccountLog, card: &Signed) -> Result<Reply, Halt> {
     let read: Card = decode_words(&card.content).map_err(|_| untrusted("the card is malformed"))?;
     let account = log.account();
-    if read.account != account || signed::verify_in(log, CARD_CONTEXT, card).is_err() {
+    let signed = planted::active(Bug::CardUnproved) || signed::verify_in(log, CARD_CONTEXT, card).is_ok();
+    if read.account != account || !signed {
         return Err(untrusted("the card is not signed by a device of its account").into());
     }
     let key = rows::card_key(&account);

@@ -245,6 +245,70 @@ pub enum Violation {
         /// Who.
         to: ProcessNo,
     },
+    /// When all was whole again.
+    #[error("process {who} is served at another push address than the one its account belongs to, and did not try that")]
+    AtAnotherDoor {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// P3: a card is signed by a device of its account.
+    #[error("P3: process {to} was shown a card of process {of} that its owner never put up")]
+    StrangeCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// P7: what its owner was answered for is there.
+    #[error("P7: process {to} was shown a card of process {of} that is older than the one its owner was answered for")]
+    StaleCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("process {to} looked at the card of process {of}, which is up, and was not shown it")]
+    UnshownCard {
+        /// Who.
+        to: ProcessNo,
+        /// Whose.
+        of: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("process {who} has a good token of its relay's operator, and has no account there")]
+    KeptOut {
+        /// Who.
+        who: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("the relay {relay} let process {who} in without a token that lets anybody in")]
+    CameUninvited {
+        /// Whose account it is.
+        relay: ProcessNo,
+        /// Who.
+        who: ProcessNo,
+    },
+    /// When all was whole again.
+    #[error("the relay {relay} let {came} accounts in by a token for {uses}")]
+    TokenOverused {
+        /// Which.
+        relay: ProcessNo,
+        /// So many it was for.
+        uses: u32,
+        /// So many came.
+        came: u32,
+    },
+    /// When all was whole again: a use was taken of it and no account was there for it.
+    #[error("the relay {relay} turned somebody away with a token for {uses} accounts by which {came} came in")]
+    TokenShort {
+        /// Which.
+        relay: ProcessNo,
+        /// So many it was for.
+        uses: u32,
+        /// So many came.
+        came: u32,
+    },
     /// When all was whole again: the other may go on believing in a friendship for ever.
     #[error("P10: process {to} never heard that process {by} ended their friendship")]
     Untold {

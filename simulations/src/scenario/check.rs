@@ -110,6 +110,9 @@ impl Scenario {
                 return wrong("workload.burst.texts".to_owned(), "a burst has two texts to 10000, least first");
             }
         }
+        if let Some(wrong) = self.wrong_rates().or_else(|| self.wrong_tokens()).or_else(|| self.wrong_push()) {
+            return Err(wrong);
+        }
         for (n, fault) in self.fault.iter().enumerate() {
             if fault.at > self.sim.duration.0 {
                 return wrong(format!("fault.{n}.at"), "after the end of the run: nothing would come of it");
@@ -209,6 +212,7 @@ impl Scenario {
                 unused.push((format!("relay.{n}.region"), "has no use: nobody else has one"));
             }
         }
+        unused.extend(self.unused_rates().chain(self.unused_tokens()).chain(self.unused_push()));
         let met = self.relay.iter().any(|relay| relay.region.is_some()) || self.population.iter().any(|one| one.direct);
         for (n, population) in self.population.iter().enumerate() {
             if population.region.is_some() && !met {
@@ -246,6 +250,9 @@ impl Scenario {
             let Friends { deletions, absence, .. } = Friends::default();
             (self.friends.deletions, self.friends.absence) = (deletions, absence);
         }
+        self.forget_unused_rates();
+        self.forget_unused_tokens();
+        self.forget_unused_push();
         for population in &mut self.population {
             population.churn = population.churn.take().filter(|churn| churn.share.0 > 0.0);
             population.direct = population.direct && population.poll.0 < 1.0;

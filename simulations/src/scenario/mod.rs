@@ -4,6 +4,9 @@
 
 mod check;
 pub mod facts;
+mod push;
+pub mod rates;
+mod tokens;
 mod units;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,9 @@ use crate::faults::{Equipment, Fault, Plan, wrong_key};
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
+pub use push::Push;
+pub use rates::Rates;
+pub use tokens::Tokens;
 pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
@@ -242,6 +248,15 @@ pub struct Relay {
     /// Its disk.
     #[serde(default)]
     pub disk: Disk,
+    /// How much everybody may ask of it; what is not named is as usual.
+    #[serde(default, skip_serializing_if = "Rates::are_usual")]
+    pub rates: Rates,
+    /// Its operator lets in only whom they gave a token; without it anybody may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+    /// The push addresses that devices are sent to; without it they are served where they come in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
 }
 
 /// Nodes alike.
@@ -359,6 +374,9 @@ pub struct Friends {
     /// People whose device is woken by a push service while it is away. When all else is done, some of them are called.
     #[serde(skip_serializing_if = "Friends::has_default_wakes")]
     pub wakes: Share,
+    /// People who put up a card now and then, from any of their devices, at which friends look.
+    #[serde(skip_serializing_if = "Friends::has_default_cards")]
+    pub cards: Share,
     /// People who end their account when all else is done.
     #[serde(skip_serializing_if = "Friends::has_default_deletions")]
     pub deletions: Share,
@@ -382,6 +400,7 @@ impl Default for Friends {
             devices: Share(0.0),
             exports: Share(0.0),
             wakes: Share(0.0),
+            cards: Share(0.0),
             deletions: Share(0.0),
             absence: None,
         }
@@ -422,6 +441,10 @@ impl Friends {
 
     fn has_default_wakes(wakes: &Share) -> bool {
         *wakes == Self::default().wakes
+    }
+
+    fn has_default_cards(cards: &Share) -> bool {
+        *cards == Self::default().cards
     }
 
     fn has_default_deletions(deletions: &Share) -> bool {
@@ -478,6 +501,9 @@ impl Relay {
             uplink,
             downlink,
             disk: Disk::default(),
+            rates: Rates::default(),
+            tokens: None,
+            push: None,
         }
     }
 }

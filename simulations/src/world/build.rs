@@ -45,6 +45,8 @@ impl World {
             by_transport: std::collections::BTreeMap::new(),
             by_domain: std::collections::BTreeMap::new(),
             doors: super::doors::Doors::default(),
+            operators: super::tokens::Operators::default(),
+            cards: super::cards::Cards::default(),
             pairs: Vec::new(),
             groups: Vec::new(),
             partings: Vec::new(),
@@ -102,6 +104,11 @@ impl World {
             }
         }
         let people: Vec<_> = (first..world.processes.len() as ProcessNo).collect();
+        for (relay, tokens) in (0..).zip(&scenario.relay).filter_map(|(no, relay)| Some((no, relay.tokens?))) {
+            let live_there = |who: &&ProcessNo| world.node(**who).is_some_and(|node| node.home == relay);
+            let there: Vec<_> = people.iter().filter(live_there).copied().collect();
+            world.let_in_by_token(relay, &there, tokens);
+        }
         world.acquaint(&people, &scenario.friends);
         world.group(&people, &scenario.friends, scenario.sim.duration.0);
         world.estrange(&people, &scenario.friends, scenario.sim.duration.0);
@@ -110,6 +117,7 @@ impl World {
         world.foresee(&people, &scenario.friends);
         world.exporters(&people, &scenario.friends);
         world.ring_for(&people, &scenario.friends);
+        world.name(&people, &scenario.friends);
         for fault in &plan.faults {
             world.plan(fault.clone());
         }
@@ -133,6 +141,8 @@ impl World {
         self.by_domain.insert(relay.domain.to_string(), no);
         let mut process = RelayProcess::new(no, identity, relay.disk, (self.seed, self.crypto));
         process.listed = relay.listed;
+        process.rates = relay.rates.relay();
+        process.doors = relay.push;
         process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {

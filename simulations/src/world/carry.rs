@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_node::api::{Input, Output, Peer};
 use whimbrel_protocol::id::LinkId;
-use whimbrel_protocol::{Frame, codec};
+use whimbrel_protocol::{Frame, RefusalCode, codec};
 use whimbrel_relay::LinkPeer;
 
 use super::poll::is_polled;
@@ -27,12 +27,21 @@ pub(super) fn pack(frame: Arc<Frame>) -> Option<Cargo> {
     Some(Cargo::new(frame, &bytes))
 }
 
+/// How much of what its receiver asked for a frame refuses because it was too much in too short a time.
+fn refused_by_rate(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Refused(words) => u64::from(words.code == RefusalCode::TooFast),
+        Frame::Forwarded(words) => words.refused.iter().filter(|one| one.code == RefusalCode::TooFast).count() as u64,
+        _ => 0,
+    }
+}
+
 impl World {
     /// A handshake arrives: whoever is there answers, if it is who the dialler meant and takes links.
     pub(super) fn knock(&mut self, link: LinkId) {
         let Some((_, to)) = self.net.ends(link) else { return };
         let accepts = match self.processes.get(to as usize) {
-            Some(Process::Relay(relay)) => relay.is_open(),
+            Some(Process::Relay(relay)) => relay.is_open() && self.doors.is_live(link, &relay.push),
             Some(Process::Node(node, _)) => node.is_alive() && node.direct,
             None => false,
         };
@@ -47,7 +56,6 @@ impl World {
             Some(Process::Node(node, _)) => Err(node.transport),
             None => return,
         };
-        let door = self.doors.of(link);
         match (self.processes.get_mut(process as usize), peer) {
             (Some(Process::Relay(relay)), Ok((id, domain))) => {
                 let (dialled, source) = (side == Side::Dialler, standing.peer.into());
@@ -55,6 +63,7 @@ impl World {
                 relay.link_up(now, link, peer);
             }
             (Some(Process::Relay(relay)), Err(transport)) => {
+                let door = self.doors.of(link, &relay.push);
                 relay.link_up(
                     now,
                     link,
@@ -102,6 +111,7 @@ impl World {
         let contents = (cargo.bytes as u64) << 32 | u64::from(cargo.checksum);
         self.engine.trace.feed(now, process, TRACED_FRAME | kind, contents);
         self.struck.malformed += u64::from(frame.is_none());
+        self.struck.refused_by_rate += frame.as_ref().map_or(0, refused_by_rate);
         if !matches!(frame, Some(Frame::Heartbeat(_) | Frame::HeartbeatAnswer(_))) {
             self.last_frame = now;
         }
@@ -110,6 +120,9 @@ impl World {
         let heeded = !(is_node && self.polls.is_given_up(link));
         if matches!(frame, Some(Frame::HeartbeatAnswer(_))) && heeded {
             self.ledger.told_on(process, link);
+        }
+        if let (Some(Frame::Admitted(words)), true) = (&frame, heeded) {
+            self.told_door(process, link, words.push_address.is_some());
         }
         if let (Some(frame), Some((dialler, acceptor)), true) = (&frame, self.ends_of(link), heeded) {
             self.ledger.arrived(if process == dialler { acceptor } else { dialler }, process, frame, now);
@@ -193,9 +206,12 @@ impl World {
                         Some((to, _)) if self.node(no).is_some_and(|node| node.polled) => self.open_polled(no, to),
                         Some((to, door)) => {
                             let link = self.net.dial(&mut self.engine, no, to);
-                            self.doors.dialled(link, no, door);
+                            self.doors.dialled(link, no, (door, relay.endpoint));
                         }
-                        None => self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() }),
+                        None => {
+                            self.doors.missed(no);
+                            self.owe(no, Input::ConnectFailed { reason: "nobody of that identity".to_owned() });
+                        }
                     }
                 }
                 Output::Dial { transport, addresses } => {

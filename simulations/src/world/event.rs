@@ -131,6 +131,16 @@ pub enum Event {
         /// Which.
         device: usize,
     },
+    /// An operator comes a step further with a token.
+    Token {
+        /// Which.
+        token: usize,
+    },
+    /// It is time for somebody's card.
+    Card {
+        /// Whose, of those who have one.
+        card: usize,
+    },
     /// Somebody writes.
     Speak {
         /// Who.
@@ -197,6 +207,8 @@ impl Event {
             Self::End { ending } => (0, 34, ending as u64),
             Self::Export { export } => (0, 37, export as u64),
             Self::Phone { phone } => (0, 39, phone as u64),
+            Self::Token { token } => (0, 40, token as u64),
+            Self::Card { card } => (0, 41, card as u64),
             Self::Die { process } => (process, 35, 0),
             Self::Speak { who } => (who, 9, 0),
             Self::Leave { who } => (who, 10, 0),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
+use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
     AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
@@ -19,7 +20,7 @@ use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
 use whimbrel_protocol::reception::HeartbeatAnswer;
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
-use whimbrel_protocol::user::{ClaimedKeyPackages, ClaimedPackage};
+use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, Profile};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
@@ -166,6 +167,11 @@ impl Mischief {
             Frame::HeartbeatAnswer(words) if self.tricks.contains_key(&RelayTrick::LiePresence) => {
                 let words = self.lied(to, words.clone());
                 return vec![(Arc::new(words.into()), kept)];
+            }
+            Frame::Profile(words) if self.does(RelayTrick::Impersonate) => {
+                let forged = with_another_name(words.clone());
+                self.done += u64::from(forged.is_some());
+                return vec![(forged.map_or(frame, |words| Arc::new(words.into())), kept)];
             }
             Frame::Forward(words) => {
                 let words = self.forwarded(link, words.clone());
@@ -314,6 +320,13 @@ fn with_another_device(mut words: ClaimedKeyPackages) -> ClaimedKeyPackages {
         words.packages.push(ClaimedPackage { device: DeviceIndex::new(last.device.get() + 1), ..last });
     }
     words
+}
+
+/// The same with a name that its owner never signed.
+fn with_another_name(mut words: Profile) -> Option<Profile> {
+    let card: Card = decode_words(&words.card.content).ok()?;
+    words.card.content = encode_words(&Card { display: "somebody else".to_owned(), ..card });
+    Some(words)
 }
 
 /// A copy with one bit changed, if there is anything sealed in it.

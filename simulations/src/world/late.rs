@@ -75,6 +75,7 @@ impl World {
 
     /// Ends the run, after all that was owed has arrived.
     pub(super) fn come_late(&mut self, settle: Duration) {
+        self.look_at_cards();
         self.call_phones(settle);
         self.export_accounts();
         if let Some(absence) = self.late.absence {

@@ -22,6 +22,7 @@ mod about;
 mod agreement;
 mod apart;
 mod build;
+mod cards;
 mod carry;
 mod circle;
 mod clock;
@@ -43,6 +44,7 @@ mod phones;
 mod poll;
 mod relay;
 mod struck;
+mod tokens;
 mod trap;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,6 +105,8 @@ pub struct World {
     net: Net,
     polls: poll::Polls,
     doors: doors::Doors,
+    operators: tokens::Operators,
+    cards: cards::Cards,
     processes: Vec<Process>,
     by_transport: BTreeMap<PublicKey, ProcessNo>,
     by_domain: BTreeMap<String, ProcessNo>,
@@ -258,6 +262,8 @@ impl World {
         self.compare_threads();
         self.compare_screens();
         self.compare_seconds();
+        self.count_tokens();
+        self.compare_doors();
         let unmet: Vec<_> = self.unmet().collect();
         self.unanswered().into_iter().for_each(|said| self.ledger.unanswered(said));
         self.unchanged().into_iter().for_each(|who| self.ledger.unchanged(who));
@@ -538,6 +544,8 @@ impl World {
             Event::Gather { group } => self.gather(group),
             Event::Change { circle } => self.change(circle),
             Event::Device { device } => self.device(device),
+            Event::Token { token } => self.token(token),
+            Event::Card { card } => self.card(card),
             Event::Speak { who } => self.speak(who),
             Event::Leave { who } => self.leave(who),
             Event::Return { who } => self.come_back(who),
@@ -647,6 +655,7 @@ impl World {
                     self.forget(no, other);
                 }
             }
+            api::Event::RegistrationRefused(_) => self.turned_away(no),
             api::Event::Unreadable { reason, .. } => {
                 tracing::debug!(no, reason, "an entry could not be opened");
             }

@@ -11,7 +11,7 @@ use whimbrel_crypto::{
 use whimbrel_node::api::{self, Config, Input, Output, Step};
 use whimbrel_node::{Node, OpenError, identity, views};
 use whimbrel_protocol::Frame;
-use whimbrel_protocol::id::{AccountId, MessageId, Name, PublicKey, ThreadId};
+use whimbrel_protocol::id::{AccountId, InviteToken, MessageId, Name, PublicKey, ThreadId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Monotonic, Now};
@@ -112,6 +112,8 @@ pub struct NodeProcess {
     pub direct: bool,
     /// Whether its network lets no UDP through: it reaches its relay over HTTPS.
     pub polled: bool,
+    /// What it shows to a relay that asks whoever comes in for a token, from its next start on.
+    pub(super) registration: Option<InviteToken>,
     platter: Platter,
     seed: Seed,
     crypto: Crypto,
@@ -174,6 +176,7 @@ impl NodeProcess {
             transport,
             direct,
             polled,
+            registration: None,
             platter,
             seed,
             crypto,
@@ -197,6 +200,7 @@ impl NodeProcess {
             transport: first.transport,
             direct: first.direct,
             polled: first.polled,
+            registration: None,
             platter,
             seed: first.seed,
             crypto: first.crypto,
@@ -240,6 +244,10 @@ impl NodeProcess {
         }
         let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
         open(self.crypto, config, seed, now, store.reads()).map_err(|error| error.to_string())
+    }
+
+    fn config(&self) -> Config {
+        Config { never_direct: !self.direct, registration: self.registration, ..Config::default() }
     }
 
     /// Which of its lives this is.
@@ -300,7 +308,7 @@ impl NodeProcess {
         }
         let seal = seal(self.seed, self.no, Some(self.run));
         let store = NodeStore::open(&self.platter, seal).map_err(|error| error.to_string())?;
-        let config = Config { never_direct: !self.direct, ..Config::default() };
+        let config = self.config();
         self.clock.restart(engine.now());
         let core = self.core(config, self.clock.now(engine.now()), &store)?;
         let (inbox, held) = (VecDeque::new(), Vec::new());
@@ -407,7 +415,7 @@ impl NodeProcess {
         if life.syncing {
             return Ok(());
         }
-        let config = Config { never_direct: !self.direct, ..Config::default() };
+        let config = self.config();
         let seed = CoreSeed::from_bytes(self.seed.bytes(Entity::Run(self.no, self.run), "core"));
         let now = self.clock.now(engine.now());
         let core = open(self.crypto, config, seed, now, life.store.reads()).map_err(|error| error.to_string())?;

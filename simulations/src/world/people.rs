@@ -80,6 +80,10 @@ pub(super) enum Asked {
     Export(usize),
     /// To name where they are woken, or to bring back what came there.
     Wake(usize),
+    /// To put a card up.
+    Card(usize),
+    /// For a card.
+    Look(usize),
     /// To say something about a message, or how a thread is to be.
     About,
 }
@@ -317,6 +321,8 @@ impl World {
             }
             (Asked::Wake(number), result) => self.phone_answered(number, result.is_ok()),
             (Asked::Export(number), result) => self.exported(number, result.ok()),
+            (Asked::Card(number), result) => self.card_is_up(number, result),
+            (Asked::Look(number), result) => self.card_is_shown(number, result),
             (Asked::Change(number), Ok(_)) => self.changed(number, who),
             (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
@@ -365,6 +371,8 @@ impl World {
             | Asked::SendFrom(_)
             | Asked::Export(_)
             | Asked::Wake(_)
+            | Asked::Card(_)
+            | Asked::Look(_)
             | Asked::About => None,
         };
         people.flat_map(|person| person.asked.iter().filter_map(said)).collect()
@@ -391,6 +399,8 @@ impl World {
                 | Asked::Form(_)
                 | Asked::Change(_)
                 | Asked::TakeOut(..)
+                | Asked::Card(_)
+                | Asked::Look(_)
                 | Asked::About => {}
             }
         }

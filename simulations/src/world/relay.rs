@@ -10,8 +10,8 @@ use whimbrel_protocol::id::{Domain, LinkId, RelayId};
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
-use whimbrel_relay::store::KvStore;
-use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Relay, SendError, WakeOrder};
+use whimbrel_relay::store::{Command, Conflict, KvStore, Store as _, StoreError};
+use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Registration, Relay, SendError, WakeOrder};
 
 use super::Event;
 use super::clock::Clock;
@@ -23,13 +23,15 @@ use crate::engine::{Engine, Entity, Seed, Stream, Time};
 use crate::executor::Executor;
 use crate::faults::Keep;
 use crate::net::{Net, ProcessNo};
-use crate::scenario::Crypto;
+use crate::scenario::{Crypto, Push};
 
 /// Something a relay's future is done with.
 enum Ended {
     Opened(Box<Result<Relay<SimPorts>, OpenError>>),
     Request(LinkId),
     Timeout,
+    /// What its operator asked of its store: which question, and whether it is done.
+    Operated(usize, bool),
 }
 
 /// What happens to a relay by itself.
@@ -218,6 +220,14 @@ pub struct RelayProcess {
     pub id: RelayId,
     /// Whether the operators of the others have listed it.
     pub listed: bool,
+    /// How much everybody may ask of it, from its next start on.
+    pub(super) rates: Rates,
+    /// Whether it takes an account in for a token of its operator alone.
+    pub(super) by_token: bool,
+    /// What its operator asked of it and was told is done.
+    done: BTreeSet<usize>,
+    /// How many push addresses are drawn for each of its lives; none: they stay.
+    pub(super) doors: Option<Push>,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
     identity: RelayIdentity,
@@ -256,6 +266,10 @@ impl RelayProcess {
             identity,
             publics,
             listed: true,
+            rates: Rates::default(),
+            by_token: false,
+            done: BTreeSet::new(),
+            doors: None,
             push: Vec::new(),
             platter,
             seed,
@@ -303,6 +317,9 @@ impl RelayProcess {
         }
         let stream = |purpose| self.seed.stream(Entity::Run(self.no, self.run), purpose);
         let disk = RelayDisk::open(&self.platter, stream("reads")).map_err(|error| error.to_string())?;
+        if let Some(push) = &self.doors {
+            self.push = super::doors::live(&self.domain, push, &mut stream("push addresses"));
+        }
         let links = SimLinks::default();
         let ports = SimPorts {
             store: KvStore::new(disk.clone()),
@@ -314,6 +331,8 @@ impl RelayProcess {
         let mut config = Config::new(self.domain.clone(), self.id);
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
+        config.rates = self.rates;
+        config.registration = if self.by_token { Registration::Invite } else { Registration::Open };
         config.push.clone_from(&self.push);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
@@ -492,6 +511,21 @@ impl RelayProcess {
         Ok(())
     }
 
+    /// Its operator asks something of its store, under a number.
+    pub(super) fn operate(&mut self, at: Time, question: usize, command: Command) {
+        let Some((life, relay, _)) = self.awake(at) else { return };
+        life.executor.spawn(Box::pin(async move {
+            let outcome = relay.ports().store().commit(command).await;
+            // What is not there any more was taken back, and the answer was lost.
+            Ended::Operated(question, matches!(outcome, Ok(_) | Err(StoreError::Conflict(Conflict::NotFound))))
+        }));
+    }
+
+    /// Whether its operator was told that this is done.
+    pub(super) fn has_done(&self, question: usize) -> bool {
+        self.done.contains(&question)
+    }
+
     /// Drops a request where it stands. Returns the link it came by.
     pub(super) fn cancel(&mut self) -> Option<LinkId> {
         let life = self.life.as_mut()?;
@@ -524,6 +558,8 @@ impl RelayProcess {
                     self.read(at, link);
                 }
                 Ended::Timeout => life.timeout_runs = false,
+                Ended::Operated(question, true) => drop(self.done.insert(question)),
+                Ended::Operated(_, false) => {}
             }
         }
         Ok(())

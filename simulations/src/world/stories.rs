@@ -1,6 +1,7 @@
 //! A story for each kind of fault, named after the row of the threat table it shows.
 
 mod apart;
+mod cards;
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod commits;
 mod copies;
@@ -11,7 +12,9 @@ mod lies;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
+mod rates;
 mod services;
+mod tokens;
 
 use whimbrel_protocol::limits;
 

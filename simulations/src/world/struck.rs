@@ -36,6 +36,12 @@ pub struct Faults {
     pub hostile: u64,
     /// Times that what arrived was no frame.
     pub malformed: u64,
+    /// Refusals that reached whoever asked for too much in too short a time.
+    pub refused_by_rate: u64,
+    /// Times somebody's relay did not let them in.
+    pub turned_away: u64,
+    /// Times a device was sent to another push address.
+    pub sent_elsewhere: u64,
     /// Commits that hostile members made up.
     pub bad_commits: u64,
     /// Receipts that hostile hubs signed of commits they did not take.
@@ -52,6 +58,8 @@ pub struct Faults {
     pub exports: u64,
     /// Times a relay had somebody woken.
     pub wakes: u64,
+    /// Times somebody was shown a card.
+    pub cards: u64,
     /// Accounts that ended.
     pub endings: u64,
     /// Second devices that became their account's.
@@ -70,7 +78,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 28] {
+    pub const fn struck(&self) -> [(&'static str, u64); 32] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -88,6 +96,9 @@ impl Account {
             ("clock_faults", faults.clock_faults),
             ("hostile", faults.hostile),
             ("malformed", faults.malformed),
+            ("refused_by_rate", faults.refused_by_rate),
+            ("turned_away", faults.turned_away),
+            ("sent_elsewhere", faults.sent_elsewhere),
             ("bad_commits", faults.bad_commits),
             ("two_orders", faults.two_orders),
             ("disconnects", faults.disconnects),
@@ -96,6 +107,7 @@ impl Account {
             ("circles", faults.circles),
             ("exports", faults.exports),
             ("wakes", faults.wakes),
+            ("cards", faults.cards),
             ("endings", faults.endings),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),

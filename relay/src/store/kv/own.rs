@@ -32,6 +32,9 @@ pub(super) fn enter(rows: &mut Overlay<'_>, entrance: Entrance, at: Wall) -> Res
             if !invite.is_live(at) {
                 return Err(Conflict::Closed.into());
             }
+            if planted::active(Bug::TokenUncounted) {
+                return Ok(());
+            }
             invite.left -= 1;
             if invite.left > 0 {
                 rows::put(rows, key, &invite);
@@ -90,6 +93,7 @@ pub(super) fn set_profile(rows: &mut Overlay<'_>, command: &SetProfile) -> Decid
     match rows::get::<ProfileRow>(rows, &key)? {
         Some(known) if known == row => Ok(Outcome::Done),
         Some(known) if known.revision >= *revision => Err(Conflict::Differs.into()),
+        Some(_) if planted::active(Bug::CardKept) => Ok(Outcome::Done),
         _ => {
             rows::put(rows, key, &row);
             Ok(Outcome::Done)

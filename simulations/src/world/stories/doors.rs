@@ -1,16 +1,11 @@
 //! Stories of a relay with several push addresses: whoever comes in at another than theirs is told where to go, and goes.
 
-use sha2::{Digest, Sha256};
-
 use super::*;
+use crate::world::doors;
 
-/// Where an account belongs, by the page: the address with the greatest SHA-256 of account id and address.
+/// Where an account belongs.
 fn belongs(world: &World, who: ProcessNo, push: &[String]) -> u16 {
-    let account = world.node(who).unwrap().account;
-    let weight = |address: &str| <[u8; 32]>::from(Sha256::digest([account.as_bytes(), address.as_bytes()].concat()));
-    let (chosen, _) =
-        push.iter().zip(0..).map(|(address, door)| (door, weight(address))).max_by_key(|(_, w)| *w).unwrap();
-    chosen
+    doors::belongs(push, world.node(who).unwrap().account).unwrap()
 }
 
 /// Two friends whose relay starts again with three push addresses, the first its own.
@@ -52,4 +47,40 @@ fn row_1_whoever_comes_in_at_another_address_than_theirs_goes_there_whatever_cra
         assert_eq!(well(world).shown, 8, "{n}");
     }
     assert!((1..12).contains(&gone), "{gone} of 12 belong elsewhere");
+}
+
+/// Six people whose relay has other push addresses after each of its restarts.
+fn moves(seed: u64) -> (Verdict, u64) {
+    let restarts: String = (1..=5)
+        .map(|n| format!("[[fault]]\nkind = \"restart\"\nat = \"{} s\"\ntarget = \"a.example\"\nlasts = \"2 s\"\n", n * 30))
+        .collect();
+    let text = format!(
+        "[sim]\nduration = \"3 min\"\n[[relay]]\ndomain = \"a.example\"\npush = {{ addresses = 4, live = [1, 4] }}\n\
+         [[population]]\nrelay = \"a.example\"\ncount = 6\n[workload]\nevery = \"4 s\"\n{restarts}"
+    );
+    let scenario = crate::scenario::Scenario::read("story", &text, &[]).unwrap();
+    let outcome = World::run(&scenario, Seed::from(seed), &scenario.plan()).unwrap();
+    (outcome.verdict, outcome.account.faults.sent_elsewhere)
+}
+
+#[test]
+fn row_1_whoever_is_sent_elsewhere_again_and_again_loses_nothing_and_ends_where_they_belong() {
+    let mut sent = 0;
+    for seed in 1..=6 {
+        let (verdict, elsewhere) = moves(seed);
+        assert_eq!(verdict.violations, 0, "{seed}: {:?}", verdict.examples);
+        sent += elsewhere;
+    }
+    assert!(sent > 30, "{sent}");
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_relay_that_sends_nobody_to_their_address_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    let found = with(Bug::NeverElsewhere, || (1..=3).map(|seed| moves(seed).0).collect::<Vec<_>>());
+    let other = |one: &Violation| matches!(one, Violation::AtAnotherDoor { .. });
+    assert!(found.iter().any(|verdict| verdict.examples.iter().any(other)), "nobody saw it");
 }
