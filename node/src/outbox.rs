@@ -43,6 +43,8 @@ pub(crate) struct Lane {
     pub(crate) window: BTreeMap<u64, Waiting>,
     /// Rows up to here were loaded.
     loaded: u64,
+    /// So many may be under way at once, since the relay said that they came too fast; none: as many as the window has.
+    pace: Option<usize>,
 }
 
 /// The room.
@@ -79,6 +81,22 @@ impl Lane {
             self.loaded = order;
         }
         Ok(())
+    }
+
+    /// Whether one more may be under way.
+    pub(crate) fn has_pace(&self) -> bool {
+        let under_way = || self.window.values().filter(|waiting| waiting.phase == Phase::Submitted).count();
+        self.pace.is_none_or(|pace| under_way() < pace)
+    }
+
+    /// The relay said that they come too fast: the next goes alone. All of them again would all be refused but the first.
+    pub(crate) fn slow_down(&mut self) {
+        self.pace = Some(1);
+    }
+
+    /// The relay took one: twice as many may go, until that is all there can be.
+    pub(crate) fn speed_up(&mut self) {
+        self.pace = self.pace.map(|pace| 2 * pace).filter(|pace| *pace < limits::AUTHOR_WINDOW);
     }
 
     /// The order of an envelope in the window.

@@ -243,7 +243,7 @@ fn drive<E: Engine>(
             Phase::Racing(at) if at <= t.now.monotonic => Phase::Ready,
             phase => phase,
         };
-        if phase == Phase::Ready && !behind && submit(t, thread, order)? {
+        if phase == Phase::Ready && !behind && lane.has_pace() && submit(t, thread, order)? {
             phase = Phase::Submitted;
         }
         behind |= phase != Phase::Submitted;
@@ -297,6 +297,9 @@ fn submit<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Resul
 
 /// The relay has it on its disk.
 pub(crate) fn stored<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, order: u64) -> Result<(), StorageError> {
+    if let Some(lane) = t.rooms.outbox.lanes.get_mut(&thread) {
+        lane.speed_up();
+    }
     finish(t, thread, order, StateRow::Stored)?;
     feed(t)
 }
@@ -324,6 +327,11 @@ pub(crate) fn refused<E: Engine>(
         }
         Some(delay) => {
             again(t, thread, order);
+            if code == RefusalCode::TooFast
+                && let Some(lane) = t.rooms.outbox.lanes.get_mut(&thread)
+            {
+                lane.slow_down();
+            }
             t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic.plus(delay));
         }
         // Whoever is in again says it with the new leaf.

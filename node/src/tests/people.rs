@@ -718,3 +718,25 @@ fn too_fast_is_tried_again_like_busy() {
         assert!(matches!(world.state(ALICE, message), Some(State::Stored | State::Delivered)));
     }
 }
+
+#[test]
+fn of_many_that_came_too_fast_one_is_tried_again_and_more_as_the_relay_takes_them() {
+    let (mut world, thread) = friends();
+    world.lose_home(ALICE);
+    let all: Vec<_> = (0..20).map(|n| world.say(ALICE, thread, &format!("line {n}"))).collect();
+    world.relay.refuse.insert("Submit", (RefusalCode::TooFast, Some(60_000)));
+    let before = world.submits(ALICE).len();
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    // Nobody knew before.
+    let first = world.submits(ALICE).len();
+    assert_eq!(first - before, 20);
+    world.advance(Duration::from_secs(61));
+    let again = world.submits(ALICE).len() - first;
+    assert!((1..=2).contains(&again), "{again}: all but the first would only be refused, each time");
+    world.relay.refuse.clear();
+    world.advance(Duration::from_secs(61));
+    let there = |state| matches!(state, Some(State::Stored | State::Delivered));
+    assert!(all.iter().all(|message| there(world.state(ALICE, *message))));
+    let texts = world.submits(ALICE).len() - first;
+    assert!((21..=27).contains(&texts), "{texts}: each once, and what else was said");
+}

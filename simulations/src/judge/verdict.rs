@@ -246,7 +246,9 @@ pub enum Violation {
         to: ProcessNo,
     },
     /// When all was whole again.
-    #[error("process {who} is served at another push address than the one its account belongs to, and did not try that")]
+    #[error(
+        "process {who} is served at another push address than the one its account belongs to, and did not try that"
+    )]
     AtAnotherDoor {
         /// Who.
         who: ProcessNo,

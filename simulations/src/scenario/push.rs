@@ -26,7 +26,12 @@ impl Scenario {
                 return Some(("addresses", format!("2 to {}, its own among them", limits::PUSH_ADDRESSES_MAX)));
             }
             let some = (1..=most).contains(&least) && (2..=push.addresses).contains(&most);
-            (!some).then(|| ("live", "1 or more and as many as there are at most, the least first and the most 2 at least".to_owned()))
+            (!some).then(|| {
+                (
+                    "live",
+                    "1 or more and as many as there are at most, the least first and the most 2 at least".to_owned(),
+                )
+            })
         };
         let found = |(n, one): (usize, &Relay)| {
             let (key, what) = wrong(one.push.as_ref()?)?;
@@ -86,8 +91,16 @@ mod tests {
             ("{ addresses = 3, live = [1, 4] }", at_a, "relay.0.push.live: 1 or more"),
             ("{ addresses = 3, live = [1, 1] }", at_a, "the most 2 at least"),
             ("{ addresses = 3 }", at_a, "missing field `live`"),
-            ("{ addresses = 3, live = [1, 2] }", "relay = \"b.example\"", "relay.0.push: has no use: nobody lives there"),
-            ("{ addresses = 3, live = [1, 2] }", "relay = \"a.example\"\npoll = 1.0", "relay.0.push: has no use: nobody"),
+            (
+                "{ addresses = 3, live = [1, 2] }",
+                "relay = \"b.example\"",
+                "relay.0.push: has no use: nobody lives there",
+            ),
+            (
+                "{ addresses = 3, live = [1, 2] }",
+                "relay = \"a.example\"\npoll = 1.0",
+                "relay.0.push: has no use: nobody",
+            ),
         ] {
             let error = read(push, people).unwrap_err();
             assert!(error.starts_with("test.toml, line 5: ") && error.contains(what), "{push}: {error}");

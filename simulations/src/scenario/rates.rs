@@ -194,10 +194,14 @@ impl Rates {
                 let more = bucket.rate.every != relay::Every::Hour || bucket.rate.tokens > CLAIMS_MAX;
                 more.then(|| (*rated, format!("more than {CLAIMS_MAX} an hour, which breaks what a relay promises")))
             }
-            Rated::Signs => less(bucket, SIGNS_MIN)
-                .map(|least| (*rated, format!("less than the {least} a minute that heartbeats take: nobody would stay"))),
+            Rated::Signs => less(bucket, SIGNS_MIN).map(|least| {
+                (*rated, format!("less than the {least} a minute that heartbeats take: nobody would stay"))
+            }),
             Rated::PeerRequests => less(bucket, PEER_MIN).map(|least| {
-                (*rated, format!("less than the {least} a minute that heartbeats and statuses take: no link would stay"))
+                (
+                    *rated,
+                    format!("less than the {least} a minute that heartbeats and statuses take: no link would stay"),
+                )
             }),
             _ => None,
         })
@@ -258,10 +262,14 @@ mod tests {
 
     #[test]
     fn rates_are_read_as_an_operator_writes_them_and_what_is_not_named_is_as_usual() {
-        let scenario = read("messages = { rate = \"30/min\", burst = 5 }, claims = { rate = \"4/hour\", burst = 2 }", "");
+        let scenario =
+            read("messages = { rate = \"30/min\", burst = 5 }, claims = { rate = \"4/hour\", burst = 2 }", "");
         let scenario = scenario.unwrap();
         let (rates, usual) = (scenario.relay.first().unwrap().rates.relay(), relay::Rates::default());
-        assert_eq!(rates, relay::Rates { messages: relay::Rate::new(30, 5), claims: relay::Rate::hourly(4, 2), ..usual });
+        assert_eq!(
+            rates,
+            relay::Rates { messages: relay::Rate::new(30, 5), claims: relay::Rate::hourly(4, 2), ..usual }
+        );
         assert_eq!(Scenario::read("again", &toml::to_string(&scenario).unwrap(), &[]).unwrap(), scenario);
     }
 
@@ -302,11 +310,24 @@ mod tests {
             ("claims = { rate = \"11/hour\", burst = 1 }", "", 6, "relay.0.rates.claims: more than 10 an hour"),
             ("claims = { rate = \"1/min\", burst = 1 }", "", 6, "relay.0.rates.claims: more than 10 an hour"),
             ("signs = { rate = \"191/min\", burst = 9 }", "", 6, "relay.0.rates.signs: less than the 192 a minute"),
-            ("peer_items = { rate = \"3/min\", burst = 1 }", "", 6, "relay.0.rates.peer_items: has no use: there is no"),
-            ("touches = { rate = \"3/min\", burst = 1 }", "", 6, "relay.0.rates.touches: has no use: nobody is `direct`"),
+            (
+                "peer_items = { rate = \"3/min\", burst = 1 }",
+                "",
+                6,
+                "relay.0.rates.peer_items: has no use: there is no",
+            ),
+            (
+                "touches = { rate = \"3/min\", burst = 1 }",
+                "",
+                6,
+                "relay.0.rates.touches: has no use: nobody is `direct`",
+            ),
         ] {
             let error = read(rates, more).unwrap_err();
-            assert!(error.starts_with(&format!("test.toml, line {line}: ")) && error.contains(what), "{rates}: {error}");
+            assert!(
+                error.starts_with(&format!("test.toml, line {line}: ")) && error.contains(what),
+                "{rates}: {error}"
+            );
         }
         let two = |rates: &str| {
             let text = format!("rates = {{ {rates} }}\n");

@@ -59,7 +59,16 @@ mod tests {
         let worlds: Vec<_> = (0..200).map(|seed| drawn(seed).1).collect();
         let tight: Vec<_> = worlds.iter().filter(|text| text.contains("rates = ")).collect();
         assert!((70..130).contains(&tight.len()), "{}", tight.len());
-        for key in ["messages", "requests", "arrivals", "peer_items", "peer_requests", "signs", "peer_friend_requests", "claims"] {
+        for key in [
+            "messages",
+            "requests",
+            "arrivals",
+            "peer_items",
+            "peer_requests",
+            "signs",
+            "peer_friend_requests",
+            "claims",
+        ] {
             assert!(tight.iter().any(|text| text.contains(&format!("{key} = {{ rate"))), "{key}");
         }
         // What another world has no use for is not drawn: it would not be read.

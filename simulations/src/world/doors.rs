@@ -109,7 +109,8 @@ impl World {
     pub(super) fn told_door(&mut self, node: ProcessNo, link: LinkId, elsewhere: bool) {
         self.struck.sent_elsewhere += u64::from(elsewhere);
         let relay = self.net.ends(link).map(|(one, other)| if one == node { other } else { one });
-        if let (Some(Process::Relay(relay)), false) = (relay.and_then(|no| self.processes.get(no as usize)), elsewhere) {
+        if let (Some(Process::Relay(relay)), false) = (relay.and_then(|no| self.processes.get(no as usize)), elsewhere)
+        {
             self.doors.admitted(node, link, (relay.no, relay.run()));
         }
     }

@@ -11,7 +11,9 @@ use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::{Frame, limits};
 use whimbrel_relay::store::{Command, Conflict, KvStore, Store as _, StoreError};
-use whimbrel_relay::{Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Registration, Relay, SendError, WakeOrder};
+use whimbrel_relay::{
+    Config, LinkPeer, Links, OpenError, PeerAddress, Ports, Rates, Registration, Relay, SendError, WakeOrder,
+};
 
 use super::Event;
 use super::clock::Clock;

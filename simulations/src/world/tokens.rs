@@ -281,11 +281,12 @@ impl World {
                     continue;
                 }
             }
-            let good = handed.and_then(|number| self.operators.tokens.get(number)).is_some_and(|token| match token.fate {
-                Fate::Good => true,
-                Fate::Expires => clocks,
-                Fate::Revoked | Fate::MadeUp => false,
-            });
+            let good =
+                handed.and_then(|number| self.operators.tokens.get(number)).is_some_and(|token| match token.fate {
+                    Fate::Good => true,
+                    Fate::Expires => clocks,
+                    Fate::Revoked | Fate::MadeUp => false,
+                });
             if !good {
                 self.ledger.came_uninvited(home, who);
             }

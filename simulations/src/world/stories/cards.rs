@@ -48,7 +48,10 @@ fn a_card_that_is_not_kept_and_one_that_is_not_proved_are_found() {
     use crate::planted::{Bug, with};
 
     let kept = with(Bug::CardKept, || cards(1, false)).0.examples;
-    assert!(kept.iter().any(|one| matches!(one, Violation::StaleCard { .. } | Violation::UnshownCard { .. })), "{kept:?}");
+    assert!(
+        kept.iter().any(|one| matches!(one, Violation::StaleCard { .. } | Violation::UnshownCard { .. })),
+        "{kept:?}"
+    );
     let forged = with(Bug::CardUnproved, || cards(2, true)).0.examples;
     assert!(forged.iter().any(|one| matches!(one, Violation::StrangeCard { .. })), "{forged:?}");
 }

@@ -52,7 +52,9 @@ fn row_1_whoever_comes_in_at_another_address_than_theirs_goes_there_whatever_cra
 /// Six people whose relay has other push addresses after each of its restarts.
 fn moves(seed: u64) -> (Verdict, u64) {
     let restarts: String = (1..=5)
-        .map(|n| format!("[[fault]]\nkind = \"restart\"\nat = \"{} s\"\ntarget = \"a.example\"\nlasts = \"2 s\"\n", n * 30))
+        .map(|n| {
+            format!("[[fault]]\nkind = \"restart\"\nat = \"{} s\"\ntarget = \"a.example\"\nlasts = \"2 s\"\n", n * 30)
+        })
         .collect();
     let text = format!(
         "[sim]\nduration = \"3 min\"\n[[relay]]\ndomain = \"a.example\"\npush = {{ addresses = 4, live = [1, 4] }}\n\
