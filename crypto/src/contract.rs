@@ -16,7 +16,9 @@ use crate::engine::{
 use crate::{Chance, KeyPair, Seed};
 
 mod branch;
+mod judged;
 mod public;
+mod struck;
 mod used;
 use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
 use used::a_join_tells_whether_it_used_a_package_up;

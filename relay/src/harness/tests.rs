@@ -21,6 +21,7 @@ mod held;
 mod hub;
 mod ids;
 mod people;
+mod publics;
 mod rates;
 mod requests;
 mod siblings;
