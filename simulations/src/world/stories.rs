@@ -8,10 +8,14 @@ mod devices;
 mod doors;
 mod late;
 mod lies;
+mod load;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
+#[allow(clippy::indexing_slicing, reason = "tests")]
+mod retained;
 mod services;
+mod strangers;
 
 use whimbrel_protocol::limits;
 
