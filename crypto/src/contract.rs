@@ -16,8 +16,10 @@ use crate::engine::{
 use crate::{Chance, KeyPair, Seed};
 
 mod branch;
+mod judged;
 mod public;
 mod signals;
+mod struck;
 mod used;
 use branch::members_hold_one_authenticator_and_another_branch_of_the_same_length_another;
 use signals::signals_open_for_whoever_is_in_the_epoch_and_under_their_authors_name_alone;

@@ -129,7 +129,7 @@ pub struct Applied {
 pub enum KeyPackageFault {
     /// Not a key package, or its signatures do not hold.
     Malformed,
-    /// Of another protocol version or suite.
+    /// Of another protocol version or suite: its keys are none of the suite's, or its leaf has what no leaf of ours has.
     Suite,
     /// Its credential names another device.
     Credential,

@@ -21,6 +21,7 @@ mod leaf;
 mod mark;
 mod parts;
 mod past;
+mod path;
 mod public;
 mod rows;
 mod store;
@@ -28,6 +29,8 @@ mod store;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod vectors;
 
+#[cfg(test)]
+pub(crate) use chance::spoilt;
 pub use public::MlsPublic;
 pub(crate) use rows::KEY_PACKAGES;
 pub use rows::KEY_SHAPES;

@@ -99,6 +99,17 @@ pub(crate) fn fresh(address: Address, standing: Relationship, now: Wall) -> Frie
     FriendRow { address, standing, heard: Wall::default(), said: Wall::default(), note: None, since: now, parted: None }
 }
 
+/// How many ask the owner and have no answer.
+pub(crate) fn asking(reads: &dyn Reads) -> Result<usize, StorageError> {
+    let mut count = 0usize;
+    rows::each(reads, &rows::space(Space::Friend), |(key, value)| {
+        let row: FriendRow = rows::decode(&key, &value)?;
+        count = count.saturating_add(usize::from(row.standing == Relationship::Asking));
+        Ok(())
+    })?;
+    Ok(count)
+}
+
 /// Whether there may be one row more. Rows that only remember how new the last word was, and from where on somebody may
 /// invite again, make room; those whose parting the relay may not know stay.
 pub(crate) fn make_room(rows: &mut Overlay<'_>) -> Result<bool, StorageError> {

@@ -103,7 +103,8 @@ impl Rooms {
         rows::each(reads, &rows::resend_prefix(), |(key, value)| {
             let Some(thread) = rows::thread_of_resend(&key) else { return Ok(()) };
             let row: ResendRow = rows::decode(&key, &value)?;
-            let left = row.interval().saturating_sub(row.elapsed(now.wall));
+            let planned = row.planned(reads, &thread)?;
+            let left = planned.saturating_sub(row.elapsed(now.wall, planned));
             rooms.timers.set(Timer::Resend(thread), now.monotonic.plus(left));
             Ok(())
         })?;

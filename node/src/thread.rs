@@ -108,6 +108,8 @@ pub(crate) struct Threads {
     pub(crate) changing: BTreeSet<ThreadId>,
     /// Threads in which receipts are owed that have not left.
     pub(crate) owing: BTreeSet<ThreadId>,
+    /// Those in which something was due to be said again while there was no link to say it on.
+    pub(crate) unsaid: BTreeSet<ThreadId>,
     /// When members were last given what they missed.
     pub(crate) answered: BTreeMap<(ThreadId, DeviceId), Monotonic>,
     /// Who waits for a change of a group.

@@ -5,6 +5,7 @@
 mod edges;
 mod licences;
 mod rooms;
+mod threats;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

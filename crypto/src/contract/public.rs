@@ -6,7 +6,7 @@ use crate::engine::Created;
 use crate::public::{PublicEngine, PublicGroup};
 
 /// Alice's thread of four, all joined but for the last; and what its hub was told.
-fn opened(make: fn() -> Box<dyn Engine>) -> (Vec<Person>, Created) {
+pub(super) fn opened(make: fn() -> Box<dyn Engine>) -> (Vec<Person>, Created) {
     let mut people = people(make, 5, false);
     let invitees: Vec<_> = people[1..4].iter_mut().map(Person::invitee).collect();
     let created = people[0].call(|engine, cx, own| engine.create(cx, own, THREAD, &invitees)).unwrap();
@@ -23,7 +23,7 @@ fn sorted(people: &mut Person) -> Vec<(DeviceId, PublicKey)> {
 }
 
 /// The author's commit holds: it, the others and the hub go on by it.
-fn holds(people: &mut [Person], author: usize, hub: &mut dyn PublicGroup, commit: &[u8]) {
+pub(super) fn holds(people: &mut [Person], author: usize, hub: &mut dyn PublicGroup, commit: &[u8]) {
     people[author].merge_own().unwrap();
     for (_, other) in people.iter_mut().enumerate().filter(|(who, _)| *who != author) {
         other.apply(commit).unwrap();

@@ -45,12 +45,21 @@ pub(super) struct Crypto<'a> {
     chance: Mutex<Chance>,
     /// What the chance of every HPKE operation is derived from, with its inputs.
     hpke: Zeroizing<[u8; 32]>,
+    #[cfg(test)]
+    spoilt: Mutex<spoilt::Next>,
 }
 
 impl<'a> Crypto<'a> {
     pub(super) fn new(primitives: &'a RustCrypto, suite: Ciphersuite, mut chance: Chance) -> Self {
         let hpke = Zeroizing::new(chance.fork("hpke").bytes());
-        Self { primitives, suite, chance: Mutex::new(chance), hpke }
+        Self {
+            primitives,
+            suite,
+            chance: Mutex::new(chance),
+            hpke,
+            #[cfg(test)]
+            spoilt: Mutex::new(spoilt::of_this_thread()),
+        }
     }
 
     /// The one suite there is for the library.
@@ -239,7 +248,49 @@ impl OpenMlsCrypto for Crypto<'_> {
     fn derive_hpke_keypair(&self, config: HpkeConfig, ikm: &[u8]) -> Result<HpkeKeyPair, CryptoError> {
         let pair = self.hpke(&config, &[])?.derive_key_pair(ikm).map_err(|_| CryptoError::CryptoLibraryError)?;
         let (private, public) = pair.into_keys();
-        Ok(HpkeKeyPair { private: private.as_slice().into(), public: public.as_slice().to_vec() })
+        let public = public.as_slice().to_vec();
+        #[cfg(test)]
+        let public = spoilt::instead_of(&self.spoilt, public);
+        Ok(HpkeKeyPair { private: private.as_slice().into(), public })
+    }
+}
+
+/// A member with a program of its own, in tests: one of the keys it derives is not what it says.
+#[cfg(test)]
+pub(crate) mod spoilt {
+    use std::cell::RefCell;
+    use std::sync::{Mutex, PoisonError};
+
+    /// How many keys come before it, and what stands in its place.
+    pub(super) type Next = Option<(usize, Vec<u8>)>;
+
+    thread_local! {
+        static OF_THIS_THREAD: RefCell<Next> = const { RefCell::new(None) };
+    }
+
+    /// Calls an engine with another key in place of the one that it derives after so many others.
+    pub(crate) fn with<T>(before: usize, key: &[u8], call: impl FnOnce() -> T) -> T {
+        OF_THIS_THREAD.set(Some((before, key.to_vec())));
+        let done = call();
+        OF_THIS_THREAD.set(None);
+        done
+    }
+
+    /// The library derives on several threads for the one that calls.
+    pub(super) fn of_this_thread() -> Next {
+        OF_THIS_THREAD.with_borrow(Clone::clone)
+    }
+
+    pub(super) fn instead_of(next: &Mutex<Next>, public: Vec<u8>) -> Vec<u8> {
+        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+        match next.take() {
+            None => public,
+            Some((0, key)) => key,
+            Some((before, key)) => {
+                *next = Some((before - 1, key));
+                public
+            }
+        }
     }
 }
 

@@ -18,9 +18,9 @@ use whimbrel_protocol::id::{DeviceId, PublicKey};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::Wall;
 
-use super::Provider;
 use super::chance::{Crypto, DeviceSigner};
 use super::errors::{library, malformed};
+use super::{Provider, SUITE, path};
 use crate::engine::{EngineError, Invitee, KeyPackageFault, Own};
 
 /// The extension with a key package's dates; of the private-use range (RFC 9420 §17.3).
@@ -108,6 +108,14 @@ pub(super) fn check_key_package(crypto: &Crypto<'_>, invitee: &Invitee, now: Wal
     }
     let package = package.validate(crypto, ProtocolVersion::Mls10).map_err(|_| refused(KeyPackageFault::Malformed))?;
     if package.ciphersuite() != crypto.suite() || package.leaf_node().capabilities() != &capabilities(crypto.suite()) {
+        return Err(refused(KeyPackageFault::Suite));
+    }
+    // Whoever takes it in seals to its keys, and its hub takes no other leaf (docs/protocol/hub.md 25).
+    let leaf = package.leaf_node();
+    if crypto.suite() == SUITE && !(path::is_sealable(leaf) && path::is_key(package.hpke_init_key().as_slice())) {
+        return Err(refused(KeyPackageFault::Suite));
+    }
+    if leaf.extensions().iter().next().is_some() {
         return Err(refused(KeyPackageFault::Suite));
     }
     if package.life_time() != &always() {

@@ -23,7 +23,7 @@ use whimbrel_protocol::limits;
 use super::chance::Crypto;
 use super::codec::{self, CodecError};
 use super::errors::{library, malformed};
-use super::{SUITE, acceptable, errors, group_id, leaf, message};
+use super::{SUITE, acceptable, errors, group_id, leaf, message, path};
 use crate::engine::EngineError;
 use crate::public::{Leaf, Proved, PublicEngine, PublicGroup};
 use crate::{Chance, Seed};
@@ -71,7 +71,8 @@ impl PublicEngine for MlsPublic {
         let pieces = Pieces::default();
         let (group, _) = Library::from_external(&crypto(&self.primitives), &pieces, tree, info, ProposalStore::new())
             .map_err(errors::founding)?;
-        if !group.members().all(|member| group.leaf(member.index).is_some_and(fits)) {
+        let leaves = group.members().all(|member| group.leaf(member.index).is_some_and(fits));
+        if !leaves || !group.treesync().full_parents().all(|(_, parent)| path::is_sealable(parent)) {
             return Err(EngineError::Untrusted);
         }
         Ok(Box::new(State { primitives: Arc::clone(&self.primitives), group, pieces, proved: None }))
@@ -129,9 +130,11 @@ impl State {
         };
         acceptable(&staged)?;
         let committer = self.at(place)?;
-        // A device's key is what its account log says: no commit changes it.
+        // A device's key is what its account log says: no commit changes it. And whoever commits next seals to these keys.
         if let Some(renewed) = staged.update_path_leaf_node()
-            && (named(renewed) != Some(committer) || !fits(renewed))
+            && (named(renewed) != Some(committer)
+                || !fits(renewed)
+                || !path::inner_keys(commit, renewed)?.iter().all(|key| path::is_key(key.as_slice())))
         {
             return Err(EngineError::Untrusted);
         }
@@ -165,12 +168,9 @@ impl State {
     }
 }
 
-/// A public key of the suite's KEM in bytes, ML-KEM-768's and X25519's (draft-connolly-cfrg-xwing-kem §5), with its length.
-const KEM_KEY_BYTES: usize = 2 + 1_184 + 32;
-
-/// Whether a leaf is as large as ours are: others must be able to seal to its key, and nothing else of it may grow.
+/// Whether a leaf is as ours are: others must be able to seal to its key, and nothing of it may grow.
 fn fits(leaf: &LeafNode) -> bool {
-    leaf.encryption_key().tls_serialized_len() == KEM_KEY_BYTES
+    path::is_sealable(leaf)
         && *leaf.capabilities() == leaf::capabilities(SUITE)
         && leaf.extensions().iter().next().is_none()
 }

@@ -210,6 +210,9 @@ pub enum Event {
         address: Address,
         /// What they wrote to it.
         note: Option<String>,
+        /// How many wait for an answer now, this one among them. An owner is notified of one that waits alone; of the
+        /// others the list is shown, and how long it is.
+        waiting: usize,
     },
     /// Both agreed to be friends.
     FriendAccepted {

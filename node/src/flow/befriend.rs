@@ -628,7 +628,10 @@ fn act_on<E: Engine>(t: &mut Turn<'_, E>, person: &Person, word: FriendshipWord)
     friendship::put(&mut t.rows, &account, &row);
     match effect {
         Effect::None => {}
-        Effect::Requested => t.event(Event::FriendRequest { account, address, note }),
+        Effect::Requested => {
+            let waiting = friendship::asking(&t.rows)?;
+            t.event(Event::FriendRequest { account, address, note, waiting });
+        }
         Effect::Agreed => {
             t.keep(person, false)?;
             t.event(Event::FriendAccepted { account, address });

@@ -17,7 +17,7 @@ use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
     account, answers, audit, befriend, commands, direct, facts, group, herald, history, join, link, open, own,
-    receipts, receive, send, settings, siblings, stamp,
+    receipts, receive, resend, send, settings, siblings, stamp,
 };
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
@@ -169,6 +169,7 @@ pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError>
     open::submit_all(t)?;
     join::begin_all(t)?;
     join::tag_all(t)?;
+    resend::admitted(t);
     befriend::prove_all(t)?;
     befriend::part_again(t)?;
     settings::hand_in_all(t)?;

@@ -70,7 +70,8 @@ pub(crate) fn said<E: Engine>(
                 resend
             }
         };
-        let since_ms = resend.passed_ms.saturating_add(resend.elapsed(t.now.wall).as_millis() as u64);
+        let elapsed = resend.elapsed(t.now.wall, resend.planned(&t.rows, &thread)?);
+        let since_ms = resend.passed_ms.saturating_add(elapsed.as_millis() as u64);
         rows::put(&mut t.rows, rows::awaited_key(&thread, counter), &AwaitedRow { message: *message, since_ms });
     }
     Ok(())
@@ -148,17 +149,20 @@ pub(crate) fn answered<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Resu
     let key = rows::resend_key(&thread);
     let Some(mut resend) = rows::get::<ResendRow>(&t.rows, &key)? else { return Ok(()) };
     if resend.attempts > 0 {
-        pass(t, &mut resend);
+        pass(t, &thread, &mut resend)?;
         resend.attempts = 0;
         rows::put(&mut t.rows, key, &resend);
-        t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(resend.interval()));
+        let wait = resend.planned(&t.rows, &thread)?;
+        t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(wait));
     }
     Ok(())
 }
 
-fn pass<E: Engine>(t: &Turn<'_, E>, resend: &mut ResendRow) {
-    resend.passed_ms = resend.passed_ms.saturating_add(resend.elapsed(t.now.wall).as_millis() as u64);
+fn pass<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, resend: &mut ResendRow) -> Result<(), StorageError> {
+    let elapsed = resend.elapsed(t.now.wall, resend.planned(&t.rows, thread)?);
+    resend.passed_ms = resend.passed_ms.saturating_add(elapsed.as_millis() as u64);
     resend.at = t.now.wall;
+    Ok(())
 }
 
 /// It is time to see to what is awaited in a thread.
@@ -168,7 +172,7 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
     }
     let key = rows::resend_key(&thread);
     let Some(mut resend) = rows::get::<ResendRow>(&t.rows, &key)? else { return Ok(()) };
-    pass(t, &mut resend);
+    pass(t, &thread, &mut resend)?;
     let prefix = rows::awaited_prefix(&thread);
     let awaited = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, STRETCH)?;
     let whole = awaited.len() == STRETCH;
@@ -205,14 +209,26 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
     if again > 0 || over {
         thread::put(&mut t.rows, &thread, &row);
     }
+    // Whoever cannot say anything now does so as soon as they can, and not with the next try.
+    if t.rooms.reception.admitted().is_none() {
+        t.rooms.threads.unsaid.insert(thread);
+    }
     if may {
         resend.attempts = resend.attempts.saturating_add(1);
     }
+    let planned = resend.planned(&t.rows, &thread)?;
     rows::put(&mut t.rows, key, &resend);
     // More may be over than one look takes.
-    let wait = if over && whole { limits::RETRY_DELAY } else { resend.interval() };
+    let wait = if over && whole { limits::RETRY_DELAY } else { planned };
     t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(wait));
     send::pump(t, thread)
+}
+
+/// The relay let the device in: what became due before is looked at now.
+pub(crate) fn admitted<E: Engine>(t: &mut Turn<'_, E>) {
+    for thread in std::mem::take(&mut t.rooms.threads.unsaid) {
+        t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic);
+    }
 }
 
 /// What came of saying something again.

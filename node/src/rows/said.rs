@@ -8,8 +8,9 @@ use whimbrel_crypto::SealMark;
 use whimbrel_protocol::id::{DeviceId, Epoch, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{Space, key};
+use super::{Space, after, decode, key};
 
 /// A receipt that has not left.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Encode, Decode)]
@@ -107,9 +108,23 @@ impl ResendRow {
         limits::RESEND_AFTER_MIN.saturating_mul(factor).min(limits::RESEND_AFTER_MAX)
     }
 
-    /// What has passed of that, by a clock that may have jumped.
-    pub(crate) fn elapsed(&self, wall: Wall) -> Duration {
-        Duration::from_millis(wall.as_millis().saturating_sub(self.at.as_millis())).min(self.interval())
+    /// From when it was last seen to until it is again: to say again what waits, or because the time of the oldest of it is
+    /// over, for an author is told of that when it is, and not with the next try.
+    pub(crate) fn planned(&self, reads: &dyn Reads, thread: &ThreadId) -> Result<Duration, StorageError> {
+        let prefix = awaited_prefix(thread);
+        // Counters and times ascend together.
+        let oldest = reads.scan(&prefix, &after(&prefix), Order::Ascending, 1)?;
+        let Some((key, value)) = oldest.first() else { return Ok(self.interval()) };
+        let AwaitedRow { since_ms, .. } = decode(key, value)?;
+        let age = Duration::from_millis(self.passed_ms.saturating_sub(since_ms));
+        // A clock that stands still brings no time nearer: it is not looked at in a loop.
+        let left = limits::MESSAGE_AGE_MAX.saturating_sub(age).max(limits::RESEND_AFTER_MIN);
+        Ok(self.interval().min(left))
+    }
+
+    /// What has passed of what was planned, by a clock that may have jumped.
+    pub(crate) fn elapsed(&self, wall: Wall, planned: Duration) -> Duration {
+        Duration::from_millis(wall.as_millis().saturating_sub(self.at.as_millis())).min(planned)
     }
 }
 

@@ -18,6 +18,7 @@ mod messages;
 mod people;
 mod pushes;
 mod receipts;
+mod requests;
 mod siblings;
 mod signals;
 mod stamp;

@@ -118,6 +118,50 @@ fn t04_what_nobody_ever_said_to_have_is_not_delivered_within_the_time_for_that()
     assert_eq!(world.state(ALICE, message), Some(State::Delivered));
 }
 
+/// The tries come a week apart by then, and the author does not wait for the next.
+#[test]
+fn t04_the_author_is_told_when_the_time_is_over_and_not_with_the_next_try() {
+    for restarts in [false, true] {
+        let (mut world, thread) = friends();
+        world.kill(BOB);
+        let message = world.say(ALICE, thread, "hello?");
+        world.advance(limits::MESSAGE_AGE_MAX - Duration::from_secs(600));
+        assert_eq!(world.state(ALICE, message), Some(State::Stored));
+        if restarts {
+            world.crash_now(ALICE);
+            world.settle();
+        }
+        // A clock that jumps makes nothing older than it is.
+        world.now.wall = whimbrel_protocol::time::Wall::from_millis(world.now.wall.as_millis() + 400 * 86_400_000);
+        world.advance(Duration::from_secs(300));
+        assert_eq!(world.state(ALICE, message), Some(State::Stored), "restarts: {restarts}");
+        world.advance(Duration::from_secs(600));
+        assert_eq!(world.state(ALICE, message), Some(State::Failed(RefusalCode::Expired)), "restarts: {restarts}");
+    }
+}
+
+/// A device that is on for a moment now and then is never on when the next try is due.
+#[test]
+fn t04_what_became_due_while_a_device_was_off_is_said_again_as_soon_as_its_relay_lets_it_in() {
+    let (mut world, thread) = friends();
+    world.kill(BOB);
+    world.say(ALICE, thread, "hello?");
+    world.advance(Duration::from_secs(12 * 3_600));
+    let said = world.submits(ALICE).len();
+    assert!(said > 4, "{said}: the tries are not far apart yet");
+    world.kill(ALICE);
+    let days = Duration::from_secs(3 * 24 * 3_600);
+    world.now.monotonic = world.now.monotonic.plus(days);
+    world.now.wall = whimbrel_protocol::time::Wall::from_millis(world.now.wall.as_millis() + days.as_millis() as u64);
+    world.open(ALICE);
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.submits(ALICE).len(), said + 1);
+    // Once, not with each link.
+    world.lose_home(ALICE);
+    world.advance(limits::RELAY_BACKOFF_MAX);
+    assert_eq!(world.submits(ALICE).len(), said + 1);
+}
+
 #[test]
 fn a_receipt_that_was_lost_is_given_again_when_the_message_comes_again() {
     let (mut world, thread) = friends();

@@ -9,11 +9,15 @@ mod devices;
 mod doors;
 mod late;
 mod lies;
+mod load;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
 mod rates;
+#[allow(clippy::indexing_slicing, reason = "tests")]
+mod retained;
 mod services;
+mod strangers;
 mod tokens;
 
 use whimbrel_protocol::limits;

@@ -309,6 +309,55 @@ async fn an_endpoint_that_is_gone_is_forgotten_and_a_redirect_leads_nowhere() {
     assert!(service.is_quiet(Duration::from_secs(33)).await);
 }
 
+/// Half a minute of the clock that everybody has: there is none in this process that a test could set. Nothing is waited for
+/// but what comes, and each request whose wake-up must not come is followed by a challenge, which goes the same way behind it.
+#[tokio::test]
+async fn row_12_a_device_is_woken_at_most_once_in_half_a_minute_however_much_is_written_for_it() {
+    let place = Place::new("a.example");
+    private(&place);
+    let mut service = Service::start(&place, &[]).await;
+    let running = service.run(&place);
+    let (alice, keys, fence) = (Person::new(1), Keys::new(), Keys::new());
+    let mut away = come_in(&alice, &running.link, "alice").await;
+    register(&mut service, &keys, &mut away).await;
+    away.sender.close(CloseCode::Done);
+    away.sender.closed().await;
+    let mut carol = come_in(&Person::new(2), &running.link, "carol").await;
+    let mut asked = 0;
+    let mut ask = async |count: u8| {
+        for _ in 0..count {
+            asked += 1;
+            let (stranger, name) = (Person::new(100 + asked), format!("s{asked}"));
+            let mut link = come_in(&stranger, &running.link, &name).await;
+            befriend((&stranger, &name), &mut link, &alice).await;
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "the relay's half minute is one of the real clock")]
+    let begun = std::time::Instant::now();
+    ask(1).await;
+    assert_eq!(keys.open(&service.next().await)["wake"], true);
+    // She does not come: more is written for her, and nothing is said of it.
+    ask(5).await;
+    register(&mut service, &fence, &mut carol).await;
+    // She comes and goes: what is written now wakes her, once, when half a minute is over.
+    let mut back = alice.connect(&running.link).await;
+    greet(&alice, &mut back).await;
+    back.sender.close(CloseCode::Done);
+    back.sender.closed().await;
+    ask(5).await;
+    register(&mut service, &fence, &mut carol).await;
+    let woken = tokio::time::timeout(Duration::from_secs(120), service.pushed.recv()).await.unwrap().unwrap();
+    assert_eq!(keys.open(&woken)["wake"], true);
+    assert!(begun.elapsed() >= whimbrel_protocol::limits::WAKE_EVERY, "{:?}", begun.elapsed());
+    // And not again: she has not come since. What was on its way is through when the relay has ended.
+    ask(5).await;
+    register(&mut service, &fence, &mut carol).await;
+    drop(carol);
+    running.signal("TERM");
+    assert_eq!(running.end().0, Some(0));
+    assert!(service.pushed.try_recv().is_err(), "woken again");
+}
+
 /// T26: without the operator's word nothing is reached that is not public.
 #[tokio::test]
 async fn t26_an_endpoint_on_loopback_is_never_connected_to() {

@@ -21,7 +21,7 @@ use crate::store::command::{Here, LogBounds, OpenThread as Open, Origin};
 use crate::store::{LogId, Store};
 
 impl World {
-    fn word_of(&self, who: usize, at: usize, to: AccountId, act: Act) -> Signed {
+    pub(super) fn word_of(&self, who: usize, at: usize, to: AccountId, act: Act) -> Signed {
         let device = &self.devices[who];
         let address = Address { name: device.name.parse().unwrap(), domain: domain(at) };
         let note = (act == Act::Request).then(|| "hello".to_owned());
@@ -41,7 +41,7 @@ impl World {
         assert!(matches!(self.tell(two, Act::Accept, one)[..], [Frame::Done(_)]));
     }
 
-    fn friends_of(&mut self, who: usize) -> Vec<Friend> {
+    pub(super) fn friends_of(&mut self, who: usize) -> Vec<Friend> {
         let request = self.request();
         let heard = self.ask(who, ListFriends { request, after: None, limit: 50 });
         let [Frame::FriendPage(page)] = &heard[..] else { panic!("{heard:?}") };

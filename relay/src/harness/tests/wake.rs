@@ -7,12 +7,12 @@ use super::*;
 use crate::{WakeOrder, WakeWord};
 
 impl World {
-    fn woken(&mut self, at: usize) -> Vec<WakeOrder> {
+    pub(super) fn woken(&mut self, at: usize) -> Vec<WakeOrder> {
         std::mem::take(&mut self.sites[at].running.as_ref().unwrap().links.wires.lock().unwrap().woken)
     }
 }
 
-fn endpoint() -> WakeEndpoint {
+pub(super) fn endpoint() -> WakeEndpoint {
     WakeEndpoint { url: "https://push.example/alice".to_owned(), key: [vec![4], vec![1; 64]].concat(), auth: [2; 16] }
 }
 
