@@ -4,7 +4,7 @@ use whimbrel_crypto::signed;
 use whimbrel_protocol::friendship::{Act, Befriend, Block, Decline, FRIENDSHIP_CONTEXT, FriendshipWord, Standing};
 use whimbrel_protocol::id::AccountId;
 use whimbrel_protocol::presence::SetVisible;
-use whimbrel_protocol::reception::Refused;
+use whimbrel_protocol::reception::{Done, Refused};
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::user::{CARD_CONTEXT, Card, ClaimKeyPackages, FetchProfile, SetProfile};
 use whimbrel_protocol::{canonical, codec, limits};
@@ -15,11 +15,18 @@ use super::*;
 const DOMAIN: &str = "a.example";
 /// Requests of one account.
 const ASKED: u64 = 10_000;
+/// Accounts that ask one target.
+const ACCOUNTS: u64 = 1_000;
 
 fn place() -> Place {
     let place = Place::new(DOMAIN);
     // Only the bounds on friend requests are to be met.
-    for rate in ["requests = { rate = \"600/min\", burst = 600 }", "claims = { rate = \"10/hour\", burst = 10 }"] {
+    let rates = [
+        "requests = { rate = \"600/min\", burst = 600 }",
+        "claims = { rate = \"10/hour\", burst = 10 }",
+        "arrivals = { rate = \"600/min\", burst = 1200 }",
+    ];
+    for rate in rates {
         let (name, _) = rate.split_once(' ').unwrap();
         place.edit(rate, &format!("{name} = \"unbounded\""));
     }
@@ -27,10 +34,10 @@ fn place() -> Place {
     place
 }
 
-fn asks(of: &Client, name: &str, to: AccountId) -> Signed {
-    let (by, address) = (of.person.id(), format!("{name}@{DOMAIN}").parse().unwrap());
+fn asks(of: &Person, name: &str, to: AccountId) -> Signed {
+    let (by, address) = (of.id(), format!("{name}@{DOMAIN}").parse().unwrap());
     let word = FriendshipWord { by, address, to, act: Act::Request, at: present(), note: None };
-    signed::sign(&of.person.device, by, FRIENDSHIP_CONTEXT, canonical::encode(&word))
+    signed::sign(&of.device, by, FRIENDSHIP_CONTEXT, canonical::encode(&word))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +51,7 @@ async fn t29_ten_thousand_requests_of_one_account_are_twenty_and_of_many_account
     for n in 0..ASKED {
         let mut other = [0; 32];
         other[..8].copy_from_slice(&n.to_be_bytes());
-        let word = asks(&eve, "eve", AccountId::from_bytes(other));
+        let word = asks(&eve.person, "eve", AccountId::from_bytes(other));
         match eve.ask(Befriend { request: RequestId::new(1_000 + n), domain: domain(), word }).await {
             Frame::Done(_) => taken += 1,
             Frame::Refused(Refused { code: RefusalCode::TooFast, retry_after_ms: Some(_), .. }) => refused += 1,
@@ -56,11 +63,19 @@ async fn t29_ten_thousand_requests_of_one_account_are_twenty_and_of_many_account
     let days = u64::from(taken > limits::FRIEND_REQUESTS_PER_DAY) + 1;
     assert_eq!(refused, ASKED - days * u64::from(limits::FRIEND_REQUESTS_PER_DAY), "{taken} taken");
 
-    for byte in 0..limits::FRIENDS_ASKING_MAX as u8 + 10 {
-        let name = format!("s{byte}");
-        let mut stranger = Client::join(100 + byte, &running.link, &name).await;
-        let answer = stranger.tell(DOMAIN, Act::Request, &target.person, DOMAIN).await;
-        assert!(matches!(answer, Frame::Done(_)), "whether there was room is not told: {answer:?}");
+    let nobody = AccountId::from_bytes([9; 32]);
+    for n in 0..ACCOUNTS {
+        let mut seed = [200; 32];
+        seed[..8].copy_from_slice(&n.to_be_bytes());
+        let (stranger, name) = (Person::seeded(seed), format!("s{n}"));
+        let mut link = come_in(&stranger, &running.link, &name).await;
+        let mut answers = Vec::new();
+        for to in [target.person.id().account, nobody] {
+            let befriend = Befriend { request: RequestId::new(7), domain: domain(), word: asks(&stranger, &name, to) };
+            answers.push(codec::encode(&ask(&mut link, &befriend.into()).await).unwrap());
+        }
+        let done = codec::encode(&Frame::from(Done { request: RequestId::new(7) })).unwrap();
+        assert_eq!(answers, [done.clone(), done], "{n}: whether there was room, or anybody, is not told");
     }
     // Whoever was silent for so long has no link any more.
     target.come_back(&running.link).await;
@@ -111,7 +126,7 @@ async fn t30_answers_about_whoever_is_there_offline_invisible_full_keeps_one_awa
         let mut bytes = async |frame: Frame| codec::encode(&watcher.ask(frame).await).unwrap();
         profiles.push(bytes(FetchProfile { request, account, domain: domain() }.into()).await);
         claims.push(bytes(ClaimKeyPackages { request, account, domain: domain(), token: None }.into()).await);
-        let word = asks(&watcher, "watcher", account);
+        let word = asks(&watcher.person, "watcher", account);
         words.push(codec::encode(&watcher.ask(Befriend { request, domain: domain(), word }).await).unwrap());
     }
     for answers in [profiles, claims, words] {
