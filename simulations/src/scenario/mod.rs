@@ -4,6 +4,7 @@
 
 mod check;
 pub mod facts;
+mod keeps;
 mod units;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::faults::{Equipment, Fault, Plan, wrong_key};
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
+pub use keeps::Keeps;
 pub use units::{Range, Rate, Share, Span};
 
 /// Nodes of one scenario: what the world numbers with room to spare.
@@ -242,6 +244,9 @@ pub struct Relay {
     /// Its disk.
     #[serde(default)]
     pub disk: Disk,
+    /// What it keeps in a log, and for how long.
+    #[serde(default, skip_serializing_if = "Keeps::are_usual")]
+    pub log: Keeps,
 }
 
 /// Nodes alike.
@@ -478,6 +483,7 @@ impl Relay {
             uplink,
             downlink,
             disk: Disk::default(),
+            log: Keeps::default(),
         }
     }
 }

@@ -220,6 +220,8 @@ pub struct RelayProcess {
     pub listed: bool,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
+    /// What it keeps in a log.
+    pub(super) log: crate::scenario::Keeps,
     identity: RelayIdentity,
     publics: Arc<dyn PublicEngine>,
     platter: Platter,
@@ -257,6 +259,7 @@ impl RelayProcess {
             publics,
             listed: true,
             push: Vec::new(),
+            log: crate::scenario::Keeps::default(),
             platter,
             seed,
             run: 0,
@@ -315,6 +318,7 @@ impl RelayProcess {
         config.peers = peers;
         config.endpoint = Some(self.link().endpoint);
         config.push.clone_from(&self.push);
+        self.log.apply(&mut config);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
         let now = self.clock.now(engine.now());

@@ -6,6 +6,7 @@ mod commits;
 mod copies;
 mod devices;
 mod doors;
+mod full;
 mod late;
 mod lies;
 #[allow(clippy::indexing_slicing, reason = "tests")]

@@ -54,6 +54,10 @@ pub struct Faults {
     pub wakes: u64,
     /// Accounts that ended.
     pub endings: u64,
+    /// Entries of logs that went before some device had them, each time that a device was told.
+    pub dropped: u64,
+    /// Messages whose author was told that a full log lost them for somebody, for each of these.
+    pub losses_told: u64,
     /// Second devices that became their account's.
     pub linked: u64,
     /// Of these, while the relay of their owner or of a friend was cut off.
@@ -70,7 +74,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 28] {
+    pub const fn struck(&self) -> [(&'static str, u64); 30] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -97,6 +101,8 @@ impl Account {
             ("exports", faults.exports),
             ("wakes", faults.wakes),
             ("endings", faults.endings),
+            ("log_entries_dropped", faults.dropped),
+            ("log_losses_told", faults.losses_told),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),
             ("devices_revoked", faults.revoked),
