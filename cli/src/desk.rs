@@ -217,18 +217,26 @@ impl Desk<'_> {
         let (mut book, me) = (self.book()?, self.account()?);
         let mut printed = BTreeSet::new();
         let number = number.min(LOG_MESSAGES_MAX);
-        let mut lines = Vec::new();
+        let (mut lines, mut dropped) = (Vec::new(), 0u64);
         for thread in book.threads_of(&target) {
             lines.extend(self.read(|reads| views::messages(reads, &thread, Page::Newest, number))?);
+            dropped += self.read(|reads| views::thread(reads, &thread))?.map_or(0, |thread| thread.dropped);
         }
         // Two whose first messages crossed have two threads, and one conversation.
         lines.sort_by_key(|line| (line.message.hlc, line.message.message));
+        let mut marked = 0u64;
         for mut line in lines.split_off(lines.len().saturating_sub(number)) {
+            marked = marked.saturating_add(line.dropped_before);
             line.message.hidden &= !blocked;
             printed.insert(line.message.message);
             if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
                 self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
             }
+        }
+        // Where no message stands behind it, or not among these.
+        if dropped > marked {
+            let left = dropped - marked;
+            self.hint(&format!("messages missing: the relay let up to {left} go before this device had them")).await?;
         }
         if !follow {
             return Ok(());
@@ -248,6 +256,12 @@ impl Desk<'_> {
                     book = self.book()?;
                     if book.threads_of(&target).contains(&thread) {
                         self.item(Item::Typing(typing_shown(thread, &who, what, &book))).await?;
+                    }
+                    continue;
+                }
+                Heard::Event(Event::Dropped { thread: Some(thread), entries }) => {
+                    if self.book()?.threads_of(&target).contains(&thread) {
+                        self.hint(&format!("messages missing: the relay let up to {entries} go")).await?;
                     }
                     continue;
                 }
@@ -508,6 +522,7 @@ fn show_line(line: &views::Line, book: &Book, me: &AccountId) -> Shown {
         reactions: line.reactions.iter().map(sign).collect(),
         lasts_ms: line.lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX)),
         missing_before: line.missing_before,
+        dropped_before: line.dropped_before,
         ..show(&line.message, line.state.as_ref(), book, me)
     }
 }
@@ -546,6 +561,7 @@ fn show(message: &Message, state: Option<&State>, book: &Book, me: &AccountId) -
         reactions: Vec::new(),
         lasts_ms: None,
         missing_before: 0,
+        dropped_before: 0,
     }
 }
 

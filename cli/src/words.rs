@@ -286,6 +286,8 @@ pub(crate) struct Shown {
     pub(crate) lasts_ms: Option<u64>,
     /// How many contents of its author are missing just before it.
     pub(crate) missing_before: u64,
+    /// How many entries the relay let go just before it, at most: those that no counter shows.
+    pub(crate) dropped_before: u64,
 }
 
 /// A sign beside a message.
@@ -475,12 +477,16 @@ impl Shown {
             (None, true) => "(taken back)".to_owned(),
             (None, false) => sanitize::block(&self.text, "    "),
         };
+        let dropped = match self.dropped_before {
+            0 => String::new(),
+            count => format!("(messages missing: the relay let up to {count} go before this) "),
+        };
         let missing = match self.missing_before {
             0 => String::new(),
             count => format!("({count} missing before) "),
         };
         let lasts = lasts.unwrap_or_default();
-        format!("{missing}{text}  ({time}{path}{reply}{named}{edited}{lasts}{fate}){signs}")
+        format!("{dropped}{missing}{text}  ({time}{path}{reply}{named}{edited}{lasts}{fate}){signs}")
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod account;
 mod audit;
+mod dropped;
 mod group;
 mod message;
 mod people;
@@ -35,6 +36,7 @@ pub(crate) use self::account::{
 pub(crate) use self::audit::{
     AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
 };
+pub(crate) use self::dropped::{DroppedRow, dropped_key};
 pub(crate) use self::group::{ChangeRow, InviteeRow, OpeningRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow, TimerRow};
 pub(crate) use self::people::{
@@ -131,7 +133,7 @@ pub(crate) enum Space {
     Mark = 33,
     /// What was said about messages, by thread and message: [`EditRow`], that it was taken back, [`ReactionRow`].
     Told = 34,
-    /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`].
+    /// By thread and device: [`CountRow`], [`GapRow`]; by time: [`VanishRow`]; by thread: [`DroppedRow`].
     Count = 35,
     /// What the account's devices hold together, by what it is about: [`whimbrel_protocol::siblings::Fact`].
     Fact = 36,

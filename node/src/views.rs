@@ -3,6 +3,7 @@
 //! Never: writes; shows a key.
 
 mod agreement;
+mod dropped;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -127,6 +128,9 @@ pub struct Thread {
     pub unreadable: u64,
     /// Contents that others said and that are not here.
     pub missing: u64,
+    /// Entries that the relay let go before this device had them and that `missing` does not show: so many at most were
+    /// for this device.
+    pub dropped: u64,
     /// How long texts last that are written now; absent: for ever.
     pub lasts: Option<Duration>,
 }
@@ -148,6 +152,8 @@ pub struct Line {
     pub lasts: Option<Duration>,
     /// How many contents of its author's device are missing just before it.
     pub missing_before: u64,
+    /// How many entries the relay let go that belong just before it, at most: those that no counter shows.
+    pub dropped_before: u64,
 }
 
 /// How many devices said to have a message.
@@ -485,10 +491,13 @@ pub fn messages(reads: &dyn Reads, thread: &ThreadId, page: Page, limit: usize) 
             Page::Oldest | Page::Newest => {}
         }
         let thread: Option<ThreadRow> = rows::get(reads, &rows::thread_key(&id))?;
+        let dropped = dropped::mark(reads, &id)?;
         for row in reads.scan(&from, &to, order, limit)? {
+            let gone = dropped.as_ref().filter(|(key, _)| *key == row.0).map_or(0, |(_, left)| *left);
             let counter = rows::decode::<MessageRow>(&row.0, &row.1)?.counter;
             let mut line = line(shown, row, own.map(|own| (own, thread.as_ref())))?;
             look(reads, &id, &mut line.message)?;
+            line.dropped_before = gone;
             if let (Some(counter), Some(_)) = (counter, &line.state) {
                 line.receipts = receipts(reads, &id, counter)?;
             }
@@ -648,8 +657,9 @@ fn joined(
         }
         None => None,
     };
-    let mut missing = 0u64;
+    let (mut missing, mut dropped) = (0u64, 0u64);
     for (thread, _) in &same {
+        dropped = dropped.saturating_add(dropped::left(reads, thread)?);
         rows::each(reads, &rows::count_prefix(thread), |(key, value)| {
             missing = missing.saturating_add(rows::decode::<CountRow>(&key, &value)?.missing());
             Ok(())
@@ -667,6 +677,7 @@ fn joined(
         updated: same.iter().map(|(_, row)| row.updated).max().unwrap_or_default(),
         unreadable: same.iter().map(|(_, row)| row.unreadable).sum(),
         missing,
+        dropped,
         lasts: head.timer.map(|timer| Duration::from_millis(timer.lasts_ms)).filter(|lasts| !lasts.is_zero()),
     }))
 }
@@ -694,7 +705,16 @@ fn line(
         hidden: false,
     };
     let lasts = row.lasts_ms.map(Duration::from_millis);
-    Ok(Line { message, state, receipts: None, edited: false, reactions: Vec::new(), lasts, missing_before: 0 })
+    Ok(Line {
+        message,
+        state,
+        receipts: None,
+        edited: false,
+        reactions: Vec::new(),
+        lasts,
+        missing_before: 0,
+        dropped_before: 0,
+    })
 }
 
 /// The text as it stands now, and whether the owner keeps its author away now. Says whether the text is another than was said.

@@ -126,7 +126,19 @@ pub struct Entry {
     pub body: EntryBody,
 }
 
-/// A run of entries: everything for this device with `after < sequence <= upto`.
+/// A stretch of a log that the relay let go before this device had it: `after < sequence <= upto`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Gone {
+    /// The place before it.
+    #[n(0)]
+    pub after: Sequence,
+    /// Its last place.
+    #[n(1)]
+    pub upto: Sequence,
+}
+
+/// A run of entries: everything for this device with `after < sequence <= upto` that is still there.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Push {
@@ -142,6 +154,9 @@ pub struct Push {
     /// The entries for this device, ascending.
     #[n(3)]
     pub entries: Vec<Entry>,
+    /// What is not there any more, before the first of them.
+    #[n(4)]
+    pub gone: Option<Gone>,
 }
 
 /// Everything that waited when the device came in has been pushed.
@@ -157,6 +172,12 @@ impl Words for Push {
         let inside = |entry: &Entry| self.after < entry.sequence && entry.sequence <= self.upto;
         if !self.entries.is_sorted_by(|a, b| a.sequence < b.sequence) || !self.entries.iter().all(inside) {
             return Err(Bound::order("entries"));
+        }
+        if let Some(Gone { after, upto }) = self.gone {
+            let first = self.entries.first().is_none_or(|entry| upto < entry.sequence);
+            if self.after > after || after >= upto || upto > self.upto || !first {
+                return Err(Bound::order("gone"));
+            }
         }
         self.entries.iter().try_for_each(|entry| match &entry.body {
             EntryBody::Envelope(_, envelope) => envelope.check(),

@@ -27,7 +27,7 @@ use whimbrel_protocol::id::*;
 use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
 use whimbrel_protocol::message::{Body, Candidates, Content, DeviceReceipt, Reaction, Repair, Target};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
-use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Invitation, LogRef, Push, Undelivered};
+use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Gone, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{
     Admitted, Done, Heartbeat, HeartbeatAnswer, Hello, KeepStamp, Refused, Register, Registered, Stamp,
 };
@@ -434,9 +434,9 @@ fn threads() -> BoxedStrategy<Frame> {
 }
 
 fn delivery() -> BoxedStrategy<Frame> {
-    let entries = (log(), 0..u64::MAX / 2, vec((1..1_000u64, entry_body()), 0..4), 0..10u64).prop_map(
-        |(log, after, steps, beyond)| {
-            let mut at = after;
+    let entries = (log(), 0..u64::MAX / 2, vec((1..1_000u64, entry_body()), 0..4), (0..10u64, 0..10u64)).prop_map(
+        |(log, after, steps, (beyond, gone))| {
+            let mut at = after + gone;
             let entries: Vec<_> = steps
                 .into_iter()
                 .map(|(step, body)| {
@@ -444,7 +444,9 @@ fn delivery() -> BoxedStrategy<Frame> {
                     Entry { sequence: Sequence::new(at), body }
                 })
                 .collect();
-            Push { log, after: Sequence::new(after), upto: Sequence::new(at + beyond), entries }.into()
+            let (after, lost) = (Sequence::new(after), Sequence::new(after + gone));
+            let gone = (lost > after).then_some(Gone { after, upto: lost });
+            Push { log, after, upto: Sequence::new(at + beyond), entries, gone }.into()
         },
     );
     let acked = (log(), sequence()).prop_map(|(log, upto)| AckedLog { log, upto });
@@ -795,9 +797,20 @@ fn lists_over_their_bound_are_refused_by_name() {
         ),
     };
     for (after, upto, entries) in [(0, 9, vec![entry(2), entry(1)]), (2, 9, vec![entry(2)]), (0, 1, vec![entry(2)])] {
-        let push = Push { log: LogRef::Inbox, after: Sequence::new(after), upto: Sequence::new(upto), entries };
+        let (after, upto) = (Sequence::new(after), Sequence::new(upto));
+        let push = Push { log: LogRef::Inbox, after, upto, entries, gone: None };
         let bytes = codec::encode(&push.into()).unwrap();
         assert!(matches!(read_one(&bytes), Err(FrameError::Bound(_))));
+    }
+    // What is gone lies within the run, before its first entry, and is something.
+    for (gone, fits) in
+        [((2, 4), true), ((3, 4), true), ((1, 4), false), ((4, 4), false), ((2, 5), false), ((2, 10), false)]
+    {
+        let gone = Some(Gone { after: Sequence::new(gone.0), upto: Sequence::new(gone.1) });
+        let (after, upto, entries) = (Sequence::new(2), Sequence::new(9), vec![entry(5)]);
+        let bytes = codec::encode(&Push { log: LogRef::Inbox, after, upto, entries, gone }.into()).unwrap();
+        assert_eq!(read_one(&bytes).is_ok(), fits, "{gone:?}");
+        assert!(fits || matches!(read_one(&bytes), Err(FrameError::Bound(_))), "{gone:?}");
     }
 }
 

@@ -145,6 +145,8 @@ pub struct AccountDevice {
 pub struct LogPage {
     /// The entries after the place asked for, ascending, with what decides whom each is for.
     pub entries: Vec<Entry>,
+    /// The place asked for, or beyond it where entries are gone: nothing is left out after it.
+    pub whole_after: Sequence,
     /// Where the page ends: the last entry's place, or the place asked for, or beyond it where entries are gone.
     pub upto: Sequence,
     /// The newest entry of the log when the page was read.

@@ -127,6 +127,10 @@ bugs! {
     ExpiryEarly = "expiry-early",
     /// What waited too long goes at the relay, which tells nobody, and no node says again what nobody says to have.
     ExpirySilent = "expiry-silent",
+    /// What a full log drops goes without a word to its author, and whoever lacks it is not told what is gone.
+    TrimSilent = "trim-silent",
+    /// A relay does not tell a device that comes back what is gone of a log.
+    GoneUntold = "gone-untold",
     /// A node says to have a message whose text it did not keep.
     ReceiptEarly = "receipt-early",
     /// A node lets a member edit what another said.

@@ -169,6 +169,14 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// The relay let entries of a log go before this device had them: the log was full, or they had waited too long. What
+    /// of them was for this device is missing, as far as nobody says it again.
+    Dropped {
+        /// The thread; absent: the account's inbox.
+        thread: Option<ThreadId>,
+        /// So many entries, whoever they were for.
+        entries: u64,
+    },
     /// Texts of a thread last so long from now on; zero: for ever.
     TimerChanged {
         /// The thread.

@@ -10,6 +10,7 @@ pub(crate) mod commands;
 pub(crate) mod commit;
 pub(crate) mod connect;
 pub(crate) mod direct;
+pub(crate) mod dropped;
 pub(crate) mod facts;
 pub(crate) mod group;
 pub(crate) mod herald;

@@ -15,7 +15,8 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
 use super::{
-    about, audit, befriend, commit, connect, direct, facts, herald, join, read, receipts, repair, resend, send, witness,
+    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, read, receipts, repair, resend,
+    send, witness,
 };
 use crate::api::{Event, Message, Path};
 use crate::friendship;
@@ -59,6 +60,9 @@ pub(crate) fn pushed<E: Engine>(t: &mut Turn<'_, E>, run: Push) -> Result<(), St
             connect::abandon(t, "the relay left out entries")?;
         }
         return Ok(());
+    }
+    if let Some(gone) = run.gone {
+        dropped::heard(t, run.log, gone, place)?;
     }
     let mut upto = place.max(run.upto);
     let count = run.entries.len();
@@ -361,7 +365,7 @@ fn take_content<E: Engine>(
         receipts::owe(t, thread, &row, author, message, false)?;
     }
     if let Some(counter) = counter {
-        repair::note(t, thread, &row, author, counter)?;
+        repair::note(t, thread, &row, (author, hlc), counter)?;
     }
     if t.rows.get(&key)?.is_some() {
         // Sealed again by its author, or replayed by a member: shown once.

@@ -10,10 +10,11 @@ use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Repair};
 use whimbrel_protocol::thread::Class;
+use whimbrel_protocol::time::Hlc;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::resend::{self, Again};
-use super::send;
+use super::{dropped, send};
 use crate::api::Event;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, CountRow, GapRow, SaidRow, ThreadRow, ThreadState};
@@ -28,13 +29,15 @@ pub(crate) fn note<E: Engine>(
     t: &mut Turn<'_, E>,
     thread: ThreadId,
     row: &ThreadRow,
-    author: DeviceId,
+    (author, hlc): (DeviceId, Hlc),
     counter: u64,
 ) -> Result<(), StorageError> {
     let known = rows::count(&t.rows, &thread, &author)?;
     // Who came later does not know what was said before; there the first that is seen is the first.
     let begins = if row.joined <= 1 { 0 } else { counter.saturating_sub(1) };
+    let newcomers = known.is_none() && row.joined > 1;
     let mut count = known.unwrap_or(CountRow { upto: begins, ..CountRow::default() });
+    let missing = count.missing();
     let far = counter.saturating_sub(count.upto) > u64::from(limits::RATCHET_FORWARD);
     if far || !count.note(counter) {
         return Ok(());
@@ -43,6 +46,10 @@ pub(crate) fn note<E: Engine>(
         count.give_up();
     }
     rows::put(&mut t.rows, rows::count_key(&thread, &author), &count);
+    // The first that is seen of a device says nothing of what it said before.
+    if !newcomers {
+        dropped::counted(t, thread, (author, hlc), count.missing().saturating_sub(missing))?;
+    }
     let key = rows::gap_key(&thread, &author);
     let asked = t.rows.get(&key)?.is_some();
     match (count.beyond.is_empty(), asked) {

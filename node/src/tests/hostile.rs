@@ -207,8 +207,13 @@ fn a_gap_in_a_log_is_mended_by_a_new_link() {
     world.say(ALICE, thread, "one");
     world.advance(Duration::from_secs(1));
     let first = world.people[BOB].home;
-    let gap =
-        Push { log: LogRef::Thread(thread), after: Sequence::new(5), upto: Sequence::new(6), entries: Vec::new() };
+    let gap = Push {
+        log: LogRef::Thread(thread),
+        after: Sequence::new(5),
+        upto: Sequence::new(6),
+        entries: Vec::new(),
+        gone: None,
+    };
     world.say_to(BOB, gap);
     world.advance(Duration::from_secs(5));
     assert_ne!(world.people[BOB].home, first);

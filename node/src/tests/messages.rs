@@ -80,7 +80,7 @@ fn nothing_is_acknowledged_that_this_link_has_not_pushed() {
     row.pushed.insert(log, Sequence::new(1));
     // All three are durable here; the relay lost its cursor and begins anew, one by one.
     let entries = vec![Entry { sequence: Sequence::new(1), body }];
-    world.say_to(ALICE, Push { log, after: Sequence::ZERO, upto: Sequence::new(1), entries });
+    world.say_to(ALICE, Push { log, after: Sequence::ZERO, upto: Sequence::new(1), entries, gone: None });
     world.relay.heard.clear();
     world.advance(limits::ACK_DELAY);
     let acknowledged = world.relay.heard.iter().any(|(_, frame)| matches!(frame, Frame::Acknowledge(_)));

@@ -7,6 +7,7 @@ mod backup;
 mod contact;
 mod crash;
 mod direct;
+mod dropped;
 mod facts;
 mod groups;
 mod hostile;

@@ -2,7 +2,7 @@
 
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::id::{BlobId, DeviceId, Sequence};
-use whimbrel_protocol::push::{Entry, EntryBody, Invitation, LogRef, Push};
+use whimbrel_protocol::push::{Entry, EntryBody, Gone, Invitation, LogRef, Push};
 use whimbrel_protocol::thread::Opening;
 
 use super::world::World;
@@ -64,8 +64,11 @@ impl<E: Engine> World<E> {
                 let entries = entries.map(|(place, body)| Entry { sequence: Sequence::new(place as u64 + 1), body });
                 let entries = entries.filter(|entry| self.relay.is_for(log, device, &entry.body));
                 let entries = entries.filter(|entry| log != LogRef::Inbox || entry.sequence > not_for_it);
+                let trimmed = self.relay.trimmed.get(&log).copied().unwrap_or_default();
+                let entries = entries.filter(|entry| entry.sequence > trimmed).collect();
+                let gone = (trimmed > after).then_some(Gone { after, upto: trimmed });
                 pushed.insert(log, upto);
-                runs.push(Push { log, after, upto, entries: entries.collect() });
+                runs.push(Push { log, after, upto, entries, gone });
             }
         }
         self.mailbox(device).pushed = pushed;

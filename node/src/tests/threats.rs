@@ -291,6 +291,7 @@ fn t32_whatever_a_stranger_sends_past_the_relay_is_refused_by_the_node_unopened(
             after: Sequence::ZERO,
             upto: Sequence::new(1),
             entries: vec![Entry { sequence: Sequence::new(1), body: EntryBody::Envelope(carol, envelope(unknown)) }],
+            gone: None,
         },
     );
     world.settle();

@@ -97,6 +97,8 @@ pub(super) struct Relay {
     /// Everything it said, whoever heard it.
     pub(super) said: Vec<Frame>,
     pub(super) up: bool,
+    /// What it let go of logs, up to there.
+    pub(super) trimmed: BTreeMap<LogRef, Sequence>,
     /// Whether it shows its trees of account logs at all.
     pub(super) trees: Option<Trees>,
     /// How far the stores of devices have come.

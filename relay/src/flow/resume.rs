@@ -16,7 +16,8 @@ use crate::store::{LogId, Store, StoreError};
 /// Logs read from the store at once.
 const LOGS_PAGE: usize = 256;
 
-/// Subscribes the device to its logs and reads each from its cursor on, the inbox first. What does not fit in the
+/// Subscribes the device to its logs and reads each from its cursor on, the inbox first. Where entries it lacks are gone, the
+/// first run of that log says which. What does not fit in the
 /// link's queue follows when it has room; then the device is told that it caught up.
 pub(crate) async fn resume<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, admission: Admission) {
     match list(rooms, now, link, admission).await {

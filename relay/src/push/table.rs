@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{DeviceId, Epoch, LinkId, Sequence};
-use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, LogRef};
+use whimbrel_protocol::push::{self, CaughtUp, Entry, EntryBody, Gone, LogRef};
 use whimbrel_storage::planted::{self, Bug};
 
 use crate::ports::{Links, SendError};
@@ -195,7 +195,7 @@ impl Table {
                 Reading::No if next && is_for(body, link.device, subscription.epochs) => {
                     let frame = shared.get_or_insert_with(|| {
                         let entries = vec![Entry { sequence, body: body.clone() }];
-                        run(subscription.which, subscription.position, sequence, entries)
+                        run(subscription.which, (subscription.position, sequence), entries, None)
                     });
                     self.pushed += u64::from(queue(subscription, link, links, *id, (Arc::clone(frame), sequence)));
                     tell(link, links, *id);
@@ -264,7 +264,12 @@ impl Table {
             entries.retain(|entry| is_for(&entry.body, link.device, subscription.epochs));
             let count = entries.len() as u64;
             let after = subscription.joins.unwrap_or(subscription.position);
-            let frame = run(subscription.which, after, page.upto, entries);
+            // Of what went only what was before its end was for it. It hears of it until it has said that it is beyond.
+            let lost = subscription.end.map_or(page.whole_after, |end| end.min(page.whole_after));
+            let position = subscription.position;
+            let gone = (lost > position).then_some(Gone { after: position, upto: lost });
+            let gone = gone.filter(|_| !planted::active(Bug::TrimSilent) && !planted::active(Bug::GoneUntold));
+            let frame = run(subscription.which, (after, page.upto), entries, gone);
             let head = page.head;
             let queued = queue(subscription, link, links, id, (frame, page.upto));
             self.pushed += if queued { count } else { 0 };
@@ -342,8 +347,8 @@ fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
     }
 }
 
-fn run(log: LogRef, after: Sequence, upto: Sequence, entries: Vec<Entry>) -> Arc<Frame> {
-    Arc::new(push::Push { log, after, upto, entries }.into())
+fn run(log: LogRef, (after, upto): (Sequence, Sequence), entries: Vec<Entry>, gone: Option<Gone>) -> Arc<Frame> {
+    Arc::new(push::Push { log, after, upto, entries, gone }.into())
 }
 
 /// Queues a run and moves the position, or notes that there was no room.
@@ -407,6 +412,7 @@ mod tests {
     struct Recorder {
         room: Mutex<usize>,
         taken: Mutex<Vec<(u64, u64, usize)>>,
+        gone: Mutex<Vec<(u64, u64)>>,
         told: Mutex<usize>,
     }
 
@@ -427,6 +433,8 @@ mod tests {
             *room = room.checked_sub(1).ok_or(SendError::Full)?;
             match &*frame {
                 Frame::Push(push) => {
+                    let gone = push.gone.map(|gone| (gone.after.get(), gone.upto.get()));
+                    self.gone.lock().unwrap().extend(gone);
                     self.taken.lock().unwrap().push((push.after.get(), push.upto.get(), push.entries.len()));
                 }
                 Frame::CaughtUp(_) => *self.told.lock().unwrap() += 1,
@@ -445,9 +453,9 @@ mod tests {
     }
 
     fn page(sequences: std::ops::RangeInclusive<u64>, head: u64) -> LogPage {
-        let upto = Sequence::new(*sequences.end());
+        let (upto, whole_after) = (Sequence::new(*sequences.end()), Sequence::new(sequences.start() - 1));
         let entries = sequences.map(|n| Entry { sequence: Sequence::new(n), body: body(1) }).collect();
-        LogPage { entries, upto, head: Sequence::new(head) }
+        LogPage { entries, whole_after, upto, head: Sequence::new(head) }
     }
 
     /// A device that came in with its cursor at `cursor` of a log whose newest entry is `head`.
@@ -519,9 +527,34 @@ mod tests {
         assert_eq!(table.fan_out(&links, LOG, Sequence::new(1), &body(0)), [LINK]);
         assert_eq!(table.begin(LINK, LOG), Some(Sequence::ZERO));
         let entries = vec![Entry { sequence: Sequence::new(1), body: body(0) }];
-        let page = LogPage { entries, upto: Sequence::new(1), head: Sequence::new(1) };
+        let (upto, head) = (Sequence::new(1), Sequence::new(1));
+        let page = LogPage { entries, whole_after: Sequence::ZERO, upto, head };
         assert_eq!(table.take(&links, LINK, LOG, page), Took::All);
         assert_eq!(links.runs(), [(0, 1, 0)]);
+    }
+
+    #[test]
+    fn a_run_names_what_went_before_its_first_entry_and_nothing_that_was_not_for_the_device() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 4, 12);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::new(4)));
+        assert_eq!(table.take(&links, LINK, LOG, page(5..=6, 12)), Took::More(Sequence::new(6)));
+        assert_eq!(*links.gone.lock().unwrap(), [], "nothing went");
+        // The link is slow, and the log went on without it.
+        assert_eq!(table.take(&links, LINK, LOG, page(10..=12, 12)), Took::All);
+        assert_eq!((links.runs(), links.gone.lock().unwrap().clone()), (vec![(4, 6, 2), (6, 12, 3)], vec![(6, 9)]));
+        // Nobody heard it, or nobody said so: the next link names it again, but for what lies beyond the device's end.
+        let mut again = Table::default();
+        again.attach(LINK, DEVICE, MailboxId::from_bytes([1; 16]));
+        let (cursor, start) = (Sequence::new(2), Sequence::new(6));
+        let (epochs, head, end) = (Epochs::since(Epoch::new(1)), Sequence::new(12), Some(Sequence::new(8)));
+        let log = DeviceLog { log: LOG, which: LogRef::Thread(THREAD), cursor, start, epochs, head, end };
+        again.subscribe(LINK, &log);
+        links.gone.lock().unwrap().clear();
+        assert_eq!(again.begin(LINK, LOG), Some(start));
+        assert_eq!(again.take(&links, LINK, LOG, page(10..=12, 12)), Took::All);
+        assert_eq!(links.runs(), [(2, 12, 3)]);
+        assert_eq!(*links.gone.lock().unwrap(), [(6, 8)], "what lay before its start was never for it, either");
     }
 
     #[test]

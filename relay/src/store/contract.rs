@@ -71,6 +71,7 @@ pub fn check(fixture: &mut impl Fixture) {
     peers::a_refused_opening_lets_its_creator_open_another(fixture);
     peers::what_leaves_a_full_log_before_a_peer_had_it_is_told(fixture);
     full::what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture);
+    full::a_page_says_from_where_on_it_leaves_nothing_out(fixture);
     full::an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixture);
     full::what_was_not_for_a_device_is_not_missed_by_it(fixture);
     full::a_long_log_drops_a_step_at_once_and_stays_within_its_bounds(fixture);

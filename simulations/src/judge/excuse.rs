@@ -19,6 +19,8 @@ pub enum Conduct {
     Obstructive,
     /// Its disk fills up, and it refuses for want of room.
     Scarce,
+    /// A relay whose logs are short: what waits longest goes when there is no room for more, and of two it takes no more.
+    Short,
     /// Its calendar is a day wrong or more: what it takes for a week old may be of today.
     Untimely,
 }

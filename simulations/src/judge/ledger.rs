@@ -14,6 +14,7 @@
 mod arrived;
 mod circles;
 mod close;
+mod dropped;
 mod kept;
 mod orders;
 mod pushed;
@@ -32,6 +33,7 @@ use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
 
+use self::dropped::Dropped;
 use self::orders::Orders;
 use self::twins::Twins;
 use super::canary::Canaries;
@@ -145,6 +147,7 @@ pub struct Ledger {
     canaries: Canaries,
     twins: Twins,
     orders: Orders,
+    dropped: Dropped,
     services: Services,
     /// Commits that were handed in.
     handed_in: BTreeSet<CommitHash>,
@@ -307,6 +310,7 @@ impl Ledger {
 
     /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
+        self.told_of_loss(on, event);
         match event {
             Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
             Event::MembersChanged { thread, added, removed } => {
@@ -383,7 +387,8 @@ impl Ledger {
             if said.circle.is_some_and(|thread| self.untimely(&thread)) {
                 return true;
             }
-            [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
+            let short = [Conduct::Hostile, Conduct::Scarce, Conduct::Short];
+            short.into_iter().any(|conduct| self.excuses.among(people(), conduct))
         })
     }
 

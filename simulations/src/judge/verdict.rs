@@ -23,6 +23,16 @@ pub enum Violation {
         /// Who did not see it.
         to: ProcessNo,
     },
+    /// P1: what a full log lost is told to its author, and to whoever lacks it.
+    #[error(
+        "P1: message {message} went from a full log before process {to} had it, and nothing shows process {to} that it is missing"
+    )]
+    LossHidden {
+        /// Its number among everything said.
+        message: usize,
+        /// Who lacks it.
+        to: ProcessNo,
+    },
     /// P1: *delivered* means that it stands there.
     #[error("P1: process {author} was told that message {message} is on a device that has not shown it")]
     FalseReceipt {

@@ -127,7 +127,7 @@ mod tests {
         let envelope = Envelope { thread, epoch: Epoch::new(1), class: Class::Message, body: vec![body] };
         let entry = Entry { sequence: Sequence::new(sequence), body: EntryBody::Envelope(author, envelope) };
         let (after, upto) = (Sequence::new(sequence - 1), Sequence::new(sequence));
-        Push { log: LogRef::Thread(thread), after, upto, entries: vec![entry] }
+        Push { log: LogRef::Thread(thread), after, upto, entries: vec![entry], gone: None }
     }
 
     #[test]

@@ -31,6 +31,9 @@ impl Scenario {
             if self.relay.iter().take(n).any(|other| other.domain == relay.domain) {
                 return wrong(format!("relay.{n}.domain"), "another relay serves this domain");
             }
+            if let Err((key, why)) = relay.log.check() {
+                return wrong(format!("relay.{n}.log.{key}"), why);
+            }
         }
         for (n, population) in self.population.iter().enumerate() {
             if !known(&population.relay) {

@@ -4,6 +4,7 @@
 
 mod check;
 pub mod facts;
+mod keeps;
 mod push;
 pub mod rates;
 mod tokens;
@@ -18,6 +19,7 @@ use crate::faults::{Equipment, Fault, Plan, wrong_key};
 pub(crate) use check::{AGAIN_MIN, AGAIN_WORDS};
 
 pub use facts::Region;
+pub use keeps::Keeps;
 pub use push::Push;
 pub use rates::Rates;
 pub use tokens::Tokens;
@@ -257,6 +259,9 @@ pub struct Relay {
     /// The push addresses that devices are sent to; without it they are served where they come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<Push>,
+    /// What it keeps in a log, and for how long.
+    #[serde(default, skip_serializing_if = "Keeps::are_usual")]
+    pub log: Keeps,
 }
 
 /// Nodes alike.
@@ -504,6 +509,7 @@ impl Relay {
             rates: Rates::default(),
             tokens: None,
             push: None,
+            log: Keeps::default(),
         }
     }
 }

@@ -260,3 +260,28 @@ fn a_fault_between_one_process_and_itself_says_so() {
         assert!(error.contains("fault.0.between: names one process twice"), "{error}");
     }
 }
+
+#[test]
+fn what_a_relay_keeps_is_said_within_what_an_operator_may_say_and_each_slip_has_its_line() {
+    let with =
+        |log: &str| FILE.replacen("domain = \"a.example\"", &format!("domain = \"a.example\"\nlog = {{ {log} }}"), 1);
+    let text = with("entries = 64, bytes = 1048576, hold = \"10 min\"");
+    let scenario = read(&text, &[]).unwrap();
+    let hold = Some(Span(std::time::Duration::from_secs(600)));
+    assert_eq!(scenario.relay[0].log, Keeps { entries: Some(64), bytes: Some(1 << 20), hold });
+    assert!(scenario.relay[1].log.are_usual());
+    let written = toml::to_string(&scenario).unwrap();
+    assert_eq!((read(&written, &[]).unwrap(), written.matches(".log]").count()), (scenario, 1), "{written}");
+    for (log, what) in [
+        ("entries = 0", "relay.0.log.entries: a log has one entry"),
+        ("entries = 10001", "relay.0.log.entries: a log has one entry"),
+        ("bytes = 1048575", "relay.0.log.bytes: a log has 1048576 bytes"),
+        ("hold = \"9 s\"", "relay.0.log.hold: what waits is held for 10 s"),
+        ("hold = \"31 d\"", "relay.0.log.hold: what waits is held for 10 s"),
+        ("entires = 5", "unknown field `entires`"),
+    ] {
+        let error = read(&with(log), &[]).unwrap_err();
+        assert!(error.starts_with("test.toml, line 6: ") && error.contains(what), "{error}");
+    }
+    assert!(read(FILE, &["relay.1.log.entries=12"]).unwrap().relay[1].log.entries == Some(12));
+}

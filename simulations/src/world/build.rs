@@ -15,7 +15,7 @@ use super::people::Asked;
 use super::{Event, Faults, Group, Meeting, NodeProcess, Pair, Person, Process, RelayProcess, World};
 use crate::engine::{Engine, Entity, Seed, Time};
 use crate::faults::{Plan, Shape, equip};
-use crate::judge::ledger::Ledger;
+use crate::judge::ledger::{Conduct, Ledger};
 use crate::net::{Access, Nat, Net, ProcessNo};
 use crate::scenario::{
     Churn, Clocks, Crypto, Friends, NatShares, Network, Population, Range, Rate, Region, Relay, Scenario, Workload,
@@ -143,6 +143,10 @@ impl World {
         process.listed = relay.listed;
         process.rates = relay.rates.relay();
         process.doors = relay.push;
+        process.log = relay.log;
+        if !relay.log.are_usual() {
+            self.ledger.conduct(no, Conduct::Short);
+        }
         process.clock = self.clock_of(no);
         // The stand-in engine hides nothing, and says so.
         if self.crypto == Crypto::Real {

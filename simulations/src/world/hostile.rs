@@ -225,8 +225,9 @@ impl Mischief {
     fn reordered(&mut self, link: LinkId, to: ProcessNo, mut run: Push) -> Option<Push> {
         let key = (link, run.log);
         if let Some(before) = self.held.remove(&key) {
-            if before.upto == run.after {
-                run = Push { after: before.after, entries: [before.entries, run.entries].concat(), ..run };
+            if before.upto == run.after && run.gone.is_none() {
+                let (after, gone) = (before.after, before.gone);
+                run = Push { after, gone, entries: [before.entries, run.entries].concat(), ..run };
             }
             let mut bodies: Vec<_> = run.entries.iter().map(|entry| entry.body.clone()).collect();
             if self.tricks.contains_key(&RelayTrick::Fork) {
@@ -277,6 +278,10 @@ impl Mischief {
         let fresh = upto > shift.high;
         for entry in &mut run.entries {
             entry.sequence = Sequence::new(shift.shown(entry.sequence.get()));
+        }
+        if let Some(gone) = &mut run.gone {
+            let shown = |place: Sequence| Sequence::new(shift.shown(place.get()));
+            (gone.after, gone.upto) = (shown(gone.after), shown(gone.upto));
         }
         let mut shown_upto = shift.shown(upto);
         if replays && fresh {
@@ -532,7 +537,7 @@ mod tests {
             });
             let log = LogRef::Thread(thread);
             let (after, upto) = (Sequence::new(after), Sequence::new(upto));
-            Arc::new(Frame::Push(Push { log, after, upto, entries: entries.collect() }))
+            Arc::new(Frame::Push(Push { log, after, upto, entries: entries.collect(), gone: None }))
         };
         assert_eq!(relay.outgoing(link, device, run(0, 14)).len(), 1);
         relay.tricks.insert(RelayTrick::Reorder, 1.0);

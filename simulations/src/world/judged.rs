@@ -59,6 +59,18 @@ impl World {
         Some([own, others.filter_map(named).next()?])
     }
 
+    /// What relays let go of logs: counted, and shown to whoever lacks it.
+    pub(super) fn judge_losses(&mut self) {
+        for who in self.nodes.clone() {
+            let found = self.node(who).and_then(|node| node.reads()).and_then(|reads| views::threads(reads).ok());
+            for thread in found.into_iter().flatten().filter(|thread| thread.dropped > 0) {
+                self.ledger.shows_loss(who, thread.thread);
+            }
+        }
+        self.struck.losses_told = self.ledger.losses().0;
+        self.ledger.losses_are_shown();
+    }
+
     /// How many commits members made up, and how many receipts hubs did.
     pub(super) fn count_lies(&mut self) {
         for process in &self.processes {

@@ -257,6 +257,7 @@ impl World {
             self.search(process);
         }
         self.count_lies();
+        self.judge_losses();
         self.compare_circles();
         self.prove_orders();
         self.compare_threads();
@@ -625,6 +626,9 @@ impl World {
 
     /// A person's node tells them something.
     fn told(&mut self, no: ProcessNo, event: api::Event) {
+        if let api::Event::Dropped { entries, .. } = &event {
+            self.struck.dropped += entries;
+        }
         if self.owner_of(no).is_some() {
             return self.told_on_second(no, &event);
         }

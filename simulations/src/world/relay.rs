@@ -232,6 +232,8 @@ pub struct RelayProcess {
     pub(super) doors: Option<Push>,
     /// Its push addresses, from its next start on.
     pub(super) push: Vec<String>,
+    /// What it keeps in a log.
+    pub(super) log: crate::scenario::Keeps,
     identity: RelayIdentity,
     publics: Arc<dyn PublicEngine>,
     platter: Platter,
@@ -273,6 +275,7 @@ impl RelayProcess {
             done: BTreeSet::new(),
             doors: None,
             push: Vec::new(),
+            log: crate::scenario::Keeps::default(),
             platter,
             seed,
             run: 0,
@@ -336,6 +339,7 @@ impl RelayProcess {
         config.rates = self.rates;
         config.registration = if self.by_token { Registration::Invite } else { Registration::Open };
         config.push.clone_from(&self.push);
+        self.log.apply(&mut config);
         let mut executor = Executor::new();
         self.clock.restart(engine.now());
         let now = self.clock.now(engine.now());

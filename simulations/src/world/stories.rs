@@ -7,6 +7,7 @@ mod commits;
 mod copies;
 mod devices;
 mod doors;
+mod full;
 mod late;
 mod lies;
 mod load;

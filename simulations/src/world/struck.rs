@@ -62,6 +62,10 @@ pub struct Faults {
     pub cards: u64,
     /// Accounts that ended.
     pub endings: u64,
+    /// Entries of logs that went before some device had them, each time that a device was told.
+    pub dropped: u64,
+    /// Messages whose author was told that a full log lost them for somebody, for each of these.
+    pub losses_told: u64,
     /// Second devices that became their account's.
     pub linked: u64,
     /// Of these, while the relay of their owner or of a friend was cut off.
@@ -78,7 +82,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 32] {
+    pub const fn struck(&self) -> [(&'static str, u64); 34] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -109,6 +113,8 @@ impl Account {
             ("wakes", faults.wakes),
             ("cards", faults.cards),
             ("endings", faults.endings),
+            ("log_entries_dropped", faults.dropped),
+            ("log_losses_told", faults.losses_told),
             ("devices_linked", faults.linked),
             ("devices_linked_apart", faults.linked_apart),
             ("devices_revoked", faults.revoked),

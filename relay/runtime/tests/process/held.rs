@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use whimbrel_protocol::friendship::Act;
 use whimbrel_protocol::id::EnvelopeId;
 use whimbrel_protocol::limits;
-use whimbrel_protocol::push::{EntryBody, LogRef, Undelivered};
+use whimbrel_protocol::push::{EntryBody, Gone, LogRef, Undelivered};
 use whimbrel_protocol::reception::Heartbeat;
 use whimbrel_protocol::{Frame, RefusalCode};
 use whimbrel_transport::CloseCode;
@@ -56,6 +56,15 @@ impl Client {
         pushed.flatten().filter_map(|entry| notice(&entry.body)).collect()
     }
 
+    /// What it was told is gone from the log since it came back.
+    fn gone_so_far(&self) -> Vec<(u64, u64)> {
+        let run = |frame: &Frame| match frame {
+            Frame::Push(run) if run.log == LOG => run.gone.map(|Gone { after, upto }| (after.get(), upto.get())),
+            _ => None,
+        };
+        self.heard.iter().filter_map(run).collect()
+    }
+
     /// The log as far as it was pushed since the device came back.
     fn log_so_far(&self) -> BTreeSet<EnvelopeId> {
         let pushed = self.heard.iter().filter_map(|frame| match frame {
@@ -96,6 +105,7 @@ async fn t04_what_a_device_that_stays_away_never_had_is_told_to_its_author_by_th
     }
     bob.come_back(&running.link).await;
     assert_eq!(bob.log_so_far(), BTreeSet::new(), "told as not delivered, and then delivered");
+    assert_eq!(bob.gone_so_far(), [(1, 3)], "the one after what he had, and the other");
     let again = alice.stores(b"again").await;
     bob.entries(LOG, 1).await;
     assert_eq!(bob.log_so_far(), BTreeSet::from([again]), "what is said now arrives");
@@ -137,4 +147,17 @@ async fn t04_what_a_full_log_of_three_pushes_out_before_all_had_it_is_told_to_it
     carol.come_back(&running.link).await;
     let had: BTreeSet<EnvelopeId> = said[usize::from(SAID) - HELD..].iter().copied().collect();
     assert_eq!(carol.log_so_far(), had, "nothing is lost without a word");
+    let gone = u64::from(SAID) - HELD as u64;
+    assert_eq!(carol.gone_so_far(), [(0, gone)], "she is told, too");
+    // She did not say that she heard it, and the relay dies; then she does.
+    running.kill();
+    let running = place.start();
+    for expected in [vec![(0, gone)], Vec::new()] {
+        carol.come_back(&running.link).await;
+        assert_eq!(carol.gone_so_far(), expected);
+        carol.acknowledge(LOG, u64::from(SAID));
+        // Answered after the word before it.
+        carol.friends().await;
+        carol.link.sender.close(CloseCode::Done);
+    }
 }

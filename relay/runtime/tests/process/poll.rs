@@ -215,7 +215,7 @@ async fn befriend(running: &Running, byte: u8, name: &str, to: &Person) {
 /// The inbox's runs among frames: where each began and ended, and how many entries it had.
 fn runs(frames: &[Frame]) -> Vec<(u64, u64, usize)> {
     let run = |frame: &Frame| match frame {
-        Frame::Push(Push { log: LogRef::Inbox, after, upto, entries }) => {
+        Frame::Push(Push { log: LogRef::Inbox, after, upto, entries, gone: None }) => {
             Some((after.get(), upto.get(), entries.len()))
         }
         _ => None,

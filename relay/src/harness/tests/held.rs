@@ -1,5 +1,7 @@
 //! How long a relay holds what nobody fetches, when its operator chose less than usual.
 
+use whimbrel_protocol::push::Gone;
+
 use super::people::waiting;
 use super::*;
 use crate::config::ConfigError;
@@ -49,6 +51,36 @@ fn what_is_held_for_a_short_time_goes_no_sooner_by_a_clock_that_jumps() {
         world.pass(limits::SWEEP_EVERY * 3);
         assert_eq!(held(&mut world), 0, "{age:?}: the clocks have agreed for as long again");
     }
+}
+
+/// What runs of the thread's log say is gone.
+fn gone(heard: &[Frame]) -> Vec<(u64, u64)> {
+    let run = |frame: &Frame| match frame {
+        Frame::Push(run) if run.log == LOG => run.gone.map(|Gone { after, upto }| (after.get(), upto.get())),
+        _ => None,
+    };
+    heard.iter().filter_map(run).collect()
+}
+
+#[test]
+fn whoever_comes_back_is_told_what_went_until_they_say_that_they_are_beyond() {
+    let (alice, age) = (0, limits::HOLD_AGE_MIN);
+    let mut world = held_for(age);
+    world.pass(age + limits::SWEEP_EVERY);
+    assert_eq!(held(&mut world), 0);
+    for _ in ["whose answer was lost", "who comes again", "after the relay's crash"] {
+        let heard = world.come_back(alice, 0);
+        assert_eq!(gone(&heard), [(0, 1)]);
+        world.leave(alice);
+        world.crash(0, true);
+        world.start(0);
+    }
+    world.come_back(alice, 0);
+    world.acknowledge(alice, LOG, 1);
+    world.pass(limits::CURSOR_WRITE_DELAY);
+    world.leave(alice);
+    let heard = world.come_back(alice, 0);
+    assert_eq!(gone(&heard), [], "said once, and answered");
 }
 
 #[test]

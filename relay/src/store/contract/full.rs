@@ -63,6 +63,31 @@ pub(super) fn what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture
     assert!(news.iter().all(|id| gone.contains(id)), "none is told of that is there");
 }
 
+/// From where on a page leaves nothing out, and its first entry.
+fn whole(store: &impl Store, log: LogId, after: u64) -> (u64, Option<u64>) {
+    let page = wait(store.log_page(log, Sequence::new(after), 9, usize::MAX)).unwrap();
+    (page.whole_after.get(), page.entries.first().map(|entry| entry.sequence.get()))
+}
+
+pub(super) fn a_page_says_from_where_on_it_leaves_nothing_out(fixture: &mut impl Fixture) {
+    let mut store = with_dave(fixture);
+    done(&store, vec![open(1, ALICE, &three_here())]);
+    for n in 1..=6 {
+        done(&store, vec![said(ALICE, n)]);
+    }
+    for _ in ["before a crash", "after it"] {
+        assert_eq!(
+            [0, 1, 2, 5].map(|after| whole(&store, log(1), after)),
+            [(2, Some(3)), (2, Some(3)), (2, Some(3)), (5, Some(6))]
+        );
+        assert_eq!((whole(&store, log(1), 6), whole(&store, log(9), 4)), ((6, None), (4, None)), "at its end; of none");
+        store = fixture.restart(store);
+    }
+    // Nobody waits for anything: all of it went, and there is nothing to show it by.
+    done(&store, vec![trim(1, &[(ALICE, 6), (BOB, 6), (DAVE, 6)])]);
+    assert_eq!(whole(&store, log(1), 4), (6, None));
+}
+
 pub(super) fn an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixture: &mut impl Fixture) {
     let store = three_friends(fixture);
     done(&store, vec![open(1, ALICE, &all())]);

@@ -113,9 +113,10 @@ pub fn log_page(
     bytes_max: usize,
 ) -> Result<LogPage, StorageError> {
     let Some(row) = rows::get::<LogRow>(reads, &rows::log(log))? else {
-        return Ok(LogPage { entries: Vec::new(), upto: after, head: Sequence::ZERO });
+        return Ok(LogPage { entries: Vec::new(), whole_after: after, upto: after, head: Sequence::ZERO });
     };
-    let mut page = LogPage { entries: Vec::new(), upto: after.max(row.trimmed), head: row.head };
+    let whole_after = after.max(row.trimmed);
+    let mut page = LogPage { entries: Vec::new(), whole_after, upto: whole_after, head: row.head };
     let end = rows::after(&rows::of_log(space::ENTRY, log, Sequence::new(u64::MAX)));
     let (mut bytes, mut full) = (0, after >= row.head);
     while !full && page.entries.len() < limit {
@@ -124,12 +125,17 @@ pub fn log_page(
         let found = reads.scan(&from, &end, Order::Ascending, step)?;
         full = found.len() < step;
         for (key, value) in found {
+            let sequence = rows::sequence_of(&key)?;
             bytes += value.len();
-            if bytes > bytes_max && !page.entries.is_empty() {
+            // Places follow each other: what is left out was trimmed since the log's row was read.
+            let trimmed = sequence > page.upto.next();
+            if (trimmed || bytes > bytes_max) && !page.entries.is_empty() {
                 full = true;
                 break;
             }
-            let sequence = rows::sequence_of(&key)?;
+            if trimmed {
+                page.whole_after = Sequence::new(sequence.get().saturating_sub(1));
+            }
             page.entries.push(Entry { sequence, body: rows::read::<EntryRow>(&key, &value)?.body });
             page.upto = sequence;
         }

@@ -302,3 +302,27 @@ fn only_those_of_whom_the_author_was_told_are_not_owed_a_message() {
     let verdict = ledger.close(&[]);
     assert_eq!((verdict.lost, verdict.examples), (1, vec![Violation::Lost { message: 0, author: ALICE, to: BOB }]));
 }
+
+#[test]
+fn what_a_full_log_lost_of_an_author_elsewhere_is_let_pass_only_where_its_reader_is_shown_a_loss() {
+    let thread = ThreadId::from_bytes([8; 32]);
+    for (home, short, told, lost) in [(A, true, true, 0), (A, true, false, 1), (A, false, true, 1), (B, true, true, 1)]
+    {
+        let mut ledger = Ledger::of(Seed::from(1));
+        for (process, home) in [(ALICE, home), (BOB, B), (CAROL, C)] {
+            ledger.account(account(process), process);
+            ledger.lives(process, home);
+        }
+        if short {
+            ledger.conduct(B, Conduct::Short);
+        }
+        ledger.thread(thread, BTreeSet::from([ALICE, BOB, CAROL]), ALICE);
+        let said = ledger.ask(ALICE, vec![BOB, CAROL], "hello".to_owned(), Time::ZERO);
+        ledger.queued(said, MessageId::from_bytes([1; 16]));
+        if told {
+            ledger.told(BOB, &Event::Dropped { thread: Some(thread), entries: 3 });
+        }
+        // Carol's relay keeps as much as any.
+        assert_eq!(ledger.close(&[]).lost, 1 + lost, "{home} {short} {told}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Dropped: what the relay let go of a log before this device had it, by the relay's word.
+//! In order: noted in the batch that moves the log's place past it, so once; shown until counters show all that there is
+//! to it. What they show is asked for by `repair`; nothing else can be.
+//! Never: believes that more is gone than lies beyond this device's own place. Rules: docs/protocol/message.md, "Gaps".
+
+use std::collections::BTreeSet;
+
+use whimbrel_crypto::Engine;
+use whimbrel_protocol::id::{DeviceId, Sequence, ThreadId};
+use whimbrel_protocol::limits;
+use whimbrel_protocol::push::{Gone, LogRef};
+use whimbrel_protocol::time::Hlc;
+use whimbrel_storage::StorageError;
+
+use crate::api::Event;
+use crate::rooms::Turn;
+use crate::rows::{self, DroppedRow};
+use crate::thread;
+
+/// A run says what went before it; `place`: what this device has of the log.
+pub(crate) fn heard<E: Engine>(
+    t: &mut Turn<'_, E>,
+    log: LogRef,
+    gone: Gone,
+    place: Sequence,
+) -> Result<(), StorageError> {
+    let entries = gone.upto.get().saturating_sub(gone.after.max(place).get());
+    let LogRef::Thread(thread) = log else {
+        if entries > 0 {
+            t.event(Event::Dropped { thread: None, entries });
+        }
+        return Ok(());
+    };
+    if entries == 0 {
+        return Ok(());
+    }
+    let key = rows::dropped_key(&thread);
+    let known: Option<DroppedRow> = rows::get(&t.rows, &key)?;
+    let row = thread::get(&t.rows, &thread)?;
+    let mut mark = match known {
+        Some(mark) => mark,
+        None => DroppedRow { after: row.as_ref().and_then(|row| row.last), ..DroppedRow::default() },
+    };
+    mark.entries = mark.entries.saturating_add(entries);
+    mark.at = t.now.wall;
+    let mut unheard: BTreeSet<DeviceId> = mark.unheard.iter().copied().collect();
+    for leaf in row.iter().flat_map(thread::leaves).filter(|leaf| *leaf != t.rooms.identity.id()) {
+        mark.blind |= row.as_ref().is_some_and(|row| row.joined > 1) && rows::count(&t.rows, &thread, &leaf)?.is_none();
+        unheard.insert(leaf);
+    }
+    mark.unheard = unheard.into_iter().take(limits::THREAD_DEVICES_MAX).collect();
+    rows::put(&mut t.rows, key, &mark);
+    let shown_in =
+        thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
+    t.event(Event::Dropped { thread: Some(shown_in), entries });
+    Ok(())
+}
+
+/// A counted content of a device came, written at `hlc`; so many more of its contents are known to be missing now.
+pub(crate) fn counted<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    (author, hlc): (DeviceId, Hlc),
+    missing: u64,
+) -> Result<(), StorageError> {
+    let key = rows::dropped_key(&thread);
+    let Some(mut mark) = rows::get::<DroppedRow>(&t.rows, &key)? else { return Ok(()) };
+    // One that leaves no gap and was written before may be the first of several that are said again.
+    if missing == 0 && hlc.millis < mark.at.as_millis() {
+        return Ok(());
+    }
+    let waited = mark.unheard.len();
+    mark.counted = mark.counted.saturating_add(missing);
+    mark.unheard.retain(|device| *device != author);
+    let all_heard = waited > 0 && mark.unheard.is_empty() && !mark.blind;
+    match all_heard || mark.left() == 0 {
+        true => t.rows.delete(key),
+        false => rows::put(&mut t.rows, key, &mark),
+    }
+    Ok(())
+}
