@@ -56,7 +56,9 @@ enum Question {
     Recover,
 }
 
+/// Those who watch come first: whoever is silent for a minute has no link any more.
 const QUESTIONS: [Question; 9] = [
+    Question::Watch,
     Question::LookUp,
     Question::LookUpName,
     Question::Profile,
@@ -64,7 +66,6 @@ const QUESTIONS: [Question; 9] = [
     Question::ClaimByInvite,
     Question::FriendRequest,
     Question::OpenThread,
-    Question::Watch,
     Question::Recover,
 ];
 
