@@ -122,7 +122,8 @@ pub(crate) enum Command {
     /// Tell whoever is there that you are writing in a chat
     ///
     /// It holds for ten seconds, or until your message comes; nothing of it is kept. Whoever follows the chat with
-    /// `log --follow --typing` sees it. Say it again while you write: it goes out every four seconds at most.
+    /// `log --follow --typing` sees it. Say it again while you write: it goes out every four seconds at most. In a group everybody
+    /// who is there hears it; between two, only a friend whom you let see that you are there.
     Typing {
         /// As for edit
         chat: String,

@@ -226,10 +226,10 @@ impl Desk<'_> {
         lines.sort_by_key(|line| (line.message.hlc, line.message.message));
         let mut marked = 0u64;
         for mut line in lines.split_off(lines.len().saturating_sub(number)) {
-            marked = marked.saturating_add(line.dropped_before);
             line.message.hidden &= !blocked;
             printed.insert(line.message.message);
             if since.is_none_or(|since| line.message.hlc.millis >= since.as_millis()) {
+                marked = marked.saturating_add(line.dropped_before);
                 self.item(Item::Message(Box::new(show_line(&line, &book, &me)))).await?;
             }
         }

@@ -14,14 +14,27 @@ use whimbrel_protocol::time::{Monotonic, Wall};
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     keys: BTreeMap<ThreadId, SignalKey>,
-    /// The newest number of each device in each thread.
-    heard: BTreeMap<(ThreadId, DeviceId), u64>,
+    /// The newest of each device in each thread.
+    heard: BTreeMap<(ThreadId, DeviceId), Heard>,
     /// What was said in which thread, and when.
     said: BTreeMap<ThreadId, (Doing, Monotonic)>,
     number: u64,
 }
 
+/// A signal that was told.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    number: u64,
+    what: Doing,
+    at: Monotonic,
+}
+
 impl Signals {
+    /// The thread has another epoch: its key is worth nothing any more.
+    pub(crate) fn forget(&mut self, thread: &ThreadId) {
+        self.keys.remove(thread);
+    }
+
     /// The key of a thread's epoch, if it is at hand.
     pub(crate) fn key(&self, thread: &ThreadId, epoch: Epoch) -> Option<&SignalKey> {
         self.keys.get(thread).filter(|key| key.epoch() == epoch)
@@ -40,13 +53,20 @@ impl Signals {
         self.keys.insert(thread, key);
     }
 
-    /// Whether what the owner does is to be said now: the same again only after a while.
+    /// Whether what the owner does is to be said now: that they write only a while after it was last said, that they stopped
+    /// only where they wrote, as far as is known.
     pub(crate) fn is_due(&mut self, now: Monotonic, thread: ThreadId, what: Doing) -> bool {
-        self.said.retain(|_, (_, at)| now.since(*at) < limits::SIGNAL_EVERY);
-        let again = self.said.get(&thread).is_some_and(|(said, _)| *said == what);
-        let due = !again && (self.said.len() < limits::SIGNAL_AUTHORS_MAX || self.said.contains_key(&thread));
+        self.said.retain(|_, (_, at)| now.since(*at) < limits::SIGNAL_LASTS);
+        let last = self.said.get(&thread).copied();
+        let due = match (what, last) {
+            (_, None) => self.said.len() < limits::SIGNAL_AUTHORS_MAX,
+            (Doing::Writing, Some((_, at))) => now.since(at) >= limits::SIGNAL_EVERY,
+            (Doing::Nothing, Some((said, _))) => said == Doing::Writing,
+        };
         if due {
-            self.said.insert(thread, (what, now));
+            // The pace of the one is not quickened by the other.
+            let at = last.filter(|_| what == Doing::Nothing).map_or(now, |(_, at)| at);
+            self.said.insert(thread, (what, at));
         }
         due
     }
@@ -63,15 +83,23 @@ impl Signals {
     }
 
     /// Whether a number of a device is greater than all that came before; it is remembered then. For too many devices those of
-    /// another are forgotten, whose last may then come once more.
-    pub(crate) fn is_new(&mut self, thread: ThreadId, by: DeviceId, number: u64) -> bool {
-        if self.heard.get(&(thread, by)).is_some_and(|newest| *newest >= number) {
+    /// another are forgotten, whose last may then come once more. The same again in less than a second is no news.
+    pub(crate) fn is_news(
+        &mut self,
+        now: Monotonic,
+        (thread, by): (ThreadId, DeviceId),
+        (number, what): (u64, Doing),
+    ) -> bool {
+        let last = self.heard.get(&(thread, by));
+        if last.is_some_and(|last| last.number >= number) {
             return false;
         }
-        if self.heard.len() >= limits::SIGNAL_AUTHORS_MAX && !self.heard.contains_key(&(thread, by)) {
+        let again = last.is_some_and(|last| last.what == what && now.since(last.at) < limits::SIGNAL_HEARD_EVERY);
+        let at = last.filter(|_| again).map_or(now, |last| last.at);
+        if self.heard.len() >= limits::SIGNAL_AUTHORS_MAX && last.is_none() {
             self.heard.pop_first();
         }
-        self.heard.insert((thread, by), number);
-        true
+        self.heard.insert((thread, by), Heard { number, what, at });
+        !again
     }
 }

@@ -25,6 +25,16 @@ pub enum Bound {
         /// What is allowed.
         max: usize,
     },
+    /// Not of the one length there is.
+    #[error("{what}: {found} bytes in place of {wanted}")]
+    Length {
+        /// What has another length.
+        what: &'static str,
+        /// What was found.
+        found: usize,
+        /// What every one has.
+        wanted: usize,
+    },
     /// Not in the order the protocol asks for.
     #[error("{what} out of order")]
     Order {

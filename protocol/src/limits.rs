@@ -122,6 +122,8 @@ pub const SIGNAL_BYTES: usize = 256;
 pub const SIGNAL_EVERY: Duration = Duration::from_secs(4);
 /// Whoever said that they write, and says nothing more, writes no longer after so long.
 pub const SIGNAL_LASTS: Duration = Duration::from_secs(10);
+/// A signal that says the same as that device's last is told again after so long, and not before.
+pub const SIGNAL_HEARD_EVERY: Duration = Duration::from_secs(1);
 /// Threads whose key for signals a node has at hand; each comes with its members.
 pub const SIGNAL_KEYS_MAX: usize = 16;
 /// Devices of which a node remembers the newest signal, and threads of which it remembers its own.

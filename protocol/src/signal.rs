@@ -65,6 +65,9 @@ impl std::fmt::Debug for Signal {
 
 impl Words for Signal {
     fn check(&self) -> Result<(), Bound> {
-        Bound::bytes("signal", self.sealed.len(), limits::SIGNAL_BYTES)
+        match self.sealed.len() {
+            limits::SIGNAL_BYTES => Ok(()),
+            found => Err(Bound::Length { what: "signal", found, wanted: limits::SIGNAL_BYTES }),
+        }
     }
 }

@@ -379,7 +379,7 @@ fn user() -> BoxedStrategy<Frame> {
         meeting().prop_map(|meeting| LinkingOver { meeting }.into()),
         (request(), index(), bytes()).prop_map(|(request, to, bytes)| TellSibling { request, to, bytes }.into()),
         (index(), bytes()).prop_map(|(from, bytes)| SiblingTold { from, bytes }.into()),
-        (thread(), device(), epoch(), vec(any::<u8>(), 0..=limits::SIGNAL_BYTES))
+        (thread(), device(), epoch(), vec(any::<u8>(), limits::SIGNAL_BYTES))
             .prop_map(|(thread, by, epoch, sealed)| Signal { thread, by, epoch, sealed }.into()),
         (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
             .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),

@@ -240,6 +240,7 @@ fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
     t.rooms.threads.changing.remove(&id);
     row.participants = after(&row.participants, &accepted.commit);
     row.epoch = epoch;
+    t.rooms.signals.forget(&id);
     // Every commit gives its author's leaf another key.
     row.shared = false;
     grow(&mut row, &accepted.commit);
@@ -309,6 +310,7 @@ fn theirs<E: Engine>(
         return left(t, row, accepted);
     }
     (row.participants, row.epoch) = (participants, applied.epoch);
+    t.rooms.signals.forget(&id);
     grow(&mut row, commit);
     settle(t, &mut row, accepted)?;
     thread::put(&mut t.rows, &id, &row);

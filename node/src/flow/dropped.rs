@@ -3,11 +3,8 @@
 //! to it. What they show is asked for by `repair`; nothing else can be.
 //! Never: believes that more is gone than lies beyond this device's own place. Rules: docs/protocol/message.md, "Gaps".
 
-use std::collections::BTreeSet;
-
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::id::{DeviceId, Sequence, ThreadId};
-use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Gone, LogRef};
 use whimbrel_protocol::time::Hlc;
 use whimbrel_storage::StorageError;
@@ -36,19 +33,20 @@ pub(crate) fn heard<E: Engine>(
     }
     let key = rows::dropped_key(&thread);
     let known: Option<DroppedRow> = rows::get(&t.rows, &key)?;
-    let row = thread::get(&t.rows, &thread)?;
-    let mut mark = match known {
-        Some(mark) => mark,
-        None => DroppedRow { after: row.as_ref().and_then(|row| row.last), ..DroppedRow::default() },
-    };
+    let mut mark = known.unwrap_or_default();
     mark.entries = mark.entries.saturating_add(entries);
     mark.at = t.now.wall;
-    let mut unheard: BTreeSet<DeviceId> = mark.unheard.iter().copied().collect();
-    for leaf in row.iter().flat_map(thread::leaves).filter(|leaf| *leaf != t.rooms.identity.id()) {
-        mark.blind |= row.as_ref().is_some_and(|row| row.joined > 1) && rows::count(&t.rows, &thread, &leaf)?.is_none();
-        unheard.insert(leaf);
+    // An invitation to it may be on its way here still: then it is shown once that was followed.
+    let Some(row) = thread::get(&t.rows, &thread)? else {
+        rows::put(&mut t.rows, key, &mark);
+        return Ok(());
+    };
+    mark.after = row.last;
+    // Whoever is out by now says no more that could show it.
+    mark.unheard = thread::leaves(&row).filter(|leaf| *leaf != t.rooms.identity.id()).collect();
+    for leaf in &mark.unheard {
+        mark.blind |= row.joined > 1 && rows::count(&t.rows, &thread, leaf)?.is_none();
     }
-    mark.unheard = unheard.into_iter().take(limits::THREAD_DEVICES_MAX).collect();
     rows::put(&mut t.rows, key, &mark);
     let shown_in =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);

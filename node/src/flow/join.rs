@@ -355,6 +355,8 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     match thread::get(&t.rows, &thread)? {
         // In it once before: what was said then stays.
         Some(before) if before.state == ThreadState::Left => {
+            // By counters, which begin anew, it would not go away.
+            t.rows.delete(rows::dropped_key(&thread));
             let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, shared, .. } = row;
             row = ThreadRow {
                 participants,

@@ -189,7 +189,9 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
         return Ok(());
     };
     // What waits in the outbox goes first; and nothing is said again where nothing can be said.
-    let may = row.state == ThreadState::Open && row.queued == 0 && t.rooms.reception.admitted().is_some();
+    let admitted = t.rooms.reception.admitted().is_some();
+    let hindered = admitted && row.queued > 0;
+    let may = row.state == ThreadState::Open && admitted && !hindered;
     let (mut again, mut over) = (0, false);
     for (key, value) in awaited {
         let waiting: AwaitedRow = rows::decode(&key, &value)?;
@@ -218,8 +220,13 @@ pub(crate) fn due<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<()
     }
     let planned = resend.planned(&t.rows, &thread)?;
     rows::put(&mut t.rows, key, &resend);
-    // More may be over than one look takes.
-    let wait = if over && whole { limits::RETRY_DELAY } else { planned };
+    let wait = match row.state {
+        // More may be over than one look takes.
+        _ if over && whole => limits::RETRY_DELAY,
+        // What is in the way is leaving: that takes no time like the one to the next try.
+        ThreadState::Open if hindered => planned.min(limits::RESEND_AFTER_MIN),
+        _ => planned,
+    };
     t.rooms.timers.set(Timer::Resend(thread), t.now.monotonic.plus(wait));
     send::pump(t, thread)
 }

@@ -39,9 +39,11 @@ pub(crate) fn say<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, what: Doing)
 /// The relay passed a signal on.
 pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signal: &Signal) -> Result<(), StorageError> {
     let (thread, by) = (signal.thread, signal.by);
-    let open = thread::get(&t.rows, &thread)?.is_some_and(|row| row.state == ThreadState::Open);
+    let row = thread::get(&t.rows, &thread)?.filter(|row| row.state == ThreadState::Open);
     let own = t.rooms.identity.account();
-    if !open || by.account == own || befriend::is_blocked(&t.rows, &by.account)? {
+    // Of the thread's present epoch alone: whoever went out with a commit says nothing more.
+    let present = row.is_some_and(|row| row.epoch == signal.epoch);
+    if !present || by.account == own || befriend::is_blocked(&t.rows, &by.account)? {
         return Ok(());
     }
     if t.rooms.signals.key(&thread, signal.epoch).is_none() && !learn(t, thread)? {
@@ -52,7 +54,7 @@ pub(crate) fn heard<E: Engine>(t: &mut Turn<'_, E>, signal: &Signal) -> Result<(
         debug!("a signal of another epoch, or none at all");
         return Ok(());
     };
-    if t.rooms.signals.is_new(thread, by, said.number) {
+    if t.rooms.signals.is_news(t.now.monotonic, (thread, by), (said.number, said.what)) {
         let thread = thread::canonical(&t.rows, &own, &thread)?.map_or(thread, |(thread, _)| thread);
         t.event(Event::Doing { thread, who: by.account, what: said.what });
     }

@@ -162,6 +162,28 @@ fn t04_what_became_due_while_a_device_was_off_is_said_again_as_soon_as_its_relay
     assert_eq!(world.submits(ALICE).len(), said + 1);
 }
 
+/// What she writes before the relay lets her in goes first, and what was due not a week later.
+#[test]
+fn t04_what_became_due_while_a_device_was_off_is_said_again_soon_even_if_its_owner_writes_before_the_relay_lets_it_in()
+{
+    let (mut world, thread) = friends();
+    world.kill(BOB);
+    world.say(ALICE, thread, "hello?");
+    world.advance(Duration::from_secs(12 * 3_600));
+    let said = world.submits(ALICE).len();
+    world.kill(ALICE);
+    let days = Duration::from_secs(3 * 24 * 3_600);
+    world.now.monotonic = world.now.monotonic.plus(days);
+    world.now.wall = whimbrel_protocol::time::Wall::from_millis(world.now.wall.as_millis() + days.as_millis() as u64);
+    world.relay_gone_for(ALICE);
+    world.open(ALICE);
+    world.say(ALICE, thread, "are you there?");
+    world.relay_back_for(ALICE);
+    world.advance(limits::RESEND_AFTER_MIN + Duration::from_secs(60));
+    let ids: std::collections::BTreeSet<_> = world.submits(ALICE)[said..].iter().map(|one| one.id()).collect();
+    assert_eq!(ids.len(), 3, "what she wrote, and both again");
+}
+
 #[test]
 fn a_receipt_that_was_lost_is_given_again_when_the_message_comes_again() {
     let (mut world, thread) = friends();

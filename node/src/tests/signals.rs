@@ -7,10 +7,11 @@ use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{AccountId, Epoch, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::signal::{Doing, Signal};
+use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::Who;
 use whimbrel_storage::{Order, Reads as _};
 
-use super::world::{ALICE, BOB, World, friends};
+use super::world::{ALICE, BOB, CAROL, World, friends, world};
 use crate::api::{Command, CommandError, Event, Reply};
 
 impl<E: Engine> World<E> {
@@ -127,4 +128,55 @@ fn nothing_is_said_into_a_thread_that_is_not_there_or_while_the_relay_is_out_of_
     assert_eq!(world.signals(ALICE).len(), 0, "it waited");
     world.doing(ALICE, thread, Doing::Writing);
     assert_eq!(world.signals(ALICE).len(), 1, "what nobody heard does not count as said");
+}
+
+#[test]
+fn whoever_is_out_of_a_group_is_not_shown_to_write_there_whatever_the_relay_passes_on() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    world.befriend(ALICE, BOB);
+    world.befriend(ALICE, CAROL);
+    let people = vec![world.people[BOB].account, world.people[CAROL].account];
+    let created = world.ask(ALICE, Command::CreateGroup { title: "the boat".to_owned(), people }).unwrap();
+    let Reply::Group { thread } = created else { panic!("{created:?}") };
+    world.advance(Duration::from_secs(10));
+    world.doing(CAROL, thread, Doing::Writing);
+    assert_eq!(world.seen(BOB).len(), 1);
+    // One that the relay keeps back, and hands on when its author is gone.
+    world.relay.mute.insert("Signal");
+    world.advance(limits::SIGNAL_EVERY);
+    world.doing(CAROL, thread, Doing::Writing);
+    world.relay.mute.remove("Signal");
+    let kept = world.signals(CAROL).pop().unwrap();
+    let carol = world.people[CAROL].account;
+    world.ask(ALICE, Command::RemoveMembers { thread, people: vec![carol] }).unwrap();
+    world.advance(Duration::from_secs(10));
+    world.say_to(BOB, kept);
+    world.settle();
+    assert_eq!(world.seen(BOB).len(), 1);
+    // Those who are left go on in the epoch that there is now.
+    world.doing(ALICE, thread, Doing::Writing);
+    assert_eq!(world.seen(BOB).len(), 2);
+}
+
+#[test]
+fn however_often_somebody_is_said_to_write_it_is_said_and_told_at_a_pace() {
+    let (mut world, thread) = friends();
+    for _ in 0..10 {
+        world.doing(ALICE, thread, Doing::Writing);
+        world.doing(ALICE, thread, Doing::Nothing);
+    }
+    assert_eq!(world.signals(ALICE).len(), 2, "once that she writes, once that she stopped");
+    world.say(ALICE, thread, "hello");
+    world.doing(ALICE, thread, Doing::Writing);
+    assert_eq!(world.signals(ALICE).len(), 3, "after a message it begins anew");
+    // A program of somebody's own may say more, and is heard no oftener.
+    let before = world.seen(BOB).len();
+    for _ in 0..10 {
+        world.crash_now(ALICE);
+        world.open(ALICE);
+        world.settle();
+        world.now.wall = Wall::from_millis(world.now.wall.as_millis() + 1);
+        world.doing(ALICE, thread, Doing::Writing);
+    }
+    assert_eq!(world.seen(BOB).len(), before, "ten more in no time");
 }

@@ -42,7 +42,9 @@ pub fn hearers(
         return Ok(None);
     }
     if meta.people == 2 {
-        let others: BTreeSet<_> = members(reads, meta.log)?.into_keys().map(|device| device.account).collect();
+        // Whoever went out of it hears nothing, and has no say.
+        let there = members(reads, meta.log)?.into_iter().filter(|(_, member)| member.epochs.contain(epoch));
+        let others: BTreeSet<_> = there.map(|(device, _)| device.account).collect();
         for other in others.into_iter().filter(|other| *other != by.account) {
             if friends::row(reads, by.account, other)?.is_none_or(|row| row.standing != Standing::Friends || !row.sees)
             {
