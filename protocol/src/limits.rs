@@ -359,6 +359,8 @@ pub const INVITE_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const LOG_ENTRIES_MAX: u64 = 10_000;
 /// Bytes of a log at one relay.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How many times as much a log may hold when a peer forwards, so that two full relays do not wait for each other.
+pub const LOG_FORWARDED_SHARE: u64 = 2;
 /// Envelopes an author device may have unacknowledged in one thread; the relay remembers at least as many ids.
 pub const AUTHOR_WINDOW: usize = 256;
 /// Envelope ids of a log's tail a relay remembers to drop a second copy: several author windows.

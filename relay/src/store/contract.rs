@@ -73,6 +73,8 @@ pub fn check(fixture: &mut impl Fixture) {
     full::what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture);
     full::a_page_says_from_where_on_it_leaves_nothing_out(fixture);
     full::an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixture);
+    full::a_log_full_of_what_waits_for_a_peer_takes_what_that_peer_forwards(fixture);
+    full::what_a_peer_forwards_finds_room_where_nothing_may_go_for_it(fixture);
     full::what_was_not_for_a_device_is_not_missed_by_it(fixture);
     full::a_long_log_drops_a_step_at_once_and_stays_within_its_bounds(fixture);
     threads_are_listed_by_updated_time(fixture);

@@ -107,6 +107,52 @@ pub(super) fn an_author_elsewhere_and_a_device_that_had_it_cost_no_notice(fixtur
     assert_eq!((told(&store, ALICE), told(&store, BOB)), (vec![(here(), ids(&[3]))], vec![(here(), ids(&[4]))]));
 }
 
+pub(super) fn a_log_full_of_what_waits_for_a_peer_takes_what_that_peer_forwards(fixture: &mut impl Fixture) {
+    let mut store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &across())]);
+    let carols = |n: u8| append_of(CAROL, Origin::Peer(there()), envelope(1, &[n]), bounds(), 2_000);
+    done(&store, (1..=4).map(|n| said(ALICE, n)).collect());
+    assert_eq!(run(&store, said(ALICE, 5)), Err(Conflict::Full));
+    // Carol's relay may be as full of what waits for this one: neither would go on if both refused.
+    done(&store, (11..=14).map(carols).collect());
+    for _ in ["before a crash", "after it"] {
+        assert_eq!(page(&store, log(1), 0, 9), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(run(&store, carols(15)), Err(Conflict::Full), "twice the bound is a bound");
+        assert_eq!(run(&store, said(ALICE, 5)), Err(Conflict::Full), "none of it is for users of this relay");
+        store = fixture.restart(store);
+    }
+    done(&store, vec![taken((0..=4).map(|n| OutboundKey { log: log(1), sequence: Sequence::new(n) }).collect())]);
+    done(&store, vec![trim(1, &[(ALICE, 8)]), said(ALICE, 5), carols(15)]);
+    assert_eq!(page(&store, log(1), 0, 9), [9, 10]);
+    // By bytes, too.
+    let bytes = LogBounds { entries_max: 100, bytes_max: 2_000 };
+    let large = |n: u8| append_of(CAROL, Origin::Peer(there()), envelope(1, &[n; 1_000]), bytes, 3_000);
+    done(&store, vec![large(1), large(2), large(3)]);
+    assert_eq!(run(&store, large(4)), Err(Conflict::Full));
+}
+
+pub(super) fn what_a_peer_forwards_finds_room_where_nothing_may_go_for_it(fixture: &mut impl Fixture) {
+    let store = three_friends(fixture);
+    done(&store, vec![open(1, ALICE, &all())]);
+    let carols = |n: u8| append_of(CAROL, Origin::Peer(there()), envelope(1, &[n]), bounds(), 2_000);
+    // Alice's inbox has no room for the news that what waits for Carol's relay is gone.
+    for n in 1..=8 {
+        done(&store, vec![said(ALICE, n), trim(1, &[(BOB, u64::from(n))])]);
+    }
+    assert_eq!(run(&store, said(ALICE, 9)), Err(Conflict::Full));
+    let before = told(&store, ALICE);
+    done(&store, (11..=14).map(carols).collect());
+    assert_eq!(run(&store, carols(15)), Err(Conflict::Full));
+    assert_eq!(page(&store, log(1), 0, 9), [5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(
+        (told(&store, ALICE), told(&store, BOB)),
+        (before, Vec::new()),
+        "nothing went, and nobody is told of it"
+    );
+    let waits = wait(store.outbound(there(), None, 99, usize::MAX)).unwrap();
+    assert_eq!(waits.iter().map(|row| row.key.sequence.get()).collect::<Vec<_>>(), [0, 5, 6, 7, 8]);
+}
+
 pub(super) fn what_was_not_for_a_device_is_not_missed_by_it(fixture: &mut impl Fixture) {
     let store = with_dave(fixture);
     let said = |epoch: u64, n: u8| {

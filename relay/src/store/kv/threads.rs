@@ -326,14 +326,46 @@ fn make_room(
     let told = trim::PushOut { local: &append.local, peers: &thread.others, bounds, at };
     let mut inboxes = Vec::new();
     while !fits(log, bytes, bounds) {
-        if thread.people <= 2 || log.trimmed >= log.head {
-            return Err(Conflict::Full.into());
+        let pushed = match thread.people <= 2 || log.trimmed >= log.head {
+            true => None,
+            false => {
+                let step = (log.entries() / PUSH_OUT_SHARE).clamp(1, limits::PUSH_OUT_ENTRIES_MAX);
+                let upto = Sequence::new(log.trimmed.get().saturating_add(step));
+                // Nothing is told of what stays.
+                let mut trial = Overlay::new(rows);
+                let pushed = trim::push_out(&mut trial, id, log, upto, told)?;
+                let trial = trial.into_changes();
+                if pushed.is_some() {
+                    rows.absorb(trial);
+                }
+                pushed
+            }
+        };
+        match pushed {
+            Some(told) => inboxes.extend(told),
+            None if fits(log, bytes, room_for(&append.origin, bounds)) => break,
+            None => return Err(Conflict::Full.into()),
         }
-        let step = (log.entries() / PUSH_OUT_SHARE).clamp(1, limits::PUSH_OUT_ENTRIES_MAX);
-        let upto = Sequence::new(log.trimmed.get().saturating_add(step));
-        inboxes.extend(trim::push_out(rows, id, log, upto, told)?.ok_or(Conflict::Full)?);
     }
     Ok(inboxes)
+}
+
+/// What a log may hold for an envelope of this origin that nothing may go for. More for what a peer forwards: if it had to
+/// wait for what waits for that very peer, two full relays would refuse each other for as long as both hold. What own users
+/// hand in never fills more than the bound, so one of the two has room for all that the other's have.
+fn room_for(origin: &Origin, bounds: LogBounds) -> LogBounds {
+    match origin {
+        Origin::Local => bounds,
+        Origin::Peer(_) => forwarded(bounds),
+    }
+}
+
+/// What a log may hold of what another relay forwards.
+pub(super) fn forwarded(bounds: LogBounds) -> LogBounds {
+    LogBounds {
+        entries_max: bounds.entries_max.saturating_mul(limits::LOG_FORWARDED_SHARE),
+        bytes_max: bounds.bytes_max.saturating_mul(limits::LOG_FORWARDED_SHARE),
+    }
 }
 
 fn fits(log: &LogRow, bytes: u64, bounds: LogBounds) -> bool {
