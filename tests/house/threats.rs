@@ -117,7 +117,8 @@ fn every_row_that_is_said_to_pass_has_a_test_of_its_name_at_that_level_and_every
 #[test]
 fn names_and_places_are_read_as_they_are_meant() {
     let all = |source: &str| rows(source).into_iter().collect::<Vec<_>>();
-    let tests = "#[test]\nfn t14_t37_a_hub() {}\n    #[tokio::test(flavor = \"multi_thread\")]\n    async fn t29_many() {}\n";
+    let tests =
+        "#[test]\nfn t14_t37_a_hub() {}\n    #[tokio::test(flavor = \"multi_thread\")]\n    async fn t29_many() {}\n";
     assert_eq!(all(tests), ["t14", "t29", "t37"]);
     assert_eq!(all("#[test]\nfn t5_no() {}\n#[test]\nfn total() {}"), [""; 0]);
     // What no run of the tests runs.
