@@ -40,6 +40,12 @@ pub(super) struct Doors {
     /// Who dialled which, in order.
     #[cfg(test)]
     order: Vec<(ProcessNo, u16)>,
+    /// Who was let in and stays, and when.
+    #[cfg(test)]
+    pub(super) let_in: Vec<(ProcessNo, crate::engine::Time)>,
+    /// Every node's link comes from one network.
+    #[cfg(test)]
+    pub(super) one_network: bool,
 }
 
 impl Doors {
@@ -69,6 +75,15 @@ impl Doors {
         let Some((door, (_, before))) = self.links.get(&link).zip(self.tried.get(&node)) else { return };
         let (door, before) = (door.clone(), before.clone());
         self.served.insert(node, Served { link, door, relay, run, before });
+    }
+
+    /// The network that a node's link comes from.
+    pub(super) fn network(&self, node: ProcessNo) -> u64 {
+        #[cfg(test)]
+        if self.one_network {
+            return u64::MAX;
+        }
+        node.into()
     }
 
     /// The place of the push address a link came in at, among those that are live.
@@ -111,6 +126,8 @@ impl World {
     /// A node hears that it is let in, or sent elsewhere.
     pub(super) fn told_door(&mut self, node: ProcessNo, link: LinkId, elsewhere: bool) {
         self.struck.sent_elsewhere += u64::from(elsewhere);
+        #[cfg(test)]
+        self.doors.let_in.extend((!elsewhere).then(|| (node, self.engine.now())));
         let relay = self.net.ends(link).map(|(one, other)| if one == node { other } else { one });
         if let (Some(Process::Relay(relay)), false) = (relay.and_then(|no| self.processes.get(no as usize)), elsewhere)
         {
