@@ -33,11 +33,29 @@ fn level(path: &str, row: &str) -> char {
     }
 }
 
+/// The name of the function a line begins, if it begins one.
+fn function(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+    name.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()
+}
+
+/// Whether the function at this line of a file is a test that every run of the tests runs: by its own attributes, or by its
+/// name on a line of a list that a macro makes tests of, as the contract of the engines does.
+fn is_run(lines: &[&str], at: usize, name: &str) -> bool {
+    let above = lines[..at].iter().rev().map(|line| line.trim_start());
+    let attributes: Vec<_> = above.take_while(|line| line.starts_with("#[") || line.starts_with("///")).collect();
+    let has = |prefix: &str| attributes.iter().any(|line| line.starts_with(prefix));
+    let listed = || lines.iter().any(|line| line.trim().strip_suffix(',') == Some(name));
+    !has("#[ignore") && (has("#[test]") || has("#[tokio::test") || listed())
+}
+
 /// The functions of a file that are tests named after rows, `t14_t37_...` after two.
 fn rows(source: &str) -> BTreeSet<String> {
+    let lines: Vec<_> = source.lines().collect();
     let mut found = BTreeSet::new();
-    for name in source.split("fn ").skip(1) {
-        let name: String = name.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = function(line).filter(|name| is_run(&lines, at, name)) else { continue };
         let is_row = |part: &&str| {
             part.len() == 3 && part.starts_with('t') && part[1..].bytes().all(|byte| byte.is_ascii_digit())
         };
@@ -99,10 +117,23 @@ fn every_row_that_is_said_to_pass_has_a_test_of_its_name_at_that_level_and_every
 #[test]
 fn names_and_places_are_read_as_they_are_meant() {
     let all = |source: &str| rows(source).into_iter().collect::<Vec<_>>();
-    assert_eq!(
-        all("fn t14_t37_a_hub() {}\nasync fn t29_many() {}\nfn t5_no() {}\nfn total() {}"),
-        ["t14", "t29", "t37"]
-    );
+    let tests =
+        "#[test]\nfn t14_t37_a_hub() {}\n    #[tokio::test(flavor = \"multi_thread\")]\n    async fn t29_many() {}\n";
+    assert_eq!(all(tests), ["t14", "t29", "t37"]);
+    assert_eq!(all("#[test]\nfn t5_no() {}\n#[test]\nfn total() {}"), [""; 0]);
+    // What no run of the tests runs.
+    for source in [
+        "fn t14_helper() {}",
+        "#[test]\nfn other() {}\n\nfn t14_helper() {}",
+        "#[test]\n// fn t14_once() {}\nfn other() {}",
+        "#[test]\n#[ignore = \"long\"]\nfn t14_long() {}",
+        "#[ignore]\n#[tokio::test]\nasync fn t14_long() {}",
+        "#[test]\nfn other() { let _ = \"fn t14_text() {}\"; }",
+        "#[cfg(test)]\nfn t14_helper() {}",
+    ] {
+        assert_eq!(all(source), [""; 0], "{source}");
+    }
+    assert_eq!(all("fn t14_one(make: Make) {\n}\ntests! {\n    t14_one,\n}"), ["t14"]);
     assert_eq!(level("relay/runtime/tests/process/wake.rs", "t17"), 'Y');
     assert_eq!(level("simulations/src/world/stories.rs", "t01"), 'S');
     assert_eq!(level("crypto/src/contract/struck.rs", "t52"), 'F');

@@ -59,6 +59,9 @@ pub(super) struct Consent {
     links: BTreeMap<ProcessNo, LinkId>,
     /// To whom the word arrived that somebody removed them.
     heard: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// How often each device was told that somebody is there.
+    #[cfg(test)]
+    pub(super) times: BTreeMap<(ProcessNo, ProcessNo), u32>,
 }
 
 impl Consent {
@@ -145,6 +148,8 @@ impl Consent {
                 continue;
             }
             self.there.insert((to, *of));
+            #[cfg(test)]
+            self.times.entry((to, *of)).and_modify(|times| *times += 1).or_insert(1);
             let lag = if here(*of) { LAG_HERE } else { LAG_THERE };
             let over = |done: Option<Time>| done.is_some_and(|done| at > done.plus(lag));
             let ended = self.ended.get(&(*of, to)).is_some_and(|end| over(end.done));

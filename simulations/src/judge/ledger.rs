@@ -25,13 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use whimbrel_node::api::{Event, Message, Path};
-use whimbrel_protocol::Frame;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
 use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, DeviceIndex, LinkId, MessageId, ThreadId};
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{EntryBody, Push};
 use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::{Frame, RefusalCode};
 
 use self::dropped::Dropped;
 use self::orders::Orders;
@@ -310,7 +310,6 @@ impl Ledger {
 
     /// A node tells its owner something. Messages shown, and commands answered, have calls of their own.
     pub fn told(&mut self, on: ProcessNo, event: &Event) {
-        self.told_of_loss(on, event);
         match event {
             Event::ThreadOpened { people, .. } => people.iter().for_each(|account| self.met(on, account)),
             Event::MembersChanged { thread, added, removed } => {
@@ -387,9 +386,14 @@ impl Ledger {
             if said.circle.is_some_and(|thread| self.untimely(&thread)) {
                 return true;
             }
-            let short = [Conduct::Hostile, Conduct::Scarce, Conduct::Short];
-            short.into_iter().any(|conduct| self.excuses.among(people(), conduct))
+            [Conduct::Hostile, Conduct::Scarce].into_iter().any(|conduct| self.excuses.among(people(), conduct))
         })
+    }
+
+    /// Whether the full log of somebody's relay on a message's way can be to blame for that its author was told this.
+    fn crowded(&self, number: usize, code: RefusalCode) -> bool {
+        let people = self.said.get(number).into_iter().flat_map(|said| said.to.iter().copied().chain([said.author]));
+        code == RefusalCode::Full && self.excuses.among(people, Conduct::Short)
     }
 
     /// Whether it is known which of all that was said has this id.
@@ -556,8 +560,11 @@ impl Ledger {
         }
     }
 
-    /// The author was told that a message failed.
-    pub fn failed(&mut self, message: &MessageId) {
+    /// The author was told that a message failed, and why. Of nobody it is known yet that they have it.
+    pub fn failed(&mut self, message: &MessageId, code: RefusalCode) {
+        if let (Some(number), RefusalCode::Full) = (self.by_message.get(message).copied(), code) {
+            self.dropped.lose(number, self.said.get(number).into_iter().flat_map(|said| said.to.clone()));
+        }
         let said = self.by_message.get(message).and_then(|number| self.said.get_mut(*number));
         if let Some(said) = said
             && said.word == Word::Owed
@@ -567,17 +574,21 @@ impl Ledger {
             self.owed -= said.to.iter().filter(owed).count();
             let author = said.author;
             let out = said.circle.is_some_and(|thread| self.circles.is_out(&thread, author));
-            let number = self.by_message.get(message).copied().filter(|number| !out && !self.hindered(*number));
-            if let Some(number) = number {
+            let number = self.by_message.get(message).copied();
+            let blamed = |number: &usize| out || self.hindered(*number) || self.crowded(*number, code);
+            if let Some(number) = number.filter(|number| !blamed(number)) {
                 self.violate(Violation::GivenUp { message: number, author });
             }
         }
     }
 
-    /// The author was told of some that they do not get a message. The others are still owed it.
-    pub fn failed_for(&mut self, message: &MessageId, missing: &[AccountId]) {
+    /// The author was told of some that they do not get a message, and why. The others are still owed it.
+    pub fn failed_for(&mut self, message: &MessageId, missing: &[AccountId], code: RefusalCode) {
         let missing: BTreeSet<_> = missing.iter().filter_map(|account| self.process_of(account)).collect();
         let Some(number) = self.by_message.get(message).copied() else { return };
+        if code == RefusalCode::Full {
+            self.dropped.lose(number, missing.iter().copied());
+        }
         let Some(said) = self.said.get_mut(number) else { return };
         if said.word != Word::Owed {
             return;
@@ -586,7 +597,7 @@ impl Ledger {
         self.owed -= said.to.iter().filter(|to| fresh.contains(to) && !said.shown.contains_key(to)).count();
         said.given_up.extend(&fresh);
         let author = said.author;
-        if !fresh.is_empty() && !self.hindered(number) {
+        if !fresh.is_empty() && !self.hindered(number) && !self.crowded(number, code) {
             self.violate(Violation::GivenUp { message: number, author });
         }
     }
@@ -619,7 +630,8 @@ impl Ledger {
         // one was out of room for the first and had some for the second.
         let relayed = matches!(message.path, Some(Path::Relay | Path::Federation));
         let second = self.twins.is_one(&message.author);
-        if relayed && !second && !crossed && !self.hindered(number) {
+        let again = self.dropped.is_lost(number, on);
+        if relayed && !second && !crossed && !again && !self.hindered(number) {
             let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;
             *newest = later.max(number);

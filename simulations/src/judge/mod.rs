@@ -110,7 +110,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
         is(
             "P8",
             false,
-            "bounds are for the fuzzers and the system tests; a stop or a standstill is found all the same",
+            "bounds are for the tests that strike bytes and the system tests; a stop or a standstill is found all the same",
         ),
         is("P9", false, "there is no load to be fair under"),
         match seen.apart {

@@ -67,7 +67,13 @@ impl World {
                 relay.link_up(
                     now,
                     link,
-                    LinkPeer::Node { transport, exporter, source: standing.peer.into(), door, counted: false },
+                    LinkPeer::Node {
+                        transport,
+                        exporter,
+                        source: self.doors.network(standing.peer),
+                        door,
+                        counted: false,
+                    },
                 );
             }
             (Some(Process::Node(node, _)), Ok(_)) => node.input(Input::LinkUp { link, peer: Peer::Relay { exporter } }),

@@ -419,7 +419,7 @@ impl World {
             api::Event::State { message, state: api::State::Failed(_), .. } if self.goes(device) => {
                 self.ledger.failed_on_twin(message);
             }
-            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(message),
+            api::Event::State { message, state: api::State::Failed(code), .. } => self.ledger.failed(message, *code),
             _ => {}
         }
     }

@@ -15,6 +15,9 @@ use crate::engine::Stream;
 use crate::net::ProcessNo;
 use crate::scenario::Push;
 
+/// Where a node tried to be served; none: where nobody is.
+type Tried = Option<String>;
+
 /// Where a node was last served.
 #[derive(Debug)]
 struct Served {
@@ -23,20 +26,26 @@ struct Served {
     relay: ProcessNo,
     /// The life of the relay.
     run: u32,
-    /// Where it tried before; none: where nobody is.
-    before: Option<String>,
+    /// Where it tried before, if it did.
+    before: Option<Tried>,
 }
 
 /// Which push address each node dialled.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     links: BTreeMap<LinkId, String>,
-    /// Where each node tried last, and before that.
-    tried: BTreeMap<ProcessNo, [Option<String>; 2]>,
+    /// Where each node tried last, and before that, if it did.
+    tried: BTreeMap<ProcessNo, (Tried, Option<Tried>)>,
     served: BTreeMap<ProcessNo, Served>,
     /// Who dialled which, in order.
     #[cfg(test)]
     order: Vec<(ProcessNo, u16)>,
+    /// Who was let in and stays, and when.
+    #[cfg(test)]
+    pub(super) let_in: Vec<(ProcessNo, crate::engine::Time)>,
+    /// Every node's link comes from one network.
+    #[cfg(test)]
+    pub(super) one_network: bool,
 }
 
 impl Doors {
@@ -55,17 +64,26 @@ impl Doors {
         self.tries(node, None);
     }
 
-    fn tries(&mut self, node: ProcessNo, door: Option<String>) {
-        let [last, _] = self.tried.remove(&node).unwrap_or_default();
-        self.tried.insert(node, [door, last]);
+    fn tries(&mut self, node: ProcessNo, door: Tried) {
+        let last = self.tried.remove(&node).map(|(last, _)| last);
+        self.tried.insert(node, (door, last));
         self.served.remove(&node);
     }
 
     /// A node is let in on a link, and stays.
     fn admitted(&mut self, node: ProcessNo, link: LinkId, (relay, run): (ProcessNo, u32)) {
-        let Some((door, [_, before])) = self.links.get(&link).zip(self.tried.get(&node)) else { return };
+        let Some((door, (_, before))) = self.links.get(&link).zip(self.tried.get(&node)) else { return };
         let (door, before) = (door.clone(), before.clone());
         self.served.insert(node, Served { link, door, relay, run, before });
+    }
+
+    /// The network that a node's link comes from.
+    pub(super) fn network(&self, node: ProcessNo) -> u64 {
+        #[cfg(test)]
+        if self.one_network {
+            return u64::MAX;
+        }
+        node.into()
     }
 
     /// The place of the push address a link came in at, among those that are live.
@@ -108,6 +126,8 @@ impl World {
     /// A node hears that it is let in, or sent elsewhere.
     pub(super) fn told_door(&mut self, node: ProcessNo, link: LinkId, elsewhere: bool) {
         self.struck.sent_elsewhere += u64::from(elsewhere);
+        #[cfg(test)]
+        self.doors.let_in.extend((!elsewhere).then(|| (node, self.engine.now())));
         let relay = self.net.ends(link).map(|(one, other)| if one == node { other } else { one });
         if let (Some(Process::Relay(relay)), false) = (relay.and_then(|no| self.processes.get(no as usize)), elsewhere)
         {
@@ -115,15 +135,15 @@ impl World {
         }
     }
 
-    /// At the end everybody is served at the push address their account belongs to. Whoever could not reach it is served
-    /// where they came in, after a try.
+    /// At the end everybody is served at the push address their account belongs to. Whoever could not reach it, or was sent
+    /// where nobody is, is served where they came in, after a try. Whoever never tried another was not sent there.
     pub(super) fn compare_doors(&mut self) {
         let mut wrong = Vec::new();
         for (who, served) in &self.doors.served {
             let relay = self.processes.get(served.relay as usize);
             let Some(Process::Relay(relay)) = relay.filter(|_| self.net.ends(served.link).is_some()) else { continue };
             let own = self.node(*who).and_then(|node| relay.push.get(usize::from(belongs(&relay.push, node.account)?)));
-            let tried = served.before.is_none() || served.before.as_ref() == own;
+            let tried = served.before.as_ref().is_some_and(|before| before.is_none() || before.as_ref() == own);
             if relay.run() == served.run && own != Some(&served.door) && !tried && self.ledger.is_honest(served.relay) {
                 wrong.push(*who);
             }

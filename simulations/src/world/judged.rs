@@ -64,7 +64,7 @@ impl World {
         for who in self.nodes.clone() {
             let found = self.node(who).and_then(|node| node.reads()).and_then(|reads| views::threads(reads).ok());
             for thread in found.into_iter().flatten().filter(|thread| thread.dropped > 0) {
-                self.ledger.shows_loss(who, thread.thread);
+                self.ledger.shows_loss(who, thread.thread, thread.dropped, self.engine.now());
             }
         }
         self.struck.losses_told = self.ledger.losses().0;

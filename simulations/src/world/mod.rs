@@ -380,9 +380,9 @@ impl World {
                 // Of what a node died over before it said so, its owner finds how it ended.
                 for line in &lines {
                     match &line.state {
-                        Some(api::State::Failed(_)) => self.ledger.failed(&line.message.message),
-                        Some(api::State::Partial { missing, .. }) => {
-                            self.ledger.failed_for(&line.message.message, missing);
+                        Some(api::State::Failed(code)) => self.ledger.failed(&line.message.message, *code),
+                        Some(api::State::Partial { code, missing }) => {
+                            self.ledger.failed_for(&line.message.message, missing, *code);
                         }
                         _ => {}
                     }
@@ -633,6 +633,7 @@ impl World {
             return self.told_on_second(no, &event);
         }
         let now = self.engine.now();
+        self.ledger.told_of_loss(no, &event, now);
         if let api::Event::Receipt { message, delivered, .. } = &event
             && self.ledger.is_beyond(message, *delivered)
             && !self.look_for(no, message)
@@ -648,9 +649,9 @@ impl World {
                 self.engine.trace.feed(now, no, TRACED_SHOWN, words);
                 self.ledger.shown(no, &message, now);
             }
-            api::Event::State { message, state: api::State::Failed(_), .. } => self.ledger.failed(&message),
-            api::Event::State { message, state: api::State::Partial { missing, .. }, .. } => {
-                self.ledger.failed_for(&message, &missing);
+            api::Event::State { message, state: api::State::Failed(code), .. } => self.ledger.failed(&message, code),
+            api::Event::State { message, state: api::State::Partial { code, missing }, .. } => {
+                self.ledger.failed_for(&message, &missing, code);
             }
             api::Event::ThreadOpened { thread, people } => self.reaches(no, thread, &people),
             // Nobody writes to whom they are no friend of any more.

@@ -6,7 +6,7 @@ impl Ledger {
     /// Closes the account: what is still owed now is lost.
     pub fn close(mut self, unmet: &[(ProcessNo, ProcessNo)]) -> Verdict {
         let (mut lost, mut shown, mut unconfirmed, mut slowest) = (0, 0, 0, Duration::ZERO);
-        let mut found = Vec::new();
+        let (mut found, mut told) = (Vec::new(), self.dropped.clone());
         for (number, said) in self.said.iter().enumerate() {
             for to in &said.to {
                 match (said.shown.get(to), said.word) {
@@ -15,7 +15,7 @@ impl Ledger {
                         shown += 1;
                         slowest = slowest.max(at.since(said.at));
                     }
-                    (None, Word::Owed) if self.owes(said, *to) && !self.is_told_later(said, *to) => {
+                    (None, Word::Owed) if self.owes(said, *to) && !self.is_told_later(said, *to, &mut told) => {
                         lost += 1;
                         found.push(Violation::Lost { message: number, author: said.author, to: *to });
                     }

@@ -1,55 +1,88 @@
 //! The account's page on what a relay let go of a log because it was full: who was told.
 //! Owns: who was told that something is gone, and of which messages authors were told so.
 
-use whimbrel_node::api::State;
-use whimbrel_protocol::RefusalCode;
-
 use super::*;
 
+/// How often somebody was told that entries are gone, and of how many.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// When it was the last time: of what was said later nothing was told.
+    last: Time,
+    /// All of them together.
+    entries: u64,
+}
+
+impl Told {
+    fn add(&mut self, at: Time, entries: u64) {
+        self.last = self.last.max(at);
+        self.entries = self.entries.saturating_add(entries);
+    }
+
+    /// Takes one message out of what was told, if that can be one of it.
+    fn takes(&mut self, said: Time) -> bool {
+        let fits = said <= self.last && self.entries > 0;
+        self.entries -= u64::from(fits);
+        fits
+    }
+}
+
 /// What was said of what is gone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dropped {
     /// Who was told that a thread's log has lost entries, or shows it.
-    told: BTreeSet<(ProcessNo, ThreadId)>,
+    told: BTreeMap<(ProcessNo, ThreadId), Told>,
     /// Who was told that somebody's contents are missing in a thread.
-    missing: BTreeSet<(ProcessNo, ThreadId, AccountId)>,
+    missing: BTreeMap<(ProcessNo, ThreadId, AccountId), Told>,
     /// Messages of whose loss to these people their author was told, because a log was full.
     lost: BTreeSet<(usize, ProcessNo)>,
 }
 
+impl Dropped {
+    /// An author was told that a full log let a message go before these people had it.
+    pub(super) fn lose(&mut self, number: usize, to: impl IntoIterator<Item = ProcessNo>) {
+        self.lost.extend(to.into_iter().map(|to| (number, to)));
+    }
+
+    /// Whether its author was told that somebody lost a message to a full log. It may come again, after what was said later.
+    pub(super) fn is_lost(&self, number: usize, to: ProcessNo) -> bool {
+        self.lost.contains(&(number, to))
+    }
+
+    /// Whether somebody was told that a log lost entries among which a message can have been. Each entry told of is one
+    /// message at most: what takes it leaves one less.
+    pub(super) fn takes(&mut self, to: ProcessNo, threads: &[ThreadId], said: Time) -> bool {
+        threads.iter().any(|thread| self.told.get_mut(&(to, *thread)).is_some_and(|told| told.takes(said)))
+    }
+}
+
 impl Ledger {
     /// Somebody's node tells them something.
-    pub(super) fn told_of_loss(&mut self, on: ProcessNo, event: &Event) {
+    pub fn told_of_loss(&mut self, on: ProcessNo, event: &Event, at: Time) {
         match event {
-            Event::Dropped { thread: Some(thread), .. } => self.shows_loss(on, *thread),
-            Event::Missing { thread, author, .. } => {
-                self.dropped.missing.insert((on, *thread, author.account));
+            Event::Dropped { thread: Some(thread), entries } => {
+                self.dropped.told.entry((on, *thread)).or_default().add(at, *entries);
             }
-            Event::State { message, state: State::Partial { code: RefusalCode::Full, missing }, .. } => {
-                let Some(number) = self.by_message.get(message).copied() else { return };
-                let missing = missing.iter().filter_map(|account| self.process_of(account));
-                let lost: Vec<_> = missing.map(|to| (number, to)).collect();
-                self.dropped.lost.extend(lost);
-            }
-            // Of nobody it is known yet that they have it.
-            Event::State { message, state: State::Failed(RefusalCode::Full), .. } => {
-                let Some(number) = self.by_message.get(message).copied() else { return };
-                let to = self.said.get(number).into_iter().flat_map(|said| &said.to);
-                self.dropped.lost.extend(to.map(|to| (number, *to)));
+            Event::Missing { thread, author, count } => {
+                self.dropped.missing.entry((on, *thread, author.account)).or_default().add(at, *count);
             }
             _ => {}
         }
     }
 
-    /// Somebody sees that a thread's log has lost entries.
-    pub fn shows_loss(&mut self, on: ProcessNo, thread: ThreadId) {
-        self.dropped.told.insert((on, thread));
+    /// Somebody sees that a thread's log has lost so many entries. A node that dies once it has noted some does not tell of
+    /// them any more: they are seen.
+    pub fn shows_loss(&mut self, on: ProcessNo, thread: ThreadId, entries: u64, at: Time) {
+        let told = self.dropped.told.entry((on, thread)).or_default();
+        if entries > told.entries {
+            *told = Told { last: at, entries };
+        }
     }
 
     /// All is whole, and everybody has heard of everything. Whoever lives where the author does and never got what the full
     /// log of their relay let go is shown that something is missing there.
     pub fn losses_are_shown(&mut self) {
         let mut hidden = Vec::new();
+        let mut left = self.dropped.clone();
         for (number, to) in &self.dropped.lost {
             let Some(said) = self.said.get(*number) else { continue };
             let home = self.excuses.home(*to);
@@ -61,8 +94,12 @@ impl Ledger {
             }
             let author =
                 self.accounts.iter().find(|(_, process)| **process == said.author).map(|(account, _)| *account);
-            let missed = |thread| author.is_some_and(|author| self.dropped.missing.contains(&(*to, thread, author)));
-            if !self.is_shown_loss(said, *to) && !self.threads_of(said).into_iter().any(missed) {
+            let threads = self.threads_of(said);
+            let mut missed = |thread: &ThreadId| {
+                let told = author.and_then(|author| left.missing.get_mut(&(*to, *thread, author)));
+                told.is_some_and(|told| told.takes(said.at))
+            };
+            if !threads.iter().any(&mut missed) && !left.takes(*to, &threads, said.at) {
                 hidden.push(Violation::LossHidden { message: *number, to: *to });
             }
         }
@@ -70,23 +107,22 @@ impl Ledger {
     }
 
     /// Where a message was said.
-    fn threads_of(&self, said: &Said) -> Vec<ThreadId> {
+    pub(super) fn threads_of(&self, said: &Said) -> Vec<ThreadId> {
         let people: BTreeSet<_> = said.to.iter().copied().chain([said.author]).collect();
         let same = self.threads.iter().filter(|(_, of)| **of == people).map(|(thread, _)| *thread);
         said.circle.map_or_else(|| same.collect(), |thread| vec![thread])
     }
 
-    /// Whether somebody was told that the log lost entries in which a message would have come to them.
-    fn is_shown_loss(&self, said: &Said, to: ProcessNo) -> bool {
-        self.threads_of(said).into_iter().any(|thread| self.dropped.told.contains(&(to, thread)))
-    }
-
     /// Whether the full log of somebody's own relay may have lost a message whose author lives elsewhere, and they are shown that
-    /// it lost some: its author hears of it by their own device alone, within 30 days, which no world lasts.
-    pub(super) fn is_told_later(&self, said: &Said, to: ProcessNo) -> bool {
+    /// it lost some: its author hears of it by their own device alone, within 30 days, which no world lasts. `left`: what was
+    /// told and is nobody else's yet.
+    pub(super) fn is_told_later(&self, said: &Said, to: ProcessNo, left: &mut Dropped) -> bool {
         let home = self.excuses.home(to);
         let short = home.is_some_and(|home| self.excuses.is(home, Conduct::Short));
-        short && said.to.len() > 1 && home != self.excuses.home(said.author) && self.is_shown_loss(said, to)
+        short
+            && said.to.len() > 1
+            && home != self.excuses.home(said.author)
+            && left.takes(to, &self.threads_of(said), said.at)
     }
 
     /// Of how many losses authors were told because a log was full, by reader, and how many readers were told of some.

@@ -62,6 +62,12 @@ impl Ledger {
         }
     }
 
+    /// How often each device was told that somebody is there since this was last asked.
+    #[cfg(test)]
+    pub fn times_told(&mut self) -> BTreeMap<(ProcessNo, ProcessNo), u32> {
+        std::mem::take(&mut self.consent.times)
+    }
+
     /// A relay told a device who came and went.
     pub(super) fn statuses(&mut self, to: ProcessNo, relay: ProcessNo, statuses: &[Status], at: Time) {
         let statuses: Vec<_> =

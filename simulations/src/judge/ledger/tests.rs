@@ -143,7 +143,7 @@ fn a_message_whose_author_was_told_is_not_lost() {
             ledger.conduct(BOB, Conduct::Scarce);
         }
         say(&mut ledger, 1, "hello");
-        ledger.failed(&MessageId::from_bytes([1; 16]));
+        ledger.failed(&MessageId::from_bytes([1; 16]), RefusalCode::Full);
         assert_eq!(ledger.owed(), 0);
         let verdict = ledger.close(&[]);
         assert_eq!((verdict.lost, verdict.failed, verdict.violations), (0, 1, violations));
@@ -235,7 +235,7 @@ fn an_author_hears_what_became_of_a_text() {
     let ask = |ledger: &mut Ledger| ledger.ask(ALICE, vec![BOB], "more".to_owned(), Time::ZERO);
     let given_up = found(|ledger| {
         say(ledger, 2, "more");
-        ledger.failed(&MessageId::from_bytes([2; 16]));
+        ledger.failed(&MessageId::from_bytes([2; 16]), RefusalCode::Full);
     });
     assert_eq!(given_up, [Violation::GivenUp { message: 1, author: ALICE }]);
     let silent = found(|ledger| {
@@ -296,33 +296,138 @@ fn only_those_of_whom_the_author_was_told_are_not_owed_a_message() {
     [ALICE, BOB, CAROL].into_iter().for_each(|process| ledger.account(account(process), process));
     let said = ledger.ask(ALICE, vec![BOB, CAROL], "hello".to_owned(), Time::ZERO);
     ledger.queued(said, MessageId::from_bytes([1; 16]));
-    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)]);
-    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)]);
+    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)], RefusalCode::Full);
+    ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(CAROL)], RefusalCode::Full);
     assert_eq!(ledger.owed(), 1);
     let verdict = ledger.close(&[]);
     assert_eq!((verdict.lost, verdict.examples), (1, vec![Violation::Lost { message: 0, author: ALICE, to: BOB }]));
 }
 
+/// Alice of a relay, Bob and Carol of others, in a thread; Bob's relay keeps little. What Alice said at these seconds.
+fn three(home: ProcessNo, short: bool, said: &[u64]) -> (Ledger, ThreadId) {
+    let (mut ledger, thread) = (Ledger::of(Seed::from(1)), ThreadId::from_bytes([8; 32]));
+    for (process, home) in [(ALICE, home), (BOB, B), (CAROL, C)] {
+        ledger.account(account(process), process);
+        ledger.lives(process, home);
+    }
+    if short {
+        ledger.conduct(B, Conduct::Short);
+    }
+    ledger.thread(thread, BTreeSet::from([ALICE, BOB, CAROL]), ALICE);
+    for (n, second) in (1..).zip(said) {
+        let said = ledger.ask(ALICE, vec![BOB, CAROL], format!("{n}"), at(*second));
+        ledger.queued(said, MessageId::from_bytes([n; 16]));
+    }
+    (ledger, thread)
+}
+
+fn at(second: u64) -> Time {
+    Time::ZERO.plus(Duration::from_secs(second))
+}
+
+fn dropped(thread: ThreadId, entries: u64) -> Event {
+    Event::Dropped { thread: Some(thread), entries }
+}
+
 #[test]
 fn what_a_full_log_lost_of_an_author_elsewhere_is_let_pass_only_where_its_reader_is_shown_a_loss() {
-    let thread = ThreadId::from_bytes([8; 32]);
     for (home, short, told, lost) in [(A, true, true, 0), (A, true, false, 1), (A, false, true, 1), (B, true, true, 1)]
     {
-        let mut ledger = Ledger::of(Seed::from(1));
-        for (process, home) in [(ALICE, home), (BOB, B), (CAROL, C)] {
-            ledger.account(account(process), process);
-            ledger.lives(process, home);
-        }
-        if short {
-            ledger.conduct(B, Conduct::Short);
-        }
-        ledger.thread(thread, BTreeSet::from([ALICE, BOB, CAROL]), ALICE);
-        let said = ledger.ask(ALICE, vec![BOB, CAROL], "hello".to_owned(), Time::ZERO);
-        ledger.queued(said, MessageId::from_bytes([1; 16]));
+        let (mut ledger, thread) = three(home, short, &[0]);
         if told {
-            ledger.told(BOB, &Event::Dropped { thread: Some(thread), entries: 3 });
+            ledger.told_of_loss(BOB, &dropped(thread, 3), at(0));
         }
         // Carol's relay keeps as much as any.
         assert_eq!(ledger.close(&[]).lost, 1 + lost, "{home} {short} {told}");
+    }
+}
+
+#[test]
+fn a_loss_that_somebody_was_told_of_excuses_as_many_texts_as_were_told_of_and_none_that_was_said_later() {
+    // Of three that Bob never got, told of so many at these seconds.
+    for (told, lost) in [
+        (&[(30, 3)][..], 0),
+        (&[(30, 2)], 1),
+        (&[(30, 1), (31, 1)], 1),
+        (&[(5, 9)], 2),
+        (&[(5, 1), (15, 1)], 1),
+        (&[(5, 9), (30, 1)], 0),
+    ] {
+        let (mut ledger, thread) = three(A, true, &[0, 10, 20]);
+        told.iter().for_each(|(second, entries)| ledger.told_of_loss(BOB, &dropped(thread, *entries), at(*second)));
+        assert_eq!(ledger.close(&[]).lost, 3 + lost, "{told:?}");
+    }
+    // What died before it was told is seen in the end.
+    for (shown, lost) in [(2, 1), (3, 0)] {
+        let (mut ledger, thread) = three(A, true, &[0, 10, 20]);
+        ledger.told_of_loss(BOB, &dropped(thread, 2), at(15));
+        ledger.shows_loss(BOB, thread, shown, at(40));
+        assert_eq!(ledger.close(&[]).lost, 3 + lost, "{shown}");
+    }
+}
+
+#[test]
+fn whoever_never_got_what_a_full_log_let_go_is_shown_as_much_and_by_then() {
+    let hidden = |told: &dyn Fn(&mut Ledger, ThreadId)| {
+        let (mut ledger, thread) = three(B, true, &[0, 10]);
+        for id in [1, 2] {
+            ledger.failed_for(&MessageId::from_bytes([id; 16]), &[account(BOB)], RefusalCode::Full);
+        }
+        told(&mut ledger, thread);
+        ledger.losses_are_shown();
+        let found = ledger.close(&[]).examples;
+        found.iter().filter(|one| matches!(one, Violation::LossHidden { .. })).count()
+    };
+    let device = DeviceId { account: account(ALICE), index: DeviceIndex::FIRST };
+    let missing = |thread, count| Event::Missing { thread, author: device, count };
+    assert_eq!(hidden(&|_, _| ()), 2);
+    assert_eq!(hidden(&|ledger, thread| ledger.told_of_loss(BOB, &dropped(thread, 1), at(30))), 1);
+    assert_eq!(hidden(&|ledger, thread| ledger.told_of_loss(BOB, &dropped(thread, 9), at(5))), 1);
+    assert_eq!(hidden(&|ledger, thread| ledger.told_of_loss(BOB, &missing(thread, 1), at(30))), 1);
+    assert_eq!(hidden(&|ledger, thread| ledger.told_of_loss(BOB, &missing(thread, 2), at(30))), 0);
+    let both = |ledger: &mut Ledger, thread| {
+        ledger.told_of_loss(BOB, &missing(thread, 1), at(30));
+        ledger.told_of_loss(BOB, &dropped(thread, 1), at(30));
+    };
+    assert_eq!(hidden(&both), 0);
+}
+
+#[test]
+fn a_log_that_keeps_little_excuses_that_it_was_full_and_nothing_else() {
+    for (short, code, violations) in [
+        (true, RefusalCode::Full, 0),
+        (true, RefusalCode::TooFast, 1),
+        (true, RefusalCode::Expired, 1),
+        (false, RefusalCode::Full, 1),
+    ] {
+        let (mut ledger, _) = three(A, short, &[0]);
+        ledger.failed(&MessageId::from_bytes([1; 16]), code);
+        assert_eq!(ledger.close(&[]).violations, violations, "{short} {code:?}");
+        let (mut ledger, _) = three(A, short, &[0]);
+        ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(BOB), account(CAROL)], code);
+        assert_eq!(ledger.close(&[]).violations, violations, "{short} {code:?}");
+    }
+    let (mut ledger, _) = three(A, true, &[]);
+    let said = ledger.ask(ALICE, vec![BOB], "more".to_owned(), at(0));
+    ledger.declined(said, false);
+    assert_eq!(ledger.close(&[]).examples, [Violation::Declined { message: 0, author: ALICE }]);
+    let (mut ledger, _) = three(A, true, &[0]);
+    ledger.diverged(&MessageId::from_bytes([1; 16]), BOB);
+    assert!(ledger.close(&[]).examples.contains(&Violation::Diverged { message: 0, of: BOB }));
+}
+
+#[test]
+fn only_what_a_full_log_let_go_may_come_after_what_was_said_later() {
+    for (lost, violations) in [(false, 1), (true, 0)] {
+        let (mut ledger, thread) = three(A, true, &[0, 1]);
+        if lost {
+            ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(BOB)], RefusalCode::Full);
+        }
+        for (on, ids) in [(BOB, [2, 1]), (CAROL, [1, 2])] {
+            for id in ids {
+                ledger.shown(on, &Message { thread, ..message(id, &format!("{id}"), id.into()) }, at(5));
+            }
+        }
+        assert_eq!(ledger.close(&[]).violations, violations, "{lost}");
     }
 }

@@ -31,7 +31,7 @@ fn cards(seed: u64, lies: bool) -> (Verdict, u64) {
 }
 
 #[test]
-fn row_12_whoever_looks_at_a_card_is_shown_the_newest_whatever_dies_and_never_one_that_nobody_signed() {
+fn row_2_whoever_looks_at_a_card_is_shown_the_newest_whatever_dies_and_never_one_that_nobody_signed() {
     let mut all = 0;
     for seed in 1..=6 {
         let (verdict, shown) = cards(seed, seed % 2 == 0);

@@ -49,6 +49,11 @@ fn row_1_whoever_comes_in_at_another_address_than_theirs_goes_there_whatever_cra
     assert!((1..12).contains(&gone), "{gone} of 12 belong elsewhere");
 }
 
+/// Six people whose relay has four push addresses in all its one life.
+fn stays(seed: u64) -> (Verdict, u64) {
+    six(seed, 4, "")
+}
+
 /// Six people whose relay has other push addresses after each of its restarts.
 fn moves(seed: u64) -> (Verdict, u64) {
     let restarts: String = (1..=5)
@@ -56,9 +61,13 @@ fn moves(seed: u64) -> (Verdict, u64) {
             format!("[[fault]]\nkind = \"restart\"\nat = \"{} s\"\ntarget = \"a.example\"\nlasts = \"2 s\"\n", n * 30)
         })
         .collect();
+    six(seed, 1, &restarts)
+}
+
+fn six(seed: u64, least: u16, faults: &str) -> (Verdict, u64) {
     let text = format!(
-        "[sim]\nduration = \"3 min\"\n[[relay]]\ndomain = \"a.example\"\npush = {{ addresses = 4, live = [1, 4] }}\n\
-         [[population]]\nrelay = \"a.example\"\ncount = 6\n[workload]\nevery = \"4 s\"\n{restarts}"
+        "[sim]\nduration = \"3 min\"\n[[relay]]\ndomain = \"a.example\"\npush = {{ addresses = 4, live = [{least}, 4] }}\n\
+         [[population]]\nrelay = \"a.example\"\ncount = 6\n[workload]\nevery = \"4 s\"\n{faults}"
     );
     let scenario = crate::scenario::Scenario::read("story", &text, &[]).unwrap();
     let outcome = World::run(&scenario, Seed::from(seed), &scenario.plan()).unwrap();
@@ -82,7 +91,14 @@ fn a_relay_that_sends_nobody_to_their_address_is_found() {
     use crate::judge::verdict::Violation;
     use crate::planted::{Bug, with};
 
-    let found = with(Bug::NeverElsewhere, || (1..=3).map(|seed| moves(seed).0).collect::<Vec<_>>());
     let other = |one: &Violation| matches!(one, Violation::AtAnotherDoor { .. });
-    assert!(found.iter().any(|verdict| verdict.examples.iter().any(other)), "nobody saw it");
+    let seen = |verdict: &Verdict| verdict.examples.iter().any(other);
+    let moved = with(Bug::NeverElsewhere, || (1..=3).map(|seed| moves(seed).0).collect::<Vec<_>>());
+    assert!(moved.iter().any(seen), "nobody saw it");
+    // Whoever has one link only, to the address they were given, was never sent anywhere.
+    let stayed = with(Bug::NeverElsewhere, || (1..=3).map(|seed| stays(seed).0).collect::<Vec<_>>());
+    assert!(stayed.iter().all(seen), "{:?}", stayed.iter().map(seen).collect::<Vec<_>>());
+    for (verdict, elsewhere) in (1..=3).map(stays) {
+        assert!(verdict.violations == 0 && elsewhere > 0, "{elsewhere}: {:?}", verdict.examples);
+    }
 }

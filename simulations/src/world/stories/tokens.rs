@@ -26,7 +26,7 @@ fn dies(at_ms: u64, point: &str, keep: &str) -> String {
 }
 
 #[test]
-fn row_12_nobody_comes_in_but_by_a_good_token_and_by_none_more_than_it_lets_in() {
+fn row_2_nobody_comes_in_but_by_a_good_token_and_by_none_more_than_it_lets_in() {
     let mut away = 0;
     for seed in 1..=8 {
         let (verdict, turned_away) = come(seed, "");
@@ -37,7 +37,7 @@ fn row_12_nobody_comes_in_but_by_a_good_token_and_by_none_more_than_it_lets_in()
 }
 
 #[test]
-fn row_12_so_it_is_wherever_their_relay_dies_while_they_come() {
+fn row_2_so_it_is_wherever_their_relay_dies_while_they_come() {
     for n in 1..=6 {
         let (at, late) = (n * 150, 1_500 + n * 400);
         let deaths = [("applied", "nothing"), ("applied", "everything"), ("applied", "torn"), ("synced", "drawn")];
