@@ -82,6 +82,8 @@ pub(crate) struct Threads {
     last_job: u64,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) joining: BTreeMap<BlobId, Joining>,
+    /// What came for those that are followed again later; at most `limits::JOININGS_MAX`.
+    pub(crate) begun: BTreeMap<BlobId, Joining>,
     /// Invitations that are stored, by their Welcome, and how often following one failed in a row.
     pub(crate) invitations: BTreeMap<BlobId, u32>,
     /// Of those, the ones whose Welcome and tree are at the relay alone, by their place in the inbox.
@@ -121,6 +123,11 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// A thread that is being joined, or will be again: an answer may come when another part of it was refused.
+    pub(crate) fn followed(&mut self, welcome: &BlobId) -> Option<&mut Joining> {
+        self.joining.get_mut(welcome).or_else(|| self.begun.get_mut(welcome))
+    }
+
     /// How far the inbox may be acknowledged: the relay drops what an acknowledged invitation names.
     pub(crate) fn settled(&self) -> Sequence {
         let first = self.unfetched.first().map(|(place, _)| place.get().saturating_sub(1));

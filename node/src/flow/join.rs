@@ -114,13 +114,16 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         return refuse(t, welcome, "from somebody who is kept away");
     }
     let own = t.rooms.identity.account();
+    let mut before = t.rooms.threads.begun.remove(&welcome);
     let mut people = BTreeMap::new();
     let mut unknown = BTreeSet::new();
     let mut asked = Vec::new();
     for one in invitation.participants.iter().filter(|one| one.account != own) {
-        let known = contacts::known(&t.rows, &one.account)?.filter(|person| {
+        let names_all = |person: &Person| {
             person.address.domain == one.domain && one.devices.iter().all(|index| person.log.named(*index).is_some())
-        });
+        };
+        let had = before.as_mut().and_then(|before| before.people.remove(&one.account));
+        let known = contacts::known(&t.rows, &one.account)?.filter(names_all).or(had.filter(names_all));
         match known {
             Some(person) => drop(people.insert(one.account, person)),
             None => {
@@ -136,18 +139,31 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), StorageE
         let [welcome_key, tree_key] = rows::fetched_keys(&welcome);
         (joining.welcome, joining.tree) = (t.rows.get(&welcome_key)?, t.rows.get(&tree_key)?);
         blobs.clear();
+    } else if let Some(before) = before {
+        (joining.welcome, joining.tree) = (before.welcome, before.tree);
+        let Joining { invitation, welcome, tree, .. } = &joining;
+        blobs.retain(|blob| *blob != invitation.welcome || welcome.is_none());
+        blobs.retain(|blob| *blob != invitation.tree || tree.is_none());
     }
     t.rooms.threads.joining.insert(welcome, joining);
     for blob in blobs {
-        t.ask(Purpose::Blob(welcome, blob), |request| FetchBlob { request, blob });
+        let purpose = Purpose::Blob(welcome, blob);
+        if !t.rooms.requests.any(|asked| *asked == purpose) {
+            t.ask(purpose, |request| FetchBlob { request, blob });
+        }
     }
     asked.into_iter().for_each(|(account, domain)| look_up(t, welcome, account, domain));
-    complete(t, welcome)
+    complete(t, welcome)?;
+    // The last of it may have come when nothing was under way.
+    keep(t, welcome)
 }
 
 fn look_up<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId, account: AccountId, domain: Domain) {
-    let who = Who::Account(account, domain);
-    t.ask(Purpose::LookUp(Asker::Joining(welcome), account), |request| LookUp { request, who, hint: None });
+    let (who, purpose) = (Who::Account(account, domain), Purpose::LookUp(Asker::Joining(welcome), account));
+    // Asked when it was followed before: the answer is still to come.
+    if !t.rooms.requests.any(|asked| *asked == purpose) {
+        t.ask(purpose, |request| LookUp { request, who, hint: None });
+    }
 }
 
 /// When an invitation to a group is followed.
@@ -187,7 +203,7 @@ pub(crate) fn fetched<E: Engine>(
     if BlobId::of(&bytes) != blob {
         return failed(t, welcome, Some(limits::RETRY_DELAY), "the relay sent another body than asked for");
     }
-    let Some(joining) = t.rooms.threads.joining.get_mut(&welcome) else { return Ok(()) };
+    let Some(joining) = t.rooms.threads.followed(&welcome) else { return Ok(()) };
     if blob == joining.invitation.tree {
         joining.tree = Some(bytes.clone());
     }
@@ -236,7 +252,7 @@ pub(crate) fn looked_up<E: Engine>(
     address: Address,
     log: Vec<u8>,
 ) -> Result<(), StorageError> {
-    let Some(joining) = t.rooms.threads.joining.get_mut(&welcome) else { return Ok(()) };
+    let Some(joining) = t.rooms.threads.followed(&welcome) else { return Ok(()) };
     let domain = joining.invitation.participants.iter().find(|one| one.account == account).map(|one| &one.domain);
     let Some(domain) = domain else { return Ok(()) };
     match contacts::judge(&t.rows, account, domain, address, log)? {
@@ -257,12 +273,16 @@ pub(crate) fn failed<E: Engine>(
     why: &str,
 ) -> Result<(), StorageError> {
     let Some(delay) = again else { return refuse(t, welcome, why) };
-    if t.rooms.threads.joining.remove(&welcome).is_some()
+    if let Some(joining) = t.rooms.threads.joining.remove(&welcome)
         && let Some(attempts) = t.rooms.threads.invitations.get_mut(&welcome)
     {
         debug!(why, "an invitation is followed again later");
         let wait = backoff(*attempts, t.chance).max(delay);
         *attempts = attempts.saturating_add(1);
+        // What came is not asked for again: a relay that serves few requests would be asked for more each time.
+        if t.rooms.threads.begun.len() < limits::JOININGS_MAX {
+            t.rooms.threads.begun.insert(welcome, joining);
+        }
         t.rooms.timers.set(Timer::Invitation(welcome), t.now.monotonic.plus(wait));
     }
     begin_all(t)
@@ -511,6 +531,7 @@ fn forget<E: Engine>(t: &mut Turn<'_, E>, welcome: &BlobId) -> Result<Option<Inv
     let row: Option<InvitationRow> = rows::get(&t.rows, &key)?;
     t.rooms.threads.invitations.remove(welcome);
     t.rooms.threads.joining.remove(welcome);
+    t.rooms.threads.begun.remove(welcome);
     t.rooms.timers.clear(Timer::Invitation(*welcome));
     let Some(InvitationRow { invitation, unfetched, kept }) = row else { return Ok(None) };
     t.rows.delete(key);

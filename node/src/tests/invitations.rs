@@ -85,6 +85,28 @@ fn what_an_invitation_names_is_kept_while_an_account_log_is_missing() {
 }
 
 #[test]
+fn what_came_for_an_invitation_is_not_asked_for_again_when_the_rest_is_refused() {
+    for (refused, had, times) in [("FetchBlob", "LookUp", 1), ("LookUp", "FetchBlob", 2)] {
+        let mut world = world(&["a.example", "a.example"]);
+        world.relay.mute.insert("Push");
+        opened_by(&mut world, BOB);
+        world.relay.refuse.insert(refused, (RefusalCode::TooFast, Some(1_000)));
+        world.relay.mute.clear();
+        let asked = |world: &World<StandInEngine>, name| {
+            world.relay.heard.iter().filter(|(who, frame)| *who == ALICE && frame.name() == name).count()
+        };
+        let before = asked(&world, had);
+        world.push_all();
+        world.advance(Duration::from_secs(120));
+        assert_eq!(joined(&world), 0, "{refused}");
+        assert_eq!(asked(&world, had) - before, times, "{had}: each is a request less for what is still to come");
+        world.relay.refuse.clear();
+        world.advance(Duration::from_secs(90));
+        assert_eq!((joined(&world), asked(&world, had) - before), (1, times), "{refused}");
+    }
+}
+
+#[test]
 fn beyond_its_bound_a_node_keeps_no_bodies_and_lets_the_relay_keep_them() {
     let mut world = world(&["a.example"]);
     let many = limits::INVITATION_BODIES_MAX as u8 + 4;

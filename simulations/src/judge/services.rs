@@ -102,6 +102,12 @@ impl Services {
         (Some(who), soon.then_some(Violation::WokeOften { relay, of: who }))
     }
 
+    /// Whether a relay woke somebody since then, in this life of its. If they have not come in, it need not again for
+    /// `limits::WAKE_UNANSWERED`, whatever comes (docs/protocol/wake.md 4); a relay that died in between has to (8).
+    pub(super) fn woke_since(&self, relay: ProcessNo, who: ProcessNo, since: Time) -> bool {
+        self.woken.get(&(relay, who)).is_some_and(|woken| *woken >= since)
+    }
+
     /// A message is handed in.
     pub(super) fn speaks(&mut self, thread: ThreadId, at: Time) {
         self.spoken.insert(thread, at);
@@ -217,6 +223,19 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time::ZERO.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn whoever_was_woken_and_has_not_come_need_not_be_woken_again_by_the_same_life_of_a_relay() {
+        let mut services = Services::default();
+        services.names(ALICE, "a".to_owned());
+        services.shows("a");
+        assert!(!services.woke_since(RELAY, ALICE, at(0)));
+        assert_eq!(services.woken(RELAY, "a", false, at(100)), (Some(ALICE), None));
+        let since = |services: &Services, seconds| services.woke_since(RELAY, ALICE, at(seconds));
+        assert_eq!((since(&services, 100), since(&services, 101)), (true, false), "before they went away is not since");
+        services.forgets(RELAY, |_| false);
+        assert!(!since(&services, 100), "it knows nothing of that any more");
     }
 
     #[test]

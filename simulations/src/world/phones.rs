@@ -202,7 +202,7 @@ impl World {
         for ((who, _, thread, quiet), before) in called.iter().zip(before) {
             match (self.ledger.wakes(*who) > before, *quiet) {
                 (true, true) => self.ledger.woken_though_quiet(*who, since, *thread),
-                (false, false) => self.ledger.unwoken(*who),
+                (false, false) => self.ledger.unwoken(*who, since),
                 _ => {}
             }
         }

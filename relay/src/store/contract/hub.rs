@@ -121,6 +121,12 @@ pub(super) fn committed(outcome: Result<Outcome, Conflict>) -> Committed {
     }
 }
 
+/// The same at a relay that keeps little in a log.
+fn bounded(commit: Command, bounds: LogBounds) -> Command {
+    let Command::Commit(commit) = commit else { panic!("no commit") };
+    Command::Commit(Box::new(Commit { bounds, ..*commit }))
+}
+
 fn text(nonce: u8, epoch: u64, author: u8, origin: Origin, body: &[u8]) -> Command {
     let envelope = Envelope { thread: thread(nonce), epoch: Epoch::new(epoch), ..envelope(0, body) };
     append_of(author, origin, envelope, LogBounds::default(), 6_000)
@@ -352,4 +358,32 @@ pub(super) fn another_relay_follows_its_hub(fixture: &mut impl Fixture) {
     let before = run(&store, text(2, 5, CAROL, Origin::Peer(there()), b"before"));
     assert_eq!(placed(before), (0, false));
     assert_eq!(placed(run(&store, text(2, 6, CAROL, Origin::Peer(there()), b"after"))), (2, true));
+}
+
+pub(super) fn an_inbox_that_is_full_takes_the_invitation_to_what_a_hub_decided(fixture: &mut impl Fixture) {
+    let mut store = with_dave(fixture);
+    let tight = LogBounds { entries_max: 2, bytes_max: 1 << 20 };
+    done(
+        &store,
+        vec![consent(DAVE, ALICE, there()), group(1, &[(ALICE, there()), (DAVE, here())], Origin::Peer(there()))],
+    );
+    let inbox = LogId::from_bytes([DAVE; 16]);
+    let held = |store: &_| page(store, inbox, 0, 9).len();
+    // Taken out and in again, and away all the while: nobody says it to him a second time.
+    let turns = (1..=4).map(|turn| {
+        let (out, back) = (2 * turn - 1, 2 * turn);
+        let gone = bounded(told(ALICE, words(1, out, b"out", &[], &[DAVE]), None), tight);
+        let everybody = [(ALICE, there()), (DAVE, here())];
+        let again = bounded(told(ALICE, words(1, back, b"in", &[(DAVE, here())], &[]), Some(&everybody)), tight);
+        [gone, again]
+    });
+    let untold: Vec<usize> = turns
+        .map(|[gone, again]| {
+            done(&store, vec![gone]);
+            committed(run(&store, again)).change.unwrap().untold
+        })
+        .collect();
+    assert_eq!((untold, held(&store)), (vec![0, 0, 0, 1], 4), "twice the bound is a bound");
+    store = fixture.restart(store);
+    assert_eq!(held(&store), 4);
 }

@@ -438,7 +438,12 @@ fn apply(
         }
         let (Some(account), Some(invitation)) = (account, invitation) else { continue };
         own_row(rows, newcomer.account, (words.thread, id), command.at)?;
-        match threads::notify(rows, &account, EntryBody::Invitation(invitation.clone()), command.bounds, command.at) {
+        // Of what another relay decided there is no second word: who is not told now never is.
+        let bounds = match &command.how {
+            How::Submitted(..) => command.bounds,
+            How::Told(..) => threads::forwarded(command.bounds),
+        };
+        match threads::notify(rows, &account, EntryBody::Invitation(invitation.clone()), bounds, command.at) {
             Ok(()) => change.inboxes.push(account.inbox),
             Err(Fault::Conflict(_)) => change.untold += newcomer.devices.len(),
             Err(error) => return Err(error),

@@ -39,9 +39,13 @@ impl Ledger {
         self.services.wakes(who)
     }
 
-    /// A message waited for somebody who could be woken, and nobody woke them.
-    pub fn unwoken(&mut self, who: ProcessNo) {
-        self.violate(Violation::Unwoken { of: who });
+    /// A message waited for somebody who can be woken and is away since then, and nobody woke them for it. What came before it
+    /// may have.
+    pub fn unwoken(&mut self, who: ProcessNo, since: Time) {
+        let before = self.excuses.home(who).is_some_and(|relay| self.services.woke_since(relay, who, since));
+        if !before {
+            self.violate(Violation::Unwoken { of: who });
+        }
     }
 
     /// Somebody was woken who is away since then, and keeps this thread quiet, in which alone something was to be said. What
