@@ -131,6 +131,8 @@ bugs! {
     TrimSilent = "trim-silent",
     /// A relay does not tell a device that comes back what is gone of a log.
     GoneUntold = "gone-untold",
+    /// A relay never takes anybody for gone because they are silent.
+    DeadStay = "dead-stay",
     /// A node says to have a message whose text it did not keep.
     ReceiptEarly = "receipt-early",
     /// A node lets a member edit what another said.

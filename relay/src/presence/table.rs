@@ -224,6 +224,9 @@ impl Table {
         if !own.links.is_empty() {
             return;
         }
+        if planted::active(Bug::DeadStay) && !goodbye {
+            return;
+        }
         let end = own.heard.plus(limits::PRESENCE_OFFLINE_AFTER);
         if goodbye || end <= self.now || !own.shown {
             self.vanish(account);

@@ -35,6 +35,12 @@ const LAG_HERE: Duration = Duration::from_secs(30);
 /// told ten seconds after the change at most.
 const LAG_THERE: Duration = Duration::from_secs(180);
 
+/// Nothing came from somebody for so long: their relay takes them for gone after a minute, tells it with the next heartbeat,
+/// and what it told may be on a link that is about to fail.
+const SILENT_HERE: Duration = Duration::from_secs(180);
+/// The same of another relay, which tells it on, or is lost itself.
+const SILENT_THERE: Duration = Duration::from_secs(360);
+
 #[derive(Clone, Copy, Debug)]
 struct End {
     how: How,
@@ -59,6 +65,8 @@ pub(super) struct Consent {
     links: BTreeMap<ProcessNo, LinkId>,
     /// To whom the word arrived that somebody removed them.
     heard: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// When anything last came to their relay from a device of somebody.
+    came: BTreeMap<ProcessNo, Time>,
     /// How often each device was told that somebody is there.
     #[cfg(test)]
     pub(super) times: BTreeMap<(ProcessNo, ProcessNo), u32>,
@@ -161,6 +169,22 @@ impl Consent {
         wrong
     }
 
+    /// Something came to their relay from a device of somebody.
+    pub(super) fn comes(&mut self, from: ProcessNo, at: Time) {
+        self.came.insert(from, at);
+    }
+
+    /// Whom a device, which hears from its relay now, is still shown to be there though nothing came from them for longer
+    /// than that may take. `here`: whether somebody lives at that relay.
+    pub(super) fn dead(&self, to: ProcessNo, at: Time, here: impl Fn(ProcessNo) -> bool) -> Vec<ProcessNo> {
+        let shown = self.there.range((to, ProcessNo::MIN)..=(to, ProcessNo::MAX)).map(|(_, of)| *of);
+        let is_dead = |of: &ProcessNo| {
+            let silent = if here(*of) { SILENT_HERE } else { SILENT_THERE };
+            self.came.get(of).is_some_and(|came| at > came.plus(silent))
+        };
+        shown.filter(is_dead).collect()
+    }
+
     /// A device is told on this link: what was told on another is void.
     pub(super) fn told_on(&mut self, device: ProcessNo, link: LinkId) {
         if self.links.insert(device, link) == Some(link) {
@@ -257,6 +281,22 @@ mod tests {
         assert_eq!(told(&mut consent, true, 41, true), [ALICE]);
         consent.hides(ALICE, false);
         assert_eq!(told(&mut consent, true, 42, true), NOBODY);
+    }
+
+    #[test]
+    fn whoever_is_silent_for_longer_than_it_takes_to_tell_is_shown_no_more() {
+        for (here, longest) in [(true, 180), (false, 360)] {
+            let mut consent = friends();
+            let dead = |consent: &Consent, seconds| consent.dead(BOB, at(seconds), |_| here);
+            assert_eq!(dead(&consent, 9_999), NOBODY, "who never was there is not silent");
+            consent.comes(ALICE, at(100));
+            assert_eq!(dead(&consent, 100 + longest), NOBODY);
+            assert_eq!(dead(&consent, 101 + longest), [ALICE]);
+            consent.comes(ALICE, at(200));
+            assert_eq!(dead(&consent, 101 + longest), NOBODY);
+            told(&mut consent, false, 300, here);
+            assert_eq!(dead(&consent, 9_999), NOBODY);
+        }
     }
 
     #[test]

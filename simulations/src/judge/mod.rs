@@ -117,7 +117,7 @@ pub const fn promises(seen: Seen) -> [Promise; 12] {
             true => is(
                 "P10",
                 true,
-                "nobody reaches or sees whom they may not, from when it was said to be so; whoever may, does in the end; no node dials another whose owner, or its own, wants no direct links, or, from the device that was parted on, one that its owner has parted with; who else learns an address, and what relays learn of lists, is not judged",
+                "nobody reaches or sees whom they may not, from when it was said to be so; whoever may, does in the end; whoever is silent for minutes is shown no more; no node dials another whose owner, or its own, wants no direct links, or, from the device that was parted on, one that its owner has parted with; who else learns an address, and what relays learn of lists, is not judged",
             ),
             false => is("P10", false, "nobody ended or hid anything"),
         },

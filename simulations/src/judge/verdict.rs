@@ -337,6 +337,14 @@ pub enum Violation {
         /// Who is there.
         of: ProcessNo,
     },
+    /// A relay shows somebody long after the last word from them.
+    #[error("P10: process {to} is shown that process {of} is there, of whom their relay has heard nothing for minutes")]
+    StillSeen {
+        /// Who is shown it.
+        to: ProcessNo,
+        /// Who is away.
+        of: ProcessNo,
+    },
     /// P10: whoever is dialled sees the address of who dials.
     #[error("P10: the node of process {by} dialled process {to}, against its owner's will")]
     Dialled {

@@ -5,6 +5,7 @@ mod cards;
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod commits;
 mod copies;
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod crowd;
 mod devices;
 mod doors;

@@ -22,6 +22,9 @@ impl Ledger {
         }
         // Whoever hands in is somebody, from whichever device.
         let from = self.twins.owner(from);
+        if self.excuses.home(from) == Some(to) {
+            self.consent.comes(from, at);
+        }
         if self.excuses.home(to) == Some(from) {
             self.told_of_commits(to, frame);
         }

@@ -79,5 +79,10 @@ impl Ledger {
                 self.violate(Violation::Seen { to });
             }
         }
+        for of in self.consent.dead(to, at, |of| self.excuses.home(of) == Some(relay)) {
+            if !self.excuses.among([to, of], Conduct::Hostile) {
+                self.violate(Violation::StillSeen { to, of });
+            }
+        }
     }
 }

@@ -32,6 +32,39 @@ fn seen(world: &mut World, alice: ProcessNo, bob: ProcessNo) {
     assert_eq!((world.seen(alice, bob), world.seen(bob, alice)), (Some(true), Some(true)));
 }
 
+/// Alice is away for ten minutes, without a goodbye, while Bob stays.
+fn away(seed: u64, relays: u32) -> (Verdict, bool) {
+    let mut world = World::new(Seed::from(seed));
+    let (alice, bob) = two(&mut world, relays);
+    seen(&mut world, alice, bob);
+    world.disconnect(alice);
+    world.run_for(secs(600));
+    let shown = world.is_shown(bob, alice);
+    world.reconnect(alice);
+    world.run_for(secs(60));
+    (world.close().0, shown)
+}
+
+#[test]
+fn whoever_is_away_without_a_word_is_shown_no_more() {
+    for relays in [1, 2] {
+        let (verdict, shown) = away(1, relays);
+        assert!(verdict.violations == 0 && !shown, "{relays}: {:?}", verdict.examples);
+    }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_relay_that_shows_whoever_died_for_ever_is_found() {
+    use crate::judge::verdict::Violation;
+    use crate::planted::{Bug, with};
+
+    for relays in [1, 2] {
+        let found = with(Bug::DeadStay, || away(1, relays)).0.examples;
+        assert!(found.iter().any(|one| matches!(one, Violation::StillSeen { .. })), "{relays}: {found:?}");
+    }
+}
+
 #[test]
 fn t33_whoever_is_removed_or_blocked_reaches_nobody_and_sees_nobody_whatever_crashes_or_parts_meanwhile() {
     for relays in [1, 2] {

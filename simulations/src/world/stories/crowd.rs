@@ -67,7 +67,7 @@ fn return_of(crowd: usize) {
 
 #[test]
 fn t55_a_crowd_whose_relay_starts_again_is_let_in_at_its_rate_and_told_of_each_friend_once() {
-    return_of(200);
+    return_of(1_000);
 }
 
 #[test]
