@@ -96,6 +96,8 @@ pub(crate) struct Threads {
     pub(crate) unparking: BTreeSet<ThreadId>,
     /// Epochs whose commit came in a form that does not count: it is asked for until it comes in another, or is over.
     pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
+    /// Groups of whose commits some may have gone with what the relay let go of their log.
+    pub(crate) behind: BTreeSet<ThreadId>,
     /// Threads with a row.
     pub(crate) known: usize,
     /// Threads whose tag the relay does not know yet.

@@ -347,7 +347,13 @@ fn refused<E: Engine>(
         Purpose::Listing(_) => settings::all_fetched(t),
         Purpose::Opening(thread) => open::refused(t, thread, code, again),
         Purpose::Change(thread, epoch) => group::refused(t, (thread, epoch), code, again),
-        Purpose::Commit(thread) => commit::fetched(t, thread, None),
+        Purpose::Commit(thread) => {
+            // There is none: this device has all there are.
+            if again.is_none() {
+                t.rooms.threads.behind.remove(&thread);
+            }
+            commit::fetched(t, thread, None)
+        }
         Purpose::Newcomer(thread, ..) => {
             commit::not_looked_up(t, thread, again);
             Ok(())

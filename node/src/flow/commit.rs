@@ -93,6 +93,15 @@ pub(crate) fn miss<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, epoch: Epoc
     }
 }
 
+/// Entries of a group's log are gone, commits perhaps among them: the relay keeps these apart, and is asked for the next one
+/// until there is none.
+pub(crate) fn may_be_behind<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ThreadRow) {
+    if row.state == ThreadState::Open && row.founding.is_some() {
+        t.rooms.threads.behind.insert(thread);
+        miss(t, thread, row.epoch);
+    }
+}
+
 /// A commit of the log is done with. If the thread is where it was, what came was not what holds: the relay is asked, and
 /// again every minute.
 pub(crate) fn look_after<E: Engine>(t: &mut Turn<'_, E>, commit: &Commit) -> Result<(), StorageError> {
@@ -111,6 +120,11 @@ fn stands<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, epoch: Epoch) -> Result
 
 /// A minute is over: what was passed over may be had now.
 pub(crate) fn ask_again<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if t.rooms.threads.behind.contains(&thread)
+        && let Some(row) = thread::get(&t.rows, &thread)?
+    {
+        may_be_behind(t, thread, &row);
+    }
     let Some(epoch) = t.rooms.threads.passed_over.get(&thread).copied() else { return Ok(()) };
     if stands(t, &thread, epoch)? {
         miss(t, thread, epoch);
@@ -135,7 +149,13 @@ pub(crate) fn fetched<E: Engine>(
     match course {
         Course::Done if epoch(t)? != before => {
             t.rooms.threads.passed_over.remove(&thread);
-            receive::unpark(t, thread)
+            receive::unpark(t, thread)?;
+            if t.rooms.threads.behind.contains(&thread)
+                && let Some(row) = thread::get(&t.rows, &thread)?
+            {
+                may_be_behind(t, thread, &row);
+            }
+            Ok(())
         }
         // The same would come at once.
         Course::Done => {

@@ -16,7 +16,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
-    account, answers, audit, befriend, commands, direct, facts, group, herald, history, join, link, open, own,
+    account, answers, audit, befriend, commands, direct, dropped, facts, group, herald, history, join, link, open, own,
     receipts, receive, resend, send, settings, siblings, stamp,
 };
 use crate::api::{CommandError, Event, Output};
@@ -170,6 +170,7 @@ pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError>
     join::begin_all(t)?;
     join::tag_all(t)?;
     resend::admitted(t);
+    dropped::resume(t)?;
     befriend::prove_all(t)?;
     befriend::part_again(t)?;
     settings::hand_in_all(t)?;

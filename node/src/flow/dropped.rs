@@ -1,14 +1,17 @@
 //! Dropped: what the relay let go of a log before this device had it, by the relay's word.
 //! In order: noted in the batch that moves the log's place past it, so once; shown until counters show all that there is
 //! to it. What they show is asked for by `repair`; nothing else can be.
+//! Commits are kept apart from the log, and are asked for one by one: nothing of a later epoch need come to whoever was taken out.
 //! Never: believes that more is gone than lies beyond this device's own place. Rules: docs/protocol/message.md, "Gaps".
 
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::id::{DeviceId, Sequence, ThreadId};
+use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Gone, LogRef};
 use whimbrel_protocol::time::Hlc;
-use whimbrel_storage::StorageError;
+use whimbrel_storage::{Order, Reads as _, StorageError};
 
+use super::commit;
 use crate::api::Event;
 use crate::rooms::Turn;
 use crate::rows::{self, DroppedRow};
@@ -51,6 +54,20 @@ pub(crate) fn heard<E: Engine>(
     let shown_in =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
     t.event(Event::Dropped { thread: Some(shown_in), entries });
+    commit::may_be_behind(t, thread, &row);
+    Ok(())
+}
+
+/// The relay lets the device in: what it asked for because of what went may not have been answered.
+pub(crate) fn resume<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
+    let prefix = rows::dropped_prefix();
+    let marks = t.rows.scan(&prefix, &rows::after(&prefix), Order::Ascending, limits::ACCOUNT_THREADS_MAX)?;
+    for (key, _) in marks {
+        let Some(thread) = rows::thread_of_dropped(&key) else { continue };
+        if let Some(row) = thread::get(&t.rows, &thread)? {
+            commit::may_be_behind(t, thread, &row);
+        }
+    }
     Ok(())
 }
 

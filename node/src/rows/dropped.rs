@@ -38,6 +38,17 @@ impl DroppedRow {
     }
 }
 
+/// Of all [`DroppedRow`]s.
+pub(crate) fn dropped_prefix() -> Vec<u8> {
+    key(Space::Count, &[&[3]])
+}
+
+/// Of which thread a [`DroppedRow`] is.
+pub(crate) fn thread_of_dropped(key: &[u8]) -> Option<ThreadId> {
+    let id = key.strip_prefix(dropped_prefix().as_slice())?;
+    id.try_into().ok().map(ThreadId::from_bytes)
+}
+
 /// Of [`DroppedRow`].
 pub(crate) fn dropped_key(thread: &ThreadId) -> Vec<u8> {
     key(Space::Count, &[&[3], thread.as_bytes()])

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use whimbrel_crypto::StandInEngine;
+use whimbrel_protocol::Frame;
 use whimbrel_protocol::id::{Sequence, ThreadId};
 use whimbrel_protocol::push::{Gone, LogRef, Push};
 
@@ -158,4 +159,44 @@ fn what_went_from_an_inbox_is_told_and_is_of_no_thread() {
     world.say_to(BOB, Push { log, after, upto, entries: Vec::new(), gone: Some(Gone { after, upto }) });
     world.settle();
     assert_eq!((told(&world, BOB), missing(&world, BOB, thread)), (vec![(None, 4)], (0, 0)));
+}
+
+/// Nothing of an epoch after the one that ended it comes to whoever is out.
+#[test]
+fn t06_whoever_was_taken_out_by_changes_that_went_from_the_log_hears_of_them_all_the_same_over_a_crash() {
+    for crash in [false, true] {
+        let mut world = world(&["a.example"; 3]);
+        world.befriend(ALICE, BOB);
+        world.befriend(ALICE, CAROL);
+        let people = vec![world.people[BOB].account, world.people[CAROL].account];
+        let created = world.ask(ALICE, Command::CreateGroup { title: String::new(), people }).unwrap();
+        let Reply::Group { thread } = created else { panic!("{created:?}") };
+        world.advance(Duration::from_secs(10));
+        away(&mut world, BOB);
+        // Three changes, of which the last takes him out.
+        for _ in 0..2 {
+            world.ask(ALICE, Command::RenewKeys { thread }).unwrap();
+        }
+        let bob = world.people[BOB].account;
+        world.ask(ALICE, Command::RemoveMembers { thread, people: vec![bob] }).unwrap();
+        world.advance(Duration::from_secs(10));
+        let_go(&mut world, thread);
+        if crash {
+            world.relay.mute.insert("FetchCommit");
+        }
+        back(&mut world, BOB);
+        if crash {
+            assert_eq!(world.events(BOB, |event| matches!(event, Event::GroupLeft { .. })), 0);
+            world.crash_now(BOB);
+            world.relay.mute.remove("FetchCommit");
+            world.advance(Duration::from_secs(20));
+        }
+        assert_eq!(world.events(BOB, |event| matches!(event, Event::GroupLeft { .. })), 1, "crash: {crash}");
+        let asked = |world: &World<StandInEngine>| {
+            world.relay.heard.iter().filter(|(_, frame)| matches!(frame, Frame::FetchCommit(_))).count()
+        };
+        let before = asked(&world);
+        world.advance(Duration::from_secs(600));
+        assert_eq!(asked(&world), before, "all there is was had");
+    }
 }

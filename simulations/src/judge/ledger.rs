@@ -635,7 +635,7 @@ impl Ledger {
             let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;
             *newest = later.max(number);
-            if later > number {
+            if later > number && !self.may_come_again(number, on) {
                 self.violate(Violation::Overtaken { author, to: on, earlier: number, later });
             }
         }

@@ -35,6 +35,8 @@ pub(super) struct Dropped {
     missing: BTreeMap<(ProcessNo, ThreadId, AccountId), Told>,
     /// Messages of whose loss to these people their author was told, because a log was full.
     lost: BTreeSet<(usize, ProcessNo)>,
+    /// How many messages came again to whom, after what was said later, as what was told of.
+    again: BTreeMap<(ProcessNo, ThreadId), u64>,
 }
 
 impl Dropped {
@@ -111,6 +113,21 @@ impl Ledger {
         let people: BTreeSet<_> = said.to.iter().copied().chain([said.author]).collect();
         let same = self.threads.iter().filter(|(_, of)| **of == people).map(|(thread, _)| *thread);
         said.circle.map_or_else(|| same.collect(), |thread| vec![thread])
+    }
+
+    /// Whether a message can be one that the full log of its reader's relay lost, that they were told of, and that its author gave
+    /// again. Each entry told of is one message at most.
+    pub(super) fn may_come_again(&mut self, number: usize, to: ProcessNo) -> bool {
+        let Some(said) = self.said.get(number) else { return false };
+        let short = self.excuses.home(to).is_some_and(|home| self.excuses.is(home, Conduct::Short));
+        let (at, threads) = (said.at, if short { self.threads_of(said) } else { Vec::new() });
+        threads.into_iter().any(|thread| {
+            let used = self.dropped.again.entry((to, thread)).or_default();
+            let told = self.dropped.told.get(&(to, thread));
+            let fits = told.is_some_and(|told| at <= told.last && *used < told.entries);
+            *used += u64::from(fits);
+            fits
+        })
     }
 
     /// Whether the full log of somebody's own relay may have lost a message whose author lives elsewhere, and they are shown that

@@ -418,16 +418,26 @@ fn a_log_that_keeps_little_excuses_that_it_was_full_and_nothing_else() {
 
 #[test]
 fn only_what_a_full_log_let_go_may_come_after_what_was_said_later() {
-    for (lost, violations) in [(false, 1), (true, 0)] {
-        let (mut ledger, thread) = three(A, true, &[0, 1]);
+    // Whether its author was told, and when the reader was, of how many, at a relay that keeps little or not.
+    for (lost, told, short, violations) in [
+        (false, None, true, 1),
+        (true, None, true, 0),
+        (false, Some((3, 1)), true, 0),
+        (false, Some((3, 0)), true, 1),
+        (false, Some((3, 1)), false, 1),
+    ] {
+        let (mut ledger, thread) = three(A, short, &[0, 1]);
         if lost {
             ledger.failed_for(&MessageId::from_bytes([1; 16]), &[account(BOB)], RefusalCode::Full);
+        }
+        if let Some((second, entries)) = told {
+            ledger.told_of_loss(BOB, &dropped(thread, entries), at(second));
         }
         for (on, ids) in [(BOB, [2, 1]), (CAROL, [1, 2])] {
             for id in ids {
                 ledger.shown(on, &Message { thread, ..message(id, &format!("{id}"), id.into()) }, at(5));
             }
         }
-        assert_eq!(ledger.close(&[]).violations, violations, "{lost}");
+        assert_eq!(ledger.close(&[]).violations, violations, "{lost} {told:?} {short}");
     }
 }
