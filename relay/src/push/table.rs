@@ -249,11 +249,16 @@ impl Table {
     }
 
     /// Queues a page that was read from the subscription's position on.
-    pub(super) fn take(&mut self, links: &impl Links, id: LinkId, log: LogId, page: LogPage) -> Took {
+    pub(super) fn take(&mut self, links: &impl Links, id: LinkId, log: LogId, mut page: LogPage) -> Took {
         let Some(link) = self.links.get_mut(&id) else { return Took::All };
         let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) else {
             return Took::All;
         };
+        // Whoever is told of a change may be told after this page was read: what follows it is read again by who is in then.
+        if let Some(end) = taken_out(&page.entries, link.device) {
+            page.entries.retain(|entry| entry.sequence <= end);
+            page.upto = page.upto.min(end);
+        }
         if page.upto > subscription.position {
             if link.stalled {
                 subscription.reading = Reading::No;
@@ -332,6 +337,15 @@ impl Table {
     }
 }
 
+/// Where among these a change takes a device out.
+fn taken_out(entries: &[Entry], device: DeviceId) -> Option<Sequence> {
+    let takes_out = |entry: &&Entry| match &entry.body {
+        EntryBody::Commit(accepted) => accepted.commit.removed.contains(&device),
+        _ => false,
+    };
+    entries.iter().find(takes_out).map(|entry| entry.sequence)
+}
+
 /// Whether an entry is for a device: by its epochs in a thread, by name in an inbox.
 fn is_for(body: &EntryBody, device: DeviceId, epochs: Epochs) -> bool {
     match body {
@@ -392,12 +406,14 @@ fn tell(link: &mut Link, links: &impl Links, id: LinkId) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod tests {
     use std::sync::Mutex;
 
-    use whimbrel_protocol::id::{AccountId, DeviceIndex, Epoch, ThreadId};
+    use whimbrel_protocol::hub::{Accepted, Commit, Receipt, SignedReceipt};
+    use whimbrel_protocol::id::{AccountId, DeviceIndex, Epoch, Signature, ThreadId};
     use whimbrel_protocol::thread::{Class, Envelope};
+    use whimbrel_protocol::time::Wall;
 
     use super::*;
     use crate::ports::PeerAddress;
@@ -450,6 +466,15 @@ mod tests {
     fn body(epoch: u64) -> EntryBody {
         let envelope = Envelope { thread: THREAD, epoch: Epoch::new(epoch), class: Class::Message, body: vec![1] };
         EntryBody::Envelope(DEVICE, envelope)
+    }
+
+    fn removal(epoch: u64, removed: DeviceId) -> EntryBody {
+        let (term, epoch, bytes) = (0, Epoch::new(epoch), vec![1]);
+        let commit = Commit { thread: THREAD, term, epoch, bytes, added: Vec::new(), removed: vec![removed] };
+        let words =
+            Receipt { thread: THREAD, term, epoch, commit: commit.hash(), previous: None, at: Wall::from_millis(1) };
+        let receipt = SignedReceipt { words, signature: Signature::from_bytes([1; 64]), chain: Vec::new() };
+        EntryBody::Commit(Accepted { author: DEVICE, commit, receipt: Box::new(receipt) })
     }
 
     fn page(sequences: std::ops::RangeInclusive<u64>, head: u64) -> LogPage {
@@ -555,6 +580,29 @@ mod tests {
         assert_eq!(again.take(&links, LINK, LOG, page(10..=12, 12)), Took::All);
         assert_eq!(links.runs(), [(2, 12, 3)]);
         assert_eq!(*links.gone.lock().unwrap(), [(6, 8)], "what lay before its start was never for it, either");
+    }
+
+    #[test]
+    fn a_page_that_was_read_before_a_removal_was_told_of_is_pushed_up_to_that_removal() {
+        let links = Recorder::with_room(9);
+        let mut table = subscribed(&links, 2, 6);
+        assert_eq!(table.begin(LINK, LOG), Some(Sequence::new(2)));
+        let mut read = page(3..=6, 6);
+        read.entries[1].body = removal(1, DEVICE);
+        read.entries[2].body = body(2);
+        read.entries[3].body = body(2);
+        assert_eq!(table.take(&links, LINK, LOG, read), Took::More(Sequence::new(4)));
+        table.end(LINK, LOG, (Epoch::new(1), Sequence::new(4)));
+        let mut rest = page(5..=6, 6);
+        rest.entries.iter_mut().for_each(|entry| entry.body = body(2));
+        assert_eq!(table.take(&links, LINK, LOG, rest), Took::All);
+        assert_eq!(links.runs(), [(2, 4, 2), (4, 6, 0)], "what was said after it is for the others");
+        // Another's removal is a change like any.
+        let other = DeviceId { account: AccountId::from_bytes([9; 32]), ..DEVICE };
+        let mut table = subscribed(&links, 2, 4);
+        let mut read = page(3..=4, 4);
+        read.entries[0].body = removal(1, other);
+        assert_eq!((table.begin(LINK, LOG), table.take(&links, LINK, LOG, read)), (Some(Sequence::new(2)), Took::All));
     }
 
     #[test]
