@@ -15,6 +15,8 @@ use crate::engine::{
 };
 use crate::{Chance, KeyPair, Seed};
 
+#[macro_use]
+mod each_hub;
 mod branch;
 mod judged;
 mod public;

@@ -95,29 +95,25 @@ fn a_killed_daemon_is_in_nobody_s_way() {
     assert_eq!(daemon.stop(Signal::INT), Some(0));
 }
 
+/// A command that goes on printing, and its next line.
+fn following(who: &Person, command: &[&str]) -> (Child, impl FnMut() -> serde_json::Value + use<>) {
+    let mut child = who.command(&[&["--json"], command].concat());
+    let mut child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, move || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap())
+}
+
 #[test]
 fn a_log_is_followed_as_messages_come() {
     let pair = Pair::new();
     let daemon = Daemon::run(&pair.alice);
     pair.alice.json(&["send", "bob", "first"]);
-    let mut follow = pair
-        .alice
-        .command(&["--json", "log", "bob", "-f"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
-    let mut next = || {
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        line["text"].as_str().unwrap().to_owned()
-    };
-    assert_eq!(next(), "first");
+    let (mut follow, mut next) = following(&pair.alice, &["log", "bob", "-f"]);
+    assert_eq!(next()["text"], "first");
     pair.bob.json(&["send", "alice", "second"]);
-    assert_eq!(next(), "second");
+    assert_eq!(next()["text"], "second");
     pair.alice.json(&["send", "bob", "third"]);
-    assert_eq!(next(), "third");
+    assert_eq!(next()["text"], "third");
     let pid = Pid::from_raw(i32::try_from(follow.id()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     assert_eq!(follow.wait().unwrap().code(), Some(130));
@@ -129,16 +125,7 @@ fn who_is_writing_is_seen_by_whoever_follows_the_chat_and_asked_for_it() {
     let pair = Pair::new();
     let daemons = [Daemon::run(&pair.alice), Daemon::run(&pair.bob)];
     pair.alice.json(&["send", "bob", "first"]);
-    let mut follow = pair
-        .alice
-        .command(&["--json", "log", "bob", "-f", "--typing"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
-    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let (mut follow, mut next) = following(&pair.alice, &["log", "bob", "-f", "--typing"]);
     assert_eq!(next()["text"], "first");
     let said = pair.bob.json(&["typing", "alice"]);
     assert_eq!(said[0]["done"], "said to whoever is there");

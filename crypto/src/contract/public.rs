@@ -188,34 +188,10 @@ fn what_takes_the_epochs_secrets_to_see_a_hub_does_not_see(make: fn() -> Box<dyn
     assert!(matches!(people[0].apply(&commit), Err(EngineError::BadSignature)));
 }
 
-macro_rules! hubs {
-    ($engine:ident, $make:expr, $hubs:expr) => {
-        mod $engine {
-            use super::*;
-
-            fn make() -> Box<dyn Engine> {
-                Box::new($make)
-            }
-
-            hubs!(@run $hubs,
-                a_hub_follows_every_change_and_knows_who_made_it,
-                t34_what_a_hub_refuses_changes_nothing_there,
-                a_saved_state_goes_on_as_the_one_that_was_saved,
-                an_opening_whose_parts_do_not_fit_is_none,
-                what_takes_the_epochs_secrets_to_see_a_hub_does_not_see,
-            );
-        }
-    };
-    (@run $hubs:expr, $($rule:ident,)*) => {
-        $(
-            #[test]
-            fn $rule() {
-                super::$rule(make, &$hubs);
-            }
-        )*
-    };
-}
-
-hubs!(mls, crate::MlsEngine::new(), crate::MlsPublic::new());
-#[cfg(feature = "stand-in")]
-hubs!(stand_in, crate::StandInEngine::new(), crate::StandInPublic::new());
+on_each_hub!(
+    a_hub_follows_every_change_and_knows_who_made_it,
+    t34_what_a_hub_refuses_changes_nothing_there,
+    a_saved_state_goes_on_as_the_one_that_was_saved,
+    an_opening_whose_parts_do_not_fit_is_none,
+    what_takes_the_epochs_secrets_to_see_a_hub_does_not_see,
+);

@@ -177,33 +177,9 @@ fn t52_a_struck_welcome_or_key_package_brings_nobody_in_and_the_genuine_one_does
     assert_eq!(people[2].reads(&hello.body), "hello");
 }
 
-macro_rules! struck {
-    ($engine:ident, $make:expr, $hubs:expr) => {
-        mod $engine {
-            use super::*;
-
-            fn make() -> Box<dyn Engine> {
-                Box::new($make)
-            }
-
-            struck!(@run $hubs,
-                t52_a_struck_commit_is_refused_and_the_genuine_one_is_followed_afterwards,
-                t52_a_struck_opening_is_none,
-                t52_a_struck_state_is_none_or_judges_without_a_panic,
-                t52_a_struck_welcome_or_key_package_brings_nobody_in_and_the_genuine_one_does,
-            );
-        }
-    };
-    (@run $hubs:expr, $($rule:ident,)*) => {
-        $(
-            #[test]
-            fn $rule() {
-                super::$rule(make, &$hubs);
-            }
-        )*
-    };
-}
-
-struck!(mls, crate::MlsEngine::new(), crate::MlsPublic::new());
-#[cfg(feature = "stand-in")]
-struck!(stand_in, crate::StandInEngine::new(), crate::StandInPublic::new());
+on_each_hub!(
+    t52_a_struck_commit_is_refused_and_the_genuine_one_is_followed_afterwards,
+    t52_a_struck_opening_is_none,
+    t52_a_struck_state_is_none_or_judges_without_a_panic,
+    t52_a_struck_welcome_or_key_package_brings_nobody_in_and_the_genuine_one_does,
+);
