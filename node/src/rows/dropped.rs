@@ -17,7 +17,7 @@ pub(crate) struct DroppedRow {
     /// When it was last told.
     #[n(1)]
     pub(crate) at: Wall,
-    /// The newest message that was here when it was first told.
+    /// The newest message that was here when it was last told.
     #[n(2)]
     pub(crate) after: Option<PlaceRow>,
     /// Whose contents may be among them: devices of which nothing counted came since that shows it.
