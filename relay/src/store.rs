@@ -212,6 +212,11 @@ impl Epochs {
         Self { first: self.first, last: None, gaps }
     }
 
+    /// The first epoch of the newest leaf.
+    pub fn newest(&self) -> Epoch {
+        self.gaps.last().copied().flatten().map_or(self.first, |(_, first)| first)
+    }
+
     /// The last epoch of the leaf that an entry of this epoch was sealed with, if the device has that leaf no more.
     pub fn lost(&self, epoch: Epoch) -> Option<Epoch> {
         let ends = self.gaps.iter().flatten().map(|(last, _)| *last).chain(self.last);

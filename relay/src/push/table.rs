@@ -254,10 +254,14 @@ impl Table {
         let Some(subscription) = self.channels.get_mut(&log).and_then(|channel| channel.get_mut(&id)) else {
             return Took::All;
         };
-        // Whoever is told of a change may be told after this page was read: what follows it is read again by who is in then.
-        if let Some(end) = taken_out(&page.entries, link.device) {
+        // A page may be read before it is said here that a removal in it is one. Nothing beyond is read then: whoever is in
+        // again reads on from there.
+        let out = taken_out(&page.entries, link.device, subscription.epochs).filter(|_| !planted::active(Bug::EndLate));
+        if let Some((last, end)) = out {
+            (subscription.epochs.last, subscription.end) = (Some(last), Some(end));
+            subscription.waited = subscription.waited.min(end);
             page.entries.retain(|entry| entry.sequence <= end);
-            page.upto = page.upto.min(end);
+            page.upto = end;
         }
         if page.upto > subscription.position {
             if link.stalled {
@@ -278,6 +282,11 @@ impl Table {
             let head = page.head;
             let queued = queue(subscription, link, links, id, (frame, page.upto));
             self.pushed += if queued { count } else { 0 };
+            if queued && out.is_some() {
+                (subscription.reading, subscription.behind) = (Reading::No, false);
+                tell(link, links, id);
+                return Took::All;
+            }
             if queued && page.upto >= head {
                 // What was added after the page was read has set `Again`.
                 return self.end_or_again(links, id, log);
@@ -337,13 +346,16 @@ impl Table {
     }
 }
 
-/// Where among these a change takes a device out.
-fn taken_out(entries: &[Entry], device: DeviceId) -> Option<Sequence> {
-    let takes_out = |entry: &&Entry| match &entry.body {
-        EntryBody::Commit(accepted) => accepted.commit.removed.contains(&device),
-        _ => false,
-    };
-    entries.iter().find(takes_out).map(|entry| entry.sequence)
+/// Where among these a change takes the leaf that a device has now, and its last epoch.
+fn taken_out(entries: &[Entry], device: DeviceId, epochs: Epochs) -> Option<(Epoch, Sequence)> {
+    entries.iter().find_map(|entry| match &entry.body {
+        EntryBody::Commit(accepted) => {
+            let commit = &accepted.commit;
+            let this = commit.epoch >= epochs.newest() && commit.removed.contains(&device);
+            this.then_some((commit.epoch, entry.sequence))
+        }
+        _ => None,
+    })
 }
 
 /// Whether an entry is for a device: by its epochs in a thread, by name in an inbox.
@@ -583,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_read_before_a_removal_was_told_of_is_pushed_up_to_that_removal() {
+    fn a_page_that_was_read_before_a_removal_was_told_of_ends_with_it_until_the_device_is_in_again() {
         let links = Recorder::with_room(9);
         let mut table = subscribed(&links, 2, 6);
         assert_eq!(table.begin(LINK, LOG), Some(Sequence::new(2)));
@@ -591,12 +603,30 @@ mod tests {
         read.entries[1].body = removal(1, DEVICE);
         read.entries[2].body = body(2);
         read.entries[3].body = body(2);
-        assert_eq!(table.take(&links, LINK, LOG, read), Took::More(Sequence::new(4)));
+        assert_eq!(table.take(&links, LINK, LOG, read), Took::All);
+        assert_eq!(
+            (links.runs(), *links.told.lock().unwrap()),
+            (vec![(2, 4, 2)], 1),
+            "all that waited for it is there"
+        );
         table.end(LINK, LOG, (Epoch::new(1), Sequence::new(4)));
-        let mut rest = page(5..=6, 6);
-        rest.entries.iter_mut().for_each(|entry| entry.body = body(2));
-        assert_eq!(table.take(&links, LINK, LOG, rest), Took::All);
-        assert_eq!(links.runs(), [(2, 4, 2), (4, 6, 0)], "what was said after it is for the others");
+        assert_eq!(
+            table.fan_out(&links, LOG, Sequence::new(7), &body(2)),
+            [],
+            "what is said after it is for the others"
+        );
+        // In again with the change at 8, it reads on from there, whatever came between.
+        let epochs = Epochs { last: Some(Epoch::new(1)), ..Epochs::since(Epoch::new(1)) }.again(Epoch::new(4));
+        let (which, start, head) = (LogRef::Thread(THREAD), Sequence::new(8), Sequence::new(9));
+        let log = DeviceLog { log: LOG, which, cursor: Sequence::new(4), start, epochs, head, end: None };
+        table.renew(LINK, &log);
+        assert_eq!(table.begin(LINK, LOG), Some(start));
+        let mut read = page(9..=9, 9);
+        read.entries[0].body = body(4);
+        assert_eq!(table.take(&links, LINK, LOG, read), Took::All);
+        assert_eq!(links.runs(), [(4, 9, 1)]);
+        // The removal of the leaf before the present one ends nothing.
+        assert_eq!(taken_out(&[Entry { sequence: start, body: removal(1, DEVICE) }], DEVICE, epochs), None);
         // Another's removal is a change like any.
         let other = DeviceId { account: AccountId::from_bytes([9; 32]), ..DEVICE };
         let mut table = subscribed(&links, 2, 4);
