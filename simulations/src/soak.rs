@@ -2,6 +2,7 @@
 //! Owns: what a seed becomes (a scenario and a plan), the sums over many runs, the command that repeats one.
 //! Never: two runs at once, or a draw from anything but the seed.
 
+mod logs;
 mod push;
 mod rates;
 mod tokens;
@@ -11,6 +12,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use self::logs::Short;
 use crate::clock::Stopwatch;
 use crate::engine::{Entity, Seed, Stream};
 use crate::faults::{Plan, Profile, Shape, draw, equip};
@@ -88,9 +90,10 @@ impl Case {
             let cached = [1.0, 0.9, 0.3].get(draw.below(3) as usize).copied().unwrap_or(0.9);
             let _infallible = write!(
                 text,
-                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}{push}\n",
+                "[[relay]]\ndomain = \"{letter}.example\"\nlisted = {listed}\n{}disk = {{ sync = [\"300 us\", \"{} ms\"], cached = {cached} }}\n{rates}{tokens}{push}{}\n",
                 region(draw),
                 1 + draw.below(20),
+                Short::of(Seed::from(self.seed), relay).map_or_else(String::new, |short| short.log()),
             );
         }
         let poll = poll(Seed::from(self.seed));
@@ -110,6 +113,7 @@ impl Case {
                     draw.below(101),
                 ),
             };
+            let churn = Short::of(Seed::from(self.seed), relay).map_or(churn, |short| short.churn());
             let access = match draw.pick(&PROFILES) {
                 Some(profile) if planet => format!("profile = \"{profile}\"\n"),
                 _ => format!("access = [\"5 ms\", \"{} ms\"]\n", 10 + draw.below(60)),

@@ -14,7 +14,7 @@ use whimbrel_storage::{Order, Reads as _, StorageError};
 use super::commit;
 use crate::api::Event;
 use crate::rooms::Turn;
-use crate::rows::{self, DroppedRow};
+use crate::rows::{self, DroppedRow, ThreadRow};
 use crate::thread;
 
 /// A run says what went before it; `place`: what this device has of the log.
@@ -44,17 +44,33 @@ pub(crate) fn heard<E: Engine>(
         rows::put(&mut t.rows, key, &mark);
         return Ok(());
     };
+    tell(t, (thread, &row), mark, entries)
+}
+
+/// An invitation was followed: what went of its log before is told now. `row` is written.
+pub(crate) fn joined<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ThreadRow) -> Result<(), StorageError> {
+    let Some(mark) = rows::get::<DroppedRow>(&t.rows, &rows::dropped_key(&thread))? else { return Ok(()) };
+    let entries = mark.left();
+    tell(t, (thread, row), mark, entries)
+}
+
+fn tell<E: Engine>(
+    t: &mut Turn<'_, E>,
+    (thread, row): (ThreadId, &ThreadRow),
+    mut mark: DroppedRow,
+    entries: u64,
+) -> Result<(), StorageError> {
     mark.after = row.last;
     // Whoever is out by now says no more that could show it.
-    mark.unheard = thread::leaves(&row).filter(|leaf| *leaf != t.rooms.identity.id()).collect();
+    mark.unheard = thread::leaves(row).filter(|leaf| *leaf != t.rooms.identity.id()).collect();
     for leaf in &mark.unheard {
         mark.blind |= row.joined > 1 && rows::count(&t.rows, &thread, leaf)?.is_none();
     }
-    rows::put(&mut t.rows, key, &mark);
+    rows::put(&mut t.rows, rows::dropped_key(&thread), &mark);
     let shown_in =
         thread::canonical(&t.rows, &t.rooms.identity.account(), &thread)?.map_or(thread, |(thread, _)| thread);
     t.event(Event::Dropped { thread: Some(shown_in), entries });
-    commit::may_be_behind(t, thread, &row);
+    commit::may_be_behind(t, thread, row);
     Ok(())
 }
 

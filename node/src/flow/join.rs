@@ -18,7 +18,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::{befriend, facts, history, receive, siblings};
+use super::{befriend, dropped, facts, history, receive, siblings};
 use crate::api::{CommandError, Event};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship;
@@ -432,6 +432,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         history::late(t, thread, Hlc::default())?;
     }
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
+    dropped::joined(t, thread, &row)?;
     tag_all(t)?;
     receive::unpark(t, thread)?;
     begin_all(t)

@@ -150,6 +150,36 @@ fn nothing_that_a_device_has_is_gone_for_it_whatever_its_relay_says() {
 }
 
 #[test]
+fn what_went_before_an_invitation_was_followed_is_told_once_it_was_and_left_to_counters_as_ever() {
+    let mut world = world(&["a.example", "a.example"]);
+    world.befriend(ALICE, BOB);
+    let people = vec![world.people[BOB].account];
+    away(&mut world, BOB);
+    let created = world.ask(ALICE, Command::CreateGroup { title: String::new(), people }).unwrap();
+    let Reply::Group { thread } = created else { panic!("{created:?}") };
+    world.advance(Duration::from_secs(5));
+    for text in ["one", "two"] {
+        world.say(ALICE, thread, text);
+    }
+    let went = let_go(&mut world, thread);
+    world.say(ALICE, thread, "three");
+    world.relay.mute.insert("FetchBlob");
+    back(&mut world, BOB);
+    assert_eq!((told(&world, BOB), world.history(BOB, thread).len()), (vec![], 0), "of no thread that is known");
+    world.crash_now(BOB);
+    world.relay.mute.clear();
+    world.relay.mute.insert("Submit");
+    back(&mut world, BOB);
+    world.advance(Duration::from_secs(60));
+    let opened = |event: &Event| matches!(event, Event::ThreadOpened { .. });
+    let dropped = |event: &Event| matches!(event, Event::Dropped { .. });
+    let place = |what: &dyn Fn(&Event) -> bool| world.people[BOB].events.iter().position(what);
+    assert_eq!(told(&world, BOB), [(Some(thread), went)], "once");
+    assert!(place(&opened) < place(&dropped), "of a thread that is known by then");
+    assert_eq!(marks(&world, BOB, thread), plain(&[("three", 2, went - 2)]));
+}
+
+#[test]
 fn what_went_from_an_inbox_is_told_and_is_of_no_thread() {
     let (mut world, thread) = friends();
     world.advance(Duration::from_secs(5));
