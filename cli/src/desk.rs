@@ -265,6 +265,15 @@ impl Desk<'_> {
                     }
                     continue;
                 }
+                Heard::Event(Event::ChangeBroken { thread, author }) => {
+                    book = self.book()?;
+                    if book.threads_of(&target).contains(&thread) {
+                        let who = book.name_of(&author.account);
+                        self.hint(&format!("a change of this group by {who} is broken: this device goes on past it"))
+                            .await?;
+                    }
+                    continue;
+                }
                 Heard::Event(_) => continue,
                 Heard::TooMuch => {
                     self.hint("too much at once: some messages were not printed; see them with: whimbrel log").await?;

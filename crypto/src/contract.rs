@@ -20,6 +20,7 @@ mod each_hub;
 mod branch;
 mod judged;
 mod public;
+mod rejoin;
 mod signals;
 mod struck;
 mod used;

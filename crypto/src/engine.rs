@@ -16,6 +16,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 
 use crate::chance::Chance;
 use crate::keys::KeyPair;
+use crate::public::PublicGroup;
 use crate::signal::SignalKey;
 
 /// First byte of every row an engine keeps.
@@ -112,6 +113,8 @@ pub struct Commit {
     pub welcome: Option<Vec<u8>>,
     /// The ratchet tree of the new epoch.
     pub tree: Vec<u8>,
+    /// The GroupInfo of the new epoch (RFC 9420 §12.4.3) without the tree, for whoever cannot apply this commit.
+    pub info: Vec<u8>,
 }
 
 /// Another member's commit was applied.
@@ -343,6 +346,32 @@ pub trait Engine: Send {
     /// [`EngineError::Pending`]; membership.
     fn update(&mut self, cx: &mut Context<'_, '_>, own: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError>;
 
+    /// The public state of the present epoch, to follow commits that this device cannot apply.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownThread`]; membership.
+    fn public(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+    ) -> Result<Box<dyn PublicGroup>, EngineError>;
+
+    /// Stages an external commit (RFC 9420 §12.4.3.2) that puts a new leaf of this device in the place of its old one, in the
+    /// epoch to which `public` was followed from this device's own, by a GroupInfo of that epoch. Nothing is sealed in that
+    /// epoch, and the present one goes on until [`Engine::merge_own`].
+    ///
+    /// # Errors
+    /// As [`PublicGroup::offered`]; [`EngineError::NotMember`] if this device has no leaf there; [`EngineError::Pending`].
+    fn rejoin(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        public: &dyn PublicGroup,
+        info: &[u8],
+    ) -> Result<Commit, EngineError>;
+
     /// Merges the staged commit: the hub took it. The outgoing epoch's secrets are set aside for late messages.
     ///
     /// # Errors
@@ -355,7 +384,8 @@ pub trait Engine: Send {
     /// Rows or library only; membership.
     fn discard_own(&mut self, cx: &mut Context<'_, '_>, own: &Own<'_>, thread: ThreadId) -> Result<(), EngineError>;
 
-    /// Applies another member's commit and merges it; a staged commit of our own is forgotten, for it lost.
+    /// Applies another member's commit and merges it; a staged commit of our own is forgotten, for it lost. One by which a
+    /// member replaces its own leaf from without is such a commit; no other external one is.
     ///
     /// # Errors
     /// [`EngineError::WrongEpoch`]; [`EngineError::OwnCommit`]; authenticity. A commit that removes this device is no

@@ -10,6 +10,7 @@
 //! - The live group keeps no past epoch; each is set aside in rows of its own (`past`).
 //! - Leaf dates say "always", and the library's check of them is harmless; ours are judged apart (`leaf`).
 
+mod accept;
 mod cache;
 mod chance;
 mod codec;
@@ -23,6 +24,7 @@ mod parts;
 mod past;
 mod path;
 mod public;
+mod rejoin;
 mod rows;
 mod store;
 #[cfg(test)]
@@ -32,6 +34,8 @@ mod vectors;
 #[cfg(test)]
 pub(crate) use chance::spoilt;
 pub use public::MlsPublic;
+#[cfg(test)]
+pub(crate) use rejoin::forged;
 pub(crate) use rows::KEY_PACKAGES;
 pub use rows::KEY_SHAPES;
 
@@ -44,8 +48,7 @@ use openmls::group::{
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
     ContentType, KeyPackage, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
-    ProcessedMessageContent, Proposal, ProtocolMessage, ProtocolVersion, RatchetTreeIn, Sender,
-    SenderRatchetConfiguration, Welcome,
+    ProcessedMessageContent, ProtocolMessage, RatchetTreeIn, Sender, SenderRatchetConfiguration,
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::types::Ciphersuite;
@@ -56,6 +59,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::Reads;
 use zeroize::Zeroizing;
 
+use self::accept::{acceptable, keeps_devices, replaced};
 use self::cache::{Cache, Stamp};
 use self::chance::{Crypto, DeviceSigner};
 use self::errors::{library, malformed};
@@ -65,6 +69,7 @@ use crate::engine::{
     Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
     Own, SealMark, Sealed,
 };
+use crate::public::{PublicEngine, PublicGroup};
 use crate::signal::SignalKey;
 use crate::{padding, signal};
 
@@ -220,6 +225,7 @@ impl MlsEngine {
                 tree: staged_tree(provider, group, pending)?,
                 commit: staged.commit,
                 welcome: staged.welcome,
+                info: staged.info,
             };
             let key = rows::piece(thread, Piece::PendingCommitHash);
             provider.store.put(key, Sha256::digest(&commit.commit).to_vec());
@@ -262,6 +268,7 @@ impl Call<'_> {
     fn forget_pending(&self) {
         self.provider.store.delete(rows::piece(self.thread, Piece::PendingCommit));
         self.provider.store.delete(rows::piece(self.thread, Piece::PendingCommitHash));
+        self.provider.store.delete(rows::piece(self.thread, Piece::Rejoin));
     }
 
     fn check_adds(&self, group: &MlsGroup, adds: &[Invitee]) -> Result<Vec<KeyPackage>, EngineError> {
@@ -345,7 +352,7 @@ impl Engine for MlsEngine {
         let created = Created {
             epoch: epoch(&group),
             welcome: staged.welcome.unwrap_or_default(),
-            tree: group.export_ratchet_tree().tls_serialize_detached().map_err(library)?,
+            tree: tree(&group)?,
             info: group_info(&provider, own, &group)?,
         };
         let (stamp, changes) = stamped(thread, Stamp::default(), provider);
@@ -512,10 +519,37 @@ impl Engine for MlsEngine {
         self.stage(cx, own, thread, &[], &[])
     }
 
+    fn public(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+    ) -> Result<Box<dyn PublicGroup>, EngineError> {
+        let (tree, info) = self.on_thread(cx, thread, |call, group| {
+            call.active(group)?;
+            Ok((tree(group)?, group_info(&call.provider, own, group)?))
+        })?;
+        MlsPublic::new().found(thread, &tree, &info)
+    }
+
+    fn rejoin(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        public: &dyn PublicGroup,
+        info: &[u8],
+    ) -> Result<Commit, EngineError> {
+        rejoin::stage(self, cx, own, thread, public, info)
+    }
+
     fn merge_own(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<Epoch, EngineError> {
         self.on_thread(cx, thread, |call, group| {
             if call.pending()?.is_none() {
                 return Err(EngineError::NotPending);
+            }
+            if let Some(epoch) = rejoin::merged(call, group)? {
+                return Ok(epoch);
             }
             call.set_aside(group)?;
             let provider = &call.provider;
@@ -563,19 +597,28 @@ impl Engine for MlsEngine {
                 return Err(EngineError::OwnCommit);
             }
             let before: BTreeMap<_, _> = members(group)?.into_iter().collect();
+            let places: BTreeMap<_, _> = group.members().map(|one| (one.index, one.credential)).collect();
             let provider = &call.provider;
             let processed = group
                 .process_message(provider, message)
                 .map_err(|error| provider.failure_or(errors::processing(error)))?;
-            if !matches!(processed.sender(), Sender::Member(_)) {
-                return Err(EngineError::Untrusted);
-            }
+            let rejoins = match processed.sender() {
+                Sender::Member(_) => false,
+                Sender::NewMemberCommit => true,
+                _ => return Err(EngineError::Untrusted),
+            };
             let committer = leaf::device(processed.credential()).ok_or(EngineError::Untrusted)?;
             let staged = match processed.into_content() {
                 ProcessedMessageContent::StagedCommitMessage(staged) => staged,
                 _ => return Err(EngineError::Untrusted),
             };
-            acceptable(&staged)?;
+            if rejoins {
+                if places.get(&replaced(&staged)?).and_then(leaf::device) != Some(committer) {
+                    return Err(EngineError::Untrusted);
+                }
+            } else {
+                acceptable(&staged)?;
+            }
             call.set_aside(group)?;
             group.merge_staged_commit(provider, *staged).map_err(|error| provider.failed(error))?;
             if group.is_active() {
@@ -602,6 +645,7 @@ impl Engine for MlsEngine {
 struct Staged {
     commit: Vec<u8>,
     welcome: Option<Vec<u8>>,
+    info: Vec<u8>,
 }
 
 /// Builds a commit with a path and stages it in `group`.
@@ -620,19 +664,24 @@ fn stage(
         .force_self_update(true)
         .load_psks(&provider.store)
         .map_err(|error| provider.failed(error))?
+        .create_group_info(true)
         .build(provider.rand(), provider.crypto(), &DeviceSigner(own.device), |_| true)
         .map_err(|error| provider.failed(error))?
         .stage_commit(provider)
         .map_err(|error| provider.failed(error))?;
-    let (commit, welcome, _) = bundle.into_contents();
-    let welcome = welcome.map(|welcome: Welcome| bytes(&MlsMessageOut::from_welcome(welcome, ProtocolVersion::Mls10)));
-    Ok(Staged { commit: bytes(&commit)?, welcome: welcome.transpose()? })
+    let (commit, welcome, info) = bundle.into_messages();
+    let info = bytes(&info.ok_or_else(|| library("no GroupInfo"))?)?;
+    Ok(Staged { commit: bytes(&commit)?, welcome: welcome.as_ref().map(bytes).transpose()?, info })
 }
 
 /// What the present epoch is, signed, for whoever has its tree.
 fn group_info(provider: &Provider<'_>, own: &Own<'_>, group: &MlsGroup) -> Result<Vec<u8>, EngineError> {
     let info = group.export_group_info(provider.crypto(), &DeviceSigner(own.device), false);
     bytes(&info.map_err(|error| provider.failed(error))?)
+}
+
+fn tree(group: &MlsGroup) -> Result<Vec<u8>, EngineError> {
+    group.export_ratchet_tree().tls_serialize_detached().map_err(library)
 }
 
 /// The ratchet tree of the epoch a staged commit leads to.
@@ -655,25 +704,6 @@ fn open(provider: &Provider<'_>, group: &mut MlsGroup, message: ProtocolMessage)
         ProcessedMessageContent::OwnPrivateMessage => Err(EngineError::AlreadyOpened),
         _ => Err(EngineError::Malformed),
     }
-}
-
-/// Only what this engine serves: members come, go and renew their keys.
-fn acceptable(staged: &StagedCommit) -> Result<(), EngineError> {
-    let served = |proposal: &Proposal| match proposal {
-        Proposal::Add(add) => {
-            let package = add.key_package();
-            leaf::device(package.leaf_node().credential()).is_some() && package.life_time() == &leaf::always()
-        }
-        Proposal::Remove(_) | Proposal::Update(_) => true,
-        _ => false,
-    };
-    if staged.queued_proposals().all(|queued| served(queued.proposal())) { Ok(()) } else { Err(EngineError::Untrusted) }
-}
-
-/// A device's key is what its account log says: no commit changes it, and no device has two leaves.
-fn keeps_devices(before: &BTreeMap<DeviceId, PublicKey>, after: &[(DeviceId, PublicKey)]) -> Result<(), EngineError> {
-    let kept = after.iter().all(|(id, key)| before.get(id).is_none_or(|known| known == key));
-    if kept && after.len() <= limits::THREAD_DEVICES_MAX { Ok(()) } else { Err(EngineError::Untrusted) }
 }
 
 fn check_adds(

@@ -29,6 +29,9 @@ pub struct Proved {
     pub added: Vec<Leaf>,
     /// Who loses it, ascending.
     pub removed: Vec<DeviceId>,
+    /// It is no member's but an external commit (RFC 9420 §12.4.3.2) by which the committer puts a new leaf of its own in
+    /// the place of its old one, and does nothing else.
+    pub rejoins: bool,
 }
 
 /// The public state of one thread in one epoch.
@@ -43,11 +46,31 @@ pub trait PublicGroup: Debug + Send {
     fn members(&self) -> Result<Vec<Leaf>, EngineError>;
 
     /// Judges a commit for this epoch: authentic, of a member, and nothing in it but leaves that come, go and renew their
-    /// keys. The last one that was proved is remembered, so that [`PublicGroup::follow`] need not judge it again.
+    /// keys; or of a member that replaces its own leaf from without ([`Proved::rejoins`]). The last one that was proved is remembered, so that [`PublicGroup::follow`] need not judge it again.
     ///
     /// # Errors
     /// [`EngineError::Malformed`], [`EngineError::WrongEpoch`], [`EngineError::BadSignature`], [`EngineError::Untrusted`].
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError>;
+
+    /// Whether a GroupInfo, without the tree, is one of the epoch that the commit proved last leads to, signed by who made
+    /// that commit: with it, whoever has followed the commits can make an external commit there.
+    ///
+    /// # Errors
+    /// As [`PublicGroup::offered`]; [`EngineError::Untrusted`] if none was proved since the last was followed.
+    fn offered_next(&self, info: &[u8]) -> Result<(), EngineError>;
+
+    /// Whether a GroupInfo, without the tree, is one of this epoch on this branch, signed by a member.
+    ///
+    /// # Errors
+    /// [`EngineError::Malformed`]; [`EngineError::BadSignature`]; [`EngineError::Untrusted`]: of another epoch or branch, or
+    /// without the one extension it must have, the key that external commits are sealed to.
+    fn offered(&self, info: &[u8]) -> Result<(), EngineError>;
+
+    /// The ratchet tree of this epoch (RFC 9420 §12.4.3.3).
+    ///
+    /// # Errors
+    /// [`EngineError::Library`].
+    fn tree(&self) -> Result<Vec<u8>, EngineError>;
 
     /// Moves on by a commit that holds.
     ///

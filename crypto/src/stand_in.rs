@@ -26,6 +26,7 @@ use crate::engine::{
     Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
     Own, ROWS, SealMark, Sealed,
 };
+use crate::public::{PublicEngine, PublicGroup};
 use crate::signal::SignalKey;
 use crate::{padding, signal};
 
@@ -100,6 +101,23 @@ struct CommitBody {
     adds: Vec<(DeviceId, PublicKey)>,
     #[n(5)]
     removes: Vec<u32>,
+    /// Whose author comes from without, in the place of its old leaf: the outer tag is then by the epoch's other key.
+    #[n(6)]
+    rejoins: bool,
+}
+
+impl CommitBody {
+    /// One from without replaces its author's own leaf, and does nothing else.
+    fn is_whole(&self) -> bool {
+        !self.rejoins || (self.removes == [self.slot] && self.adds.is_empty())
+    }
+
+    /// Who is in the epoch after this.
+    fn follow(&self, roster: &mut Roster) -> Result<(), EngineError> {
+        // The leaf that goes and the one that comes are one device's, in one place.
+        let removes = if self.rejoins { &[][..] } else { &self.removes };
+        follow(roster, self.epoch + 1, self.slot, &self.adds, removes)
+    }
 }
 
 #[derive(Encode, Decode)]
@@ -219,6 +237,17 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// What a commit is in the chain of them: without the outer tag, as MLS has it of a membership tag. One from without has none
+/// of those, and its outer tag stands for the confirmation tag, which is in the chain.
+fn link(commit: &[u8], rejoins: bool) -> Result<[u8; 32], EngineError> {
+    Ok(hash(if rejoins { commit } else { format::signed(commit).map_err(refused)? }))
+}
+
+/// What the outer tag of a commit from without takes.
+fn outside(secret: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update("outside").chain_update(secret).finalize().into()
+}
+
 /// The chain of commits, one longer; a thread begins with its first secret.
 fn chained(before: &[u8; 32], next: &[u8; 32]) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(next).finalize().into()
@@ -278,7 +307,7 @@ fn enter(
     secret: [u8; 32],
     now: Wall,
 ) -> Result<(), EngineError> {
-    let left = next.epoch - 1;
+    let left = state(rows, thread)?.epoch;
     let mut leaving = secrets(rows, thread, left)?;
     leaving.ended = Some(now.as_millis());
     write(rows, secrets_key(thread, left), &leaving);
@@ -401,18 +430,20 @@ fn stage(
     let adds: Vec<_> = invitees.iter().map(|invitee| (invitee.id, invitee.device_key)).collect();
     let mut next = State { epoch, ..before.clone() };
     follow(&mut next.roster, epoch, slot, &adds, removes)?;
-    let body = CommitBody { thread, epoch: before.epoch, slot, secret, adds, removes: removes.to_vec() };
+    let removes = removes.to_vec();
+    let body = CommitBody { thread, epoch: before.epoch, slot, secret, adds, removes, rejoins: false };
     // The committer's own step has not filled anything yet when its path is sealed.
     let mut sealing = before.roster;
-    follow(&mut sealing, epoch, slot, &body.adds, removes)?;
-    let len = format::commit(sealing.path(slot, epoch), body.adds.len(), removes.len());
+    follow(&mut sealing, epoch, slot, &body.adds, &body.removes)?;
+    let len = format::commit(sealing.path(slot, epoch), body.adds.len(), body.removes.len());
     let commit = commit_bytes(&old, &body, len);
     let tree = tree(&next.roster);
     let hash = hash(&commit);
-    next.chain = chained(&next.chain, &hash);
+    next.chain = chained(&next.chain, &link(&commit, false)?);
     let welcome = (!invitees.is_empty()).then(|| welcome(thread, &next, secret, &tree, invitees));
+    let info = public::info(thread, &next, &tree, &secret);
     write(cx.rows, pending_key(thread), &Pending { hash, state: next, secret });
-    Ok(Commit { epoch: Epoch::new(epoch), commit, welcome, tree })
+    Ok(Commit { epoch: Epoch::new(epoch), commit, welcome, tree, info })
 }
 
 impl Engine for StandInEngine {
@@ -462,7 +493,7 @@ impl Engine for StandInEngine {
         let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, &first, secret, &tree, invitees) };
         write(cx.rows, state_key(thread), &first);
         write(cx.rows, secrets_key(thread, 1), &Secrets::new(secret));
-        let info = public::info(thread, 1, &tree);
+        let info = public::info(thread, &first, &tree, &secret);
         Ok(Created { epoch: Epoch::new(1), welcome, tree, info })
     }
 
@@ -622,6 +653,35 @@ impl Engine for StandInEngine {
         stage(cx, thread, &[], &[])
     }
 
+    fn public(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        _: &Own<'_>,
+        thread: ThreadId,
+    ) -> Result<Box<dyn PublicGroup>, EngineError> {
+        let state = active(cx.rows, thread)?.0;
+        let secret = secrets(cx.rows, thread, state.epoch)?.secret;
+        let tree = tree(&state.roster);
+        StandInPublic::new().found(thread, &tree, &public::info(thread, &state, &tree, &secret))
+    }
+
+    fn rejoin(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        group: &dyn PublicGroup,
+        info: &[u8],
+    ) -> Result<Commit, EngineError> {
+        active(cx.rows, thread)?;
+        if cx.rows.get(&pending_key(thread))?.is_some() {
+            return Err(EngineError::Pending);
+        }
+        let (commit, pending) = public::rejoined(own, thread, (group, info), cx.chance.bytes())?;
+        write(cx.rows, pending_key(thread), &pending);
+        Ok(commit)
+    }
+
     fn merge_own(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<Epoch, EngineError> {
         state(cx.rows, thread)?;
         let pending: Pending = read(cx.rows, &pending_key(thread))?.ok_or(EngineError::NotPending)?;
@@ -656,15 +716,17 @@ impl Engine for StandInEngine {
         if pending.as_ref().is_some_and(|pending| pending.hash == hash(commit)) {
             return Err(EngineError::OwnCommit);
         }
-        format::check(&secrets(cx.rows, thread, before.epoch)?.secret, commit).map_err(refused)?;
+        let secret = secrets(cx.rows, thread, before.epoch)?.secret;
+        format::check(&if body.rejoins { outside(&secret) } else { secret }, commit).map_err(refused)?;
         format::check(&PUBLIC, format::signed(commit).map_err(refused)?).map_err(refused)?;
         let committer = before.roster.device_at(body.slot).map(|(device, _)| device);
-        let committer = committer.filter(|_| !body.removes.contains(&body.slot) && body.slot != slot);
+        let whole = body.rejoins == body.removes.contains(&body.slot) && body.is_whole();
+        let committer = committer.filter(|_| whole && body.slot != slot);
         let committer = committer.ok_or(EngineError::Untrusted)?;
-        let won = chained(&before.chain, &hash(commit));
+        let won = chained(&before.chain, &link(commit, body.rejoins)?);
         let chain = pending.filter(|_| planted::active(Bug::FollowLoser)).map_or(won, |lost| lost.state.chain);
         let mut next = State { epoch: before.epoch + 1, chain, ..before };
-        follow(&mut next.roster, next.epoch, body.slot, &body.adds, &body.removes)?;
+        body.follow(&mut next.roster)?;
         next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };
         let now = cx.now.wall;
         atomically(cx, |rows| enter(rows, thread, &next, body.secret, now))?;

@@ -84,6 +84,8 @@ pub(crate) enum Purpose {
     Change(ThreadId, Epoch),
     /// A commit of a group that its log did not bring.
     Commit(ThreadId),
+    /// The commit of this epoch, of a group that this device follows in public.
+    Follow(ThreadId, Epoch),
     /// Somebody whom a change takes into a group.
     Newcomer(ThreadId, AccountId, Domain),
     /// A thread's settings, after so many changes.

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use whimbrel_crypto::Chance;
+use whimbrel_crypto::{Chance, PublicGroup};
 use whimbrel_protocol::id::{
-    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, Sequence, ThreadId,
+    AccountId, BlobId, CommitHash, DeviceId, DeviceIndex, Domain, Epoch, MessageId, ParticipantsTag, RelayId, Sequence,
+    ThreadId,
 };
 use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::limits;
@@ -76,6 +77,18 @@ pub(crate) struct Joining {
     pub(crate) people: BTreeMap<AccountId, Person>,
 }
 
+/// A group that went on by a commit that this device cannot apply, followed by what everybody can check.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// Its public state where it is by now.
+    pub(crate) public: Box<dyn PublicGroup>,
+    /// Who is in it there.
+    pub(crate) participants: Vec<Participant>,
+    /// The commit that led there, and the GroupInfo that came with it.
+    pub(crate) last: CommitHash,
+    pub(crate) info: Vec<u8>,
+}
+
 /// The room.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
@@ -96,6 +109,9 @@ pub(crate) struct Threads {
     pub(crate) unparking: BTreeSet<ThreadId>,
     /// Epochs whose commit came in a form that does not count: it is asked for until it comes in another, or is over.
     pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
+    /// Groups that went on by a commit that this device cannot apply, as far as it has followed them; at most
+    /// `limits::REJOINS_MAX`.
+    pub(crate) followed: BTreeMap<ThreadId, Followed>,
     /// Groups of whose commits some may have gone with what the relay let go of their log.
     pub(crate) behind: BTreeSet<ThreadId>,
     /// Threads with a row.

@@ -39,6 +39,10 @@ pub struct Commit {
     /// Devices that lose their leaf, ascending.
     #[n(5)]
     pub removed: Vec<DeviceId>,
+    /// The GroupInfo of the epoch it leads to (RFC 9420 §12.4.3), without the tree: whoever cannot apply it goes on by that.
+    #[n(6)]
+    #[cbor(with = "minicbor::bytes")]
+    pub info: Vec<u8>,
 }
 
 impl Commit {
@@ -54,6 +58,7 @@ impl Commit {
 
     pub(crate) fn check(&self) -> Result<(), Bound> {
         Bound::bytes("commit", self.bytes.len(), limits::COMMIT_BYTES_MAX)?;
+        Bound::bytes("GroupInfo", self.info.len(), limits::GROUP_INFO_BYTES_MAX)?;
         Bound::items("devices added", self.added_devices().count(), limits::COMMIT_ADDS_MAX)?;
         Bound::items("devices removed", self.removed.len(), limits::THREAD_DEVICES_MAX)?;
         crate::thread::ascending(&self.added)?;

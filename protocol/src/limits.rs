@@ -172,6 +172,14 @@ pub const PUBLIC_LEAVES_MAX: usize = 8_192;
 pub const COMMIT_AGE_MAX: Duration = Duration::from_secs(45 * 24 * 3_600);
 /// Commits forgotten with a new one: so many at most, so that a step stays small.
 pub const COMMITS_FORGOTTEN_MAX: usize = 64;
+/// Commits by which one device replaces its own leaf from without, that a hub takes in a day for one thread.
+pub const REJOINS_PER_DAY: usize = 3;
+/// How long a day of them is.
+pub const REJOINS_DAY: Duration = Duration::from_secs(24 * 3_600);
+/// After a commit of that kind is refused for being one too many, when to try again.
+pub const REJOIN_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// Threads whose commits a device follows in public at once, having one that it cannot apply. Each takes a few MB at most.
+pub const REJOINS_MAX: usize = 4;
 /// An entry of an epoch that ended longer ago than this is refused: its readers may have dropped the keys.
 pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// What is of an epoch that a relay has not reached is offered to it again after this: the commit is on its way.

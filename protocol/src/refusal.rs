@@ -91,6 +91,9 @@ codes! {
     30 Revoked "this device was taken off its account",
     /// The author's device has no leaf in the thread any more: its relay had the commit that took it before this came.
     31 Removed "no longer in this thread",
+    /// The device has gone on from without, past changes that it could not apply, as often as it may in a day. Try again
+    /// after the named time.
+    32 RejoinedTooOften "rejoined the thread too often today",
     /// A change is not what it is said to be, or shows by the thread's public state that nobody could follow it; or an opening
     /// has no public state that fits it.
     35 Unproved "not borne out by the thread's public state",

@@ -138,14 +138,15 @@ fn newcomers() -> impl Strategy<Value = Newcomers> {
 }
 fn commit() -> impl Strategy<Value = Commit> {
     let removed = proptest::collection::btree_set(device(), 0..4);
-    (thread(), any::<u64>(), epoch(), bytes(), participants(), removed).prop_map(
-        |(thread, term, epoch, bytes, added, removed)| Commit {
+    (thread(), any::<u64>(), epoch(), bytes(), participants(), removed, bytes()).prop_map(
+        |(thread, term, epoch, bytes, added, removed, info)| Commit {
             thread,
             term,
             epoch,
             bytes,
             added,
             removed: removed.into_iter().collect(),
+            info,
         },
     )
 }

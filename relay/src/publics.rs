@@ -97,7 +97,10 @@ impl Publics {
         if group.epoch() != state.epoch {
             return Ok(None);
         }
-        let proof = match group.prove(&commit.bytes) {
+        let proved = group.prove(&commit.bytes);
+        // Without it, whoever cannot apply the commit would be shut out for good.
+        let proved = proved.and_then(|proved| group.offered_next(&commit.info).map(|()| proved));
+        let proof = match proved {
             Ok(proved) => {
                 let saved = state.due.then(|| group.save()).transpose();
                 let saved = saved.map_err(|error| broken(commit.thread, &error))?;

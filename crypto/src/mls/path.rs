@@ -1,5 +1,6 @@
 //! Path: the public keys that a commit puts into the inner nodes of the tree (RFC 9420 §7.6), and what a key must be.
-//! Owns: where they stand in a commit's bytes, for the library shows the leaf alone of the path it has read.
+//! Owns: where they stand in a commit's bytes, for the library shows the leaf alone of the path it has read; and the
+//! confirmation tag, which it does not show either.
 //! Never: judges a message; what comes here the library has taken.
 
 use openmls::prelude::LeafNode;
@@ -22,30 +23,43 @@ pub(super) fn is_sealable(node: &impl Serialize) -> bool {
     vector(&mut bytes.as_slice()).is_ok_and(|key| is_key(key.as_slice()))
 }
 
-/// The keys of the inner nodes in the path of a commit of a member, of which the library shows this leaf.
+/// What a commit's bytes say that the library does not show.
+pub(super) struct Shown {
+    /// The keys of the inner nodes in its path.
+    pub(super) keys: Vec<VLBytes>,
+    /// Its confirmation tag.
+    pub(super) tag: Vec<u8>,
+}
+
+/// Reads on in a commit, of which the library shows this leaf: of a member, or of somebody who comes from without.
 ///
 /// # Errors
 /// [`EngineError::Malformed`]: it is not laid out as RFC 9420 §6 and §12.4 have it.
-pub(super) fn inner_keys(commit: &[u8], leaf: &LeafNode) -> Result<Vec<VLBytes>, EngineError> {
+pub(super) fn shown(commit: &[u8], leaf: Option<&LeafNode>, of_member: bool) -> Result<Shown, EngineError> {
     let rest = &mut &*commit;
     // Version and wire format; the group; epoch, kind and place of the sender; what is authenticated beside; content type.
     skip(rest, 2 + 2)?;
     vector(rest)?;
-    skip(rest, 8 + 1 + 4)?;
+    skip(rest, 8 + 1 + if of_member { 4 } else { 0 })?;
     vector(rest)?;
     skip(rest, 1)?;
     // Proposals; that there is a path; its leaf; its nodes.
     vector(rest)?;
-    skip(rest, 1 + leaf.tls_serialized_len())?;
-    let nodes = vector(rest)?;
-    let rest = &mut nodes.as_slice();
+    skip(rest, 1)?;
     let mut keys = Vec::new();
-    while !rest.is_empty() {
-        keys.push(vector(rest)?);
-        // What is sealed to those below.
-        vector(rest)?;
+    if let Some(leaf) = leaf {
+        skip(rest, leaf.tls_serialized_len())?;
+        let nodes = vector(rest)?;
+        let rest = &mut nodes.as_slice();
+        while !rest.is_empty() {
+            keys.push(vector(rest)?);
+            // What is sealed to those below.
+            vector(rest)?;
+        }
     }
-    Ok(keys)
+    // The signature; the tag.
+    vector(rest)?;
+    Ok(Shown { keys, tag: vector(rest)?.into() })
 }
 
 fn skip(rest: &mut &[u8], count: usize) -> Result<(), EngineError> {

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minicbor::bytes::ByteVec;
+use openmls::ciphersuite::signable::Verifiable;
+use openmls::ciphersuite::signature::OpenMlsSignaturePublicKey;
 use openmls::group::{ProposalStore, PublicProcessMessageError, StagedCommit};
-use openmls::prelude::tls_codec::{Deserialize, Size};
+use openmls::prelude::tls_codec::{Deserialize, Serialize, Size, VLByteSlice, VLBytes};
 use openmls::prelude::{
-    ContentType, LeafNode, LeafNodeIndex, MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage,
-    PublicGroup as Library, RatchetTreeIn, Sender,
+    ContentType, Extension, GroupContext, LeafNode, LeafNodeIndex, MlsMessageBodyIn, ProcessedMessageContent,
+    ProtocolMessage, PublicGroup as Library, RatchetTreeIn, Sender,
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::public_storage::PublicStorageProvider;
@@ -20,10 +22,11 @@ use sha2::{Digest, Sha256};
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 
+use super::accept::{acceptable, replaced};
 use super::chance::Crypto;
 use super::codec::{self, CodecError};
 use super::errors::{library, malformed};
-use super::{SUITE, acceptable, errors, group_id, leaf, message, path};
+use super::{SUITE, errors, group_id, leaf, message, path};
 use crate::engine::EngineError;
 use crate::public::{Leaf, Proved, PublicEngine, PublicGroup};
 use crate::{Chance, Seed};
@@ -100,7 +103,17 @@ struct State {
     primitives: Arc<RustCrypto>,
     group: Library,
     pieces: Pieces,
-    proved: Option<([u8; 32], Proved, Box<StagedCommit>)>,
+    proved: Option<([u8; 32], Judged)>,
+}
+
+/// What a commit was found to be.
+struct Judged {
+    proved: Proved,
+    staged: Box<StagedCommit>,
+    /// Where its author sits in the next epoch, with which key, and the tag that the next epoch begins with.
+    place: LeafNodeIndex,
+    key: PublicKey,
+    tag: Vec<u8>,
 }
 
 impl std::fmt::Debug for State {
@@ -110,7 +123,7 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    fn judge(&self, commit: &[u8]) -> Result<(Proved, Box<StagedCommit>), EngineError> {
+    fn judge(&self, commit: &[u8]) -> Result<Judged, EngineError> {
         let message = match message(commit)? {
             MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
             _ => return Err(EngineError::Malformed),
@@ -123,24 +136,37 @@ impl State {
             return Err(EngineError::WrongEpoch { ours, theirs });
         }
         let processed = self.group.process_message(&crypto(&self.primitives), message).map_err(refused)?;
-        let Sender::Member(place) = *processed.sender() else { return Err(EngineError::Untrusted) };
+        let sender = processed.sender().clone();
         let staged = match processed.into_content() {
             ProcessedMessageContent::StagedCommitMessage(staged) => staged,
             _ => return Err(EngineError::Untrusted),
         };
-        acceptable(&staged)?;
-        let committer = self.at(place)?;
+        let (place, rejoins) = match sender {
+            Sender::Member(place) => (place, false),
+            Sender::NewMemberCommit => (self.group.ext_commit_sender_index(&staged).map_err(library)?, true),
+            _ => return Err(EngineError::Untrusted),
+        };
+        let committer = if rejoins {
+            let before = self.at(replaced(&staged)?)?;
+            let own = staged.update_path_leaf_node().and_then(named);
+            own.filter(|own| *own == before).ok_or(EngineError::Untrusted)?
+        } else {
+            acceptable(&staged)?;
+            self.at(place)?
+        };
+        let shown = path::shown(commit, staged.update_path_leaf_node(), !rejoins)?;
         // A device's key is what its account log says: no commit changes it. And whoever commits next seals to these keys.
         if let Some(renewed) = staged.update_path_leaf_node()
             && (named(renewed) != Some(committer)
                 || !fits(renewed)
-                || !path::inner_keys(commit, renewed)?.iter().all(|key| path::is_key(key.as_slice())))
+                || !shown.keys.iter().all(|key| path::is_key(key.as_slice())))
         {
             return Err(EngineError::Untrusted);
         }
         let mut members: BTreeMap<DeviceId, PublicKey> = self.members()?.into_iter().collect();
         let mut removed = Vec::new();
-        for proposal in staged.remove_proposals() {
+        // Who replaces its own leaf is there before and after.
+        for proposal in staged.remove_proposals().filter(|_| !rejoins) {
             let (device, _) = self.at(proposal.remove_proposal().removed())?;
             members.remove(&device);
             removed.push(device);
@@ -160,7 +186,44 @@ impl State {
         }
         removed.sort_unstable();
         added.sort_unstable();
-        Ok((Proved { committer: committer.0, added, removed }, staged))
+        let proved = Proved { committer: committer.0, added, removed, rejoins };
+        Ok(Judged { proved, staged, place, key: committer.1, tag: shown.tag })
+    }
+
+    /// Whether a GroupInfo is of this context and tag, well signed with the key that sits where it says.
+    fn vouched(
+        &self,
+        info: &[u8],
+        context: &GroupContext,
+        tag: &[u8],
+        signer: impl FnOnce(LeafNodeIndex) -> Option<PublicKey>,
+    ) -> Result<(), EngineError> {
+        let info = match message(info)? {
+            MlsMessageBodyIn::GroupInfo(info) => info,
+            _ => return Err(EngineError::Malformed),
+        };
+        let sealable = |one: &Extension| match one {
+            Extension::ExternalPub(key) => path::is_key(key.external_pub().as_slice()),
+            _ => false,
+        };
+        let extensions = info.extensions();
+        let complete = extensions.iter().next().is_some_and(sealable) && extensions.iter().count() == 1;
+        if info.group_context() != context || !complete {
+            return Err(EngineError::Untrusted);
+        }
+        // What is signed ends in the tag and the signer's place (RFC 9420 §12.4.3), of which the library shows neither.
+        let signed = info.unsigned_payload().map_err(library)?;
+        let (rest, place) = signed.split_last_chunk::<4>().ok_or(EngineError::Malformed)?;
+        let mut expected = context.tls_serialize_detached().map_err(library)?;
+        expected.extend(extensions.tls_serialize_detached().map_err(library)?);
+        expected.extend(VLByteSlice(tag).tls_serialize_detached().map_err(library)?);
+        if rest != expected {
+            return Err(EngineError::Untrusted);
+        }
+        let key = signer(LeafNodeIndex::new(u32::from_be_bytes(*place))).ok_or(EngineError::Untrusted)?;
+        let key = OpenMlsSignaturePublicKey::new(key.as_bytes().as_slice().into(), SUITE.signature_algorithm());
+        let key = key.map_err(library)?;
+        info.verify_no_out(&crypto(&self.primitives), &key).map_err(|_| EngineError::BadSignature)
     }
 
     fn at(&self, place: LeafNodeIndex) -> Result<Leaf, EngineError> {
@@ -206,16 +269,34 @@ impl PublicGroup for State {
     }
 
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {
-        let (proved, staged) = self.judge(commit)?;
-        self.proved = Some((Sha256::digest(commit).into(), proved.clone(), staged));
+        let judged = self.judge(commit)?;
+        let proved = judged.proved.clone();
+        self.proved = Some((Sha256::digest(commit).into(), judged));
         Ok(proved)
+    }
+
+    fn offered_next(&self, info: &[u8]) -> Result<(), EngineError> {
+        let (_, judged) = self.proved.as_ref().ok_or(EngineError::Untrusted)?;
+        let author = |place| (place == judged.place).then_some(judged.key);
+        self.vouched(info, judged.staged.group_context(), &judged.tag, author)
+    }
+
+    fn offered(&self, info: &[u8]) -> Result<(), EngineError> {
+        let tag = self.group.confirmation_tag().tls_serialize_detached().map_err(library)?;
+        let tag = VLBytes::tls_deserialize_exact(&tag).map_err(library)?;
+        let member = |place| self.at(place).ok().map(|(_, key)| key);
+        self.vouched(info, self.group.group_context(), tag.as_slice(), member)
+    }
+
+    fn tree(&self) -> Result<Vec<u8>, EngineError> {
+        self.group.export_ratchet_tree().tls_serialize_detached().map_err(library)
     }
 
     fn follow(&mut self, commit: &[u8]) -> Result<(), EngineError> {
         let hash: [u8; 32] = Sha256::digest(commit).into();
         let staged = match self.proved.take() {
-            Some((known, _, staged)) if known == hash => staged,
-            _ => self.judge(commit)?.1,
+            Some((known, judged)) if known == hash => judged.staged,
+            _ => self.judge(commit)?.staged,
         };
         self.group.merge_commit(&self.pieces, *staged).map_err(library)
     }

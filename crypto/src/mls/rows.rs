@@ -35,6 +35,8 @@ pub(super) enum Piece {
     MessageSecrets,
     PendingCommit,
     PendingCommitHash,
+    /// The thread's rows as they are once an external commit of ours holds.
+    Rejoin,
     ResumptionSecrets,
     Stamp,
     State,
@@ -59,6 +61,7 @@ impl Piece {
             Self::MessageSecrets => b'm',
             Self::PendingCommit => b'p',
             Self::PendingCommitHash => b'h',
+            Self::Rejoin => b'j',
             Self::ResumptionSecrets => b'r',
             Self::Stamp => b'v',
             Self::State => b's',

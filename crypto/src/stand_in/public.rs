@@ -8,8 +8,8 @@ use whimbrel_protocol::limits;
 
 use super::format::{self, Kind};
 use super::roster::Roster;
-use super::{CommitBody, PUBLIC, follow, hash, refused};
-use crate::engine::EngineError;
+use super::{CommitBody, PUBLIC, Pending, hash, refused};
+use crate::engine::{Commit, EngineError, Own};
 use crate::public::{Leaf, Proved, PublicEngine, PublicGroup};
 
 /// Public states of stand-in threads.
@@ -27,11 +27,13 @@ impl StandInPublic {
         let mut roster = Roster::default();
         members.iter().for_each(|(device, key)| roster.add(*device, *key, 1));
         let tree = super::tree(&roster);
-        let info = info(thread, 1, &tree);
+        let chain = hash(thread.as_bytes());
+        let first = super::State { epoch: 1, roster, slot: None, chain };
+        let info = info(thread, &first, &tree, &[0; 32]);
         (tree, info)
     }
 
-    /// A commit by which one of the members takes these in and those out, on a state that was saved; no member would
+    /// A commit by which one of the members takes these in and those out, and its GroupInfo, on a state that was saved; none would
     /// follow it, for it takes no secret: for tests of relays.
     ///
     /// # Errors
@@ -41,8 +43,8 @@ impl StandInPublic {
         committer: DeviceId,
         adds: &[Leaf],
         removes: &[DeviceId],
-    ) -> Result<Vec<u8>, EngineError> {
-        let State { thread, epoch, roster } = restored(saved)?;
+    ) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+        let State { thread, epoch, roster, chain, .. } = restored(saved)?;
         let slot_of = |device: &DeviceId| roster.slot_of(*device).ok_or(EngineError::NotMember);
         let removes: Result<Vec<_>, _> = removes.iter().map(slot_of).collect();
         let body = CommitBody {
@@ -52,8 +54,31 @@ impl StandInPublic {
             secret: [0; 32],
             adds: adds.to_vec(),
             removes: removes?,
+            rejoins: false,
         };
-        Ok(super::commit_bytes(&[0; 32], &body, 0))
+        Self::forged(&body, roster, chain)
+    }
+
+    /// A commit from without by which the committer puts its new leaf in the place of that one's, in the same way.
+    ///
+    /// # Errors
+    /// Not a saved state; one of them is not in it.
+    pub fn forge_rejoin(saved: &[u8], committer: DeviceId, place: DeviceId) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+        let State { thread, epoch, roster, chain, .. } = restored(saved)?;
+        let slot_of = |device: DeviceId| roster.slot_of(device).ok_or(EngineError::NotMember);
+        let (slot, removes) = (slot_of(committer)?, vec![slot_of(place)?]);
+        let body = CommitBody { thread, epoch, slot, secret: [0; 32], adds: Vec::new(), removes, rejoins: true };
+        Self::forged(&body, roster, chain)
+    }
+
+    fn forged(body: &CommitBody, mut roster: Roster, chain: [u8; 32]) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+        let commit = super::commit_bytes(&[0; 32], body, 0);
+        // One that cannot be followed has none to go with it.
+        let followed = body.follow(&mut roster).is_ok();
+        let chain = super::chained(&chain, &super::link(&commit, body.rejoins)?);
+        let next = super::State { epoch: body.epoch + 1, roster, slot: None, chain };
+        let info = info(body.thread, &next, &super::tree(&next.roster), &[0; 32]);
+        Ok((commit, if followed { info } else { Vec::new() }))
     }
 }
 
@@ -68,16 +93,56 @@ struct Info {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     tree: [u8; 32],
+    /// Over the commits that led here.
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    chain: [u8; 32],
+    /// What a commit from without is tagged with.
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    outside: [u8; 32],
 }
 
-pub(super) fn info(thread: ThreadId, epoch: u64, tree: &[u8]) -> Vec<u8> {
-    format::wrap(Kind::Info, &PUBLIC, &Info { thread, epoch, tree: hash(tree) }, format::INFO)
+pub(super) fn info(thread: ThreadId, state: &super::State, tree: &[u8], secret: &[u8; 32]) -> Vec<u8> {
+    let (epoch, chain, outside) = (state.epoch, state.chain, super::outside(secret));
+    format::wrap(Kind::Info, &PUBLIC, &Info { thread, epoch, tree: hash(tree), chain, outside }, format::INFO)
+}
+
+/// Reads a GroupInfo; its tag, which anybody can make, stands for its signature.
+fn read(info: &[u8]) -> Result<Info, EngineError> {
+    let said = format::peek(Kind::Info, info).map_err(refused)?;
+    format::check(&PUBLIC, info).map_err(refused)?;
+    Ok(said)
+}
+
+/// The commit by which a device goes on where a group is, and what it leads to.
+pub(super) fn rejoined(
+    own: &Own<'_>,
+    thread: ThreadId,
+    (group, info): (&dyn PublicGroup, &[u8]),
+    secret: [u8; 32],
+) -> Result<(Commit, Pending), EngineError> {
+    group.offered(info)?;
+    let said = read(info)?;
+    let mut roster: Roster = format::peek(Kind::Tree, &group.tree()?).map_err(refused)?;
+    let slot = roster.slot_of(own.id).filter(|slot| roster.device_at(*slot) == Some((own.id, own.device.public())));
+    let slot = slot.ok_or(EngineError::NotMember)?;
+    let epoch = said.epoch;
+    let body = CommitBody { thread, epoch, slot, secret, adds: Vec::new(), removes: vec![slot], rejoins: true };
+    let len = format::commit(roster.path(slot, epoch + 1), 0, 1);
+    let commit = super::commit_bytes(&said.outside, &body, len);
+    body.follow(&mut roster)?;
+    let tree = super::tree(&roster);
+    let chain = super::chained(&said.chain, &super::link(&commit, true)?);
+    let state = super::State { epoch: epoch + 1, roster, slot: Some(slot), chain };
+    let info = self::info(thread, &state, &tree, &secret);
+    let pending = Pending { hash: hash(&commit), state, secret };
+    Ok((Commit { epoch: Epoch::new(epoch + 1), commit, welcome: None, tree, info }, pending))
 }
 
 impl PublicEngine for StandInPublic {
     fn found(&self, thread: ThreadId, tree: &[u8], info: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
-        let said: Info = format::peek(Kind::Info, info).map_err(refused)?;
-        format::check(&PUBLIC, info).map_err(refused)?;
+        let said = read(info)?;
         let roster: Roster = format::peek(Kind::Tree, tree).map_err(refused)?;
         format::check(&PUBLIC, tree).map_err(refused)?;
         if said.thread != thread {
@@ -86,7 +151,7 @@ impl PublicEngine for StandInPublic {
         if said.tree != hash(tree) {
             return Err(EngineError::BadSignature);
         }
-        Ok(Box::new(State { thread, epoch: said.epoch, roster }))
+        Ok(Box::new(State { thread, epoch: said.epoch, roster, chain: said.chain, next: None }))
     }
 
     fn restore(&self, thread: ThreadId, saved: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
@@ -112,9 +177,21 @@ struct State {
     epoch: u64,
     #[n(2)]
     roster: Roster,
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    chain: [u8; 32],
+    /// What the commit that was proved last leads to: tree and chain.
+    #[cbor(skip)]
+    next: Option<([u8; 32], [u8; 32])>,
 }
 
 impl State {
+    fn vouched(&self, info: &[u8], epoch: u64, (tree, chain): ([u8; 32], [u8; 32])) -> Result<(), EngineError> {
+        let said = read(info)?;
+        let same = (said.thread, said.epoch, said.tree, said.chain) == (self.thread, epoch, tree, chain);
+        if same { Ok(()) } else { Err(EngineError::Untrusted) }
+    }
+
     /// What a commit does, and who is where after it.
     fn judge(&self, commit: &[u8]) -> Result<(Proved, Roster), EngineError> {
         let body: CommitBody = format::peek(Kind::Commit, commit).map_err(refused)?;
@@ -127,7 +204,8 @@ impl State {
         format::check(&PUBLIC, format::signed(commit).map_err(refused)?).map_err(refused)?;
         let at = |slot: &u32| self.roster.device_at(*slot).map(|(device, _)| device).ok_or(EngineError::Untrusted);
         let committer = at(&body.slot)?;
-        if body.removes.contains(&body.slot) {
+        let whole = body.rejoins == body.removes.contains(&body.slot) && body.is_whole();
+        if !whole {
             return Err(EngineError::Untrusted);
         }
         let removed: Result<Vec<_>, _> = body.removes.iter().map(at).collect();
@@ -135,11 +213,14 @@ impl State {
         added.sort_unstable();
         removed.sort_unstable();
         let mut roster = self.roster.clone();
-        follow(&mut roster, self.epoch + 1, body.slot, &body.adds, &body.removes)?;
+        body.follow(&mut roster)?;
+        if body.rejoins {
+            removed.clear();
+        }
         if roster.members().count() > limits::THREAD_DEVICES_MAX {
             return Err(EngineError::Untrusted);
         }
-        Ok((Proved { committer, added, removed }, roster))
+        Ok((Proved { committer, added, removed, rejoins: body.rejoins }, roster))
     }
 }
 
@@ -156,12 +237,30 @@ impl PublicGroup for State {
     }
 
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {
-        self.judge(commit).map(|(proved, _)| proved)
+        let (proved, roster) = self.judge(commit)?;
+        let chain = super::chained(&self.chain, &super::link(commit, proved.rejoins)?);
+        self.next = Some((hash(&super::tree(&roster)), chain));
+        Ok(proved)
+    }
+
+    fn offered_next(&self, info: &[u8]) -> Result<(), EngineError> {
+        self.vouched(info, self.epoch + 1, self.next.ok_or(EngineError::Untrusted)?)
+    }
+
+    fn offered(&self, info: &[u8]) -> Result<(), EngineError> {
+        self.vouched(info, self.epoch, (hash(&super::tree(&self.roster)), self.chain))
+    }
+
+    fn tree(&self) -> Result<Vec<u8>, EngineError> {
+        Ok(super::tree(&self.roster))
     }
 
     fn follow(&mut self, commit: &[u8]) -> Result<(), EngineError> {
-        (_, self.roster) = self.judge(commit)?;
+        let (proved, roster) = self.judge(commit)?;
+        self.chain = super::chained(&self.chain, &super::link(commit, proved.rejoins)?);
+        self.roster = roster;
         self.epoch += 1;
+        self.next = None;
         Ok(())
     }
 

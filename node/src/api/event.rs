@@ -201,6 +201,20 @@ pub enum Event {
         /// Which.
         thread: ThreadId,
     },
+    /// A change of a group that its hub took cannot be applied here: its author's program is at fault, or was made so. This
+    /// device goes on past it by itself. The group's admin decides what becomes of the author.
+    ChangeBroken {
+        /// The thread.
+        thread: ThreadId,
+        /// Who made it.
+        author: DeviceId,
+    },
+    /// This device is in a group again that went on by a change which it could not apply. What was said in between by those
+    /// who could is asked for.
+    Rejoined {
+        /// The thread.
+        thread: ThreadId,
+    },
     /// The relay of these people will not have the thread: they are not in it. Without anybody else it is at its end.
     ThreadRefused {
         /// Which.

@@ -17,8 +17,8 @@ use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
 use super::{
-    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, self_thread,
-    send, settings, signal, stamp, witness,
+    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, rejoin,
+    self_thread, send, settings, signal, stamp, witness,
 };
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
@@ -145,6 +145,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::Committed(words) => {
             return match take(t, words.request) {
                 Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
+                Some(Purpose::Follow(thread, epoch)) => rejoin::fetched(t, thread, epoch, &words.accepted),
                 other => unexpected(t, other),
             };
         }
@@ -164,6 +165,9 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
 fn decided<E: Engine>(t: &mut Turn<'_, E>, request: RequestId, receipt: &SignedReceipt) -> Result<(), StorageError> {
     match take(t, request) {
         Some(Purpose::Change(thread, epoch)) => {
+            if rejoin::decided(t, thread, epoch, receipt)? {
+                return Ok(());
+            }
             witness::answered(t, thread, receipt)?;
             group::decided(t, thread, epoch)
         }
@@ -354,6 +358,7 @@ fn refused<E: Engine>(
             }
             commit::fetched(t, thread, None)
         }
+        Purpose::Follow(thread, _) => rejoin::at_head(t, thread, code),
         Purpose::Newcomer(thread, ..) => {
             commit::not_looked_up(t, thread, again);
             Ok(())

@@ -19,7 +19,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{account, facts, group, join, receive, send, witness};
+use super::{account, facts, group, join, receive, rejoin, send, witness};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -172,7 +172,7 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
 
 /// Newcomers whose account log does not prove their devices yet. One that was revoked since is followed into the epochs in
 /// which it was there: what is said in those is for whoever was away, too. Who writes there is another question.
-fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
+pub(crate) fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountId, Domain)>, StorageError> {
     let own = t.rooms.identity.account();
     let mut unproved = Vec::new();
     for one in &commit.added {
@@ -188,7 +188,7 @@ fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Vec<(AccountI
     Ok(unproved)
 }
 
-fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account: AccountId, domain: Domain) {
+pub(crate) fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account: AccountId, domain: Domain) {
     let same = |purpose: &Purpose| matches!(purpose, Purpose::Newcomer(_, of, _) if *of == account);
     if t.rooms.requests.any(same) {
         // The answer is for the thread that asked; this one looks again.
@@ -247,7 +247,11 @@ pub(crate) fn not_looked_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, ag
 }
 
 /// Our own commit came back: now it counts.
-fn ours<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+pub(crate) fn ours<E: Engine>(
+    t: &mut Turn<'_, E>,
+    mut row: ThreadRow,
+    accepted: &Accepted,
+) -> Result<(), StorageError> {
     let id = accepted.commit.thread;
     let own = t.rooms.identity.own();
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
@@ -298,6 +302,7 @@ fn theirs<E: Engine>(
     let applied = match t.engine.apply(&mut cx, &own, id, &commit.bytes) {
         Ok(applied) => applied,
         Err(EngineError::Rows(error)) => return Err(error),
+        Err(EngineError::BadSignature) => return rejoin::begin(t, &row, accepted, change.as_ref()),
         Err(error) => return pass_over(t, accepted, &format!("a change that cannot be followed: {error}")),
     };
     let members = match t.engine.members(&mut cx, id) {
@@ -310,11 +315,7 @@ fn theirs<E: Engine>(
     if change.is_some() && planted::active(Bug::MergeLost) {
         return ours(t, row, accepted);
     }
-    let by = applied.committer.account;
-    let admin = row.is_group() && row.founding.is_some_and(|founding| founding.creator == by);
-    // Everybody sees to their own devices; in a group its admin to who is in it besides.
-    let own_devices = commit.added_devices().chain(commit.removed.iter().copied()).all(|device| device.account == by);
-    if !(admin || own_devices) {
+    if !may(&row, applied.committer.account, commit) {
         return pass_over(t, accepted, "a change by somebody who is not the admin");
     }
     if let Some(members) = &members
@@ -344,6 +345,12 @@ fn theirs<E: Engine>(
     send::pump(t, id)
 }
 
+/// Everybody sees to their own devices; in a group its admin to who is in it besides.
+pub(crate) fn may(row: &ThreadRow, by: AccountId, commit: &Commit) -> bool {
+    let admin = row.is_group() && row.founding.is_some_and(|founding| founding.creator == by);
+    admin || commit.added_devices().chain(commit.removed.iter().copied()).all(|device| device.account == by)
+}
+
 /// What was said before newcomers came is not for them.
 const fn grow(row: &mut ThreadRow, commit: &Commit) {
     if !commit.added.is_empty() {
@@ -352,7 +359,7 @@ const fn grow(row: &mut ThreadRow, commit: &Commit) {
 }
 
 /// Who is in the group once a commit counts, as announced.
-fn after(before: &[Participant], commit: &Commit) -> Vec<Participant> {
+pub(crate) fn after(before: &[Participant], commit: &Commit) -> Vec<Participant> {
     let devices = before.iter().flat_map(Participant::ids).filter(|device| !commit.removed.contains(device));
     let devices: BTreeSet<DeviceId> = devices.chain(commit.added_devices()).collect();
     let home = |account: &AccountId| {
@@ -364,7 +371,7 @@ fn after(before: &[Participant], commit: &Commit) -> Vec<Participant> {
 }
 
 /// Whether the members are the ones announced, and every new leaf the device it says it is.
-fn prove<E: Engine>(
+pub(crate) fn prove<E: Engine>(
     t: &Turn<'_, E>,
     row: &ThreadRow,
     participants: &[Participant],
@@ -407,7 +414,11 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accept
 }
 
 /// This device has no leaf any more. What was shown stays; what waits to be sent is nobody's to open.
-fn left<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+pub(crate) fn left<E: Engine>(
+    t: &mut Turn<'_, E>,
+    mut row: ThreadRow,
+    accepted: &Accepted,
+) -> Result<(), StorageError> {
     let id = accepted.commit.thread;
     row.state = ThreadState::Left;
     row.updated = t.now.wall;
@@ -424,7 +435,7 @@ fn left<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, accepted: &Accepted)
 
 /// The hub took a change that this device cannot follow, or that it must not: it does not count here. The device stays with
 /// those who hold it so, too; what a damaged copy of a good one said comes again.
-fn pass_over<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted, why: &str) -> Result<(), StorageError> {
+pub(crate) fn pass_over<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted, why: &str) -> Result<(), StorageError> {
     let id = EnvelopeId::from_bytes(*accepted.commit.hash().as_bytes());
     receive::unreadable(t, accepted.commit.thread, id, why)
 }

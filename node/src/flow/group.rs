@@ -250,7 +250,8 @@ pub(crate) fn stage<E: Engine>(
         return Err(EngineError::TooLarge("a commit").into());
     }
     let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
-    let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes: staged.commit, added, removed };
+    let (bytes, info) = (staged.commit, staged.info);
+    let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes, added, removed, info };
     let keep = |invitee: Invitee| InviteeRow {
         device: invitee.id,
         device_key: invitee.device_key,
@@ -259,7 +260,7 @@ pub(crate) fn stage<E: Engine>(
     let hash = commit.hash();
     let invitees = invitees.into_iter().map(keep).collect();
     let Leaving { people: leaving, devices: revoked } = leaving;
-    let row = ChangeRow { commit, newcomers, hash, invitees, leaving, revoked };
+    let row = ChangeRow { commit, newcomers, hash, invitees, leaving, revoked, rejoins: None };
     rows::put(&mut t.rows, rows::change_key(&id), &row);
     t.rooms.threads.changing.insert(id);
     t.rooms.timers.clear(Timer::Change(id));

@@ -23,6 +23,7 @@ pub(crate) mod own;
 pub(crate) mod read;
 pub(crate) mod receipts;
 pub(crate) mod receive;
+pub(crate) mod rejoin;
 pub(crate) mod repair;
 pub(crate) mod resend;
 pub(crate) mod self_thread;

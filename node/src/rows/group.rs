@@ -4,7 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::hub::{Commit, Newcomers};
 use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, ParticipantsTag, PublicKey, ThreadId};
-use whimbrel_protocol::thread::Opening;
+use whimbrel_protocol::thread::{Opening, Participant};
 use whimbrel_protocol::time::Hlc;
 
 use super::{Space, key};
@@ -46,12 +46,15 @@ pub(crate) struct ChangeRow {
     #[n(5)]
     #[cbor(default)]
     pub(crate) revoked: Vec<DeviceId>,
+    /// Of a change by which this device goes on past commits that it cannot apply: who is in the thread where they lead to.
+    #[n(6)]
+    pub(crate) rejoins: Option<Vec<Participant>>,
 }
 
 impl ChangeRow {
     /// Whether it changes nobody but renews the keys of this device.
     pub(crate) fn is_renewal(&self) -> bool {
-        self.invitees.is_empty() && self.leaving.is_empty() && self.revoked.is_empty()
+        self.rejoins.is_none() && self.invitees.is_empty() && self.leaving.is_empty() && self.revoked.is_empty()
     }
 }
 

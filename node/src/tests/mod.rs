@@ -19,6 +19,7 @@ mod messages;
 mod people;
 mod pushes;
 mod receipts;
+mod rejoin;
 mod requests;
 mod siblings;
 mod signals;

@@ -29,7 +29,8 @@ fn renewal_of(world: &mut World<StandInEngine>, who: usize, thread: ThreadId) ->
     let mut rows = Overlay::new(world.store(who));
     let mut cx = Context { rows: &mut rows, chance: &mut chance, now };
     let bytes = StandInEngine::new().update(&mut cx, &identity.own(), thread).unwrap().commit;
-    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed: Vec::new() };
+    let commit =
+        Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed: Vec::new(), info: Vec::new() };
     let receipt = Receipt { thread, term: FIRST_TERM, epoch, commit: commit.hash(), previous: None, at: now.wall };
     Accepted { author: identity.id(), commit, receipt: signed(receipt) }
 }

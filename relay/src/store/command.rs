@@ -498,6 +498,9 @@ pub enum Conflict {
     /// What is said of a commit is not what it does, or the thread's public state does not bear it out.
     #[error("not borne out by the public state")]
     Unproved,
+    /// One more commit from without than a device may make in a day.
+    #[error("rejoined too often")]
+    RejoinedTooOften,
     /// The author's device has no leaf in the thread any more, and its relay knew when it took this.
     #[error("no longer in the thread")]
     Removed,
@@ -537,6 +540,7 @@ impl Conflict {
             Self::NoConsent => (Code::NoConsent, None),
             Self::StaleEpoch => (Code::StaleEpoch, None),
             Self::Unproved => (Code::Unproved, None),
+            Self::RejoinedTooOften => (Code::RejoinedTooOften, Some(limits::REJOIN_RETRY_AFTER)),
             Self::Removed => (Code::Removed, None),
             Self::EpochAhead => (Code::EpochAhead, Some(limits::EPOCH_AHEAD_RETRY_AFTER)),
             Self::Malformed => (Code::Malformed, None),

@@ -86,11 +86,11 @@ pub(super) fn foreign_removal(
         engine.discard_own(&mut cx, &own, thread).ok()?;
         engine.remove(&mut cx, &own, thread, &[victim]).ok()
     };
-    let bytes = match crypto {
+    let staged = match crypto {
         Crypto::Standin => staged(&mut StandInEngine::new()),
         Crypto::Real => staged(&mut MlsEngine::new()),
-    }?
-    .commit;
+    }?;
     let removed = if stream.happens(0.5) { vec![victim] } else { Vec::new() };
-    Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed })
+    let (bytes, info) = (staged.commit, staged.info);
+    Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed, info })
 }

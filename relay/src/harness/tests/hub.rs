@@ -55,8 +55,8 @@ impl World {
         let mut removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         removed.sort();
         let public = &self.publics[&(thread, epoch)];
-        let bytes = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed).unwrap();
-        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed }
+        let (bytes, info) = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed).unwrap();
+        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed, info }
     }
 
     fn hand_in(&mut self, who: usize, commit: Commit) -> Vec<Frame> {
@@ -202,6 +202,7 @@ fn everybody_gets_the_same_receipt_of_a_commit_signed_by_the_hub_whichever_way_t
         bytes: b"another".to_vec(),
         added: Vec::new(),
         removed: Vec::new(),
+        info: Vec::new(),
     };
     let request = world.request();
     heard.extend(world.ask(carol, SubmitCommit { request, commit, newcomers: None }));
@@ -235,8 +236,9 @@ fn bad_commits(
         cut.bytes.pop();
         let garbage = Commit { bytes: vec![7; 2_000], ..genuine.clone() };
         let empty = Commit { bytes: Vec::new(), ..genuine.clone() };
+        let bare = Commit { info: Vec::new(), ..genuine.clone() };
         let other = Commit { bytes: renewal(if who == bob { carol } else { bob }).bytes, ..genuine };
-        bad.extend([corrupt, cut, garbage, empty, other].map(|commit| (who, commit)));
+        bad.extend([corrupt, cut, garbage, empty, bare, other].map(|commit| (who, commit)));
         if epoch > 1 {
             let stale = world.taking_out(who, thread, epoch - 1, &[]);
             bad.push((who, Commit { epoch: Epoch::new(epoch), ..stale }));
@@ -284,6 +286,51 @@ fn t34_a_commit_that_is_not_what_it_is_said_to_be_is_refused_to_its_author_and_t
     }
     let heard = world.take_out(alice, thread, 4, &[carol]);
     assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{heard:?}");
+}
+
+#[test]
+fn t34_a_hub_takes_a_commit_from_without_for_its_authors_own_leaf_alone_and_three_a_day() {
+    let mut world = World::new(2);
+    let [alice, bob, carol] = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let thread = group(&mut world, [alice, bob, carol]);
+    let rejoin = |world: &World, who: usize, place: usize, epoch: u64| {
+        let public = &world.publics[&(thread, epoch)];
+        let (who, place) = (world.devices[who].id(), world.devices[place].id());
+        let (bytes, info) = StandInPublic::forge_rejoin(public, who, place).unwrap();
+        let (added, removed) = (Vec::new(), Vec::new());
+        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added, removed, info }
+    };
+    let taken = |heard: &[Frame]| heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_)));
+    // Another's leaf; another's name; no GroupInfo, and that of the epoch that is over.
+    let good = rejoin(&world, bob, bob, 1);
+    let bad = [
+        (bob, rejoin(&world, bob, alice, 1)),
+        (alice, rejoin(&world, alice, bob, 1)),
+        (alice, good.clone()),
+        (bob, Commit { info: Vec::new(), ..good.clone() }),
+        (bob, Commit { info: rejoin(&world, alice, alice, 1).info, ..good.clone() }),
+    ];
+    for (number, (who, commit)) in bad.into_iter().enumerate() {
+        assert_eq!(refusal(&world.hand_in(who, commit)), Some(RefusalCode::Unproved), "{number}");
+    }
+    let mut epoch = 1;
+    for round in 0..limits::REJOINS_PER_DAY {
+        let commit = rejoin(&world, bob, bob, epoch);
+        assert!(taken(&world.hand_in(bob, commit)), "{round}");
+        epoch += 1;
+    }
+    // One more is one too many, for this device; the thread goes on, and so may another.
+    let more = rejoin(&world, bob, bob, epoch);
+    assert_eq!(refusal(&world.hand_in(bob, more)), Some(RefusalCode::RejoinedTooOften));
+    let other = rejoin(&world, alice, alice, epoch);
+    assert!(taken(&world.hand_in(alice, other)));
+    let plain = world.taking_out(bob, thread, epoch + 1, &[]);
+    assert!(taken(&world.hand_in(bob, plain)));
+    world.pass(limits::REJOINS_DAY);
+    world.come_back(bob, 0);
+    world.pass(RECONNECTED);
+    let next_day = rejoin(&world, bob, bob, epoch + 2);
+    assert!(taken(&world.hand_in(bob, next_day)));
 }
 
 #[test]

@@ -19,7 +19,8 @@ fn about_thread(thread: ThreadId) -> Vec<Frame> {
     let envelope = Envelope { thread, ..envelope(b"let me in") };
     let settings = ThreadSettings { sealed: Vec::new(), quiet_until: Wall::default() };
     let (term, epoch) = (FIRST_TERM, Epoch::new(1));
-    let commit = Commit { thread, term, epoch, bytes: vec![1; 40], added: Vec::new(), removed: Vec::new() };
+    let commit =
+        Commit { thread, term, epoch, bytes: vec![1; 40], added: Vec::new(), removed: Vec::new(), info: vec![2; 40] };
     vec![
         Submit { request, envelope, heard: None }.into(),
         SetThread { request, thread, settings }.into(),

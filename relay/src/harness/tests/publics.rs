@@ -51,6 +51,18 @@ impl PublicGroup for HeavyGroup {
         self.0.follow(commit)
     }
 
+    fn offered_next(&self, info: &[u8]) -> Result<(), EngineError> {
+        self.0.offered_next(info)
+    }
+
+    fn offered(&self, info: &[u8]) -> Result<(), EngineError> {
+        self.0.offered(info)
+    }
+
+    fn tree(&self) -> Result<Vec<u8>, EngineError> {
+        self.0.tree()
+    }
+
     fn save(&self) -> Result<Vec<u8>, EngineError> {
         Ok(vec![0; self.1])
     }
@@ -108,9 +120,10 @@ fn t52_an_opening_whose_state_is_too_large_to_be_written_is_refused() {
 fn t52_a_commit_that_makes_a_state_due_which_is_too_large_fails_and_one_before_it_is_due_holds() {
     let (opening, info) = opening();
     let saved = StandInPublic::new().found(opening.thread, &opening.tree, &info).unwrap().save().unwrap();
-    let bytes = StandInPublic::forge_commit(&saved, device(1), &[], &[device(2)]).unwrap();
+    let (bytes, info) = StandInPublic::forge_commit(&saved, device(1), &[], &[device(2)]).unwrap();
     let (thread, epoch) = (opening.thread, opening.epoch);
-    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed: vec![device(2)] };
+    let removed = vec![device(2)];
+    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed, info };
     for (over, due, holds) in [(0, true, true), (1, true, false), (1, false, true)] {
         let engine = heavy(limits::PUBLIC_SAVED_BYTES_MAX + over);
         let state = PublicState { epoch, from: epoch, saved: Some(saved.clone()), commits: Vec::new(), due };

@@ -54,6 +54,7 @@ pub(super) fn words(nonce: u8, epoch: u64, bytes: &[u8], added: &[(u8, Domain)],
         bytes: bytes.to_vec(),
         added: people(added),
         removed: removed.iter().map(|person| device(*person)).collect(),
+        info: vec![5; 500],
     }
 }
 
@@ -82,7 +83,8 @@ pub(super) fn submit(author: u8, words: hub::Commit) -> Command {
 /// A commit that does what is said of it.
 pub(super) fn proof(author: u8, words: &hub::Commit) -> Proof {
     let added = words.added.iter().flat_map(|one| one.ids().map(|device| (device, device_key(device))));
-    let proved = Proved { committer: device(author), added: added.collect(), removed: words.removed.clone() };
+    let removed = words.removed.clone();
+    let proved = Proved { committer: device(author), added: added.collect(), removed, rejoins: false };
     Proof::Holds(Box::new(proved), None)
 }
 

@@ -49,7 +49,7 @@ pub(super) fn register(rows: &mut Overlay<'_>, register: &Register) -> Decided {
     rows::put(rows, rows::log(register.inbox), &LogRow::new(LogRef::Inbox, Wall::default()));
     for device in &register.devices {
         let id = DeviceId { account: register.account, index: device.index };
-        let member = Member { epochs: Epochs::ALL, home: Home::Here(device.mailbox) };
+        let member = Member::new(Epochs::ALL, Home::Here(device.mailbox));
         rows::put(rows, rows::member(register.inbox, id), &member);
         let cursor = CursorRow::new(Sequence::ZERO, Epochs::ALL);
         rows::put(rows, rows::cursor(device.mailbox, register.inbox), &cursor);

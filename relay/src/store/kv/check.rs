@@ -583,7 +583,7 @@ mod tests {
         let row_of = |space: u8| first(space).0;
         let nobody = AccountId::from_bytes([0xee; 32]);
         let peer: Domain = "unheard.example".parse().unwrap();
-        let member = |home| canonical::encode(&Member { epochs: Epochs::since(Epoch::new(1)), home });
+        let member = |home| canonical::encode(&Member::new(Epochs::since(Epoch::new(1)), home));
         let friend = FriendRow::new(peer.clone(), Standing::Friends, whimbrel_protocol::time::Wall::default());
         let asking = FriendRow { standing: Standing::Asking, ..friend.clone() };
         let pin = |by| Pin { relay: RelayId::from_bytes([1; 32]), endpoint: "b.example:1".to_owned(), by };

@@ -108,6 +108,7 @@ fn submitted(
         return Err(Conflict::Malformed.into());
     }
     let shown = public::hold(command, &meta, proof)?;
+    let rejoined = public::rejoined(command, proof, &member)?;
     let members = members(rows, meta.log)?;
     let after = roster(rows, &members, command, newcomers.is_some())?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
@@ -131,6 +132,9 @@ fn submitted(
     let public = meta.public.map(|mark| public::advance(rows, &meta, mark, (words.bytes.len(), proof)));
     let meta = ThreadMeta { public, ..meta };
     let mut change = apply(rows, command, meta, (receipt.clone(), &members, &after, invitation.as_ref()))?;
+    if let Some(rejoined) = rejoined {
+        rows::put(rows, rows::member(change.log, author), &Member { rejoined, ..member });
+    }
     if change.untold > 0 {
         // Whom it cannot tell, a hub does not take in.
         return Err(Conflict::Full.into());
@@ -505,7 +509,7 @@ fn remove(
         return Ok(None);
     }
     let epochs = Epochs { last: Some(epoch), ..member.epochs };
-    rows::put(rows, rows::member(log, device), &Member { epochs, home: member.home.clone() });
+    rows::put(rows, rows::member(log, device), &Member::new(epochs, member.home.clone()));
     let Home::Here(mailbox) = member.home else { return Ok(None) };
     let key = rows::cursor(mailbox, log);
     if let Some(cursor) = rows::get::<CursorRow>(rows, &key)? {
@@ -551,7 +555,7 @@ impl Seat {
                 start = cursor.start;
             }
         }
-        rows::put(rows, rows::member(self.log, device), &Member { epochs, home });
+        rows::put(rows, rows::member(self.log, device), &Member::new(epochs, home));
         if let Some(mailbox) = mailbox {
             rows::put(rows, rows::cursor(mailbox, self.log), &CursorRow { upto, epochs, end: None, start });
         }

@@ -140,7 +140,7 @@ pub(super) fn extend_log(rows: &mut Overlay<'_>, command: &ExtendLog) -> Decided
     }
     for new in devices.iter().filter(|device| account.device(device.index).is_none()) {
         let id = DeviceId { account: command.account, index: new.index };
-        let member = Member { epochs: Epochs::ALL, home: Home::Here(new.mailbox) };
+        let member = Member::new(Epochs::ALL, Home::Here(new.mailbox));
         rows::put(rows, rows::member(account.inbox, id), &member);
         // What waits there was said to those who were there.
         let log: Option<LogRow> = rows::get(rows, &rows::log(account.inbox))?;

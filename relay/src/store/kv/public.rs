@@ -6,6 +6,7 @@
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
@@ -54,6 +55,22 @@ pub(super) fn hold<'p>(
     let added = proved.added.iter().map(|(device, _)| device);
     let same = proved.committer == command.author && added.eq(&said) && proved.removed == words.removed;
     if same || planted::active(Bug::BelieveCommits) { Ok(&proved.added) } else { Err(Conflict::Unproved.into()) }
+}
+
+/// When its author went on from without, this time too, if it is a commit of that kind: nobody may spend a thread's epochs so.
+pub(super) fn rejoined(command: &Commit, proof: &Proof, member: &Member) -> Result<Option<Vec<Wall>>, Fault> {
+    if !matches!(proof, Proof::Holds(proved, _) if proved.rejoins) {
+        return Ok(None);
+    }
+    // A clock that was ahead once counts what it dated for a day at most, too.
+    let of_today =
+        |at: &&Wall| command.at.as_millis().abs_diff(at.as_millis()) < limits::REJOINS_DAY.as_millis() as u64;
+    let mut rejoined: Vec<Wall> = member.rejoined.iter().filter(of_today).copied().collect();
+    if rejoined.len() >= limits::REJOINS_PER_DAY {
+        return Err(Conflict::RejoinedTooOften.into());
+    }
+    rejoined.push(command.at);
+    Ok(Some(rejoined))
 }
 
 /// Of accounts that are here the hub knows the keys: a leaf with another key is one that no member takes.

@@ -438,6 +438,16 @@ pub(super) struct Member {
     pub(super) epochs: Epochs,
     #[n(1)]
     pub(super) home: Home,
+    /// When it went on from without, here at the hub: the newest `limits::REJOINS_PER_DAY`, in order.
+    #[n(2)]
+    #[cbor(default)]
+    pub(super) rejoined: Vec<Wall>,
+}
+
+impl Member {
+    pub(super) const fn new(epochs: Epochs, home: Home) -> Self {
+        Self { epochs, home, rejoined: Vec::new() }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

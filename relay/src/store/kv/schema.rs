@@ -255,7 +255,7 @@ mod tests {
             let home = |n| if n == 0 { Home::Here(MailboxId::from_bytes([3; 16])) } else { Home::Peer(there.clone()) };
             for n in 0..2 {
                 let id = DeviceId { account: account(n), index: DeviceIndex::FIRST };
-                let member = Member { epochs: Epochs::ALL, home: home(n) };
+                let member = Member::new(Epochs::ALL, home(n));
                 old.put(rows::member(log, id), canonical::encode(&member));
             }
         }

@@ -87,7 +87,7 @@ pub(super) fn open(rows: &mut Overlay<'_>, open: &OpenThread) -> Decided {
                 rows::put(rows, rows::cursor(mailbox, open.log), &CursorRow::new(Sequence::ZERO, epochs));
                 readers.push((id, mailbox));
             }
-            rows::put(rows, rows::member(open.log, id), &Member { epochs, home });
+            rows::put(rows, rows::member(open.log, id), &Member::new(epochs, home));
         }
     }
     let invitation = Invitation {

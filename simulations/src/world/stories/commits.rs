@@ -75,11 +75,15 @@ fn t34_a_member_who_takes_somebody_out_stops_nothing_whether_he_says_so_or_not()
     }
 }
 
+/// The commit that nobody could apply, and one from without for each of the four: whose program is their own in what leaves it
+/// is stopped like the others. What renewals were under way meanwhile may have gone with it.
+const ALL_REJOINED: u64 = 1 + 1 + 4;
+
 #[test]
-fn t34_a_member_whose_commit_has_a_tag_that_only_members_can_check_stops_changes_and_nothing_else() {
+fn t34_a_member_whose_commit_has_a_tag_that_only_members_can_check_stops_nothing_for_long() {
     for (seed, crypto) in [(1, Crypto::Standin), (2, Crypto::Standin), (3, Crypto::Real)] {
         let (epoch, made_up) = played(seed, crypto, MemberTrick::MistagCommit);
-        assert!(epoch == 1 && made_up > 0, "{epoch} {made_up}");
+        assert!(epoch >= ALL_REJOINED && made_up > 0, "{epoch} {made_up}");
     }
 }
 
