@@ -40,8 +40,9 @@ pub struct Commit {
     #[n(5)]
     pub removed: Vec<DeviceId>,
     /// The GroupInfo of the epoch it leads to (RFC 9420 §12.4.3), without the tree: whoever cannot apply it goes on by that.
+    /// Empty of those that were kept before commits had one: nobody goes on by them.
     #[n(6)]
-    #[cbor(with = "minicbor::bytes")]
+    #[cbor(with = "minicbor::bytes", default)]
     pub info: Vec<u8>,
 }
 
@@ -325,3 +326,26 @@ impl Words for SignedReceipt {
     }
 }
 impl Words for FetchCommit {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_was_kept_before_it_came_with_a_group_info_is_read_as_one_without() {
+        let commit = Commit {
+            thread: ThreadId::from_bytes([1; 32]),
+            term: 1,
+            epoch: Epoch::new(2),
+            bytes: vec![3],
+            added: Vec::new(),
+            removed: Vec::new(),
+            info: Vec::new(),
+        };
+        let bytes = crate::canonical::encode(&commit);
+        // Without the last of seven, which is empty.
+        let six = bytes.strip_prefix(&[0xa7]).and_then(|rest| rest.strip_suffix(&[6, 0x40]));
+        let kept = [&[0xa6], six.unwrap_or_default()].concat();
+        assert_eq!(minicbor::decode::<Commit>(&kept).ok(), Some(commit));
+    }
+}
