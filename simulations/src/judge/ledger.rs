@@ -630,7 +630,7 @@ impl Ledger {
         // one was out of room for the first and had some for the second.
         let relayed = matches!(message.path, Some(Path::Relay | Path::Federation));
         let second = self.twins.is_one(&message.author);
-        let again = self.dropped.is_lost(number, on);
+        let again = self.dropped.is_lost(number, on) || self.waited_for_room(number, at);
         if relayed && !second && !crossed && !again && !self.hindered(number) {
             let newest = self.newest.entry((on, author, message.thread)).or_insert(number);
             let later = *newest;

@@ -17,6 +17,7 @@ use super::people::{AGAIN, Asked, text};
 use super::{Event, HISTORY_MAX, Person, Process, TRACED_SHOWN, World};
 use crate::engine::{Entity, Time};
 use crate::faults::{Kind, Plan, Target};
+use crate::judge::CONVERGE_MAX;
 use crate::net::{Access, Nat, ProcessNo};
 
 /// The index of somebody's first second device.
@@ -342,6 +343,22 @@ impl World {
                     || !self.alike(second.owner, first, other)
             }
         })
+    }
+
+    /// Lets time pass until no second device is being given what was said by one that is there, or for three minutes at most: what
+    /// came late is asked for two seconds later.
+    pub(super) fn await_second_devices(&mut self) {
+        let takes_in = |world: &Self| {
+            world.seconds.iter().filter(|second| second.stage == Stage::Linked).any(|second| {
+                let reads = |who| world.node(who).and_then(NodeProcess::reads);
+                let there = reads(second.owner).is_some();
+                there && reads(second.device).is_some_and(|other| matches!(views::history(other), Ok(Some(_))))
+            })
+        };
+        let bound = self.engine.now().plus(CONVERGE_MAX);
+        while self.engine.now() < bound && takes_in(self) {
+            self.run_for(Duration::from_secs(1));
+        }
     }
 
     /// Whether two devices hold the same, but for threads that may not change any more: one may not have come into those.

@@ -183,13 +183,15 @@ impl World {
         self.hush();
     }
 
-    /// Nobody says anything more, and what was said last is answered: a node has so long for that.
+    /// Nobody says anything more, what was said last is answered, and what came late is had from a sibling: a node has so long
+    /// for that.
     fn hush(&mut self) {
         self.hushed = true;
         let bound = self.engine.now().plus(3 * limits::ANSWER_TIME_MAX);
         while self.engine.now() < bound && !self.unanswered().is_empty() {
             self.run_for(Duration::from_secs(1));
         }
+        self.await_second_devices();
     }
 
     /// Lets time pass until everybody is shown who is there, or for three minutes at most: a link may just have come to

@@ -1,6 +1,8 @@
 //! The account's page on what a relay let go of a log because it was full: who was told.
 //! Owns: who was told that something is gone, and of which messages authors were told so.
 
+use whimbrel_protocol::limits;
+
 use super::*;
 
 /// How often somebody was told that entries are gone, and of how many.
@@ -128,6 +130,14 @@ impl Ledger {
             *used += u64::from(fits);
             fits
         })
+    }
+
+    /// Whether a message between two may have waited for room in the full log of its author's relay until its epoch was over: then it
+    /// is sealed again, behind what was sealed since (docs/protocol/hub.md 14).
+    pub(super) fn waited_for_room(&self, number: usize, shown: Time) -> bool {
+        let Some(said) = self.said.get(number) else { return false };
+        let short = self.excuses.home(said.author).is_some_and(|home| self.excuses.is(home, Conduct::Short));
+        short && said.to.len() == 1 && shown.since(said.at) > limits::FULL_RETRY_AFTER
     }
 
     /// Whether the full log of somebody's own relay may have lost a message whose author lives elsewhere, and they are shown that
