@@ -448,13 +448,19 @@ pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: Comma
         // The others it was for are still to be taken in.
         siblings::look(t, id);
     }
+    discard(t, id)?;
+    done(t, id, Err(error));
+    Ok(())
+}
+
+/// A change of ours is no more, here and in the engine; whoever asked for it is still to be told.
+pub(crate) fn discard<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     t.rows.delete(rows::change_key(&id));
     t.rooms.threads.changing.remove(&id);
     let own = t.rooms.identity.own();
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
-    if let Err(EngineError::Rows(error)) = t.engine.discard_own(&mut cx, &own, id) {
-        return Err(error);
+    match t.engine.discard_own(&mut cx, &own, id) {
+        Err(EngineError::Rows(error)) => Err(error),
+        _ => Ok(()),
     }
-    done(t, id, Err(error));
-    Ok(())
 }

@@ -215,13 +215,7 @@ fn drop_change<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), Stora
         true => Ok(Reply::Done),
         false => Err(CommandError::State("the group went on by a broken change; try it again".to_owned())),
     };
-    t.rows.delete(rows::change_key(&id));
-    t.rooms.threads.changing.remove(&id);
-    let own = t.rooms.identity.own();
-    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
-    if let Err(EngineError::Rows(error)) = t.engine.discard_own(&mut cx, &own, id) {
-        return Err(error);
-    }
+    group::discard(t, id)?;
     group::done(t, id, result);
     Ok(())
 }
