@@ -441,3 +441,25 @@ fn only_what_a_full_log_let_go_may_come_after_what_was_said_later() {
         assert_eq!(ledger.close(&[]).violations, violations, "{lost} {told:?} {short}");
     }
 }
+
+#[test]
+fn only_what_waited_for_room_between_two_may_come_after_what_was_said_later() {
+    // At a relay that keeps little or not, shown so many seconds later, to so many.
+    for (home, second, to, violations) in
+        [(B, 90, vec![BOB], 0), (B, 50, vec![BOB], 1), (A, 90, vec![BOB], 1), (B, 90, vec![BOB, CAROL], 1)]
+    {
+        let (mut ledger, _) = three(home, true, &[]);
+        let thread = ThreadId::from_bytes([9; 32]);
+        ledger.thread(thread, to.iter().copied().chain([ALICE]).collect(), ALICE);
+        for n in [1, 2] {
+            let said = ledger.ask(ALICE, to.clone(), format!("{n}"), at(n.into()));
+            ledger.queued(said, MessageId::from_bytes([n; 16]));
+        }
+        for id in [2, 1] {
+            ledger.shown(BOB, &Message { thread, ..message(id, &format!("{id}"), id.into()) }, at(second));
+        }
+        let overtaken = Violation::Overtaken { author: ALICE, to: BOB, earlier: 0, later: 1 };
+        let found = ledger.close(&[]).examples.into_iter().filter(|one| *one == overtaken).count();
+        assert_eq!(found, violations, "{home} {second} {to:?}");
+    }
+}
