@@ -481,9 +481,25 @@ pub(crate) enum Tell {
     Default,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// takes people in and out, and says who else is an admin
+    Admin,
+    /// as everybody is who was taken in
+    Member,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Whose {
+    /// admins alone
+    Admins,
+    /// everybody in it
+    Members,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Group {
-    /// Make a group of people you know; you are its admin
+    /// Make a group of people you know; you are its first admin
     #[command(visible_alias = "create")]
     New {
         /// What it is called
@@ -500,7 +516,7 @@ pub(crate) enum Group {
         /// Its title, or the beginning of its id
         group: String,
     },
-    /// Take contacts in; they read what is said from then on (admin)
+    /// Take contacts in; they read what is said from then on (admins, or everybody: see `policy`)
     Add {
         /// Its title, or the beginning of its id
         group: String,
@@ -508,7 +524,7 @@ pub(crate) enum Group {
         #[arg(required = true, value_name = "PEOPLE")]
         people: Vec<String>,
     },
-    /// Take people out; they read nothing that is said from then on (admin)
+    /// Take people out; they read nothing that is said from then on (admins)
     Remove {
         /// Its title, or the beginning of its id
         group: String,
@@ -516,10 +532,38 @@ pub(crate) enum Group {
         #[arg(required = true, value_name = "PEOPLE")]
         people: Vec<String>,
     },
-    /// Ask to be taken out; the admin's device does it when it is there
+    /// Ask to be taken out; an admin's device does it when one is there
     Leave {
         /// Its title, or the beginning of its id
         group: String,
+    },
+    /// Make people admins, or members again (admins)
+    Role {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// What they are from now on
+        role: Role,
+        /// Names, addresses or the beginnings of accounts; your own, too
+        #[arg(required = true, value_name = "PEOPLE")]
+        people: Vec<String>,
+    },
+    /// Say who may do what (admins); without options, show it
+    Policy {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// Who takes people in
+        #[arg(long, value_name = "WHO")]
+        add: Option<Whose>,
+        /// Who says what it is called
+        #[arg(long, value_name = "WHO")]
+        rename: Option<Whose>,
+    },
+    /// Call it something else (admins, or everybody: see `policy`)
+    Rename {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// What it is called from now on
+        title: String,
     },
     /// Renew this device's keys: what was stolen of it before is worth nothing after
     Rekey {

@@ -150,7 +150,9 @@ pub(crate) fn picture(text: &str) -> Result<String, Failure> {
 
 /// What a command about people, invites, cards, chats or the own account asks.
 pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, Failure> {
-    use args::{Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Switch, Tell, Visibility, Wake};
+    use args::{
+        Account, Chat, Contact, Friends, Group, Invite, Presence, Profile, Role, Switch, Tell, Visibility, Wake, Whose,
+    };
     let chat = |chat, change| Errand::SetChat { chat, change };
     Ok(match command {
         args::Command::Contact(contact) => match contact {
@@ -227,6 +229,12 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             Group::Add { group, people } => GroupErrand::Add { group, people },
             Group::Remove { group, people } => GroupErrand::Remove { group, people },
             Group::Leave { group } => GroupErrand::Leave { group },
+            Group::Role { group, role, people } => GroupErrand::Role { group, admin: role == Role::Admin, people },
+            Group::Policy { group, add, rename } => {
+                let who = |whose: Whose| whose == Whose::Members;
+                GroupErrand::Policy { group, members_add: add.map(who), members_rename: rename.map(who) }
+            }
+            Group::Rename { group, title } => GroupErrand::Rename { group, title },
             Group::Rekey { group } => GroupErrand::Rekey { group },
         }),
         args::Command::Account(Account::Delete { yes_delete }) => Errand::DeleteAccount { name: yes_delete },

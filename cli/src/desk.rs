@@ -19,6 +19,7 @@ use whimbrel_storage::{Reads, StorageError};
 use crate::args::Wait;
 use crate::clock;
 use crate::failure::{Exit, Failure};
+use crate::groups;
 use crate::local::{Heard, Home, Local, home_failure, late, store_failure};
 use crate::resolve::{Book, Target};
 use crate::shown::{TypingShown, log_name};
@@ -265,12 +266,17 @@ impl Desk<'_> {
                     }
                     continue;
                 }
-                Heard::Event(Event::ChangeBroken { thread, author }) => {
+                Heard::Event(
+                    event @ (Event::ChangeBroken { .. }
+                    | Event::PolicyChanged { .. }
+                    | Event::TitleChanged { .. }
+                    | Event::LeaveRefused { .. }),
+                ) => {
                     book = self.book()?;
-                    if book.threads_of(&target).contains(&thread) {
-                        let who = book.name_of(&author.account);
-                        self.hint(&format!("a change of this group by {who} is broken: this device goes on past it"))
-                            .await?;
+                    if let Some((thread, said)) = groups::news(&event, &book)
+                        && book.threads_of(&target).contains(&thread)
+                    {
+                        self.hint(&said).await?;
                     }
                     continue;
                 }
@@ -430,7 +436,7 @@ impl Desk<'_> {
             self.read(views::contacts)?.into_iter().map(|contact| (contact.account, contact.address)).collect();
         let (mut threads, mut titles) = (Vec::new(), BTreeMap::new());
         for thread in self.read(views::threads)? {
-            if thread.admin.is_some() {
+            if thread.founder.is_some() {
                 titles.insert(thread.thread, thread.title.unwrap_or_default());
             }
             threads.push((thread.thread, thread.people.into_iter().collect()));

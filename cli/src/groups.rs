@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel_node::views::{self, Standing};
-use whimbrel_node::{Command, Reply};
+use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, ThreadId};
+use whimbrel_protocol::policy::{PolicyChange, Who};
 
 use crate::desk::{Desk, unexpected};
 use crate::failure::{Exit, Failure};
 use crate::output::Show;
-use crate::resolve::{Target, short};
+use crate::resolve::{Book, Target, short};
 use crate::sanitize;
 use crate::shown::Done;
 use crate::words::Item;
@@ -33,8 +34,49 @@ pub(crate) enum GroupErrand {
     Remove { group: String, people: Vec<String> },
     /// Asks to be taken out.
     Leave { group: String },
+    /// Makes people admins of it, or members.
+    Role { group: String, admin: bool, people: Vec<String> },
+    /// Says whether every member takes people in, and says what it is called; what is absent stays.
+    Policy { group: String, members_add: Option<bool>, members_rename: Option<bool> },
+    /// Calls it something else.
+    Rename { group: String, title: String },
     /// Renews this device's keys in it.
     Rekey { group: String },
+}
+
+/// How people call those who may do something, when it is not admins alone.
+const MEMBERS: &str = "members";
+
+const fn whose(who: Who) -> &'static str {
+    match who {
+        Who::Admins => "admins",
+        Who::Members => MEMBERS,
+    }
+}
+
+/// What an event about a group is to whoever follows its log.
+pub(crate) fn news(event: &Event, book: &Book) -> Option<(ThreadId, String)> {
+    match event {
+        Event::ChangeBroken { thread, author } => {
+            let who = book.name_of(&author.account);
+            Some((*thread, format!("a change of this group by {who} is broken: this device goes on past it")))
+        }
+        Event::PolicyChanged { thread, by, policy } => {
+            let admins: Vec<_> = policy.admins.iter().map(|admin| book.name_of(admin)).collect();
+            let may = |who, what| if who == Who::Members { format!("; everybody {what}") } else { String::new() };
+            let (by, admins) = (book.name_of(by), admins.join(", "));
+            let (adds, renames) = (may(policy.adds, "takes people in"), may(policy.renames, "says what it is called"));
+            Some((*thread, format!("{by} changed who may do what: admins are {admins}{adds}{renames}")))
+        }
+        Event::TitleChanged { thread, title } => {
+            Some((*thread, format!("the group is called {} now", sanitize::line(title))))
+        }
+        Event::LeaveRefused { thread } => {
+            let why = "you are in this group as before: you are its only admin; make somebody else one, then leave";
+            Some((*thread, why.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 /// What the proof against a group's hub means to its owner.
@@ -52,6 +94,10 @@ pub(crate) struct GroupShown {
     pub(crate) epoch: u64,
     /// Whether its hub was found to show some in it other changes than others.
     pub(crate) hub_contradicts: bool,
+    /// Who takes people in: `admins` or `members`.
+    pub(crate) adds: String,
+    /// Who says what it is called, in the same words.
+    pub(crate) renames: String,
     pub(crate) members: Vec<MemberShown>,
 }
 
@@ -70,6 +116,11 @@ impl Show for GroupShown {
         let mut text = format!("{title}  ({}{standing})", short(&self.thread));
         if self.hub_contradicts {
             text.push_str(&format!("\n  WARNING  {HUB_CONTRADICTS}"));
+        }
+        for (who, what) in [(&self.adds, "takes people in"), (&self.renames, "says what it is called")] {
+            if who == MEMBERS {
+                text.push_str(&format!("\n  everybody {what}"));
+            }
         }
         for member in &self.members {
             let admin = if member.admin { "  admin" } else { "" };
@@ -94,7 +145,7 @@ impl Desk<'_> {
                 }
             }
             GroupErrand::List => {
-                for thread in self.read(views::threads)?.into_iter().filter(|thread| thread.admin.is_some()) {
+                for thread in self.read(views::threads)?.into_iter().filter(|thread| thread.founder.is_some()) {
                     self.show_group(&thread.thread).await?;
                 }
                 Ok(())
@@ -113,6 +164,30 @@ impl Desk<'_> {
                 let people = self.members(&thread, &people)?;
                 self.changed(Command::RemoveMembers { thread, people }, &thread).await
             }
+            GroupErrand::Role { group, admin, people } => {
+                let thread = self.change_of(&group).await?;
+                let mut people = self.members(&thread, &people)?;
+                people.sort_unstable();
+                let change = match admin {
+                    true => PolicyChange { admins: people, ..PolicyChange::default() },
+                    false => PolicyChange { members: people, ..PolicyChange::default() },
+                };
+                self.changed(Command::SetPolicy { thread, change }, &thread).await
+            }
+            GroupErrand::Policy { group, members_add, members_rename } => {
+                let thread = self.change_of(&group).await?;
+                let who = |members| if members { Who::Members } else { Who::Admins };
+                let (adds, renames) = (members_add.map(who), members_rename.map(who));
+                if adds.is_none() && renames.is_none() {
+                    return self.show_group(&thread).await;
+                }
+                let change = PolicyChange { adds, renames, ..PolicyChange::default() };
+                self.changed(Command::SetPolicy { thread, change }, &thread).await
+            }
+            GroupErrand::Rename { group, title } => {
+                let thread = self.change_of(&group).await?;
+                self.changed(Command::RenameGroup { thread, title }, &thread).await
+            }
             GroupErrand::Rekey { group } => {
                 let thread = self.change_of(&group).await?;
                 self.changed(Command::RenewKeys { thread }, &thread).await
@@ -121,7 +196,7 @@ impl Desk<'_> {
                 let thread = self.change_of(&group).await?;
                 match self.command(Command::LeaveGroup { thread }).await? {
                     Reply::Done => {
-                        let done = "asked to leave; the group's admin takes you out".to_owned();
+                        let done = "asked to leave; an admin of the group takes you out".to_owned();
                         self.item(Item::Done(Done { done })).await
                     }
                     other => Err(unexpected(&other)),
@@ -163,15 +238,18 @@ impl Desk<'_> {
     fn members(&self, thread: &ThreadId, names: &[String]) -> Result<Vec<AccountId>, Failure> {
         let book = self.book()?;
         let others = self.read(|reads| views::thread(reads, thread))?.map(|thread| thread.people).unwrap_or_default();
+        let own = self.own()?;
+        let own_name = own.address.as_ref().map(ToString::to_string);
         let mut people = Vec::new();
         for name in names {
             let wanted = name.trim().to_lowercase();
             let fits = |account: &&AccountId| {
-                let called = book.name_of(account);
+                let own = own_name.clone().filter(|_| **account == own.account);
+                let called = own.unwrap_or_else(|| book.name_of(account));
                 let name = called.split_once('@').map_or(called.as_str(), |(name, _)| name);
                 called == wanted || name == wanted || wanted.len() >= 4 && account.to_string().starts_with(&wanted)
             };
-            let mut fitting = others.iter().filter(fits);
+            let mut fitting = others.iter().chain([&own.account]).filter(fits);
             match (fitting.next(), fitting.next()) {
                 (Some(account), None) => people.push(*account),
                 (Some(_), Some(_)) => {
@@ -220,8 +298,10 @@ impl Desk<'_> {
         let own_name = own.address.as_ref().map_or_else(|| "me".to_owned(), ToString::to_string);
         let me = (!left).then_some((own.account, own_name));
         let others = view.people.iter().map(|account| (*account, book.name_of(account)));
-        let shown =
-            |(account, name): (AccountId, String)| MemberShown { account, name, admin: view.admin == Some(account) };
+        let shown = |(account, name): (AccountId, String)| {
+            let admin = view.policy.as_ref().is_some_and(|policy| policy.is_admin(&account));
+            MemberShown { account, name, admin }
+        };
         let members = me.into_iter().chain(others).map(shown).collect();
         let standing = match view.standing {
             Standing::Opening => "opening",
@@ -236,6 +316,8 @@ impl Desk<'_> {
             title: view.title.clone(),
             standing: standing.to_owned(),
             epoch: view.epoch.get(),
+            adds: whose(view.policy.as_ref().map_or(Who::Admins, |policy| policy.adds)).to_owned(),
+            renames: whose(view.policy.as_ref().map_or(Who::Admins, |policy| policy.renames)).to_owned(),
             hub_contradicts: self.read(views::contradictions)?.iter().any(|(caught, _)| caught == thread),
             members,
         }))

@@ -19,6 +19,7 @@ use crate::{Chance, KeyPair, Seed};
 mod each_hub;
 mod branch;
 mod judged;
+mod policy;
 mod public;
 mod rejoin;
 mod signals;

@@ -11,6 +11,7 @@
 //! - All chance comes from [`Context::chance`], all time from [`Context::now`].
 
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
@@ -85,6 +86,18 @@ pub struct Sealed {
     pub body: Vec<u8>,
 }
 
+/// What a commit of our own is to do; whatever it does, it renews our keys. Nothing: it does that alone, and what was stolen
+/// before is worth nothing after.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    /// Devices that get a leaf, at most `limits::COMMIT_ADDS_MAX`.
+    pub adds: &'a [Invitee],
+    /// Devices that lose it, our own not among them.
+    pub removes: &'a [DeviceId],
+    /// The policy from then on.
+    pub policy: Option<&'a Policy>,
+}
+
 /// What can be told of a sealed body without opening it, and only of that one: see [`Engine::mark`].
 pub type SealMark = [u8; 32];
 
@@ -118,12 +131,14 @@ pub struct Commit {
 }
 
 /// Another member's commit was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The epoch it leads to.
     pub epoch: Epoch,
     /// Who signed it.
     pub committer: DeviceId,
+    /// The policy of the epoch it leads to, if it sets another.
+    pub sets: Option<Policy>,
 }
 
 /// What is wrong with a key package.
@@ -192,6 +207,10 @@ pub enum EngineError {
         /// Why.
         fault: KeyPackageFault,
     },
+    /// A device in the thread, or one to be added, is of a version that knows of no policy. Its next commit, or next key package,
+    /// is of this one.
+    #[error("{0} is of a version without roles")]
+    Outdated(DeviceId),
     /// A commit of our own is staged; merge or discard it first.
     #[error("a commit is pending")]
     Pending,
@@ -315,36 +334,60 @@ pub trait Engine: Send {
     /// [`EngineError::UnknownThread`]; membership.
     fn signal_key(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<SignalKey, EngineError>;
 
-    /// Stages a commit that adds devices, at most `limits::COMMIT_ADDS_MAX`.
+    /// The policy of the present epoch, if the group has been given one.
     ///
     /// # Errors
-    /// A key package is refused; [`EngineError::Pending`]; membership; [`EngineError::TooLarge`].
+    /// [`EngineError::UnknownThread`]; membership; [`EngineError::Untrusted`]: none of ours.
+    fn policy(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Option<Policy>, EngineError>;
+
+    /// Stages a commit.
+    ///
+    /// # Errors
+    /// A key package is refused; [`EngineError::NotMember`] if one to go is not in the thread; [`EngineError::Untrusted`] if it is
+    /// our own; [`EngineError::Outdated`]; [`EngineError::Pending`]; membership; [`EngineError::TooLarge`].
+    fn change(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        own: &Own<'_>,
+        thread: ThreadId,
+        change: Change<'_>,
+    ) -> Result<Commit, EngineError>;
+
+    /// Stages a commit that adds devices, and does nothing else.
+    ///
+    /// # Errors
+    /// As [`Engine::change`].
     fn add(
         &mut self,
         cx: &mut Context<'_, '_>,
         own: &Own<'_>,
         thread: ThreadId,
         invitees: &[Invitee],
-    ) -> Result<Commit, EngineError>;
+    ) -> Result<Commit, EngineError> {
+        self.change(cx, own, thread, Change { adds: invitees, ..Change::default() })
+    }
 
-    /// Stages a commit that removes devices, not our own.
+    /// Stages a commit that removes devices, and does nothing else.
     ///
     /// # Errors
-    /// [`EngineError::NotMember`] if one is not in the thread; [`EngineError::Pending`]; [`EngineError::Untrusted`] if
-    /// it is our own.
+    /// As [`Engine::change`].
     fn remove(
         &mut self,
         cx: &mut Context<'_, '_>,
         own: &Own<'_>,
         thread: ThreadId,
         devices: &[DeviceId],
-    ) -> Result<Commit, EngineError>;
+    ) -> Result<Commit, EngineError> {
+        self.change(cx, own, thread, Change { removes: devices, ..Change::default() })
+    }
 
-    /// Stages a commit that changes nothing but our keys: what was stolen before is worth nothing after.
+    /// Stages a commit that changes nothing but our keys.
     ///
     /// # Errors
-    /// [`EngineError::Pending`]; membership.
-    fn update(&mut self, cx: &mut Context<'_, '_>, own: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError>;
+    /// As [`Engine::change`].
+    fn update(&mut self, cx: &mut Context<'_, '_>, own: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError> {
+        self.change(cx, own, thread, Change::default())
+    }
 
     /// The public state of the present epoch, to follow commits that this device cannot apply.
     ///

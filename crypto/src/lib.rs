@@ -36,8 +36,8 @@ pub use account_log::{AccountLog, Device, LogError, Relation, TransportProof, Un
 pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};
 pub use chance::{Chance, Seed};
 pub use engine::{
-    Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
-    Own, SealMark, Sealed,
+    Applied, Authenticator, Change, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault,
+    Opened, Own, SealMark, Sealed,
 };
 pub use keys::{KeyPair, SignatureError, verify};
 pub use linking::{LinkingChannel, LinkingCode, LinkingError, LinkingHandshake};

@@ -23,6 +23,7 @@ mod mark;
 mod parts;
 mod past;
 mod path;
+mod policy;
 mod public;
 mod rejoin;
 mod rows;
@@ -33,6 +34,8 @@ mod vectors;
 
 #[cfg(test)]
 pub(crate) use chance::spoilt;
+#[cfg(test)]
+pub(crate) use leaf::of_before;
 pub use public::MlsPublic;
 #[cfg(test)]
 pub(crate) use rejoin::forged;
@@ -47,14 +50,15 @@ use openmls::group::{
 };
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
-    ContentType, KeyPackage, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
-    ProcessedMessageContent, ProtocolMessage, RatchetTreeIn, Sender, SenderRatchetConfiguration,
+    ContentType, KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+    OpenMlsProvider, ProcessedMessageContent, ProtocolMessage, RatchetTreeIn, Sender, SenderRatchetConfiguration,
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::types::Ciphersuite;
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::Reads;
 use zeroize::Zeroizing;
@@ -66,8 +70,8 @@ use self::errors::{library, malformed};
 use self::rows::Piece;
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{
-    Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
-    Own, SealMark, Sealed,
+    Applied, Authenticator, Change, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault,
+    Opened, Own, SealMark, Sealed,
 };
 use crate::public::{PublicEngine, PublicGroup};
 use crate::signal::SignalKey;
@@ -206,19 +210,19 @@ impl MlsEngine {
         cx: &mut Context<'_, '_>,
         own: &Own<'_>,
         thread: ThreadId,
-        adds: &[Invitee],
-        removes: &[DeviceId],
+        change: Change<'_>,
     ) -> Result<Commit, EngineError> {
         self.on_thread(cx, thread, |call, group| {
             call.active(group)?;
             if call.pending()?.is_some() {
                 return Err(EngineError::Pending);
             }
-            let packages = call.check_adds(group, adds)?;
-            let leaves = call.leaves_of(group, own, removes)?;
+            let packages = call.check_adds(group, change.adds)?;
+            let leaves = call.leaves_of(group, own, change.removes)?;
+            policy::check(group, &change, &packages)?;
             let provider = &call.provider;
             provider.store.set_view(View::Staging);
-            let staged = stage(provider, own, group, packages, leaves)?;
+            let staged = stage(provider, own, group, (packages, leaves, change.policy))?;
             let pending = group.pending_commit().ok_or_else(|| library("the staged commit is gone"))?;
             let commit = Commit {
                 epoch: Epoch::new(pending.epoch().as_u64()),
@@ -347,7 +351,7 @@ impl Engine for MlsEngine {
             leaf::credential(own)?,
         )
         .map_err(|error| provider.failed(error))?;
-        let staged = stage(&provider, own, &mut group, packages, Vec::new())?;
+        let staged = stage(&provider, own, &mut group, (packages, Vec::new(), None))?;
         group.merge_pending_commit(&provider).map_err(|error| provider.failed(error))?;
         let created = Created {
             epoch: epoch(&group),
@@ -400,6 +404,7 @@ impl Engine for MlsEngine {
         if own_leaf != Some(ours) || group.ciphersuite() != self.suite || members.len() > limits::THREAD_DEVICES_MAX {
             return Err(EngineError::Untrusted);
         }
+        policy::read(group.extensions())?;
         let joined = Joined { thread, epoch: epoch(&group), members };
         provider.rows(past::forget_from(&provider.store, thread, joined.epoch.get()))?;
         let (stamp, changes) = stamped(thread, before.unwrap_or_default(), provider);
@@ -495,28 +500,21 @@ impl Engine for MlsEngine {
         })
     }
 
-    fn add(
+    fn policy(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Option<Policy>, EngineError> {
+        self.on_thread(cx, thread, |call, group| {
+            call.active(group)?;
+            policy::read(group.extensions())
+        })
+    }
+
+    fn change(
         &mut self,
         cx: &mut Context<'_, '_>,
         own: &Own<'_>,
         thread: ThreadId,
-        invitees: &[Invitee],
+        change: Change<'_>,
     ) -> Result<Commit, EngineError> {
-        self.stage(cx, own, thread, invitees, &[])
-    }
-
-    fn remove(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        own: &Own<'_>,
-        thread: ThreadId,
-        devices: &[DeviceId],
-    ) -> Result<Commit, EngineError> {
-        self.stage(cx, own, thread, &[], devices)
-    }
-
-    fn update(&mut self, cx: &mut Context<'_, '_>, own: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError> {
-        self.stage(cx, own, thread, &[], &[])
+        self.stage(cx, own, thread, change)
     }
 
     fn public(
@@ -619,6 +617,7 @@ impl Engine for MlsEngine {
             } else {
                 acceptable(&staged)?;
             }
+            let sets = policy::set(staged.queued_proposals().map(|queued| queued.proposal()))?;
             call.set_aside(group)?;
             group.merge_staged_commit(provider, *staged).map_err(|error| provider.failed(error))?;
             if group.is_active() {
@@ -627,7 +626,7 @@ impl Engine for MlsEngine {
             if pending.is_some() {
                 call.forget_pending();
             }
-            Ok(Applied { epoch: epoch(group), committer })
+            Ok(Applied { epoch: epoch(group), committer, sets })
         })
     }
 
@@ -653,13 +652,17 @@ fn stage(
     provider: &Provider<'_>,
     own: &Own<'_>,
     group: &mut MlsGroup,
-    adds: Vec<KeyPackage>,
-    removes: Vec<LeafNodeIndex>,
+    (adds, removes, policy): (Vec<KeyPackage>, Vec<LeafNodeIndex>, Option<&Policy>),
 ) -> Result<Staged, EngineError> {
-    let bundle = group
-        .commit_builder()
-        .propose_adds(adds)
-        .propose_removals(removes)
+    let shown = leaf::capabilities(provider.crypto.suite());
+    let mut builder = group.commit_builder().propose_adds(adds).propose_removals(removes);
+    if let Some(policy) = policy {
+        let extensions = policy::extensions(policy)?;
+        builder = builder.propose_group_context_extensions(extensions).map_err(|error| provider.failed(error))?;
+    }
+    let bundle = builder
+        // A leaf of an earlier version shows what this one can.
+        .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(shown).build())
         // The committer heals with every commit.
         .force_self_update(true)
         .load_psks(&provider.store)

@@ -14,6 +14,7 @@
 use std::fmt::Debug;
 
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
+use whimbrel_protocol::policy::Policy;
 
 use crate::engine::EngineError;
 
@@ -32,6 +33,10 @@ pub struct Proved {
     /// It is no member's but an external commit (RFC 9420 §12.4.3.2) by which the committer puts a new leaf of its own in
     /// the place of its old one, and does nothing else.
     pub rejoins: bool,
+    /// The policy of the epoch it is made in, if the group has been given one: whether the committer may do this is held to it.
+    pub policy: Option<Policy>,
+    /// The policy of the epoch it leads to, if it sets another.
+    pub sets: Option<Policy>,
 }
 
 /// The public state of one thread in one epoch.
@@ -45,8 +50,14 @@ pub trait PublicGroup: Debug + Send {
     /// [`EngineError::Untrusted`]: a leaf names no device, or two name one.
     fn members(&self) -> Result<Vec<Leaf>, EngineError>;
 
+    /// The policy of this epoch, if the group has been given one.
+    ///
+    /// # Errors
+    /// [`EngineError::Untrusted`]: none of ours.
+    fn policy(&self) -> Result<Option<Policy>, EngineError>;
+
     /// Judges a commit for this epoch: authentic, of a member, and nothing in it but leaves that come, go and renew their
-    /// keys; or of a member that replaces its own leaf from without ([`Proved::rejoins`]). The last one that was proved is remembered, so that [`PublicGroup::follow`] need not judge it again.
+    /// keys, and a policy; or of a member that replaces its own leaf from without ([`Proved::rejoins`]). The last one that was proved is remembered, so that [`PublicGroup::follow`] need not judge it again.
     ///
     /// # Errors
     /// [`EngineError::Malformed`], [`EngineError::WrongEpoch`], [`EngineError::BadSignature`], [`EngineError::Untrusted`].

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
+use whimbrel_protocol::frame::Words as _;
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads};
@@ -23,8 +25,8 @@ pub use self::public::StandInPublic;
 use self::format::{Kind, Refused};
 use self::roster::Roster;
 use crate::engine::{
-    Applied, Authenticator, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault, Opened,
-    Own, ROWS, SealMark, Sealed,
+    Applied, Authenticator, Change, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault,
+    Opened, Own, ROWS, SealMark, Sealed,
 };
 use crate::public::{PublicEngine, PublicGroup};
 use crate::signal::SignalKey;
@@ -83,6 +85,8 @@ struct Welcome {
     #[n(5)]
     #[cbor(with = "minicbor::bytes")]
     chain: [u8; 32],
+    #[n(6)]
+    policy: Option<Policy>,
 }
 
 #[derive(Encode, Decode)]
@@ -104,12 +108,18 @@ struct CommitBody {
     /// Whose author comes from without, in the place of its old leaf: the outer tag is then by the epoch's other key.
     #[n(6)]
     rejoins: bool,
+    /// What it sets, if it sets another.
+    #[n(7)]
+    policy: Option<Policy>,
 }
 
 impl CommitBody {
-    /// One from without replaces its author's own leaf, and does nothing else.
+    /// One from without replaces its author's own leaf, and does nothing else; a policy is one.
     fn is_whole(&self) -> bool {
-        !self.rejoins || (self.removes == [self.slot] && self.adds.is_empty())
+        if self.policy.as_ref().is_some_and(|policy| policy.check().is_err()) {
+            return false;
+        }
+        !self.rejoins || (self.removes == [self.slot] && self.adds.is_empty() && self.policy.is_none())
     }
 
     /// Who is in the epoch after this.
@@ -151,6 +161,8 @@ struct State {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     chain: [u8; 32],
+    #[n(4)]
+    policy: Option<Policy>,
 }
 
 /// What opens the messages of one epoch.
@@ -381,9 +393,9 @@ fn tree(roster: &Roster) -> Vec<u8> {
 }
 
 fn welcome(thread: ThreadId, next: &State, secret: [u8; 32], tree: &[u8], invitees: &[Invitee]) -> Vec<u8> {
-    let (epoch, chain) = (next.epoch, next.chain);
+    let (epoch, chain, policy) = (next.epoch, next.chain, next.policy.clone());
     let key_packages = invitees.iter().map(|invitee| PublicKey::from_bytes(hash(&invitee.key_package))).collect();
-    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages, chain };
+    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages, chain, policy };
     format::wrap(Kind::Welcome, &PUBLIC, &welcome, format::welcome(invitees.len()))
 }
 
@@ -416,8 +428,7 @@ fn follow(
 fn stage(
     cx: &mut Context<'_, '_>,
     thread: ThreadId,
-    invitees: &[Invitee],
-    removes: &[u32],
+    (invitees, removes, policy): (&[Invitee], &[u32], Option<&Policy>),
 ) -> Result<Commit, EngineError> {
     let (before, slot) = active(cx.rows, thread)?;
     if cx.rows.get(&pending_key(thread))?.is_some() {
@@ -429,13 +440,23 @@ fn stage(
     let epoch = before.epoch + 1;
     let adds: Vec<_> = invitees.iter().map(|invitee| (invitee.id, invitee.device_key)).collect();
     let mut next = State { epoch, ..before.clone() };
+    next.policy = policy.cloned().or(next.policy);
     follow(&mut next.roster, epoch, slot, &adds, removes)?;
     let removes = removes.to_vec();
-    let body = CommitBody { thread, epoch: before.epoch, slot, secret, adds, removes, rejoins: false };
+    let body = CommitBody {
+        thread,
+        epoch: before.epoch,
+        slot,
+        secret,
+        adds,
+        removes,
+        rejoins: false,
+        policy: policy.cloned(),
+    };
     // The committer's own step has not filled anything yet when its path is sealed.
     let mut sealing = before.roster;
     follow(&mut sealing, epoch, slot, &body.adds, &body.removes)?;
-    let len = format::commit(sealing.path(slot, epoch), body.adds.len(), body.removes.len());
+    let len = format::commit(sealing.path(slot, epoch), body.adds.len(), body.removes.len()) + format::policy(policy);
     let commit = commit_bytes(&old, &body, len);
     let tree = tree(&next.roster);
     let hash = hash(&commit);
@@ -489,7 +510,7 @@ impl Engine for StandInEngine {
         let secret = cx.chance.bytes();
         let tree = tree(&roster);
         let chain = chained(&hash(thread.as_bytes()), &secret);
-        let first = State { epoch: 1, roster, slot: Some(0), chain };
+        let first = State { epoch: 1, roster, slot: Some(0), chain, policy: None };
         let welcome = if invitees.is_empty() { Vec::new() } else { welcome(thread, &first, secret, &tree, invitees) };
         write(cx.rows, state_key(thread), &first);
         write(cx.rows, secrets_key(thread, 1), &Secrets::new(secret));
@@ -540,7 +561,7 @@ impl Engine for StandInEngine {
         if !last_resort {
             cx.rows.delete(package);
         }
-        let state = State { epoch: body.epoch, roster, slot: Some(slot), chain: body.chain };
+        let state = State { epoch: body.epoch, roster, slot: Some(slot), chain: body.chain, policy: body.policy };
         write(cx.rows, state_key(body.thread), &state);
         write(cx.rows, secrets_key(body.thread, body.epoch), &Secrets::new(body.secret));
         Ok(Joined { thread: body.thread, epoch: Epoch::new(body.epoch), members })
@@ -622,35 +643,28 @@ impl Engine for StandInEngine {
         Ok(SignalKey::new((thread, Epoch::new(state.epoch)), key, state.roster.members()))
     }
 
-    fn add(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        _: &Own<'_>,
-        thread: ThreadId,
-        invitees: &[Invitee],
-    ) -> Result<Commit, EngineError> {
-        stage(cx, thread, invitees, &[])
+    fn policy(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId) -> Result<Option<Policy>, EngineError> {
+        Ok(active(cx.rows, thread)?.0.policy)
     }
 
-    fn remove(
+    fn change(
         &mut self,
         cx: &mut Context<'_, '_>,
         own: &Own<'_>,
         thread: ThreadId,
-        devices: &[DeviceId],
+        change: Change<'_>,
     ) -> Result<Commit, EngineError> {
         let (state, _) = active(cx.rows, thread)?;
-        let devices: BTreeSet<_> = devices.iter().collect();
+        if change.policy.is_some_and(|policy| policy.check().is_err()) {
+            return Err(EngineError::Untrusted);
+        }
+        let devices: BTreeSet<_> = change.removes.iter().collect();
         if devices.contains(&own.id) {
             return Err(EngineError::Untrusted);
         }
         let slots: Result<Vec<_>, _> =
             devices.into_iter().map(|device| state.roster.slot_of(*device).ok_or(EngineError::NotMember)).collect();
-        stage(cx, thread, &[], &slots?)
-    }
-
-    fn update(&mut self, cx: &mut Context<'_, '_>, _: &Own<'_>, thread: ThreadId) -> Result<Commit, EngineError> {
-        stage(cx, thread, &[], &[])
+        stage(cx, thread, (change.adds, &slots?, change.policy))
     }
 
     fn public(
@@ -726,11 +740,12 @@ impl Engine for StandInEngine {
         let won = chained(&before.chain, &link(commit, body.rejoins)?);
         let chain = pending.filter(|_| planted::active(Bug::FollowLoser)).map_or(won, |lost| lost.state.chain);
         let mut next = State { epoch: before.epoch + 1, chain, ..before };
+        next.policy = body.policy.clone().or(next.policy);
         body.follow(&mut next.roster)?;
         next.slot = if body.removes.contains(&slot) { None } else { next.roster.slot_of(own.id) };
         let now = cx.now.wall;
         atomically(cx, |rows| enter(rows, thread, &next, body.secret, now))?;
-        Ok(Applied { epoch: Epoch::new(next.epoch), committer })
+        Ok(Applied { epoch: Epoch::new(next.epoch), committer, sets: body.policy })
     }
 
     fn prune(&mut self, cx: &mut Context<'_, '_>, thread: ThreadId, before: Wall) -> Result<usize, EngineError> {

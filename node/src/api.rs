@@ -18,6 +18,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
 use whimbrel_protocol::message::Target;
+use whimbrel_protocol::policy::{Policy, PolicyChange};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signal::Doing;
 use whimbrel_protocol::time::{Hlc, Wall};
@@ -163,7 +164,7 @@ pub enum Command {
         /// Whether it stands from now on.
         stands: bool,
     },
-    /// Says how long texts of a thread last from now on; in a group, its admin does.
+    /// Says how long texts of a thread last from now on; in a group, an admin does.
     SetTimer {
         /// The thread.
         thread: ThreadId,
@@ -185,26 +186,40 @@ pub enum Command {
         /// The others.
         people: Vec<AccountId>,
     },
-    /// Takes contacts into a group of ours. Answered when it holds.
+    /// Takes contacts into a group, if its policy lets us. Answered when it holds.
     AddMembers {
         /// The group.
         thread: ThreadId,
         /// Whom.
         people: Vec<AccountId>,
     },
-    /// Takes people out of a group of ours. Answered when it holds.
+    /// Takes people out of a group of which we are an admin. Answered when it holds.
     RemoveMembers {
         /// The group.
         thread: ThreadId,
         /// Whom.
         people: Vec<AccountId>,
     },
+    /// Says who may do what in a group of which we are an admin. Answered when it holds.
+    SetPolicy {
+        /// The group.
+        thread: ThreadId,
+        /// What is to become of its policy.
+        change: PolicyChange,
+    },
+    /// Says what a group is called from now on, if its policy lets us. Answered once durable here.
+    RenameGroup {
+        /// The group.
+        thread: ThreadId,
+        /// What it is called, 1 to [`whimbrel_protocol::limits::TITLE_BYTES_MAX`] bytes.
+        title: String,
+    },
     /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. Answered when it holds.
     RenewKeys {
         /// The group.
         thread: ThreadId,
     },
-    /// Asks a group's admin to be taken out. Answered once durable here; [`Event::GroupLeft`] tells when it holds.
+    /// Asks a group's admins to be taken out. Answered once durable here; [`Event::GroupLeft`] tells when it holds.
     LeaveGroup {
         /// The group.
         thread: ThreadId,

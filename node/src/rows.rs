@@ -9,6 +9,7 @@ mod dropped;
 mod group;
 mod message;
 mod people;
+mod policy;
 mod said;
 mod shapes;
 mod siblings;
@@ -42,6 +43,7 @@ pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, Refus
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
 };
+pub(crate) use self::policy::PolicyRow;
 pub(crate) use self::said::{
     AwaitedRow, OwedRow, ResendRow, SaidRow, awaited_key, awaited_prefix, mark_key, owed_key, owed_message,
     owed_prefix, resend_key, resend_prefix, said_key, thread_of_resend,
@@ -466,10 +468,14 @@ pub(crate) struct ThreadRow {
     #[n(21)]
     #[cbor(default)]
     pub(crate) shared: bool,
+    /// Of a group that has been given policies: the newest, in order.
+    #[n(22)]
+    #[cbor(default)]
+    pub(crate) policies: Vec<PolicyRow>,
 }
 
 impl ThreadRow {
-    /// Whether its members may change, by its admin's hand; otherwise it is of these people and no others.
+    /// Whether its members may change, by its admins' hand; otherwise it is of these people and no others.
     pub(crate) fn is_group(&self) -> bool {
         self.founding.is_some_and(|founding| !founding.fixed)
     }

@@ -201,6 +201,7 @@ pub(crate) fn fresh(
         timer: None,
         joined: 0,
         shared: false,
+        policies: Vec::new(),
     }
 }
 
@@ -278,7 +279,7 @@ pub(crate) fn writable(
 
 /// Whether somebody in it has no device left that could read it, by their account's log.
 pub(crate) fn is_deserted(reads: &dyn Reads, own: &AccountId, row: &ThreadRow) -> Result<bool, StorageError> {
-    // A group lives by its admin's hand.
+    // A group lives by its admins' hand.
     if row.is_group() {
         return Ok(false);
     }

@@ -13,6 +13,7 @@ use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Epoch, Me
 use whimbrel_protocol::invite::RelayLink;
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Target;
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::siblings::{Fact, What};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::Card;
@@ -110,8 +111,10 @@ pub struct Thread {
     pub thread: ThreadId,
     /// The others.
     pub people: Vec<AccountId>,
-    /// Of a group: its admin.
-    pub admin: Option<AccountId>,
+    /// Of a group: who made it.
+    pub founder: Option<AccountId>,
+    /// Of a group: who may do what.
+    pub policy: Option<Policy>,
     /// What a group is called.
     pub title: Option<String>,
     /// How often it has changed: everybody in it comes to the same.
@@ -668,7 +671,8 @@ fn joined(
     Ok(Some(Thread {
         thread: *id,
         people: head.participants.iter().map(|one| one.account).filter(|one| Some(*one) != own).collect(),
-        admin: head.founding.filter(|founding| !founding.fixed).map(|founding| founding.creator),
+        founder: head.founding.filter(|founding| !founding.fixed).map(|founding| founding.creator),
+        policy: head.policy(),
         epoch: head.epoch,
         title: head.title.as_ref().map(|title| title.text.clone()),
         standing,

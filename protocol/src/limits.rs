@@ -152,6 +152,10 @@ pub const ACCOUNT_DEVICES_MAX: usize = 10;
 pub const THREAD_DEVICES_MAX: usize = 1_000;
 /// Devices added by one commit.
 pub const COMMIT_ADDS_MAX: usize = 100;
+/// Admins of a group.
+pub const ADMINS_MAX: usize = 32;
+/// Policies of a group that a member remembers, by the epoch each began with: what was said in an earlier one is held to that.
+pub const POLICIES_MAX: usize = 8;
 /// A commit, in bytes: 100 added (2.7 kB each) to 900 whose tree is blank (1.2 MB of path).
 pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A GroupInfo without the tree, in bytes: 1.5 kB, and room for another suite.

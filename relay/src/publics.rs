@@ -156,6 +156,10 @@ pub(crate) fn founded(
     let members = group.members().map_err(|_| refused)?;
     let mut said: Vec<DeviceId> = opening.devices().collect();
     said.sort_unstable();
+    // Of a thread that begins, its creator is the admin.
+    if group.policy().map_err(|_| refused)?.is_some() {
+        return Err(refused);
+    }
     if group.epoch() != opening.epoch || !members.iter().map(|(device, _)| device).eq(&said) {
         return Err(refused);
     }

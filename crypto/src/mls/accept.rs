@@ -8,10 +8,10 @@ use openmls::prelude::{LeafNodeIndex, Proposal};
 use whimbrel_protocol::id::{DeviceId, PublicKey};
 use whimbrel_protocol::limits;
 
-use super::leaf;
+use super::{leaf, policy};
 use crate::engine::EngineError;
 
-/// Only what this engine serves: members come, go and renew their keys.
+/// Only what this engine serves: members come, go and renew their keys, and the policy changes.
 pub(super) fn acceptable(staged: &StagedCommit) -> Result<(), EngineError> {
     let served = |proposal: &Proposal| match proposal {
         Proposal::Add(add) => {
@@ -19,8 +19,10 @@ pub(super) fn acceptable(staged: &StagedCommit) -> Result<(), EngineError> {
             leaf::device(package.leaf_node().credential()).is_some() && package.life_time() == &leaf::always()
         }
         Proposal::Remove(_) | Proposal::Update(_) => true,
+        Proposal::GroupContextExtensions(_) => true,
         _ => false,
     };
+    policy::set(staged.queued_proposals().map(|queued| queued.proposal()))?;
     if staged.queued_proposals().all(|queued| served(queued.proposal())) { Ok(()) } else { Err(EngineError::Untrusted) }
 }
 

@@ -11,7 +11,7 @@
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
     BasicCredential, Capabilities, Credential, CredentialType, CredentialWithKey, Extension, ExtensionType, Extensions,
-    KeyPackage, KeyPackageIn, Lifetime, Member, ProtocolVersion, UnknownExtension,
+    KeyPackage, KeyPackageIn, LeafNode, Lifetime, Member, ProtocolVersion, UnknownExtension,
 };
 use openmls_traits::types::Ciphersuite;
 use whimbrel_protocol::id::{DeviceId, PublicKey};
@@ -20,6 +20,7 @@ use whimbrel_protocol::time::Wall;
 
 use super::chance::{Crypto, DeviceSigner};
 use super::errors::{library, malformed};
+use super::policy::POLICY;
 use super::{Provider, SUITE, path};
 use crate::engine::{EngineError, Invitee, KeyPackageFault, Own};
 
@@ -47,13 +48,32 @@ pub(super) fn member(member: &Member) -> Option<(DeviceId, PublicKey)> {
 }
 
 pub(super) fn capabilities(suite: Ciphersuite) -> Capabilities {
+    of_extensions(suite, &[ExtensionType::Unknown(LIFETIME), ExtensionType::LastResort, ExtensionType::Unknown(POLICY)])
+}
+
+fn of_extensions(suite: Ciphersuite, extensions: &[ExtensionType]) -> Capabilities {
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
         Some(&[suite]),
-        Some(&[ExtensionType::Unknown(LIFETIME), ExtensionType::LastResort]),
+        Some(extensions),
         None,
         Some(&[CredentialType::Basic]),
     )
+}
+
+/// Whether these are the capabilities of a leaf of ours, or of one from before groups had a policy: each commit of such a
+/// device gives its leaf those of now, and until then its groups get no policy.
+pub(super) fn is_capable(capabilities: &Capabilities, suite: Ciphersuite) -> bool {
+    *capabilities == self::capabilities(suite) || *capabilities == former_capabilities(suite)
+}
+
+fn former_capabilities(suite: Ciphersuite) -> Capabilities {
+    of_extensions(suite, &[ExtensionType::Unknown(LIFETIME), ExtensionType::LastResort])
+}
+
+/// Whether a leaf can be in a group with a policy.
+pub(super) fn knows_policy(leaf: &LeafNode) -> bool {
+    leaf.capabilities().extensions().contains(&ExtensionType::Unknown(POLICY))
 }
 
 /// Dates the library cannot find fault with, whatever the system clock says. Other dates are refused everywhere: a
@@ -69,6 +89,15 @@ pub(super) fn make_key_package(
     last_resort: bool,
     now: Wall,
 ) -> Result<Vec<u8>, EngineError> {
+    make(provider, own, (last_resort, capabilities(provider.crypto.suite())), now)
+}
+
+fn make(
+    provider: &Provider<'_>,
+    own: &Own<'_>,
+    (last_resort, capabilities): (bool, Capabilities),
+    now: Wall,
+) -> Result<Vec<u8>, EngineError> {
     let from = now.as_secs();
     let until = from.saturating_add(limits::KEY_PACKAGE_AGE_MAX.as_secs());
     let dates = [from.to_be_bytes(), until.to_be_bytes()].concat();
@@ -76,7 +105,7 @@ pub(super) fn make_key_package(
     let mut builder = KeyPackage::builder()
         .key_package_lifetime(always())
         .key_package_extensions(extensions)
-        .leaf_node_capabilities(capabilities(provider.crypto.suite()));
+        .leaf_node_capabilities(capabilities);
     if last_resort {
         builder = builder.mark_as_last_resort();
     }
@@ -107,7 +136,7 @@ pub(super) fn check_key_package(crypto: &Crypto<'_>, invitee: &Invitee, now: Wal
         return Err(refused(KeyPackageFault::DeviceKey));
     }
     let package = package.validate(crypto, ProtocolVersion::Mls10).map_err(|_| refused(KeyPackageFault::Malformed))?;
-    if package.ciphersuite() != crypto.suite() || package.leaf_node().capabilities() != &capabilities(crypto.suite()) {
+    if package.ciphersuite() != crypto.suite() || !is_capable(package.leaf_node().capabilities(), crypto.suite()) {
         return Err(refused(KeyPackageFault::Suite));
     }
     // Whoever takes it in seals to its keys, and its hub takes no other leaf (docs/protocol/hub.md 25).
@@ -142,4 +171,16 @@ fn dates(package: &KeyPackage) -> Result<(u64, u64), EngineError> {
     let (from, until) = dates.split_at(8);
     let secs = |bytes: &[u8]| bytes.iter().fold(0, |secs: u64, byte| secs << 8 | u64::from(*byte));
     Ok((secs(from), secs(until)))
+}
+
+/// A key package as devices made them before groups had a policy, for tests.
+#[cfg(test)]
+pub(crate) fn of_before(cx: &mut crate::Context<'_, '_>, own: &Own<'_>) -> Result<Vec<u8>, EngineError> {
+    let engine = super::MlsEngine::new();
+    let chance = cx.chance.fork("mls");
+    let provider = engine.provider(&*cx.rows, None, chance);
+    let package = make(&provider, own, (false, former_capabilities(SUITE)), cx.now.wall)?;
+    let changes = provider.store.into_changes();
+    cx.rows.absorb(changes);
+    Ok(package)
 }

@@ -21,12 +21,13 @@ use openmls_traits::storage::{CURRENT_VERSION, traits};
 use sha2::{Digest, Sha256};
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::Policy;
 
 use super::accept::{acceptable, replaced};
 use super::chance::Crypto;
 use super::codec::{self, CodecError};
 use super::errors::{library, malformed};
-use super::{SUITE, errors, group_id, leaf, message, path};
+use super::{SUITE, errors, group_id, leaf, message, path, policy};
 use crate::engine::EngineError;
 use crate::public::{Leaf, Proved, PublicEngine, PublicGroup};
 use crate::{Chance, Seed};
@@ -65,9 +66,10 @@ impl PublicEngine for MlsPublic {
         };
         let tree = RatchetTreeIn::tls_deserialize_exact(bytes).map_err(malformed)?;
         let ours = info.group_id() == &group_id(thread) && info.ciphersuite() == SUITE;
-        if !ours || info.group_context().extensions().iter().next().is_some() {
+        if !ours {
             return Err(EngineError::Untrusted);
         }
+        policy::read(info.group_context().extensions())?;
         if places(&tree, bytes.len())? > limits::PUBLIC_TREE_PLACES_MAX {
             return Err(EngineError::TooLarge("places of a tree"));
         }
@@ -186,7 +188,8 @@ impl State {
         }
         removed.sort_unstable();
         added.sort_unstable();
-        let proved = Proved { committer: committer.0, added, removed, rejoins };
+        let sets = policy::set(staged.queued_proposals().map(|queued| queued.proposal()))?;
+        let proved = Proved { committer: committer.0, added, removed, rejoins, policy: self.policy()?, sets };
         Ok(Judged { proved, staged, place, key: committer.1, tag: shown.tag })
     }
 
@@ -233,9 +236,7 @@ impl State {
 
 /// Whether a leaf is as ours are: others must be able to seal to its key, and nothing of it may grow.
 fn fits(leaf: &LeafNode) -> bool {
-    path::is_sealable(leaf)
-        && *leaf.capabilities() == leaf::capabilities(SUITE)
-        && leaf.extensions().iter().next().is_none()
+    path::is_sealable(leaf) && leaf::is_capable(leaf.capabilities(), SUITE) && leaf.extensions().iter().next().is_none()
 }
 
 /// Places of a tree of so many bytes, blank ones too: those are a byte each beside the nodes (RFC 9420 §12.4.3.3), and a
@@ -266,6 +267,10 @@ impl PublicGroup for State {
         let members: Option<BTreeMap<_, _>> = self.group.members().map(|member| leaf::member(&member)).collect();
         let members = members.filter(|members| members.len() == self.group.members().count());
         Ok(members.ok_or(EngineError::Untrusted)?.into_iter().collect())
+    }
+
+    fn policy(&self) -> Result<Option<Policy>, EngineError> {
+        policy::read(self.group.group_context().extensions())
     }
 
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {

@@ -3,11 +3,13 @@
 //!
 //! Sizes are fitted to the hybrid suite as the real engine emits it; a test holds them against it. With `p` levels of
 //! the committer's path that have somebody beside them, and `c` ciphertexts (the sum of the resolutions of the path's
-//! siblings, RFC 9420 §7.5): commit = 1,596 + 1,220 p + 1,171 c + 2,702 for each addition + 7 for each removal;
-//! welcome = 242 + 1,241 for each newcomer; tree = 1,394 for each leaf + 1,253 for each filled parent - 14.
+//! siblings, RFC 9420 §7.5): commit = 1,598 + 1,220 p + 1,171 c + 2,704 for each addition + 7 for each removal;
+//! welcome = 242 + 1,241 for each newcomer; tree = 1,396 for each leaf + 1,253 for each filled parent - 14.
 
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
+use whimbrel_protocol::canonical;
+use whimbrel_protocol::policy::Policy;
 
 use super::roster::Path;
 
@@ -26,7 +28,7 @@ const HEAD: usize = 5;
 const TAG: usize = 32;
 
 /// A key package of the hybrid suite with our dates.
-pub(super) const KEY_PACKAGE: usize = 2_699;
+pub(super) const KEY_PACKAGE: usize = 2_701;
 
 /// A GroupInfo without the tree.
 pub(super) const INFO: usize = 1_443;
@@ -36,11 +38,16 @@ pub(super) const fn welcome(newcomers: usize) -> usize {
 }
 
 pub(super) const fn tree(leaves: usize, filled: usize) -> usize {
-    1_394 * leaves + 1_253 * filled - 14
+    1_396 * leaves + 1_253 * filled - 14
+}
+
+/// What a policy adds to a commit that sets it; a group context grows by three bytes less.
+pub(super) fn policy(policy: Option<&Policy>) -> usize {
+    policy.map_or(0, |policy| 19 + canonical::encode(policy).len())
 }
 
 pub(super) const fn commit(path: Path, adds: usize, removes: usize) -> usize {
-    1_596 + 1_220 * path.levels + 1_171 * path.ciphertexts + 2_702 * adds + 7 * removes
+    1_598 + 1_220 * path.levels + 1_171 * path.ciphertexts + 2_704 * adds + 7 * removes
 }
 
 /// Wraps a value in `len` bytes, or as few as it needs if that is more.

@@ -5,6 +5,7 @@
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::id::{DeviceId, Epoch, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::Policy;
 
 use super::format::{self, Kind};
 use super::roster::Roster;
@@ -28,12 +29,12 @@ impl StandInPublic {
         members.iter().for_each(|(device, key)| roster.add(*device, *key, 1));
         let tree = super::tree(&roster);
         let chain = hash(thread.as_bytes());
-        let first = super::State { epoch: 1, roster, slot: None, chain };
+        let first = super::State { epoch: 1, roster, slot: None, chain, policy: None };
         let info = info(thread, &first, &tree, &[0; 32]);
         (tree, info)
     }
 
-    /// A commit by which one of the members takes these in and those out, and its GroupInfo, on a state that was saved; none would
+    /// A commit by which one of the members takes these in and those out, and sets a policy, and its GroupInfo, on a state that was saved; none would
     /// follow it, for it takes no secret: for tests of relays.
     ///
     /// # Errors
@@ -43,8 +44,9 @@ impl StandInPublic {
         committer: DeviceId,
         adds: &[Leaf],
         removes: &[DeviceId],
+        sets: Option<&Policy>,
     ) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
-        let State { thread, epoch, roster, chain, .. } = restored(saved)?;
+        let State { thread, epoch, roster, chain, policy, .. } = restored(saved)?;
         let slot_of = |device: &DeviceId| roster.slot_of(*device).ok_or(EngineError::NotMember);
         let removes: Result<Vec<_>, _> = removes.iter().map(slot_of).collect();
         let body = CommitBody {
@@ -55,8 +57,9 @@ impl StandInPublic {
             adds: adds.to_vec(),
             removes: removes?,
             rejoins: false,
+            policy: sets.cloned(),
         };
-        Self::forged(&body, roster, chain)
+        Self::forged(&body, roster, (chain, policy))
     }
 
     /// A commit from without by which the committer puts its new leaf in the place of that one's, in the same way.
@@ -64,19 +67,25 @@ impl StandInPublic {
     /// # Errors
     /// Not a saved state; one of them is not in it.
     pub fn forge_rejoin(saved: &[u8], committer: DeviceId, place: DeviceId) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
-        let State { thread, epoch, roster, chain, .. } = restored(saved)?;
+        let State { thread, epoch, roster, chain, policy, .. } = restored(saved)?;
         let slot_of = |device: DeviceId| roster.slot_of(device).ok_or(EngineError::NotMember);
         let (slot, removes) = (slot_of(committer)?, vec![slot_of(place)?]);
-        let body = CommitBody { thread, epoch, slot, secret: [0; 32], adds: Vec::new(), removes, rejoins: true };
-        Self::forged(&body, roster, chain)
+        let (adds, secret) = (Vec::new(), [0; 32]);
+        let body = CommitBody { thread, epoch, slot, secret, adds, removes, rejoins: true, policy: None };
+        Self::forged(&body, roster, (chain, policy))
     }
 
-    fn forged(body: &CommitBody, mut roster: Roster, chain: [u8; 32]) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+    fn forged(
+        body: &CommitBody,
+        mut roster: Roster,
+        (chain, policy): ([u8; 32], Option<Policy>),
+    ) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
         let commit = super::commit_bytes(&[0; 32], body, 0);
         // One that cannot be followed has none to go with it.
         let followed = body.follow(&mut roster).is_ok();
         let chain = super::chained(&chain, &super::link(&commit, body.rejoins)?);
-        let next = super::State { epoch: body.epoch + 1, roster, slot: None, chain };
+        let policy = body.policy.clone().or(policy);
+        let next = super::State { epoch: body.epoch + 1, roster, slot: None, chain, policy };
         let info = info(body.thread, &next, &super::tree(&next.roster), &[0; 32]);
         Ok((commit, if followed { info } else { Vec::new() }))
     }
@@ -101,11 +110,15 @@ struct Info {
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     outside: [u8; 32],
+    #[n(5)]
+    policy: Option<Policy>,
 }
 
 pub(super) fn info(thread: ThreadId, state: &super::State, tree: &[u8], secret: &[u8; 32]) -> Vec<u8> {
     let (epoch, chain, outside) = (state.epoch, state.chain, super::outside(secret));
-    format::wrap(Kind::Info, &PUBLIC, &Info { thread, epoch, tree: hash(tree), chain, outside }, format::INFO)
+    let policy = state.policy.clone();
+    let len = format::INFO + format::policy(policy.as_ref());
+    format::wrap(Kind::Info, &PUBLIC, &Info { thread, epoch, tree: hash(tree), chain, outside, policy }, len)
 }
 
 /// Reads a GroupInfo; its tag, which anybody can make, stands for its signature.
@@ -128,13 +141,14 @@ pub(super) fn rejoined(
     let slot = roster.slot_of(own.id).filter(|slot| roster.device_at(*slot) == Some((own.id, own.device.public())));
     let slot = slot.ok_or(EngineError::NotMember)?;
     let epoch = said.epoch;
-    let body = CommitBody { thread, epoch, slot, secret, adds: Vec::new(), removes: vec![slot], rejoins: true };
+    let body =
+        CommitBody { thread, epoch, slot, secret, adds: Vec::new(), removes: vec![slot], rejoins: true, policy: None };
     let len = format::commit(roster.path(slot, epoch + 1), 0, 1);
     let commit = super::commit_bytes(&said.outside, &body, len);
     body.follow(&mut roster)?;
     let tree = super::tree(&roster);
     let chain = super::chained(&said.chain, &super::link(&commit, true)?);
-    let state = super::State { epoch: epoch + 1, roster, slot: Some(slot), chain };
+    let state = super::State { epoch: epoch + 1, roster, slot: Some(slot), chain, policy: said.policy };
     let info = self::info(thread, &state, &tree, &secret);
     let pending = Pending { hash: hash(&commit), state, secret };
     Ok((Commit { epoch: Epoch::new(epoch + 1), commit, welcome: None, tree, info }, pending))
@@ -151,7 +165,7 @@ impl PublicEngine for StandInPublic {
         if said.tree != hash(tree) {
             return Err(EngineError::BadSignature);
         }
-        Ok(Box::new(State { thread, epoch: said.epoch, roster, chain: said.chain, next: None }))
+        Ok(Box::new(State { thread, epoch: said.epoch, roster, chain: said.chain, next: None, policy: said.policy }))
     }
 
     fn restore(&self, thread: ThreadId, saved: &[u8]) -> Result<Box<dyn PublicGroup>, EngineError> {
@@ -180,15 +194,21 @@ struct State {
     #[n(3)]
     #[cbor(with = "minicbor::bytes")]
     chain: [u8; 32],
-    /// What the commit that was proved last leads to: tree and chain.
+    #[n(4)]
+    policy: Option<Policy>,
+    /// What the commit that was proved last leads to.
     #[cbor(skip)]
-    next: Option<([u8; 32], [u8; 32])>,
+    next: Option<Next>,
 }
 
+/// Tree, chain and policy of an epoch.
+type Next = ([u8; 32], [u8; 32], Option<Policy>);
+
 impl State {
-    fn vouched(&self, info: &[u8], epoch: u64, (tree, chain): ([u8; 32], [u8; 32])) -> Result<(), EngineError> {
+    fn vouched(&self, info: &[u8], epoch: u64, (tree, chain, policy): Next) -> Result<(), EngineError> {
         let said = read(info)?;
         let same = (said.thread, said.epoch, said.tree, said.chain) == (self.thread, epoch, tree, chain);
+        let same = same && said.policy == policy;
         if same { Ok(()) } else { Err(EngineError::Untrusted) }
     }
 
@@ -220,7 +240,8 @@ impl State {
         if roster.members().count() > limits::THREAD_DEVICES_MAX {
             return Err(EngineError::Untrusted);
         }
-        Ok((Proved { committer, added, removed, rejoins: body.rejoins }, roster))
+        let (policy, sets) = (self.policy.clone(), body.policy);
+        Ok((Proved { committer, added, removed, rejoins: body.rejoins, policy, sets }, roster))
     }
 }
 
@@ -236,19 +257,24 @@ impl PublicGroup for State {
         if twice { Err(EngineError::Untrusted) } else { Ok(members) }
     }
 
+    fn policy(&self) -> Result<Option<Policy>, EngineError> {
+        Ok(self.policy.clone())
+    }
+
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {
         let (proved, roster) = self.judge(commit)?;
         let chain = super::chained(&self.chain, &super::link(commit, proved.rejoins)?);
-        self.next = Some((hash(&super::tree(&roster)), chain));
+        let policy = proved.sets.clone().or_else(|| proved.policy.clone());
+        self.next = Some((hash(&super::tree(&roster)), chain, policy));
         Ok(proved)
     }
 
     fn offered_next(&self, info: &[u8]) -> Result<(), EngineError> {
-        self.vouched(info, self.epoch + 1, self.next.ok_or(EngineError::Untrusted)?)
+        self.vouched(info, self.epoch + 1, self.next.clone().ok_or(EngineError::Untrusted)?)
     }
 
     fn offered(&self, info: &[u8]) -> Result<(), EngineError> {
-        self.vouched(info, self.epoch, (hash(&super::tree(&self.roster)), self.chain))
+        self.vouched(info, self.epoch, (hash(&super::tree(&self.roster)), self.chain, self.policy.clone()))
     }
 
     fn tree(&self) -> Result<Vec<u8>, EngineError> {
@@ -259,6 +285,7 @@ impl PublicGroup for State {
         let (proved, roster) = self.judge(commit)?;
         self.chain = super::chained(&self.chain, &super::link(commit, proved.rejoins)?);
         self.roster = roster;
+        self.policy = proved.sets.or(proved.policy);
         self.epoch += 1;
         self.next = None;
         Ok(())

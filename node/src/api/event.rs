@@ -79,6 +79,28 @@ pub enum Event {
         /// What.
         what: Doing,
     },
+    /// Somebody said who may do what in a group from now on.
+    PolicyChanged {
+        /// Which.
+        thread: ThreadId,
+        /// Who.
+        by: AccountId,
+        /// What holds.
+        policy: Policy,
+    },
+    /// A group is called something else now.
+    TitleChanged {
+        /// Which.
+        thread: ThreadId,
+        /// What it is called.
+        title: String,
+    },
+    /// The owner asked to be taken out of a group and is now its only admin, for the others left first: they are in it as
+    /// before.
+    LeaveRefused {
+        /// Which.
+        thread: ThreadId,
+    },
     /// This device is not in a group any more. What was shown stays.
     GroupLeft {
         /// Which.
@@ -202,7 +224,7 @@ pub enum Event {
         thread: ThreadId,
     },
     /// A change of a group that its hub took cannot be applied here: its author's program is at fault, or was made so. This
-    /// device goes on past it by itself. The group's admin decides what becomes of the author.
+    /// device goes on past it by itself. The group's admins decide what becomes of the author.
     ChangeBroken {
         /// The thread.
         thread: ThreadId,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::debug;
 use whimbrel_crypto::Engine;
-use whimbrel_protocol::id::{MessageId, ThreadId};
+use whimbrel_protocol::id::{Epoch, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Reaction, Target};
 use whimbrel_protocol::time::Wall;
@@ -54,8 +54,8 @@ pub(crate) fn set_timer<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, lasts:
     if lasts > limits::LASTS_MAX {
         return Err(CommandError::State("a text lasts a year at most, or for ever".to_owned()).into());
     }
-    if row.is_group() && row.founding.is_some_and(|founding| founding.creator != t.rooms.identity.account()) {
-        return Err(CommandError::State("only the admin of a group decides that".to_owned()).into());
+    if row.is_group() && !row.is_admin(&t.rooms.identity.account()) {
+        return Err(CommandError::State("only an admin of a group decides that".to_owned()).into());
     }
     say(t, thread, row, Body::Timer(lasts.as_millis() as u64))
 }
@@ -99,15 +99,16 @@ fn say<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, mut row: ThreadRow, bod
     t.rooms.outbox.queued = t.rooms.outbox.queued.saturating_add(1);
     let (author, arrival) = (t.rooms.identity.id(), thread::arrive(&mut t.rows)?);
     rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival, counter });
-    apply(t, thread, PlaceRow { hlc, message, author }, content.body)?;
+    apply(t, (thread, row.epoch), PlaceRow { hlc, message, author }, content.body)?;
     send::pump(t, thread)?;
     Ok(Reply::Queued { thread, message })
 }
 
-/// Something said about messages holds from this step on, if its author may say it and nobody said later.
+/// Something said about messages in an epoch of a thread holds from this step on, if its author might say it then and nobody
+/// said later.
 pub(crate) fn apply<E: Engine>(
     t: &mut Turn<'_, E>,
-    thread: ThreadId,
+    (thread, epoch): (ThreadId, Epoch),
     at: PlaceRow,
     body: Body,
 ) -> Result<(), StorageError> {
@@ -148,7 +149,7 @@ pub(crate) fn apply<E: Engine>(
         }
         Body::Timer(lasts_ms) => {
             let Some(mut row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
-            let may = !row.is_group() || row.founding.is_some_and(|founding| founding.creator == at.author.account);
+            let may = !row.is_group() || row.policy_in(epoch).is_some_and(|policy| policy.is_admin(&at.author.account));
             let later = row.timer.is_none_or(|before| before.at < at);
             if may && later && u128::from(lasts_ms) <= limits::LASTS_MAX.as_millis() {
                 row.timer = Some(TimerRow { lasts_ms, at });

@@ -65,6 +65,7 @@ const fn seals(command: &Command) -> bool {
             | Command::SetTimer { .. }
             | Command::SendTo { .. }
             | Command::LeaveGroup { .. }
+            | Command::RenameGroup { .. }
             | Command::OfferDirect { .. }
             | Command::Signal { .. }
     )
@@ -93,6 +94,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::CreateGroup { .. }
         | Command::AddMembers { .. }
         | Command::RemoveMembers { .. }
+        | Command::SetPolicy { .. }
         | Command::RenewKeys { .. }
         | Command::RotateIdentity { .. }
         | Command::SetRecovery { .. }
@@ -115,6 +117,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::Status
         | Command::Verify { .. }
         | Command::LeaveGroup { .. }
+        | Command::RenameGroup { .. }
         | Command::SetThread { .. } => false,
     })
 }
@@ -158,6 +161,7 @@ fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) 
         Command::CreateGroup { title, people } => group::create(t, ticket, title, &people),
         Command::AddMembers { thread, people } => group::add(t, ticket, thread, &people),
         Command::RemoveMembers { thread, people } => group::remove(t, ticket, thread, &people),
+        Command::SetPolicy { thread, change } => group::set_policy(t, ticket, thread, change),
         Command::RenewKeys { thread } => group::renew(t, ticket, thread),
         Command::Presence => own::presence(t, ticket),
         Command::SetProfile { display, about } => own::set_card(t, ticket, display, about),
@@ -208,6 +212,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
             None => Err(CommandError::Unknown.into()),
         },
         Command::LeaveGroup { thread } => group::leave(t, thread).map(Some),
+        Command::RenameGroup { thread, title } => group::rename(t, thread, title).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         _ => Err(CommandError::NotRegistered.into()),

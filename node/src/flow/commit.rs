@@ -11,6 +11,7 @@ use whimbrel_crypto::{AccountLog, Context, Engine, EngineError};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::{self, Policy};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Participant;
@@ -274,10 +275,7 @@ pub(crate) fn ours<E: Engine>(
         thread::put(&mut t.rows, &id, &row);
         if added { facts::tell_all(t)? } else { facts::resume(t)? }
     } else if added {
-        match group::say_title(t, id, &mut row) {
-            Ok(()) | Err(Halt::Command(_)) => {}
-            Err(Halt::Broken(error)) => return Err(error),
-        }
+        welcome(t, id, &mut row)?;
     }
     thread::put(&mut t.rows, &id, &row);
     group::done(t, id, Ok(Reply::Done));
@@ -315,8 +313,8 @@ fn theirs<E: Engine>(
     if change.is_some() && planted::active(Bug::MergeLost) {
         return ours(t, row, accepted);
     }
-    if !may(&row, applied.committer.account, commit) {
-        return pass_over(t, accepted, "a change by somebody who is not the admin");
+    if !may(&row, applied.committer.account, commit, (row.given_policy(), applied.sets.as_ref()), &participants) {
+        return pass_over(t, accepted, "a change by somebody who may not make it");
     }
     if let Some(members) = &members
         && let Err(why) = prove(t, &row, &participants, members)?
@@ -334,6 +332,10 @@ fn theirs<E: Engine>(
     t.rooms.signals.forget(&id);
     grow(&mut row, commit);
     settle(t, &mut row, accepted)?;
+    if !commit.added.is_empty() && row.policy().is_some_and(|policy| !policy.may_rename(&applied.committer.account)) {
+        // Who took them in cannot tell them what the group is called.
+        welcome(t, id, &mut row)?;
+    }
     thread::put(&mut t.rows, &id, &row);
     if row.is_self(&t.rooms.identity.account()) {
         facts::resume(t)?;
@@ -345,10 +347,29 @@ fn theirs<E: Engine>(
     send::pump(t, id)
 }
 
-/// Everybody sees to their own devices; in a group its admin to who is in it besides.
-pub(crate) fn may(row: &ThreadRow, by: AccountId, commit: &Commit) -> bool {
-    let admin = row.is_group() && row.founding.is_some_and(|founding| founding.creator == by);
-    admin || commit.added_devices().chain(commit.removed.iter().copied()).all(|device| device.account == by)
+/// Whether somebody may make a commit that leads to these members, by the policy of the epoch it is made in, if it sets that
+/// other one. The hub asks the same; this device does not take its word for the answer.
+pub(crate) fn may(
+    row: &ThreadRow,
+    by: AccountId,
+    commit: &Commit,
+    (held, sets): (Option<&Policy>, Option<&Policy>),
+    after: &[Participant],
+) -> bool {
+    let members = after.iter().map(|one| one.account).collect();
+    row.founding.is_some_and(|founding| policy::permits(&founding, held, &by, commit, sets, &members))
+}
+
+/// Newcomers are told what the group is called, if this account says that. The caller writes the row.
+fn welcome<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow) -> Result<(), StorageError> {
+    let own = t.rooms.identity.account();
+    if row.leaving || !row.policy().is_some_and(|policy| policy.may_rename(&own)) {
+        return Ok(());
+    }
+    match group::say_title(t, id, row) {
+        Ok(()) | Err(Halt::Command(_)) => Ok(()),
+        Err(Halt::Broken(error)) => Err(error),
+    }
 }
 
 /// What was said before newcomers came is not for them.
@@ -404,12 +425,40 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accept
         return Ok(());
     }
     row.leavers.retain(|account| row.participants.iter().any(|one| one.account == *account));
+    hold_policy(t, row, accepted)?;
     let Commit { thread, added, removed, .. } = &accepted.commit;
     let added: Vec<AccountId> = added.iter().map(|one| one.account).collect();
     let gone: BTreeSet<AccountId> = removed.iter().map(|device| device.account).collect();
     let removed =
         gone.into_iter().filter(|account| row.participants.iter().all(|one| one.account != *account)).collect();
     t.event(Event::MembersChanged { thread: *thread, added, removed });
+    Ok(())
+}
+
+/// The policy of the epoch that begins holds from now on. The owner is told of another one, and that they stay if nobody is left
+/// who could take them out.
+fn hold_policy<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accepted) -> Result<(), StorageError> {
+    let (thread, by) = (accepted.commit.thread, accepted.author.account);
+    let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
+    let policy = match t.engine.policy(&mut cx, thread) {
+        Ok(policy) => policy,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => {
+            tracing::error!(%error, "a group's policy cannot be read");
+            return Ok(());
+        }
+    };
+    if row.hold_policy(policy)
+        && let Some(policy) = row.policy()
+    {
+        t.event(Event::PolicyChanged { thread, by, policy });
+    }
+    let own = t.rooms.identity.account();
+    let alone = row.policy().is_some_and(|policy| policy.admins == [own]) && row.participants.len() > 1;
+    if row.leaving && alone {
+        row.leaving = false;
+        t.event(Event::LeaveRefused { thread });
+    }
     Ok(())
 }
 
@@ -464,19 +513,23 @@ pub(crate) fn leaving<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, account: Acc
     group::tend(t, id)
 }
 
-/// The admin says what the group is called.
+/// A member says what the group is called. It counts if they might say it in the epoch they said it in.
 pub(crate) fn titled<E: Engine>(
     t: &mut Turn<'_, E>,
     id: ThreadId,
-    author: AccountId,
+    (author, epoch): (AccountId, Epoch),
     (text, hlc): (String, Hlc),
 ) -> Result<(), StorageError> {
     let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
-    let admin = row.founding.is_some_and(|founding| founding.creator == author);
+    let may = row.policy_in(epoch).is_some_and(|policy| policy.may_rename(&author));
     let newer = row.title.as_ref().is_none_or(|title| title.hlc < hlc);
-    if admin && newer {
+    if may && newer && text.len() <= limits::TITLE_BYTES_MAX {
+        let same = row.title.as_ref().is_some_and(|title| title.text == text);
         row.title = Some(TitleRow { text: text.clone(), hlc });
         thread::put(&mut t.rows, &id, &row);
+        if !same {
+            t.event(Event::TitleChanged { thread: id, title: text.clone() });
+        }
         // A sibling that came into the group later has not heard it.
         facts::note(t, What::Title(id, text), Some(hlc))?;
     }

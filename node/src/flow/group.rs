@@ -1,4 +1,4 @@
-//! Group: who is in it, changed by its admin: from the command to a commit its hub has decided on.
+//! Group: who is in it and who may do what, changed by its admins: from the command to a commit its hub has decided on.
 //! In order: look newcomers up and claim their KeyPackages (`open`), stage the commit, keep it before it is sent, hand it in
 //! until the hub says that it holds or lost. It takes effect with its entry in the thread's log and no sooner (`commit`).
 //! Never: more than one change of a group at a time; merges what the hub has not decided.
@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use whimbrel_crypto::{Context, Engine, EngineError, Invitee};
+use whimbrel_crypto::{Change, Context, Engine, EngineError, Invitee};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
 use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
+use whimbrel_protocol::policy::{Policy, PolicyChange};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
 use whimbrel_protocol::thread::Class;
@@ -52,7 +53,7 @@ pub(crate) fn add<E: Engine>(
     id: ThreadId,
     people: &[AccountId],
 ) -> Result<Option<Reply>, Halt> {
-    let row = changeable(t, id)?;
+    let row = changeable(t, id, Deed::ADDS)?;
     let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
     let people: BTreeSet<AccountId> = people.iter().filter(|account| !is_in(account)).copied().collect();
     if people.is_empty() {
@@ -71,17 +72,30 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTree
     open::begin(t, ticket, aim, guests)
 }
 
-/// A group whose members this account may change, and that this device does not change already.
-fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+/// What a change needs leave for, and what is said to whoever has none.
+type Leave = (fn(&Policy, &AccountId) -> bool, &'static str);
+
+/// A group in which this account may do this, and that this device does not change already.
+fn changeable<E: Engine>(t: &Turn<'_, E>, id: ThreadId, (may, why): Leave) -> Result<ThreadRow, Halt> {
     let row = ready(t, id)?;
-    if row.founding.is_none_or(|founding| founding.fixed || founding.creator != t.rooms.identity.account()) {
-        return Err(CommandError::State("only the admin of a group changes who is in it".to_owned()).into());
+    if row.policy().is_some_and(|policy| may(&policy, &t.rooms.identity.account())) {
+        Ok(row)
+    } else {
+        Err(CommandError::State(why.to_owned()).into())
     }
-    Ok(row)
 }
 
 /// A group in which a commit can be made.
 fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+    let row = open(t, id)?;
+    if is_busy(t, id)? {
+        return Err(CommandError::State("another change of this group is under way".to_owned()).into());
+    }
+    Ok(row)
+}
+
+/// A group that this device is in.
+fn open<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     let row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
     if !row.is_group() {
         return Err(CommandError::State("this conversation is of these people and no others".to_owned()).into());
@@ -91,9 +105,6 @@ fn ready<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
     }
     if row.state != ThreadState::Open {
         return Err(CommandError::State("this group cannot be changed yet".to_owned()).into());
-    }
-    if is_busy(t, id)? {
-        return Err(CommandError::State("another change of this group is under way".to_owned()).into());
     }
     Ok(row)
 }
@@ -105,7 +116,7 @@ pub(crate) fn claimed<E: Engine>(
     id: ThreadId,
     guests: BTreeMap<AccountId, Guest>,
 ) -> Result<Option<Reply>, Halt> {
-    let row = changeable(t, id)?;
+    let row = changeable(t, id, Deed::ADDS)?;
     let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
     let guests: BTreeMap<_, _> = guests.into_iter().filter(|(account, _)| !is_in(account)).collect();
     let invitees = open::invitees(&guests, &t.rooms.identity.account())?;
@@ -116,7 +127,7 @@ pub(crate) fn claimed<E: Engine>(
     for guest in guests.values().filter_map(|guest| guest.person.as_ref()) {
         t.keep(guest, false)?;
     }
-    stage(t, id, &row, invitees, Leaving::default())?;
+    stage(t, id, &row, Deed { invitees, ..Deed::default() })?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
@@ -128,7 +139,7 @@ pub(crate) fn remove<E: Engine>(
     id: ThreadId,
     people: &[AccountId],
 ) -> Result<Option<Reply>, Halt> {
-    let row = changeable(t, id)?;
+    let row = changeable(t, id, Deed::REMOVES)?;
     if people.contains(&t.rooms.identity.account()) {
         return Err(CommandError::Oneself.into());
     }
@@ -140,31 +151,78 @@ pub(crate) fn remove<E: Engine>(
     if planted::active(Bug::RemovalDropped) {
         return Ok(Some(Reply::Done));
     }
-    stage(t, id, &row, Vec::new(), Leaving { people, devices: Vec::new() })?;
+    stage(t, id, &row, Deed { people, ..Deed::default() })?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
+}
+
+/// Changes who may do what in a group. `None`: the answer comes later.
+pub(crate) fn set_policy<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    id: ThreadId,
+    policy: PolicyChange,
+) -> Result<Option<Reply>, Halt> {
+    let row = changeable(t, id, Deed::RULES)?;
+    let Some(before) = row.policy() else { return Err(CommandError::Unknown.into()) };
+    let is_in = |account: &AccountId| row.participants.iter().any(|one| one.account == *account);
+    if !policy.admins.iter().all(is_in) {
+        return Err(CommandError::State("only who is in a group can be its admin".to_owned()).into());
+    }
+    let after = policy.of(&before);
+    if after.admins.is_empty() {
+        return Err(CommandError::State("a group needs an admin: make somebody else one first".to_owned()).into());
+    }
+    let max = limits::ADMINS_MAX;
+    if after.admins.len() > max {
+        return Err(CommandError::State(format!("a group has {max} admins at most")).into());
+    }
+    if after == before {
+        return Ok(Some(Reply::Done));
+    }
+    stage(t, id, &row, Deed { policy, ..Deed::default() })?;
+    t.rooms.threads.changes.insert(id, ticket);
+    Ok(None)
+}
+
+/// Gives a group another title.
+pub(crate) fn rename<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, title: String) -> Result<Reply, Halt> {
+    check_title(&title)?;
+    if title.is_empty() {
+        return Err(CommandError::State("a title has at least one letter".to_owned()).into());
+    }
+    let mut row = open(t, id)?;
+    let own = t.rooms.identity.account();
+    if !row.policy().is_some_and(|policy| policy.may_rename(&own)) {
+        return Err(CommandError::State("only an admin of this group says what it is called".to_owned()).into());
+    }
+    entitle(t, id, &mut row, title)?;
+    thread::put(&mut t.rows, &id, &row);
+    send::pump(t, id)?;
+    Ok(Reply::Done)
 }
 
 /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. `None`: the answer comes later.
 pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId) -> Result<Option<Reply>, Halt> {
     let row = ready(t, id)?;
-    stage(t, id, &row, Vec::new(), Leaving::default())?;
+    stage(t, id, &row, Deed::default())?;
     t.rooms.threads.changes.insert(id, ticket);
     Ok(None)
 }
 
-/// Asks the group's admin to be taken out. Nothing more is sent; what comes until then is shown.
+/// Asks the group's admins to be taken out. Nothing more is sent; what comes until then is shown.
 pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Reply, Halt> {
     let mut row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
-    let Some(founding) = row.founding.filter(|founding| !founding.fixed) else {
+    let Some(policy) = row.policy() else {
         return Err(CommandError::State("a conversation of these people alone cannot be left".to_owned()).into());
     };
     if row.leaving || row.state == ThreadState::Left {
         return Ok(Reply::Done);
     }
     let own = t.rooms.identity.account();
-    if founding.creator == own && row.participants.len() > 1 {
-        let why = "a group needs its admin: take the others out first";
+    let stays = |admin: &AccountId| *admin != own && !row.leavers.contains(admin);
+    if policy.is_admin(&own) && !policy.admins.iter().any(stays) && row.participants.len() > 1 {
+        let why = "a group needs an admin: make somebody else one, or take the others out first";
         return Err(CommandError::State(why.to_owned()).into());
     }
     if row.participants.len() <= 1 {
@@ -203,7 +261,7 @@ pub(crate) fn entitle<E: Engine>(
     say(t, id, row, Body::Title(title))
 }
 
-/// Newcomers do not know what was said before them: the admin says the title again. The caller writes the row.
+/// Newcomers do not know what was said before them: who may say the title says it again. The caller writes the row.
 pub(crate) fn say_title<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow) -> Result<(), Halt> {
     match row.title.clone() {
         Some(title) => say(t, id, row, Body::Title(title.text)),
@@ -211,25 +269,59 @@ pub(crate) fn say_title<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut 
     }
 }
 
-/// Whom a change takes away: people with all their devices, and single devices of our own.
+/// What a change does.
 #[derive(Default)]
-pub(crate) struct Leaving {
+pub(crate) struct Deed {
+    /// Whom it takes in.
+    pub(crate) invitees: Vec<Invitee>,
+    /// Whom it takes out, with all their devices.
     pub(crate) people: Vec<AccountId>,
+    /// Single devices that it takes out.
     pub(crate) devices: Vec<DeviceId>,
+    /// What it makes of the policy.
+    pub(crate) policy: PolicyChange,
+}
+
+impl Deed {
+    const ADDS: Leave = (Policy::may_add, "only an admin of this group takes people in");
+    const REMOVES: Leave = (Policy::is_admin, "only an admin of a group takes people out");
+    const RULES: Leave = (Policy::is_admin, "only an admin of a group says who may do what");
+
+    /// Why an account may not do it by this policy, if it may not.
+    fn refused(&self, policy: &Policy, by: &AccountId) -> Option<&'static str> {
+        let others = self.invitees.iter().any(|one| one.id.account != *by);
+        let out = !self.people.is_empty() || self.devices.iter().any(|device| device.account != *by);
+        let asked = [(others, Self::ADDS), (out, Self::REMOVES), (!self.policy.is_nothing(), Self::RULES)];
+        asked.into_iter().find(|(asked, (may, _))| *asked && !may(policy, by)).map(|(_, (_, why))| why)
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.invitees.is_empty() && self.people.is_empty() && self.devices.is_empty() && self.policy.is_nothing()
+    }
+
+    /// The policy that a group has after it, if it is another than before: whoever is not in it any more is no admin.
+    fn sets(&self, row: &ThreadRow, removed: &[DeviceId]) -> Result<Option<Policy>, CommandError> {
+        let Some(before) = row.policy() else { return Ok(None) };
+        let stay = thread::leaves(row).filter(|leaf| removed.binary_search(leaf).is_err());
+        let members: BTreeSet<AccountId> =
+            stay.map(|leaf| leaf.account).chain(self.invitees.iter().map(|one| one.id.account)).collect();
+        let mut after = self.policy.of(&before);
+        after.admins.retain(|admin| members.contains(admin));
+        if after.admins.is_empty() {
+            return Err(CommandError::State("a group needs an admin".to_owned()));
+        }
+        Ok((after != before).then_some(after))
+    }
 }
 
 /// Stages a commit and keeps it before anybody hears of it.
-pub(crate) fn stage<E: Engine>(
-    t: &mut Turn<'_, E>,
-    id: ThreadId,
-    row: &ThreadRow,
-    invitees: Vec<Invitee>,
-    leaving: Leaving,
-) -> Result<(), Halt> {
+pub(crate) fn stage<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRow, deed: Deed) -> Result<(), Halt> {
     let own = t.rooms.identity.own();
-    let goes = |leaf: &DeviceId| leaving.people.contains(&leaf.account) || leaving.devices.contains(leaf);
+    let goes = |leaf: &DeviceId| deed.people.contains(&leaf.account) || deed.devices.contains(leaf);
     let leaves = thread::leaves(row).filter(goes);
     let removed: Vec<DeviceId> = leaves.collect::<BTreeSet<_>>().into_iter().collect();
+    let sets = deed.sets(row, &removed)?;
+    let Deed { invitees, people: leaving, devices: revoked, policy } = deed;
     let mut domains = BTreeMap::new();
     for invitee in &invitees {
         let domain = match invitee.id.account == own.id.account {
@@ -241,11 +333,8 @@ pub(crate) fn stage<E: Engine>(
     let added = thread::participants(invitees.iter().map(|one| one.id), |account| domains.get(account).cloned())
         .ok_or(CommandError::Unknown)?;
     let mut cx = Context { rows: &mut t.rows, chance: &mut *t.chance, now: t.now };
-    let staged = match (invitees.is_empty(), removed.is_empty()) {
-        (false, _) => t.engine.add(&mut cx, &own, id, &invitees)?,
-        (true, false) => t.engine.remove(&mut cx, &own, id, &removed)?,
-        (true, true) => t.engine.update(&mut cx, &own, id)?,
-    };
+    let staged =
+        t.engine.change(&mut cx, &own, id, Change { adds: &invitees, removes: &removed, policy: sets.as_ref() })?;
     if staged.commit.len() > limits::COMMIT_BYTES_MAX {
         return Err(EngineError::TooLarge("a commit").into());
     }
@@ -259,8 +348,7 @@ pub(crate) fn stage<E: Engine>(
     };
     let hash = commit.hash();
     let invitees = invitees.into_iter().map(keep).collect();
-    let Leaving { people: leaving, devices: revoked } = leaving;
-    let row = ChangeRow { commit, newcomers, hash, invitees, leaving, revoked, rejoins: None };
+    let row = ChangeRow { commit, newcomers, hash, invitees, leaving, revoked, rejoins: None, policy };
     rows::put(&mut t.rows, rows::change_key(&id), &row);
     t.rooms.threads.changing.insert(id);
     t.rooms.timers.clear(Timer::Change(id));
@@ -294,11 +382,21 @@ pub(crate) fn again<E: Engine>(
     let is_in = |account: &AccountId| leaves.iter().any(|leaf| leaf.account == *account);
     let people: Vec<AccountId> = change.leaving.into_iter().filter(is_in).collect();
     let devices: Vec<DeviceId> = change.revoked.into_iter().filter(|device| leaves.contains(device)).collect();
-    if invitees.is_empty() && people.is_empty() && devices.is_empty() && !renewal {
+    let held = row.policy();
+    let policy = change.policy;
+    let done_already = held.as_ref().is_none_or(|held| policy.of(held) == *held);
+    let policy = if done_already { PolicyChange::default() } else { policy };
+    let deed = Deed { invitees, people, devices, policy };
+    if deed.is_nothing() && !renewal {
         done(t, id, Ok(Reply::Done));
         return freshen(t, id, row);
     }
-    match stage(t, id, row, invitees, Leaving { people, devices }) {
+    // Whoever won may have said that this account does no more of the kind.
+    if let Some(why) = held.and_then(|held| deed.refused(&held, &t.rooms.identity.account())) {
+        done(t, id, Err(CommandError::State(why.to_owned())));
+        return tend(t, id);
+    }
+    match stage(t, id, row, deed) {
         Ok(()) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
         Err(Halt::Command(error)) => {
@@ -328,7 +426,7 @@ pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<
     }
 }
 
-/// Somebody asks to be taken out, or something of ours is settled: the admin's device does what is due.
+/// Somebody asks to be taken out, or something of ours is settled: an admin's device does what is due.
 pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     siblings::tend(t, id)?;
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
@@ -336,14 +434,15 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
     if row.leavers.is_empty() && devices.is_empty() {
         return freshen(t, id, &row);
     }
-    match changeable(t, id) {
+    match changeable(t, id, Deed::REMOVES) {
         Ok(_) => {}
         Err(Halt::Broken(error)) => return Err(error),
         // Somebody else's to do, or done once what is under way is settled.
         Err(Halt::Command(_)) => return freshen(t, id, &row),
     }
-    let leaving = Leaving { people: row.leavers.clone(), devices };
-    match stage(t, id, &row, Vec::new(), leaving) {
+    let own = t.rooms.identity.account();
+    let people = row.leavers.iter().filter(|leaver| **leaver != own).copied().collect();
+    match stage(t, id, &row, Deed { people, devices, ..Deed::default() }) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
     }
@@ -357,7 +456,7 @@ fn freshen<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRow) -> Res
     if !row.shared || row.state != ThreadState::Open || row.leaving || revoked || is_busy(t, id)? {
         return Ok(());
     }
-    match stage(t, id, row, Vec::new(), Leaving::default()) {
+    match stage(t, id, row, Deed::default()) {
         Ok(()) => Ok(()),
         Err(Halt::Command(error)) => {
             tracing::warn!(%error, "this device's leaf cannot be renewed for now");

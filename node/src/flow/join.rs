@@ -11,8 +11,9 @@ use tracing::debug;
 use whimbrel_crypto::{Context, Engine, EngineError, Joined, key_package};
 use whimbrel_protocol::id::{AccountId, Address, BlobId, DeviceId, Domain, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::push::Invitation;
-use whimbrel_protocol::thread::{FetchBlob, Participant, TagThread};
+use whimbrel_protocol::thread::{FetchBlob, Founding, Participant, TagThread};
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
@@ -336,6 +337,11 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         Err(EngineError::Rows(error)) => return Err(error),
         Err(error) => return refuse(t, welcome, &error.to_string()),
     };
+    let policy = match t.engine.policy(&mut cx, joined.thread) {
+        Ok(policy) => policy,
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return refuse(t, welcome, &error.to_string()),
+    };
     let trial = trial.into_changes();
     let used_up = key_package::is_used_up(&trial);
     let behind = behind(&joining, &joined);
@@ -346,7 +352,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         behind.into_iter().for_each(|(account, domain)| look_up(t, welcome, account, domain));
         return Ok(());
     }
-    if let Err(why) = prove(t, &joining, &joined) {
+    if let Err(why) = prove(t, &joining, &joined, policy.as_ref()) {
         return refuse(t, welcome, why);
     }
     let Joining { invitation, people, .. } = joining;
@@ -370,6 +376,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
     // Of two threads that crossed, the relay is told about the one to write to.
     row.tagged = !first;
     row.founding = invitation.founding;
+    row.hold_policy(policy);
     // A thread without a founding has no hub that would take the commit.
     row.shared = !used_up && row.founding.is_some();
     match thread::get(&t.rows, &thread)? {
@@ -377,7 +384,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         Some(before) if before.state == ThreadState::Left => {
             // By counters, which begin anew, it would not go away.
             t.rows.delete(rows::dropped_key(&thread));
-            let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, shared, .. } = row;
+            let ThreadRow { participants, epoch, state, tag, tagged, updated, founding, shared, policies, .. } = row;
             row = ThreadRow {
                 participants,
                 epoch,
@@ -387,6 +394,8 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
                 updated,
                 founding,
                 shared,
+                policies,
+                leavers: Vec::new(),
                 leaving: false,
                 ..before
             };
@@ -455,7 +464,12 @@ fn behind(joining: &Joining, joined: &Joined) -> BTreeMap<AccountId, Domain> {
 }
 
 /// Whether the group is the one announced and every leaf the device it says it is.
-fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Result<(), &'static str> {
+fn prove<E: Engine>(
+    t: &Turn<'_, E>,
+    joining: &Joining,
+    joined: &Joined,
+    policy: Option<&Policy>,
+) -> Result<(), &'static str> {
     let Joining { invitation, people, .. } = joining;
     if joined.thread != invitation.thread || joined.epoch != invitation.epoch {
         return Err("the Welcome is for another thread or epoch than announced");
@@ -492,11 +506,13 @@ fn prove<E: Engine>(t: &Turn<'_, E>, joining: &Joining, joined: &Joined) -> Resu
         return Err("this device is not among the members");
     }
     let sibling = invitation.inviter.account == identity.account();
-    if let Some(founding) = invitation.founding
-        && invitation.inviter.account != founding.creator
-        && !sibling
-    {
-        return Err("taken in by somebody who is not the admin");
+    let inviter = &invitation.inviter.account;
+    let may = |founding: &Founding| match policy {
+        Some(policy) => policy.may_add(inviter),
+        None => founding.creator == *inviter,
+    };
+    if invitation.founding.is_some_and(|founding| founding.fixed && policy.is_some() || !may(&founding)) && !sibling {
+        return Err("taken in by somebody who may not do that");
     }
     if !leaves.contains(&invitation.inviter) || invitation.inviter == identity.id() {
         return Err("the inviter is not among the members");

@@ -335,7 +335,8 @@ fn take_content<E: Engine>(
             return direct::candidates(t, thread, author, candidates).map(|()| Fate::Taken);
         }
         Body::Title(text) => {
-            return commit::titled(t, thread, author.account, (text.clone(), content.hlc)).map(|()| Fate::Taken);
+            return commit::titled(t, thread, (author.account, epoch), (text.clone(), content.hlc))
+                .map(|()| Fate::Taken);
         }
         Body::LogHead(seq, hash) => {
             return herald::heard(t, thread, author.account, (*seq, *hash)).map(|()| Fate::Taken);
@@ -384,7 +385,7 @@ fn take_content<E: Engine>(
             if of.is_some() {
                 facts::note_late(t, &thread, &row, epoch, (hlc, of))?;
             }
-            return about::apply(t, thread, PlaceRow { hlc, message, author }, body).map(|()| Fate::Taken);
+            return about::apply(t, (thread, epoch), PlaceRow { hlc, message, author }, body).map(|()| Fate::Taken);
         }
     };
     // Taken back before it came: its place is all that is shown.

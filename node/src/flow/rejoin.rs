@@ -10,6 +10,7 @@ use whimbrel_crypto::{Context, Engine, EngineError, receipt};
 use whimbrel_protocol::hub::{Accepted, Commit, FIRST_TERM, FetchCommit, SignedReceipt};
 use whimbrel_protocol::id::{Epoch, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::policy::PolicyChange;
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::thread::Participant;
 use whimbrel_storage::StorageError;
@@ -111,7 +112,10 @@ fn follow<E: Engine>(
     let mut added: Vec<_> = commit.added_devices().collect();
     added.sort_unstable();
     let said = added.iter().eq(proved.added.iter().map(|(device, _)| device)) && proved.removed == commit.removed;
-    if !said || proved.committer != accepted.author || !commit::may(row, proved.committer.account, commit) {
+    let participants = commit::after(&followed.participants, commit);
+    let (held, sets) = (proved.policy.as_ref(), proved.sets.as_ref());
+    let may = commit::may(row, proved.committer.account, commit, (held, sets), &participants);
+    if !said || proved.committer != accepted.author || !may {
         return Ok(Step::Refused("a change by somebody who may not make it, or another than is said"));
     }
     if followed.public.follow(&commit.bytes).is_err() {
@@ -120,7 +124,7 @@ fn follow<E: Engine>(
     if commit.removed.contains(&t.rooms.identity.id()) {
         return Ok(Step::Out);
     }
-    followed.participants = commit::after(&followed.participants, commit);
+    followed.participants = participants;
     (followed.last, followed.info) = (commit.hash(), commit.info.clone());
     Ok(Step::Taken)
 }
@@ -199,6 +203,7 @@ pub(crate) fn at_head<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, code: Refusa
         leaving: Vec::new(),
         revoked: Vec::new(),
         rejoins: Some(followed.participants.clone()),
+        policy: PolicyChange::default(),
     };
     rows::put(&mut t.rows, rows::change_key(&id), &change);
     t.rooms.threads.changing.insert(id);

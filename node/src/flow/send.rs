@@ -113,7 +113,7 @@ fn compose<E: Engine>(
     rows::put(&mut t.rows, rows::message_key(&message, &author), &SeenRow { thread, hlc, arrival, counter });
     let text = match content.body {
         Body::Text(text) => text,
-        body => return Ok(about::apply(t, thread, place, body)?),
+        body => return Ok(about::apply(t, (thread, row.epoch), place, body)?),
     };
     thread::note_head(&mut row.heads, message, &content.parents);
     row.last = row.last.max(Some(place));

@@ -1,7 +1,7 @@
 //! Siblings: the account's devices in each of its threads are the ones its log names.
 //! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
 //! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and
-//! the hub takes the first. Of others the admin of a group takes out whom their log names no more.
+//! the hub takes the first. Of others the admins of a group take out whom their log names no more.
 //! A leaf that came of a last-resort KeyPackage is renewed in the same way, after all that.
 //! What cannot be done for want of a KeyPackage, or by a clock that says that it is not valid, is tried again.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
@@ -15,7 +15,7 @@ use whimbrel_protocol::limits;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::group::{self, Leaving};
+use super::group::{self, Deed};
 use super::self_thread;
 use crate::contacts;
 use crate::identity::Identity;
@@ -100,12 +100,12 @@ fn at_work<E: Engine>(t: &Turn<'_, E>) -> usize {
     t.rooms.threads.changing.iter().filter(|id| !timers.is_set(Timer::Change(**id))).count()
 }
 
-/// Leaves of others in a group of ours that their account's log names no more: the admin's device takes them out, should
+/// Leaves of others in a group of ours that their account's log names no more: an admin's device takes them out, should
 /// nobody of that account.
 pub(crate) fn strays<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow) -> Result<Vec<DeviceId>, StorageError> {
     let own = t.rooms.identity.account();
     let mut strays = Vec::new();
-    if row.state != ThreadState::Open || row.founding.is_none_or(|founding| founding.fixed || founding.creator != own) {
+    if row.state != ThreadState::Open || !row.is_admin(&own) {
         return Ok(strays);
     }
     for leaf in thread::leaves(row).filter(|leaf| leaf.account != own) {
@@ -172,7 +172,7 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
             return Ok(());
         }
     }
-    match group::stage(t, id, &row, invitees, Leaving { people: Vec::new(), devices: gone }) {
+    match group::stage(t, id, &row, Deed { invitees, devices: gone, ..Deed::default() }) {
         // From now on they are in the change's own row.
         Ok(()) => used.into_iter().for_each(|row| t.rows.delete(row)),
         Err(Halt::Broken(error)) => return Err(error),

@@ -4,6 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use whimbrel_protocol::hub::{Commit, Newcomers};
 use whimbrel_protocol::id::{AccountId, CommitHash, DeviceId, ParticipantsTag, PublicKey, ThreadId};
+use whimbrel_protocol::policy::PolicyChange;
 use whimbrel_protocol::thread::{Opening, Participant};
 use whimbrel_protocol::time::Hlc;
 
@@ -49,12 +50,17 @@ pub(crate) struct ChangeRow {
     /// Of a change by which this device goes on past commits that it cannot apply: who is in the thread where they lead to.
     #[n(6)]
     pub(crate) rejoins: Option<Vec<Participant>>,
+    /// What it makes of the group's policy.
+    #[n(7)]
+    #[cbor(default)]
+    pub(crate) policy: PolicyChange,
 }
 
 impl ChangeRow {
     /// Whether it changes nobody but renews the keys of this device.
     pub(crate) fn is_renewal(&self) -> bool {
-        self.rejoins.is_none() && self.invitees.is_empty() && self.leaving.is_empty() && self.revoked.is_empty()
+        let nobody = self.invitees.is_empty() && self.leaving.is_empty() && self.revoked.is_empty();
+        nobody && self.rejoins.is_none() && self.policy.is_nothing()
     }
 }
 

@@ -21,6 +21,7 @@ mod pushes;
 mod receipts;
 mod rejoin;
 mod requests;
+mod roles;
 mod siblings;
 mod signals;
 mod stamp;

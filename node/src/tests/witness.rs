@@ -50,7 +50,7 @@ fn told(world: &World<StandInEngine>, who: usize) -> usize {
 fn between(world: &World<StandInEngine>, one: usize, other: usize) -> ThreadId {
     let threads = views::threads(world.store(one)).unwrap();
     let other = world.people[other].account;
-    threads.iter().find(|thread| thread.admin.is_none() && thread.people == [other]).unwrap().thread
+    threads.iter().find(|thread| thread.founder.is_none() && thread.people == [other]).unwrap().thread
 }
 
 fn log<'w>(world: &'w mut World<StandInEngine>, thread: &ThreadId) -> &'w mut Vec<EntryBody> {

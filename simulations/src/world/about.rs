@@ -84,7 +84,7 @@ impl World {
         for who in self.nodes.iter().copied().chain(self.linked_seconds()) {
             let Some(reads) = self.node(who).and_then(NodeProcess::reads) else { continue };
             let threads = views::threads(reads).unwrap_or_default();
-            for thread in threads.into_iter().filter(|thread| thread.admin.is_none()) {
+            for thread in threads.into_iter().filter(|thread| thread.founder.is_none()) {
                 let lines = views::messages(reads, &thread.thread, Page::Oldest, HISTORY_MAX).unwrap_or_default();
                 for line in lines {
                     let signs = line.reactions;

@@ -130,7 +130,7 @@ impl World {
     /// Somebody is told of a group they are in. Says whether it is one that changes.
     pub(super) fn told_of_circle(&mut self, no: ProcessNo, thread: ThreadId, everybody: &BTreeSet<ProcessNo>) -> bool {
         let view = self.node(no).and_then(|node| node.reads()).and_then(|reads| views::thread(reads, &thread).ok()?);
-        let Some(admin) = view.and_then(|view| view.admin) else { return false };
+        let Some(admin) = view.and_then(|view| view.founder) else { return false };
         self.ledger.in_circle(thread, no, everybody.clone());
         let admin = self.ledger.process_of(&admin);
         if let Some(circle) = self.circles.iter_mut().find(|one| Some(one.admin) == admin && one.thread.is_none()) {
@@ -149,7 +149,7 @@ impl World {
     pub(super) fn look_at_circles(&mut self, who: ProcessNo) {
         let Some(node) = self.node(who) else { return };
         let threads = node.reads().and_then(|reads| views::threads(reads).ok()).unwrap_or_default();
-        for view in threads.into_iter().filter(|view| view.admin.is_some() && view.standing != Standing::Opening) {
+        for view in threads.into_iter().filter(|view| view.founder.is_some() && view.standing != Standing::Opening) {
             let others: Vec<_> = view.people.iter().filter_map(|account| self.ledger.process_of(account)).collect();
             match view.standing {
                 Standing::Left => self.ledger.left_circle(&view.thread, who),

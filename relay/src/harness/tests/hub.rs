@@ -55,7 +55,18 @@ impl World {
         let mut removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         removed.sort();
         let public = &self.publics[&(thread, epoch)];
-        let (bytes, info) = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed).unwrap();
+        let (bytes, info) = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed, None).unwrap();
+        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed, info }
+    }
+
+    /// A commit by which these are the admins, and these go.
+    fn ruling(&self, who: usize, thread: ThreadId, epoch: u64, admins: &[usize], out: &[usize]) -> Commit {
+        let mut admins: Vec<_> = admins.iter().map(|one| self.devices[*one].id().account).collect();
+        admins.sort();
+        let policy = Policy { admins, adds: policy::Who::Admins, renames: policy::Who::Admins };
+        let removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
+        let (public, by) = (&self.publics[&(thread, epoch)], self.devices[who].id());
+        let (bytes, info) = StandInPublic::forge_commit(public, by, &[], &removed, Some(&policy)).unwrap();
         Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed, info }
     }
 
@@ -159,6 +170,43 @@ fn t37_who_is_not_the_admin_takes_nobody_out_and_the_epoch_goes_on_for_the_admin
     }
     let heard = world.take_out(alice, thread, 1, &[carol]);
     assert!(heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))), "{heard:?}");
+}
+
+#[test]
+fn t37_a_hub_holds_each_commit_to_the_policy_of_its_epoch_after_a_start_too() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    let is_taken = |heard: &[Frame]| heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_)));
+    // Nobody makes themselves an admin, or leaves the group with one who is not in it.
+    for (by, admins, out) in
+        [(bob, &[alice, bob][..], &[][..]), (carol, &[carol], &[alice]), (alice, &[alice, bob], &[bob])]
+    {
+        let commit = world.ruling(by, thread, 1, admins, out);
+        assert_eq!(refusal(&world.hand_in(by, commit)), Some(RefusalCode::Malformed), "{by} {admins:?}");
+        world.pass(Duration::from_secs(3));
+    }
+    let commit = world.ruling(alice, thread, 1, &[alice, bob], &[]);
+    assert!(is_taken(&world.hand_in(alice, commit)));
+    // From what is on the disk, too.
+    world.crash(0, true);
+    world.start(0);
+    for (who, at) in people.iter().zip([0, 0, 1]) {
+        world.leave(*who);
+        world.come_back(*who, at);
+    }
+    world.pass(Duration::from_secs(3));
+    // He is one of them now, and takes out whoever made the group, who is none of them from then on.
+    assert_eq!(refusal(&world.take_out(bob, thread, 2, &[alice])), Some(RefusalCode::Malformed), "an admin still");
+    let commit = world.ruling(bob, thread, 2, &[bob, carol], &[alice]);
+    assert!(is_taken(&world.hand_in(bob, commit)));
+    world.pass(Duration::from_secs(3));
+    let commit = world.ruling(carol, thread, 3, &[carol], &[]);
+    let heard = world.hand_in(carol, commit);
+    assert!(is_taken(&heard), "at another relay: {heard:?}");
+    world.pass(Duration::from_secs(3));
+    assert_eq!(refusal(&world.take_out(bob, thread, 4, &[carol])), Some(RefusalCode::Malformed), "no more");
 }
 
 /// The receipts a device was pushed or answered.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use whimbrel_crypto::{EngineError, Proved, PublicGroup, StandInPublic};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM};
 use whimbrel_protocol::id::{AccountId, PublicKey};
+use whimbrel_protocol::policy::Policy;
 use whimbrel_protocol::thread::Founding;
 
 use super::*;
@@ -41,6 +42,10 @@ impl PublicGroup for HeavyGroup {
 
     fn members(&self) -> Result<Vec<(DeviceId, PublicKey)>, EngineError> {
         self.0.members()
+    }
+
+    fn policy(&self) -> Result<Option<Policy>, EngineError> {
+        self.0.policy()
     }
 
     fn prove(&mut self, commit: &[u8]) -> Result<Proved, EngineError> {
@@ -120,7 +125,7 @@ fn t52_an_opening_whose_state_is_too_large_to_be_written_is_refused() {
 fn t52_a_commit_that_makes_a_state_due_which_is_too_large_fails_and_one_before_it_is_due_holds() {
     let (opening, info) = opening();
     let saved = StandInPublic::new().found(opening.thread, &opening.tree, &info).unwrap().save().unwrap();
-    let (bytes, info) = StandInPublic::forge_commit(&saved, device(1), &[], &[device(2)]).unwrap();
+    let (bytes, info) = StandInPublic::forge_commit(&saved, device(1), &[], &[device(2)], None).unwrap();
     let (thread, epoch) = (opening.thread, opening.epoch);
     let removed = vec![device(2)];
     let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed, info };

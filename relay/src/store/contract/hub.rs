@@ -84,7 +84,8 @@ pub(super) fn submit(author: u8, words: hub::Commit) -> Command {
 pub(super) fn proof(author: u8, words: &hub::Commit) -> Proof {
     let added = words.added.iter().flat_map(|one| one.ids().map(|device| (device, device_key(device))));
     let removed = words.removed.clone();
-    let proved = Proved { committer: device(author), added: added.collect(), removed, rejoins: false };
+    let (committer, added) = (device(author), added.collect());
+    let proved = Proved { committer, added, removed, rejoins: false, policy: None, sets: None };
     Proof::Holds(Box::new(proved), None)
 }
 

@@ -101,16 +101,12 @@ fn submitted(
     if words.epoch > meta.epoch {
         return Err(Conflict::StaleEpoch.into());
     }
-    // What members would refuse ends the epoch for nobody: here it would end it for good, and shut out whom it names.
-    let own = |device: &DeviceId| device.account == author.account;
-    let admin = !founding.fixed && founding.creator == author.account;
-    if !(admin || words.added_devices().all(|device| own(&device)) && words.removed.iter().all(own)) {
-        return Err(Conflict::Malformed.into());
-    }
     let shown = public::hold(command, &meta, proof)?;
     let rejoined = public::rejoined(command, proof, &member)?;
     let members = members(rows, meta.log)?;
     let after = roster(rows, &members, command, newcomers.is_some())?;
+    // What members would refuse ends the epoch for nobody: here it would end it for good, and shut out whom it names.
+    public::permitted(command, &founding, proof, &after)?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
         return Err(Conflict::TooMany("devices of a thread").into());
     }

@@ -4,9 +4,9 @@
 //! Limits: `limits::PUBLIC_STATE_COMMITS_MAX`, `limits::PUBLIC_STATE_BYTES_MAX`. Rules: docs/protocol/hub.md.
 
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
-use whimbrel_protocol::limits;
-use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::{limits, policy};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
@@ -55,6 +55,23 @@ pub(super) fn hold<'p>(
     let added = proved.added.iter().map(|(device, _)| device);
     let same = proved.committer == command.author && added.eq(&said) && proved.removed == words.removed;
     if same || planted::active(Bug::BelieveCommits) { Ok(&proved.added) } else { Err(Conflict::Unproved.into()) }
+}
+
+/// Whether the author may do what the commit does, by the policy of the epoch it is made in, and it leads to one that can be:
+/// the rule by which every member holds it, too.
+pub(super) fn permitted(
+    command: &Commit,
+    founding: &Founding,
+    proof: &Proof,
+    after: &[Participant],
+) -> Result<(), Fault> {
+    let (held, sets) = match proof {
+        Proof::Holds(proved, _) => (proved.policy.as_ref(), proved.sets.as_ref()),
+        Proof::Fails | Proof::Absent => (None, None),
+    };
+    let members = after.iter().map(|one| one.account).collect();
+    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members);
+    if may { Ok(()) } else { Err(Conflict::Malformed.into()) }
 }
 
 /// When its author went on from without, this time too, if it is a commit of that kind: nobody may spend a thread's epochs so.
