@@ -183,6 +183,8 @@ bugs! {
     RowLost = "row-lost",
     /// A node dials whoever says where they are, whatever its owner wants and whoever they are.
     DialAnybody = "dial-anybody",
+    /// A hub, and every member, lets anybody do in a group what only its admins may.
+    AnybodyRules = "anybody-rules",
 }
 
 #[cfg(feature = "planted")]

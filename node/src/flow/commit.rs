@@ -14,7 +14,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::policy::{self, Policy};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
-use whimbrel_protocol::thread::Participant;
+use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
@@ -357,7 +357,8 @@ pub(crate) fn may(
     after: &[Participant],
 ) -> bool {
     let members = after.iter().map(|one| one.account).collect();
-    row.founding.is_some_and(|founding| policy::permits(&founding, held, &by, commit, sets, &members))
+    let may = |founding: Founding| policy::permits(&founding, held, &by, commit, sets, &members);
+    planted::active(Bug::AnybodyRules) || row.founding.is_some_and(may)
 }
 
 /// Newcomers are told what the group is called, if this account says that. The caller writes the row.

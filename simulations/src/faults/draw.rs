@@ -372,6 +372,7 @@ impl Draw {
             MemberTrick::CorruptCommit,
             MemberTrick::MistagCommit,
             MemberTrick::ForeignRemoval,
+            MemberTrick::Usurp,
         ];
         let trick = self.stream.pick(&tricks).copied().unwrap_or(MemberTrick::Replay);
         let (node, share) = (self.node(), 0.1 + 0.9 * self.stream.unit());

@@ -148,6 +148,8 @@ pub enum MemberTrick {
     MistagCommit,
     /// Hands in, with what it says, commits that take out somebody whom it may not take out.
     ForeignRemoval,
+    /// Hands in, with what it says, commits that make it an admin, and in half of them the only one.
+    Usurp,
 }
 
 /// What goes wrong.

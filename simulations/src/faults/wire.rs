@@ -151,6 +151,7 @@ const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("corrupt-commit", MemberTrick::CorruptCommit),
     ("mistag-commit", MemberTrick::MistagCommit),
     ("foreign-removal", MemberTrick::ForeignRemoval),
+    ("usurp", MemberTrick::Usurp),
 ];
 
 /// `now`, `applied 3`, `synced 1`, `polled 20`, `left 2`.

@@ -1,5 +1,5 @@
 //! Circles: groups whose members change, as the people in them are told.
-//! Owns: for each of them, who its admin is, whom each member takes to be in it, and who was ever taken out.
+//! Owns: for each of them, who may ever have become an admin, whom each member takes to be in it, and who was ever taken out.
 //! Never: asks a node; a view changes with what its owner is told, in that order, and a text is meant for whom its author
 //! took to be in the group when their node took it.
 
@@ -25,6 +25,8 @@ struct Circle {
     ever: BTreeSet<ProcessNo>,
     /// Of whom the admin's node said that they are out, and whom nobody meant to take in since.
     gone: BTreeSet<ProcessNo>,
+    /// Who made it, or was to be made an admin by one.
+    admins: BTreeSet<ProcessNo>,
 }
 
 impl Circles {
@@ -90,6 +92,16 @@ impl Circles {
     /// Whether somebody was ever to be taken out.
     pub(super) fn is_out(&self, thread: &ThreadId, who: ProcessNo) -> bool {
         self.by_thread.get(thread).is_some_and(|circle| circle.outs.contains(&who))
+    }
+
+    /// Somebody made it, or is to be made an admin by one.
+    pub(super) fn may_be_admin(&mut self, thread: ThreadId, who: ProcessNo) {
+        self.by_thread.entry(thread).or_default().admins.insert(who);
+    }
+
+    /// Whether somebody may ever have become an admin.
+    pub(super) fn was_admin(&self, thread: &ThreadId, who: ProcessNo) -> bool {
+        self.by_thread.get(thread).is_some_and(|circle| circle.admins.contains(&who))
     }
 
     /// Whom somebody takes to be in it.

@@ -437,6 +437,24 @@ pub enum Violation {
         /// Whose group.
         admin: ProcessNo,
     },
+    /// P5.
+    #[error("P5: by the node of process {by}, process {of} is an admin of a group, and no admin made them one")]
+    Usurped {
+        /// Who is one.
+        of: ProcessNo,
+        /// Whose node says so.
+        by: ProcessNo,
+    },
+    /// P6.
+    #[error(
+        "P6: processes {of} and {from} are in one epoch of a group, and their nodes differ in who may do what in it"
+    )]
+    RuledApart {
+        /// Who.
+        of: ProcessNo,
+        /// And who.
+        from: ProcessNo,
+    },
     /// P1, and nobody was hostile.
     #[error("P1: process {of} could not open an entry ({reason}), and nobody is hostile")]
     Unopened {

@@ -338,7 +338,7 @@ impl World {
                 apart.then(|| self.introduce(admin, *one));
             }
             let changes = self.seed.stream(Entity::World, &format!("circle {number}"));
-            self.circles.push(Circle { admin, pool, thread: None, stream: changes });
+            self.circles.push(Circle { admin, pool, meant: BTreeSet::new(), thread: None, stream: changes });
             let circle = self.circles.len() - 1;
             self.engine.after(self.workload.arrive.0, Event::Change { circle });
         }
@@ -461,7 +461,7 @@ impl World {
     /// The node does not make it, or they do not get into it.
     pub fn make_circle(&mut self, admin: ProcessNo, people: &[ProcessNo]) -> (usize, ThreadId) {
         let stream = self.seed.stream(Entity::World, &format!("circle {}", self.circles.len()));
-        self.circles.push(Circle { admin, pool: Vec::new(), thread: None, stream });
+        self.circles.push(Circle { admin, pool: Vec::new(), meant: BTreeSet::new(), thread: None, stream });
         let number = self.circles.len() - 1;
         self.form(number, admin, people);
         self.answered_within(admin);
@@ -476,17 +476,34 @@ impl World {
 
     /// The admin takes people in.
     pub fn add_to_circle(&mut self, circle: usize, thread: ThreadId, people: &[ProcessNo]) {
-        self.take_in(circle, thread, people);
+        let Some(admin) = self.circles.get(circle).map(|circle| circle.admin) else { return };
+        self.take_in(circle, thread, admin, people);
     }
 
     /// The admin takes somebody out.
     pub fn remove_from_circle(&mut self, circle: usize, thread: ThreadId, who: ProcessNo) {
-        self.take_out(circle, thread, who);
+        let Some(admin) = self.circles.get(circle).map(|circle| circle.admin) else { return };
+        self.take_out(circle, thread, admin, who);
     }
 
     /// Somebody asks to be taken out.
     pub fn leave_circle(&mut self, circle: usize, thread: ThreadId, who: ProcessNo) {
         self.ask_out(circle, thread, who);
+    }
+
+    /// An admin takes people in, or out.
+    pub fn add_by(&mut self, by: ProcessNo, circle: usize, thread: ThreadId, people: &[ProcessNo]) {
+        self.take_in(circle, thread, by, people);
+    }
+
+    /// An admin takes somebody out.
+    pub fn remove_by(&mut self, by: ProcessNo, circle: usize, thread: ThreadId, who: ProcessNo) {
+        self.take_out(circle, thread, by, who);
+    }
+
+    /// An admin makes a member an admin, or an admin a member.
+    pub fn change_role(&mut self, by: ProcessNo, circle: usize, thread: ThreadId, who: ProcessNo) {
+        self.give_role(circle, thread, by, who);
     }
 
     /// Somebody renews their keys in a group.

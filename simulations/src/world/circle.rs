@@ -1,5 +1,5 @@
 //! Circles: groups whose members change.
-//! Owns: when a group is made, whom its admin takes in and out, who asks to leave or renews keys.
+//! Owns: when a group is made, whom its admins take in and out, who becomes one, who asks to leave or renews keys.
 //! Never: tells the judge what a node thinks, but for who is in a group, once everything has healed.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use whimbrel_node::api::Command;
 use whimbrel_node::views::{self, Standing};
 use whimbrel_protocol::id::{AccountId, ThreadId};
+use whimbrel_protocol::policy::PolicyChange;
 
 use super::people::{Asked, text};
 use super::{Event, Process, World};
@@ -20,9 +21,12 @@ const CHANGES: Duration = Duration::from_secs(45);
 /// A group whose members change.
 #[derive(Debug)]
 pub(super) struct Circle {
+    /// Who makes it, and is an admin to the end.
     pub(super) admin: ProcessNo,
-    /// Whom the admin may take in.
+    /// Whom the admins may take in.
     pub(super) pool: Vec<ProcessNo>,
+    /// Whom an admin was ever told to take in.
+    pub(super) meant: BTreeSet<ProcessNo>,
     pub(super) thread: Option<ThreadId>,
     pub(super) stream: Stream,
 }
@@ -38,42 +42,52 @@ impl World {
         let (what, pick) = (circle.stream.below(100), circle.stream.bits() as usize);
         let (admin, pool, thread) = (circle.admin, circle.pool.clone(), circle.thread);
         self.engine.after(next, Event::Change { circle: number });
-        let busy = |asked: &Asked| matches!(asked, Asked::Form(of) | Asked::Change(of) | Asked::TakeOut(of, ..) if *of == number);
+        let busy = |asked: &Asked| asked.circle() == Some(number);
         if self.person_mut(admin).is_none_or(|person| person.asked.iter().any(|(_, asked)| busy(asked))) {
             return;
         }
-        let known: Vec<_> = pool.into_iter().filter(|one| self.can_write(admin, *one)).collect();
         let Some(thread) = thread else {
-            let first: Vec<_> = known.into_iter().take(3).collect();
+            let known = pool.into_iter().filter(|one| self.can_write(admin, *one));
+            let first: Vec<_> = known.take(3).collect();
             if self.is_awake(admin) && first.len() >= 2 {
                 self.form(number, admin, &first);
             }
             return;
         };
+        // Some of what admins do another does, where there is one by their own word, who has nothing to wait for.
+        let also = self.also_admin(number, thread).filter(|_| pick % 3 == 0);
+        let by = also.unwrap_or(admin);
+        let known: Vec<_> = pool.into_iter().filter(|one| self.can_write(by, *one)).collect();
         let members = self.ledger.circle(&thread, admin);
         let others: Vec<_> = members.iter().copied().filter(|one| *one != admin).collect();
+        let others_of: Vec<_> = others.iter().copied().filter(|one| *one != by).collect();
         let strangers: Vec<_> = known.into_iter().filter(|one| !members.contains(one)).collect();
         let at = |of: &[ProcessNo]| pick.checked_rem(of.len()).and_then(|at| of.get(at)).copied();
         match what {
-            0..45 if self.is_awake(admin) => {
+            0..45 if self.is_awake(by) => {
                 if let Some(one) = at(&strangers) {
                     // Often against somebody else's commit: one of the two loses, and only the winner's Welcome may count.
                     if what % 3 == 0
-                        && let Some(rival) = at(&others).filter(|rival| self.is_awake(*rival))
+                        && let Some(rival) = at(&others_of).filter(|rival| self.is_awake(*rival))
                     {
                         self.command(rival, Command::RenewKeys { thread }, Asked::Change(number));
                     }
-                    self.take_in(number, thread, &[one]);
+                    self.take_in(number, thread, by, &[one]);
                 }
             }
-            45..70 if self.is_awake(admin) && others.len() > 2 => {
-                if let Some(one) = at(&others) {
-                    self.take_out(number, thread, one);
+            45..70 if self.is_awake(by) && others_of.len() > 2 => {
+                if let Some(one) = at(&others_of) {
+                    self.take_out(number, thread, by, one);
                 }
             }
             70..80 if others.len() > 2 => {
                 if let Some(one) = at(&others).filter(|one| self.is_running(*one)) {
                     self.ask_out(number, thread, one);
+                }
+            }
+            80..86 if self.is_awake(admin) => {
+                if let Some(one) = at(&others) {
+                    self.give_role(number, thread, admin, one);
                 }
             }
             // A commit of somebody else's, for the admin's to meet.
@@ -93,22 +107,52 @@ impl World {
         self.command(admin, Command::CreateGroup { title, people }, Asked::Form(number));
     }
 
-    /// The admin takes people in.
-    pub(super) fn take_in(&mut self, number: usize, thread: ThreadId, people: &[ProcessNo]) {
-        let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
-        let everybody: Vec<_> = self.ledger.circle_ever(&thread).into_iter().chain(people.iter().copied()).collect();
+    /// Somebody else whom their own node takes for an admin of a group, awake, with nothing to wait for in it.
+    fn also_admin(&self, number: usize, thread: ThreadId) -> Option<ProcessNo> {
+        let admin = self.circles.get(number)?.admin;
+        let is_free = |one: &ProcessNo| {
+            let waits = self.person_of(*one)?.asked.iter().any(|(_, asked)| asked.circle() == Some(number));
+            let view = views::thread(self.node(*one)?.reads()?, &thread).ok()??;
+            let rules = view.standing == Standing::Open && view.policy?.is_admin(&self.node(*one)?.account);
+            (rules && !waits).then_some(())
+        };
+        let others = self.ledger.circle(&thread, admin).into_iter().filter(|one| *one != admin);
+        others.filter(|one| self.is_awake(*one)).find(|one| is_free(one).is_some())
+    }
+
+    /// Makes a member an admin, or an admin a member, by what the asker's node takes them for.
+    pub(super) fn give_role(&mut self, number: usize, thread: ThreadId, by: ProcessNo, one: ProcessNo) {
+        let view = self.node(by).and_then(|node| node.reads()).and_then(|reads| views::thread(reads, &thread).ok()?);
+        let Some(policy) = view.and_then(|view| view.policy) else { return };
+        let people = self.accounts(&[one]);
+        let change = match people.iter().any(|account| policy.is_admin(account)) {
+            true => PolicyChange { members: people, ..PolicyChange::default() },
+            false => {
+                self.ledger.may_be_admin(thread, one);
+                PolicyChange { admins: people, ..PolicyChange::default() }
+            }
+        };
+        self.command(by, Command::SetPolicy { thread, change }, Asked::Change(number));
+    }
+
+    /// An admin takes people in.
+    pub(super) fn take_in(&mut self, number: usize, thread: ThreadId, by: ProcessNo, people: &[ProcessNo]) {
+        let Some(circle) = self.circles.get_mut(number) else { return };
+        circle.meant.extend(people);
+        // Two admins may take two in at once, who find each other there.
+        let everybody: BTreeSet<_> = self.ledger.circle_ever(&thread).union(&circle.meant).copied().collect();
+        let everybody: Vec<_> = everybody.into_iter().collect();
         self.acquaint_all(&everybody);
         people.iter().for_each(|one| self.ledger.taken(&thread, *one, false));
         let people = self.accounts(people);
-        self.command(admin, Command::AddMembers { thread, people }, Asked::Change(number));
+        self.command(by, Command::AddMembers { thread, people }, Asked::Change(number));
     }
 
-    /// The admin takes somebody out.
-    pub(super) fn take_out(&mut self, number: usize, thread: ThreadId, one: ProcessNo) {
-        let Some(admin) = self.circles.get(number).map(|circle| circle.admin) else { return };
+    /// An admin takes somebody out.
+    pub(super) fn take_out(&mut self, number: usize, thread: ThreadId, by: ProcessNo, one: ProcessNo) {
         self.ledger.out(&thread, one);
         let people = self.accounts(&[one]);
-        self.command(admin, Command::RemoveMembers { thread, people }, Asked::TakeOut(number, thread, one));
+        self.command(by, Command::RemoveMembers { thread, people }, Asked::TakeOut(number, thread, one));
     }
 
     /// Somebody asks to be taken out.
@@ -133,6 +177,9 @@ impl World {
         let Some(admin) = view.and_then(|view| view.founder) else { return false };
         self.ledger.in_circle(thread, no, everybody.clone());
         let admin = self.ledger.process_of(&admin);
+        if let Some(admin) = admin {
+            self.ledger.may_be_admin(thread, admin);
+        }
         if let Some(circle) = self.circles.iter_mut().find(|one| Some(one.admin) == admin && one.thread.is_none()) {
             circle.thread = Some(thread);
             self.struck.circles += 1;
@@ -165,6 +212,7 @@ impl World {
         if let Some(circle) = self.circles.get_mut(number) {
             self.struck.circles += u64::from(circle.thread.replace(thread).is_none());
         }
+        self.ledger.may_be_admin(thread, admin);
         // Its people are told with the opening; the admin may write at once.
         let view =
             self.node(admin).and_then(|node| node.reads()).and_then(|reads| views::thread(reads, &thread).ok()?);
@@ -228,16 +276,13 @@ impl World {
     /// Who asked a node that runs for a change of a group and was told nothing, or could not change it once all had healed,
     /// although nobody can be to blame for it.
     pub(super) fn unchanged(&self) -> Vec<ProcessNo> {
-        let number = |asked: &Asked| match asked {
-            Asked::Form(number) | Asked::Change(number) | Asked::TakeOut(number, ..) => Some(*number),
-            _ => None,
-        };
         let waits = |who: &ProcessNo| {
             let Some(Process::Node(node, person)) = self.processes.get(*who as usize) else { return false };
-            let mut circles = person.asked.iter().filter_map(|(_, asked)| self.circles.get(number(asked)?));
-            // Whom the admin takes in may be at a relay that hands out no keys.
+            let mut circles = person.asked.iter().filter_map(|(_, asked)| self.circles.get(asked.circle()?));
+            // Whom an admin takes in may be at a relay that hands out no keys.
             let blamed = |Circle { admin, pool, thread, .. }: &Circle| {
-                let pool = pool.iter().copied().filter(|_| admin == who);
+                let asks = admin == who || thread.is_some_and(|thread| self.ledger.was_admin(&thread, *who));
+                let pool = pool.iter().copied().filter(|_| asks);
                 self.ledger.may_not_change(thread.as_ref(), *who, pool.chain([*admin, *who]).collect())
             };
             let stuck = self.renewals.iter().filter(|(_, of)| of == who).filter_map(|(of, _)| self.circles.get(*of));
@@ -250,7 +295,8 @@ impl World {
         self.nodes.iter().copied().filter(waits).collect()
     }
 
-    /// P6, once all has healed: nobody is in a group of whom its admin's node said that they are out.
+    /// Once all has healed: nobody is in a group of whom an admin's node said that they are out (P6), nobody is an admin whom no
+    /// admin made one (P5), and whoever is in one epoch has one policy (P6).
     pub(super) fn compare_circles(&mut self) {
         let circles: Vec<_> = self.circles.iter().filter_map(|circle| Some((circle.admin, circle.thread?))).collect();
         for (admin, thread) in circles {
@@ -259,6 +305,19 @@ impl World {
             let people: BTreeSet<_> = view.people.iter().filter_map(|one| self.ledger.process_of(one)).collect();
             for one in self.ledger.gone(&thread).intersection(&people) {
                 self.ledger.still_in(&thread, *one, admin);
+            }
+            let ever = self.ledger.circle_ever(&thread);
+            for one in ever {
+                let reads = self.node(one).and_then(|node| node.reads());
+                let Some(other) = reads.and_then(|reads| views::thread(reads, &thread).ok()?) else { continue };
+                let admins = other.policy.iter().flat_map(|policy| &policy.admins);
+                let admins: Vec<_> = admins.filter_map(|account| self.ledger.process_of(account)).collect();
+                admins.into_iter().for_each(|who| self.ledger.is_admin(&thread, who, one));
+                let stamp = |no: ProcessNo| self.node(no).and_then(|node| node.authenticator(thread));
+                let together = stamp(one).is_some_and(|own| stamp(admin) == Some(own));
+                if together && other.policy != view.policy {
+                    self.ledger.ruled_apart(one, admin);
+                }
             }
         }
     }

@@ -1,15 +1,16 @@
 //! Commits that no other member can follow: what a hostile member hands in to the hub of a thread it is in.
-//! Owns: which of its commits it hands in again, the copies it damages, the removals it is not entitled to.
+//! Owns: which of its commits it hands in again, the copies it damages, what it does and is not entitled to.
 //! Never: has another key than its own device's. What it makes up has no newcomers: a Welcome into an epoch that nobody else
 //! reaches is not played.
 
 use std::collections::VecDeque;
 
-use whimbrel_crypto::{Context, Engine as CryptoEngine, MlsEngine, Own, StandInEngine};
+use whimbrel_crypto::{Change, Context, Engine as CryptoEngine, MlsEngine, Own, StandInEngine};
 use whimbrel_node::identity;
 use whimbrel_node::views::{self, Standing};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM};
 use whimbrel_protocol::id::{Epoch, ThreadId};
+use whimbrel_protocol::policy::{Policy, Who};
 use whimbrel_protocol::time::Now;
 use whimbrel_storage::{Overlay, Reads};
 
@@ -60,37 +61,56 @@ pub(super) fn mistagged(commit: &Commit) -> Option<Commit> {
     commit.added.is_empty().then_some(copy)
 }
 
-/// A genuine commit of this device by which somebody else loses their leaf, as its own rows let it be made; nothing of it
-/// stays there. Relays are told of it in half of all cases: the hub refuses it either way. None where the device may do so, or
-/// is not in the thread.
-pub(super) fn foreign_removal(
+/// What a member makes a commit for that is not entitled to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deed {
+    /// Somebody else loses their leaf. Relays are told of it in half of all cases: the hub refuses it either way.
+    Removal,
+    /// The member becomes an admin; in half of all cases the only one.
+    Role,
+}
+
+/// A genuine commit of this device that does this, as its own rows let it be made; nothing of it stays there. None where the
+/// device may do so, or is not in the thread.
+pub(super) fn unentitled(
     crypto: Crypto,
     reads: &dyn Reads,
     now: Now,
-    thread: ThreadId,
+    (thread, deed): (ThreadId, Deed),
     stream: &mut Stream,
 ) -> Option<Commit> {
     let account = views::account(reads).ok()?;
     let at = views::memberships(reads).ok()?.into_iter().find(|at| at.thread == thread)?;
     let others: Vec<_> = at.leaves.iter().copied().filter(|leaf| leaf.account != account.account).collect();
-    if at.standing != Standing::Open || at.founder == Some(account.account) {
+    let before = views::thread(reads, &thread).ok()?.and_then(|view| view.policy);
+    let rules = before.as_ref().is_some_and(|policy| policy.is_admin(&account.account));
+    if at.standing != Standing::Open || at.founder == Some(account.account) || rules {
         return None;
     }
-    let victim = *stream.pick(&others)?;
+    let (victims, policy) = match deed {
+        Deed::Removal => (vec![*stream.pick(&others)?], None),
+        Deed::Role => {
+            let mut admins = if stream.happens(0.5) { before?.admins } else { Vec::new() };
+            admins.push(account.account);
+            admins.sort_unstable();
+            (Vec::new(), Some(Policy { admins, adds: Who::Admins, renames: Who::Admins }))
+        }
+    };
     let device = identity::device_key(reads).ok()?;
     let own = Own { id: account.device, device: &device };
     let mut rows = Overlay::new(reads);
     let mut cx = Context { rows: &mut rows, chance: stream.chance(), now };
+    let change = Change { adds: &[], removes: &victims, policy: policy.as_ref() };
     let mut staged = |engine: &mut dyn CryptoEngine| {
         // Its core may have one of its own under way.
         engine.discard_own(&mut cx, &own, thread).ok()?;
-        engine.remove(&mut cx, &own, thread, &[victim]).ok()
+        engine.change(&mut cx, &own, thread, change).ok()
     };
     let staged = match crypto {
         Crypto::Standin => staged(&mut StandInEngine::new()),
         Crypto::Real => staged(&mut MlsEngine::new()),
     }?;
-    let removed = if stream.happens(0.5) { vec![victim] } else { Vec::new() };
+    let removed = if stream.happens(0.5) { victims } else { Vec::new() };
     let (bytes, info) = (staged.commit, staged.info);
     Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed, info })
 }

@@ -24,7 +24,7 @@ use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, Profile}
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
-use super::commits::{self, Commits};
+use super::commits::{self, Commits, Deed};
 use super::forwards::{Forwards, Tricks};
 use super::orders::Orders;
 use crate::engine::Stream;
@@ -378,8 +378,8 @@ pub(super) struct Member {
     pub(super) committed: u64,
 }
 
-/// Makes a commit by which a member of a thread takes another out.
-pub(super) type Usurp<'u> = dyn FnMut(ThreadId, &mut Stream) -> Option<Commit> + 'u;
+/// Makes a commit by which a member of a thread does what it may not do.
+pub(super) type Usurp<'u> = dyn FnMut((ThreadId, Deed), &mut Stream) -> Option<Commit> + 'u;
 
 impl Member {
     pub(super) fn new(stream: Stream, stranger: Option<[Participant; 2]>) -> Self {
@@ -425,7 +425,10 @@ impl Member {
             commits.extend(self.commits.stale(envelope.thread, envelope.epoch));
         }
         if !direct && self.does(MemberTrick::ForeignRemoval) {
-            commits.extend(usurp(envelope.thread, &mut self.stream));
+            commits.extend(usurp((envelope.thread, Deed::Removal), &mut self.stream));
+        }
+        if !direct && self.does(MemberTrick::Usurp) {
+            commits.extend(usurp((envelope.thread, Deed::Role), &mut self.stream));
         }
         let mut before = Vec::new();
         if self.does(MemberTrick::Corrupt) {

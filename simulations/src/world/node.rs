@@ -348,8 +348,8 @@ impl NodeProcess {
     pub(super) fn outgoing(&mut self, now: Time, frame: Frame) -> Vec<Cargo> {
         let Some(mut member) = self.member.take() else { return pack(Arc::new(frame)).into_iter().collect() };
         let (crypto, now) = (self.crypto, self.clock.now(now));
-        let mut usurp = |thread, stream: &mut Stream| {
-            self.reads().and_then(|reads| commits::foreign_removal(crypto, reads, now, thread, stream))
+        let mut usurp = |what, stream: &mut Stream| {
+            self.reads().and_then(|reads| commits::unentitled(crypto, reads, now, what, stream))
         };
         let cargos = member.outgoing(frame, &mut usurp);
         self.member = Some(member);

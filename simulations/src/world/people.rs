@@ -88,6 +88,16 @@ pub(super) enum Asked {
     About,
 }
 
+impl Asked {
+    /// The group that is to be made, or to change.
+    pub(super) const fn circle(&self) -> Option<usize> {
+        match self {
+            Self::Form(number) | Self::Change(number) | Self::TakeOut(number, ..) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
 /// Two people on their way to each other.
 #[derive(Debug)]
 pub(super) struct Pair {

@@ -19,6 +19,8 @@ mod polled;
 mod rates;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod retained;
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod roles;
 mod services;
 mod strangers;
 mod tokens;

@@ -2,6 +2,7 @@
 
 use whimbrel_crypto::{PublicEngine, StandInPublic, receipt};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, FetchCommit, SignedReceipt, SubmitCommit};
+use whimbrel_protocol::policy::{self, Policy};
 use whimbrel_protocol::thread::Founding;
 
 use super::*;

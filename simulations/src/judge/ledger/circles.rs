@@ -54,6 +54,28 @@ impl Ledger {
         self.circles.gone(thread)
     }
 
+    /// Somebody made a group, or is to be made an admin by one.
+    pub fn may_be_admin(&mut self, thread: ThreadId, who: ProcessNo) {
+        self.circles.may_be_admin(thread, who);
+    }
+
+    /// Whether somebody may ever have become an admin of a group.
+    pub fn was_admin(&self, thread: &ThreadId, who: ProcessNo) -> bool {
+        self.circles.was_admin(thread, who)
+    }
+
+    /// By this node somebody is an admin of a group. Nobody who may say so may have said it, whatever its hub takes.
+    pub fn is_admin(&mut self, thread: &ThreadId, who: ProcessNo, by: ProcessNo) {
+        if !self.circles.was_admin(thread, who) && !self.excuses.is(by, Conduct::Hostile) {
+            self.violate(Violation::Usurped { of: who, by });
+        }
+    }
+
+    /// Two nodes in one epoch of a group have two policies.
+    pub fn ruled_apart(&mut self, of: ProcessNo, from: ProcessNo) {
+        self.violate(Violation::RuledApart { of, from });
+    }
+
     /// Somebody of whom an admin's node said that they are out is in the group all the same.
     pub fn still_in(&mut self, thread: &ThreadId, of: ProcessNo, admin: ProcessNo) {
         let over = self.consent.is_over(of, admin);
