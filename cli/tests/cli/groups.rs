@@ -124,6 +124,52 @@ fn five_people_at_two_relays_come_and_go_and_talk_while_the_hub_dies() {
     stage.b.stop();
 }
 
+/// Who is an admin of a group, by what somebody is shown.
+fn admins(group: &[Value]) -> Vec<String> {
+    let members = group[0]["members"].as_array().into_iter().flatten();
+    let mut names: Vec<_> = members.filter(|one| one["admin"] == true).map(|one| one["name"].to_string()).collect();
+    names.sort();
+    names.iter().map(|name| name.trim_matches('"').split('@').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_group_goes_on_with_another_admin_when_the_one_who_made_it_leaves() {
+    let mut stage = Stage::new();
+    let [alice, bob, carol, ..] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Hiking", "bob", "carol"]);
+    for person in [bob, carol] {
+        until(person, &["group", "show", "hiking"], |group| members(group) == 3);
+    }
+    let refused = alice.run(&["--json", "group", "leave", "hiking"]);
+    assert_ne!(refused.code, 0, "its only admin: {refused:?}");
+    let refused = bob.run(&["--json", "group", "role", "hiking", "admin", "bob"]);
+    assert_ne!(refused.code, 0, "nobody makes themselves one: {refused:?}");
+    let made = alice.json(&["group", "role", "hiking", "admin", "bob"]);
+    assert_eq!((admins(&made), made[0]["adds"].as_str()), (vec!["alice".to_owned(), "bob".to_owned()], Some("admins")));
+    until(carol, &["group", "show", "hiking"], |group| admins(group).len() == 2);
+    until(bob, &["group", "show", "hiking"], |group| admins(group).len() == 2);
+
+    // At another relay than the hub's, he says what everybody may do, and what it is called.
+    let ruled = bob.json(&["group", "policy", "hiking", "--rename", "members"]);
+    assert_eq!((ruled[0]["adds"].as_str(), ruled[0]["renames"].as_str()), (Some("admins"), Some("members")));
+    let shown = bob.run(&["group", "policy", "hiking"]).out;
+    assert!(shown.contains("everybody says what it is called") && !shown.contains("everybody takes"), "{shown}");
+    until(carol, &["group", "show", "hiking"], |group| group[0]["renames"] == "members");
+    carol.json(&["group", "rename", "hiking", "Climbing"]);
+    until(bob, &["group", "show", "climbing"], |group| group[0]["title"] == "Climbing");
+
+    until(alice, &["group", "show", "climbing"], |group| members(group) == 3);
+    alice.json(&["group", "leave", "climbing"]);
+    until(bob, &["group", "show", "climbing"], |group| members(group) == 2);
+    until(alice, &["group", "show", "climbing"], |group| group[0]["standing"] == "left");
+    until(carol, &["group", "show", "climbing"], |group| admins(group) == ["bob"]);
+    carol.json(&["send", "climbing", "we are two"]);
+    reads(bob, "climbing", "we are two");
+    let refused = bob.run(&["--json", "group", "role", "climbing", "member", "bob"]);
+    assert_ne!(refused.code, 0, "the last of them: {refused:?}");
+    stage.b.stop();
+}
+
 #[test]
 fn what_somebody_blocked_says_in_a_group_is_hidden_until_it_is_asked_for() {
     let stage = Stage::new();

@@ -132,7 +132,7 @@ impl World {
                 PolicyChange { admins: people, ..PolicyChange::default() }
             }
         };
-        self.command(by, Command::SetPolicy { thread, change }, Asked::Change(number));
+        self.command(by, Command::SetPolicy { thread, change }, Asked::Role(number));
     }
 
     /// An admin takes people in.

@@ -66,6 +66,8 @@ pub(super) enum Asked {
     Form(usize),
     /// To change one.
     Change(usize),
+    /// An admin more, or one less, of a group.
+    Role(usize),
     /// To take somebody out of one.
     TakeOut(usize, ThreadId, ProcessNo),
     /// To end their account.
@@ -92,7 +94,7 @@ impl Asked {
     /// The group that is to be made, or to change.
     pub(super) const fn circle(&self) -> Option<usize> {
         match self {
-            Self::Form(number) | Self::Change(number) | Self::TakeOut(number, ..) => Some(*number),
+            Self::Form(number) | Self::Change(number) | Self::Role(number) | Self::TakeOut(number, ..) => Some(*number),
             _ => None,
         }
     }
@@ -334,9 +336,10 @@ impl World {
             (Asked::Card(number), result) => self.card_is_up(number, result),
             (Asked::Look(number), result) => self.card_is_shown(number, result),
             (Asked::Change(number), Ok(_)) => self.changed(number, who),
+            (Asked::Role(_), Ok(_)) => self.struck.roles += 1,
             (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
-            (Asked::Form(_) | Asked::Change(_) | Asked::TakeOut(..) | Asked::About, _) => {}
+            (Asked::Form(_) | Asked::Change(_) | Asked::Role(_) | Asked::TakeOut(..) | Asked::About, _) => {}
         }
     }
 
@@ -374,6 +377,7 @@ impl World {
             | Asked::Hide(_)
             | Asked::Form(_)
             | Asked::Change(_)
+            | Asked::Role(_)
             | Asked::TakeOut(..)
             | Asked::End(_)
             | Asked::Approve(_)
@@ -408,6 +412,7 @@ impl World {
                 | Asked::Open(_)
                 | Asked::Form(_)
                 | Asked::Change(_)
+                | Asked::Role(_)
                 | Asked::TakeOut(..)
                 | Asked::Card(_)
                 | Asked::Look(_)

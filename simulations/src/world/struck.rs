@@ -54,6 +54,8 @@ pub struct Faults {
     pub hidings: u64,
     /// Groups made whose members change.
     pub circles: u64,
+    /// Members of such groups who became admins, or admins who became members.
+    pub roles: u64,
     /// Times somebody was given everything their relay keeps of them.
     pub exports: u64,
     /// Times a relay had somebody woken.
@@ -82,7 +84,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 34] {
+    pub const fn struck(&self) -> [(&'static str, u64); 35] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -109,6 +111,7 @@ impl Account {
             ("partings", faults.partings),
             ("hidings", faults.hidings),
             ("circles", faults.circles),
+            ("roles", faults.roles),
             ("exports", faults.exports),
             ("wakes", faults.wakes),
             ("cards", faults.cards),
