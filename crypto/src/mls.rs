@@ -27,6 +27,7 @@ mod policy;
 mod public;
 mod rejoin;
 mod rows;
+mod stage;
 mod store;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -44,14 +45,13 @@ pub use rows::KEY_SHAPES;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openmls::group::StagedCommit;
 use openmls::group::{
     GroupId, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedWelcome,
 };
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
-    ContentType, KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
-    OpenMlsProvider, ProcessedMessageContent, ProtocolMessage, RatchetTreeIn, Sender, SenderRatchetConfiguration,
+    ContentType, KeyPackage, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
+    ProcessedMessageContent, ProtocolMessage, RatchetTreeIn, Sender, SenderRatchetConfiguration,
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::types::Ciphersuite;
@@ -68,10 +68,11 @@ use self::cache::{Cache, Stamp};
 use self::chance::{Crypto, DeviceSigner};
 use self::errors::{library, malformed};
 use self::rows::Piece;
+use self::stage::{check_adds, group_info, stage, tree};
 use self::store::{Failure, RowsFailed, Store, View};
 use crate::engine::{
-    Applied, Authenticator, Change, Commit, Context, Created, Engine, EngineError, Invitee, Joined, KeyPackageFault,
-    Opened, Own, SealMark, Sealed,
+    Applied, Authenticator, Change, Commit, Context, Created, Engine, EngineError, Invitee, Joined, Opened, Own,
+    SealMark, Sealed,
 };
 use crate::public::{PublicEngine, PublicGroup};
 use crate::signal::SignalKey;
@@ -202,42 +203,6 @@ impl MlsEngine {
         cx.rows.absorb(changes);
         self.cache.put(thread, stamp, group, size);
         Ok(value)
-    }
-
-    /// Stages a commit beside the live group.
-    fn stage(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        own: &Own<'_>,
-        thread: ThreadId,
-        change: Change<'_>,
-    ) -> Result<Commit, EngineError> {
-        self.on_thread(cx, thread, |call, group| {
-            call.active(group)?;
-            if call.pending()?.is_some() {
-                return Err(EngineError::Pending);
-            }
-            let packages = call.check_adds(group, change.adds)?;
-            let leaves = call.leaves_of(group, own, change.removes)?;
-            policy::check(group, &change, &packages)?;
-            let provider = &call.provider;
-            provider.store.set_view(View::Staging);
-            let staged = stage(provider, own, group, (packages, leaves, change.policy))?;
-            let pending = group.pending_commit().ok_or_else(|| library("the staged commit is gone"))?;
-            let commit = Commit {
-                epoch: Epoch::new(pending.epoch().as_u64()),
-                tree: staged_tree(provider, group, pending)?,
-                commit: staged.commit,
-                welcome: staged.welcome,
-                info: staged.info,
-            };
-            let key = rows::piece(thread, Piece::PendingCommitHash);
-            provider.store.put(key, Sha256::digest(&commit.commit).to_vec());
-            // The group in memory forgets the commit; the row keeps it.
-            provider.store.set_view(View::Live);
-            provider.rows(group.clear_pending_commit(&provider.store))?;
-            Ok(commit)
-        })
     }
 
     /// Opens a message of an epoch that was set aside. The live group takes no part and does not change.
@@ -640,59 +605,6 @@ impl Engine for MlsEngine {
     }
 }
 
-/// A commit as it leaves.
-struct Staged {
-    commit: Vec<u8>,
-    welcome: Option<Vec<u8>>,
-    info: Vec<u8>,
-}
-
-/// Builds a commit with a path and stages it in `group`.
-fn stage(
-    provider: &Provider<'_>,
-    own: &Own<'_>,
-    group: &mut MlsGroup,
-    (adds, removes, policy): (Vec<KeyPackage>, Vec<LeafNodeIndex>, Option<&Policy>),
-) -> Result<Staged, EngineError> {
-    let shown = leaf::capabilities(provider.crypto.suite());
-    let mut builder = group.commit_builder().propose_adds(adds).propose_removals(removes);
-    if let Some(policy) = policy {
-        let extensions = policy::extensions(policy)?;
-        builder = builder.propose_group_context_extensions(extensions).map_err(|error| provider.failed(error))?;
-    }
-    let bundle = builder
-        // A leaf of an earlier version shows what this one can.
-        .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(shown).build())
-        // The committer heals with every commit.
-        .force_self_update(true)
-        .load_psks(&provider.store)
-        .map_err(|error| provider.failed(error))?
-        .create_group_info(true)
-        .build(provider.rand(), provider.crypto(), &DeviceSigner(own.device), |_| true)
-        .map_err(|error| provider.failed(error))?
-        .stage_commit(provider)
-        .map_err(|error| provider.failed(error))?;
-    let (commit, welcome, info) = bundle.into_messages();
-    let info = bytes(&info.ok_or_else(|| library("no GroupInfo"))?)?;
-    Ok(Staged { commit: bytes(&commit)?, welcome: welcome.as_ref().map(bytes).transpose()?, info })
-}
-
-/// What the present epoch is, signed, for whoever has its tree.
-fn group_info(provider: &Provider<'_>, own: &Own<'_>, group: &MlsGroup) -> Result<Vec<u8>, EngineError> {
-    let info = group.export_group_info(provider.crypto(), &DeviceSigner(own.device), false);
-    bytes(&info.map_err(|error| provider.failed(error))?)
-}
-
-fn tree(group: &MlsGroup) -> Result<Vec<u8>, EngineError> {
-    group.export_ratchet_tree().tls_serialize_detached().map_err(library)
-}
-
-/// The ratchet tree of the epoch a staged commit leads to.
-fn staged_tree(provider: &Provider<'_>, group: &MlsGroup, staged: &StagedCommit) -> Result<Vec<u8>, EngineError> {
-    let tree = staged.export_ratchet_tree(provider.crypto(), group.export_ratchet_tree()).map_err(library)?;
-    tree.ok_or_else(|| library("no tree"))?.tls_serialize_detached().map_err(library)
-}
-
 /// Opens an application message with whatever secrets `group` was loaded with.
 fn open(provider: &Provider<'_>, group: &mut MlsGroup, message: ProtocolMessage) -> Result<Opened, EngineError> {
     let processed =
@@ -707,28 +619,6 @@ fn open(provider: &Provider<'_>, group: &mut MlsGroup, message: ProtocolMessage)
         ProcessedMessageContent::OwnPrivateMessage => Err(EngineError::AlreadyOpened),
         _ => Err(EngineError::Malformed),
     }
-}
-
-fn check_adds(
-    provider: &Provider<'_>,
-    present: &mut BTreeSet<DeviceId>,
-    adds: &[Invitee],
-    now: Wall,
-) -> Result<Vec<KeyPackage>, EngineError> {
-    if adds.len() > limits::COMMIT_ADDS_MAX {
-        return Err(EngineError::TooLarge("additions of one commit"));
-    }
-    if present.len() + adds.len() > limits::THREAD_DEVICES_MAX {
-        return Err(EngineError::TooLarge("devices of a thread"));
-    }
-    adds.iter()
-        .map(|invitee| {
-            if !present.insert(invitee.id) {
-                return Err(EngineError::KeyPackage { device: invitee.id, fault: KeyPackageFault::Duplicate });
-            }
-            leaf::check_key_package(provider.crypto(), invitee, now)
-        })
-        .collect()
 }
 
 /// Every leaf's device and key; a leaf that names none, or names one twice, makes the group none of ours.
