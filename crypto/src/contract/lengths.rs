@@ -1,6 +1,9 @@
 //! Lengths: what a thread sends is as long by the stand-in as by the real engine.
 
+use whimbrel_protocol::policy::{Policy, Who};
+
 use super::*;
+use crate::engine::Change;
 
 /// Lengths of everything a thread of so many people sends over a while.
 fn lengths(make: fn() -> Box<dyn Engine>, count: u8) -> Vec<(&'static str, usize)> {
@@ -16,6 +19,7 @@ fn lengths(make: fn() -> Box<dyn Engine>, count: u8) -> Vec<(&'static str, usize
         ("info", created.info.len()),
         ("message", people[0].seal("hello").body.len()),
     ];
+    let mut lengths_of_info = Vec::new();
     let mut note = |what, commit: &Commit| {
         lengths.extend([(what, commit.commit.len()), ("its tree", commit.tree.len())]);
         lengths.extend(commit.welcome.as_ref().map(|welcome| ("its welcome", welcome.len())));
@@ -34,6 +38,18 @@ fn lengths(make: fn() -> Box<dyn Engine>, count: u8) -> Vec<(&'static str, usize
     note("removal", &people[0].remove(last));
     people[0].merge_own().unwrap();
     note("update after it", &people[0].update());
+    people[0].call(|engine, cx, own| engine.discard_own(cx, own, THREAD)).unwrap();
+    for admins in [1, 5] {
+        let mut admins: Vec<_> = (0..admins).map(|n| AccountId::from_bytes([n; 32])).collect();
+        admins.sort_unstable();
+        let policy = Policy { admins, adds: Who::Admins, renames: Who::Members };
+        let change = Change { policy: Some(&policy), ..Change::default() };
+        let ruling = people[0].call(|engine, cx, own| engine.change(cx, own, THREAD, change)).unwrap();
+        note("a policy", &ruling);
+        lengths_of_info.push(("info with a policy", ruling.info.len()));
+        people[0].call(|engine, cx, own| engine.discard_own(cx, own, THREAD)).unwrap();
+    }
+    lengths.extend(lengths_of_info);
     lengths
 }
 

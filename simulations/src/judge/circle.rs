@@ -99,6 +99,11 @@ impl Circles {
         self.by_thread.entry(thread).or_default().admins.insert(who);
     }
 
+    /// Who may ever have become an admin.
+    pub(super) fn admins(&self, thread: &ThreadId) -> BTreeSet<ProcessNo> {
+        self.by_thread.get(thread).map(|circle| circle.admins.clone()).unwrap_or_default()
+    }
+
     /// Whether somebody may ever have become an admin.
     pub(super) fn was_admin(&self, thread: &ThreadId, who: ProcessNo) -> bool {
         self.by_thread.get(thread).is_some_and(|circle| circle.admins.contains(&who))

@@ -370,7 +370,7 @@ impl World {
         let refused = |thread: &ThreadId, there: &dyn Reads, here: &dyn Reads| {
             let place = |reads| views::memberships(reads).ok()?.into_iter().find(|at| at.thread == *thread);
             place(here).is_none()
-                && place(there).is_some_and(|at| self.ledger.is_over_with_founder(owner, &self.company([&at])))
+                && place(there).is_some_and(|at| self.ledger.is_over_with_founder(thread, owner, &self.company([&at])))
         };
         let (here, there) = (two.2.clone(), one.2.clone());
         one.2.retain(|thread, _| here.contains_key(thread) || !refused(thread, first, other));

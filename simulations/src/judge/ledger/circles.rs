@@ -128,7 +128,7 @@ impl Ledger {
     /// A member of a thread is not where another is. Whoever has ended it with who made a group, or they with them, may have
     /// refused the invitation that was under way.
     pub fn apart(&mut self, thread: ThreadId, of: ProcessNo, from: ProcessNo, branch: bool, company: &Company) {
-        if self.is_over_with_founder(of, company) && self.circles.is_circle(&thread) {
+        if self.is_over_with_founder(&thread, of, company) && self.circles.is_circle(&thread) {
             self.out(&thread, self.twins.owner(of));
         } else if self.must_agree(&thread, of, company) {
             self.violate(if branch { Violation::Branched { of, from } } else { Violation::Apart { of, from } });
@@ -144,14 +144,16 @@ impl Ledger {
     /// its owner is still a friend of who made it, and of the other where there is but one.
     pub fn must_agree(&self, thread: &ThreadId, of: ProcessNo, company: &Company) -> bool {
         let ever = self.circles.ever(thread).into_iter().chain(company.people.iter().copied());
-        !self.is_over_with_founder(of, company) && !self.excuses.among(ever, Conduct::Hostile)
+        !self.is_over_with_founder(thread, of, company) && !self.excuses.among(ever, Conduct::Hostile)
     }
 
-    /// Whether the owner of a device has ended it, or they with the owner, with who made a thread or the only other in it: what
-    /// invited the device to it may be refused, and is on whoever had followed it before.
-    pub fn is_over_with_founder(&self, of: ProcessNo, Company { founder, people }: &Company) -> bool {
+    /// Whether the owner of a device has ended it, or they with the owner, with who made a thread, with an admin of a group or with
+    /// the only other in it: what invited the device to it may be refused, and is on whoever had followed it before.
+    pub fn is_over_with_founder(&self, thread: &ThreadId, of: ProcessNo, company: &Company) -> bool {
+        let Company { founder, people } = company;
         let of = self.twins.owner(of);
         let others = people.iter().copied().filter(|_| people.len() == 2);
-        founder.iter().copied().chain(others).any(|one| self.consent.is_over(of, one))
+        let inviters = founder.iter().copied().chain(self.circles.admins(thread));
+        inviters.chain(others).any(|one| self.consent.is_over(of, one))
     }
 }
