@@ -281,44 +281,39 @@ fn leaves(world: &World, who: ProcessNo) -> BTreeSet<DeviceId> {
     found.into_iter().flat_map(|at| at.leaves).collect()
 }
 
-/// Everybody meets, makes a group and takes somebody in, and one takes a second device in, while the relays hand out keys of
-/// devices that nobody added. What their threads are of.
-fn strange_devices(seed: u64, crypto: Crypto) -> (World, Vec<ProcessNo>, BTreeSet<DeviceId>) {
-    let mut world = World::new(Seed::from(seed));
-    (world.lively, world.crypto) = (false, crypto);
-    let relays = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
-    let people: Vec<_> = (0..4).map(|n| world.test_node(relays[n % 2]).unwrap()).collect();
-    let turned = turn_all(&mut world, relays, &[RelayTrick::AddDevice]);
-    people[1..].iter().for_each(|other| world.befriend(people[0], *other));
-    let (circle, thread) = world.make_circle(people[0], &people[1..3]);
-    world.add_to_circle(circle, thread, &people[3..]);
-    world.run_until_quiet();
-    let phone = world.link_device(people[1]);
-    world.run_until_quiet();
-    for one in &people {
-        world.say_in_circle(*one, thread, &format!("{one} says"));
-    }
-    world.say_from(phone, people[0], "from the phone");
-    world.run_until_quiet();
-    assert!(relays.iter().all(|relay| world.mischief(*relay).unwrap().done > 1), "{seed}: nothing was handed out");
-    turned.into_iter().for_each(|fault| world.mend(fault));
-    let all = people.iter().chain([&phone]).flat_map(|one| leaves(&world, *one)).collect();
-    (world, people, all)
-}
-
 #[test]
 fn t08_a_device_that_a_relay_has_keys_of_and_no_account_log_names_gets_into_no_thread() {
     for (seed, crypto) in WORLDS {
-        let (world, people, leaves) = strange_devices(seed, crypto);
-        let first = |who| DeviceId { account: world.node(who).unwrap().account, index: DeviceIndex::FIRST };
-        let mut genuine: BTreeSet<_> = people.iter().map(|one| first(*one)).collect();
-        let of_phone = DeviceId { index: DeviceIndex::new(DeviceIndex::FIRST.get() + 1), ..first(people[1]) };
-        genuine.insert(of_phone);
-        assert_eq!(leaves, genuine, "{seed}");
-        for one in &people {
-            let others = if *one == people[0] { 4 } else { 3 };
-            assert_eq!(world.shown_to(*one).len(), others, "{seed}: {one}");
+        let (mut world, people, relays) = people_with(seed, 4, crypto);
+        let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
+        let (circle, thread) = world.make_circle(alice, &[bob, carol]);
+        let turned = turn_all(&mut world, relays, &[RelayTrick::AddDevice]);
+        // Nobody takes anybody in by keys of which some are a stranger's; a device of one's own needs nobody's word.
+        world.introduce(bob, carol);
+        world.add_to_circle(circle, thread, &[dave]);
+        let phone = world.link_device(bob);
+        world.run_for(secs(120));
+        assert!(!world.can_write(bob, carol), "{seed}: they met by a claim with a stranger in it");
+        assert_eq!(world.ledger.circle(&thread, alice), [alice, bob, carol].into(), "{seed}");
+        for relay in relays {
+            assert!(world.mischief(relay).unwrap().done > 1, "{seed}: {relay} handed out nothing");
         }
+        for one in [alice, bob, carol] {
+            world.say_in_circle(one, thread, &format!("{one} goes on"));
+        }
+        world.say_from(phone, alice, "from the phone");
+        world.run_for(secs(10));
+        assert_eq!((world.shown_to(alice).len(), world.shown_to(carol).len()), (3, 2), "{seed}");
+        turned.into_iter().for_each(|fault| world.mend(fault));
+        world.add_to_circle(circle, thread, &[dave]);
+        world.run_for(secs(180));
+        assert!(world.can_write(bob, carol) && world.can_write(carol, bob), "{seed}: they never met");
+        assert_eq!(world.ledger.circle(&thread, dave), people.iter().copied().collect(), "{seed}");
+        let first = |who| DeviceId { account: world.node(who).unwrap().account, index: DeviceIndex::FIRST };
+        let of_phone = DeviceId { index: DeviceIndex::new(DeviceIndex::FIRST.get() + 1), ..first(bob) };
+        let genuine: BTreeSet<_> = people.iter().map(|one| first(*one)).chain([of_phone]).collect();
+        let all: BTreeSet<_> = people.iter().chain([&phone]).flat_map(|one| leaves(&world, *one)).collect();
+        assert_eq!(all, genuine, "{seed}");
         well(world);
     }
 }
