@@ -36,6 +36,8 @@ pub(super) struct Changes {
     asked: VecDeque<(LinkId, RequestId, BlobId)>,
     /// Devices that asked for a commit that was not in their log, and how often.
     pub(super) missed: BTreeMap<ProcessNo, u64>,
+    /// Commits that were handed in, by whom.
+    pub(super) handed_in: BTreeMap<ProcessNo, u64>,
     /// Commits that it left out, by whom it was for.
     pub(super) withheld: BTreeMap<ProcessNo, u64>,
     /// Commits told with another GroupInfo.
@@ -58,6 +60,7 @@ impl Changes {
                 self.asked.push_back((link, words.request, words.blob));
                 self.asked.drain(..self.asked.len().saturating_sub(REMEMBERED));
             }
+            Frame::SubmitCommit(_) => *self.handed_in.entry(from).or_default() += 1,
             Frame::FetchCommit(_) => *self.missed.entry(from).or_default() += 1,
             _ => {}
         }

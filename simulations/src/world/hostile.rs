@@ -399,7 +399,7 @@ fn anothers(body: &EntryBody, speakers: &BTreeMap<ThreadId, BTreeSet<DeviceId>>)
         }
         EntryBody::Friendship(signed) => {
             let word: FriendshipWord = decode_words(&signed.content).ok()?;
-            let at = Wall::from_millis(word.at.as_millis() + 1_000);
+            let at = Wall::from_millis(word.at.as_millis() + 60_000);
             let content = encode_words(&FriendshipWord { act: Act::Remove, at, ..word });
             Some(EntryBody::Friendship(Signed { content, ..signed.clone() }))
         }
