@@ -113,6 +113,18 @@ pub(crate) fn look_after<E: Engine>(t: &mut Turn<'_, E>, commit: &Commit) -> Res
     Ok(())
 }
 
+/// The relay takes nothing of this device in a group any more, for it has no leaf there, and the change that took it has not
+/// come: whoever is out is pushed nothing by which that would show. It is asked for like one that was passed over.
+pub(crate) fn may_be_out<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    if let Some(row) = thread::get(&t.rows, &thread)?
+        && stands(t, &thread, row.epoch)?
+    {
+        t.rooms.threads.passed_over.insert(thread, row.epoch);
+        miss(t, thread, row.epoch);
+    }
+    Ok(())
+}
+
 /// Whether a group is open, and where it was.
 fn stands<E: Engine>(t: &Turn<'_, E>, thread: &ThreadId, epoch: Epoch) -> Result<bool, StorageError> {
     let row = thread::get(&t.rows, thread)?;

@@ -19,7 +19,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
-use super::{about, audit, direct, facts, open, receipts, receive, resend, stamp, witness};
+use super::{about, audit, commit, direct, facts, open, receipts, receive, resend, stamp, witness};
 use crate::api::{CommandError, Draft, Event, Reply};
 use crate::direct::Answers;
 use crate::outbox::{self, Lane, Phase, Waiting};
@@ -346,6 +346,9 @@ pub(crate) fn refused<E: Engine>(
         None => {
             finish(t, thread, order, StateRow::Failed(code))?;
             facts::untold(t, &thread)?;
+            if code == RefusalCode::Removed {
+                commit::may_be_out(t, thread)?;
+            }
         }
     }
     feed(t)

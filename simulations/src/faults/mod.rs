@@ -123,6 +123,17 @@ pub enum RelayTrick {
     /// As a hub, tells authors whose commit lost that it holds, with a receipt of its own signing, and everybody that another
     /// does.
     TwoOrders,
+    /// Leaves out every commit, and says that there is none to whoever asks for one.
+    Withhold,
+    /// Tells commits with the oldest GroupInfo of the thread it has.
+    OldInfo,
+    /// Puts the newest commit that took somebody into a group into its log again as if it were the next one, with a receipt of
+    /// its own signing, and hands out Welcomes again that are gone.
+    ReAdd,
+    /// Tells the shortest log of an account it has.
+    OldLog,
+    /// Tells its users what somebody said under another's name, and of friends that they end it.
+    SpeakFor,
 }
 
 /// What a hostile member's node does beside what it should.

@@ -139,6 +139,11 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("lie-presence", RelayTrick::LiePresence),
     ("garble", RelayTrick::Garble),
     ("two-orders", RelayTrick::TwoOrders),
+    ("withhold", RelayTrick::Withhold),
+    ("old-info", RelayTrick::OldInfo),
+    ("re-add", RelayTrick::ReAdd),
+    ("old-log", RelayTrick::OldLog),
+    ("speak-for", RelayTrick::SpeakFor),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

@@ -131,6 +131,8 @@ pub struct Ledger {
     violations: Vec<Violation>,
     /// Processes whose disk was put back from a copy, and whether they have found out.
     copied: BTreeMap<ProcessNo, bool>,
+    /// Who was told that whose relay hides what they did to their account.
+    withheld: BTreeSet<(ProcessNo, ProcessNo)>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
     /// Who was last told of whom that they are there.
@@ -302,6 +304,12 @@ impl Ledger {
         self.copied.insert(on, false);
     }
 
+    /// Whether somebody was told that somebody's relay hides what that one did to their account.
+    #[cfg(test)]
+    pub fn knows_of_hiding(&self, on: ProcessNo, of: ProcessNo) -> bool {
+        self.withheld.contains(&(on, of))
+    }
+
     /// Whether such a process has found out.
     #[cfg(test)]
     pub fn knows_to_be_old(&self, on: ProcessNo) -> bool {
@@ -336,6 +344,9 @@ impl Ledger {
                 if !known && !home.is_some_and(|home| self.wire.is_hostile(home)) {
                     self.violate(Violation::Seen { to: on });
                 }
+            }
+            Event::LogWithheld { account } => {
+                self.withheld.extend(self.process_of(account).map(|of| (on, of)));
             }
             Event::TwoFaces { .. } => self.violate(Violation::TwoFaces { of: on }),
             Event::HubContradicts { thread, relay } => self.contradicts(on, *thread, *relay),

@@ -450,6 +450,14 @@ impl World {
         }
     }
 
+    /// Lets a relay that does something with changes do it to one device alone.
+    #[cfg(test)]
+    pub(super) fn meddles_with(&mut self, relay: ProcessNo, device: ProcessNo) {
+        if let Some(mischief) = self.turns(relay) {
+            mischief.changes.only = Some(device);
+        }
+    }
+
     /// Kills a process when it has applied the n-th group from now and not yet synced it.
     pub fn crash_when_applied(&mut self, process: ProcessNo, groups: u32, keep: Keep) -> usize {
         let target = self.target(process);

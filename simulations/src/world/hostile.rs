@@ -12,6 +12,7 @@ use whimbrel_crypto::RelayIdentity;
 use whimbrel_protocol::direct::DirectEnvelope;
 use whimbrel_protocol::federation::Forward;
 use whimbrel_protocol::frame::{decode_words, encode_words};
+use whimbrel_protocol::friendship::{Act, FriendshipWord};
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
     AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
@@ -19,11 +20,14 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
 use whimbrel_protocol::reception::HeartbeatAnswer;
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
+use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, Profile};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
+use super::changes::Changes;
 use super::commits::{self, Commits, Deed};
 use super::forwards::{Forwards, Tricks};
 use super::orders::Orders;
@@ -80,10 +84,16 @@ pub(super) struct Mischief {
     forwards: BTreeMap<LinkId, Forwards>,
     /// What it says of commits.
     pub(super) orders: Orders,
+    /// What it does with changes, of groups and of accounts.
+    pub(super) changes: Changes,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Of whom each device was told whether they are there.
     told: BTreeMap<ProcessNo, BTreeSet<AccountId>>,
+    /// Words it told under the name of somebody who did not say them.
+    pub(super) spoken_for: u64,
+    /// Commits and invitations put into a log again.
+    pub(super) again: u64,
     /// Entries that nobody will ever see.
     pub(super) hidden: u64,
     /// Frames it did something to.
@@ -95,12 +105,25 @@ impl Mischief {
         let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { tricks, stream, logs, held, forwards, orders, speakers, told, hidden: 0, done: 0 }
+        let changes = Changes::default();
+        let (spoken_for, again, hidden, done) = (0, 0, 0, 0);
+        Self { tricks, stream, logs, held, forwards, orders, changes, speakers, told, spoken_for, again, hidden, done }
+    }
+
+    /// Whether it does anything with changes.
+    fn meddles(&self) -> bool {
+        let tricks = [RelayTrick::Withhold, RelayTrick::OldInfo, RelayTrick::ReAdd, RelayTrick::OldLog];
+        tricks.iter().any(|trick| self.tricks.contains_key(trick))
     }
 
     fn does(&mut self, trick: RelayTrick) -> bool {
         let share = self.tricks.get(&trick).copied().unwrap_or(0.0);
         self.stream.happens(share)
+    }
+
+    /// The same of a trick that is in no drawn world: chance is asked for nothing where it is not played.
+    fn does_for_stories(&mut self, trick: RelayTrick) -> bool {
+        self.tricks.contains_key(&trick) && self.does(trick)
     }
 
     /// What leaves instead of a frame.
@@ -146,6 +169,14 @@ impl Mischief {
         let delayed = self.does(RelayTrick::Delay);
         let kept = if delayed { self.stream.between(Duration::ZERO, DELAY_MAX) } else { Duration::ZERO };
         self.done += u64::from(delayed);
+        if self.meddles() {
+            let (tricks, stream) = (&self.tricks, &mut self.stream);
+            let does = |trick| stream.happens(tricks.get(&trick).copied().unwrap_or(0.0));
+            if let Some(answer) = self.changes.answer(link, to, &frame, does) {
+                self.done += 1;
+                return vec![(Arc::new(answer), kept)];
+            }
+        }
         let run = match &*frame {
             Frame::Push(run) => {
                 for entry in &run.entries {
@@ -264,6 +295,13 @@ impl Mischief {
             run.entries = entries;
             self.hidden += (before - run.entries.len()) as u64;
         }
+        if self.meddles() {
+            let (tricks, stream) = (&self.tricks, &mut self.stream);
+            let does = |trick| stream.happens(tricks.get(&trick).copied().unwrap_or(0.0));
+            self.changes.retell(to, &mut run, does);
+        }
+        let brings_back = self.does_for_stories(RelayTrick::ReAdd);
+        let speaks_for = self.does_for_stories(RelayTrick::SpeakFor);
         let (replays, corrupts) = (self.does(RelayTrick::Replay), self.does(RelayTrick::Corrupt));
         let shift = self.logs.entry((to, run.log)).or_default();
         let (after, upto) = (run.after.get(), run.upto.get());
@@ -273,6 +311,13 @@ impl Mischief {
             && after >= shift.high
             && let Some(body) = run.entries.first().and_then(|entry| corrupted(&entry.body))
         {
+            made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
+        }
+        if speaks_for
+            && after >= shift.high
+            && let Some(body) = run.entries.iter().find_map(|entry| anothers(&entry.body, &self.speakers))
+        {
+            self.spoken_for += 1;
             made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
         }
         let fresh = upto > shift.high;
@@ -288,9 +333,18 @@ impl Mischief {
             let body =
                 self.stream.pick(shift.bodies.make_contiguous()).or(run.entries.first().map(|entry| &entry.body));
             if let Some(body) = body.cloned() {
+                self.again += u64::from(matches!(body, EntryBody::Commit(_) | EntryBody::Invitation(_)));
                 shown_upto = shift.put(upto);
                 made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
             }
+        }
+        if brings_back
+            && fresh
+            && let LogRef::Thread(thread) = run.log
+            && let Some(body) = self.changes.brings_back(to, thread, self.orders.identity())
+        {
+            shown_upto = shift.put(upto);
+            made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
         }
         self.done += made_up.len() as u64;
         shift.high = shift.high.max(upto);
@@ -309,6 +363,7 @@ impl Mischief {
             *words = heard;
         }
         self.orders.heard(link, frame);
+        self.changes.heard(link, from, frame);
         let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {
@@ -332,6 +387,24 @@ fn with_another_name(mut words: Profile) -> Option<Profile> {
     let card: Card = decode_words(&words.card.content).ok()?;
     words.card.content = encode_words(&Card { display: "somebody else".to_owned(), ..card });
     Some(words)
+}
+
+/// The same under the name of somebody else who spoke there; of a word about friendship, that its author ends it later.
+fn anothers(body: &EntryBody, speakers: &BTreeMap<ThreadId, BTreeSet<DeviceId>>) -> Option<EntryBody> {
+    match body {
+        EntryBody::Envelope(author, envelope) => {
+            let others = speakers.get(&envelope.thread)?;
+            let victim = others.iter().copied().find(|other| other.account != author.account)?;
+            Some(EntryBody::Envelope(victim, envelope.clone()))
+        }
+        EntryBody::Friendship(signed) => {
+            let word: FriendshipWord = decode_words(&signed.content).ok()?;
+            let at = Wall::from_millis(word.at.as_millis() + 60_000);
+            let content = encode_words(&FriendshipWord { act: Act::Remove, at, ..word });
+            Some(EntryBody::Friendship(Signed { content, ..signed.clone() }))
+        }
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Commit(_) => None,
+    }
 }
 
 /// A copy with one bit changed, if there is anything sealed in it.

@@ -25,7 +25,7 @@ impl World {
             match kind {
                 Kind::HostileRelay { trick, .. } => {
                     self.ledger.hostile_relay(party);
-                    if let (RelayTrick::TwoOrders, Some(Process::Relay(relay))) =
+                    if let (RelayTrick::TwoOrders | RelayTrick::ReAdd, Some(Process::Relay(relay))) =
                         (trick, self.processes.get(party as usize))
                     {
                         self.ledger.signs_two_orders(relay.id);

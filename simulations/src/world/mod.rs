@@ -24,6 +24,7 @@ mod apart;
 mod build;
 mod cards;
 mod carry;
+mod changes;
 mod circle;
 mod clock;
 mod coming;

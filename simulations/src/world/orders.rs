@@ -37,6 +37,11 @@ impl Orders {
         Self { identity, asked: VecDeque::new(), told: 0 }
     }
 
+    /// What it signs receipts with.
+    pub(super) const fn identity(&self) -> &RelayIdentity {
+        &self.identity
+    }
+
     /// A frame came: it may hand in a commit.
     pub(super) fn heard(&mut self, link: LinkId, frame: &Frame) {
         let (request, commit): (RequestId, &Commit) = match frame {

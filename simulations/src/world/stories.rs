@@ -17,6 +17,8 @@ mod load;
 mod order;
 mod polled;
 mod rates;
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod relays_lie;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod retained;
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]

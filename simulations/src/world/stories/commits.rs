@@ -5,7 +5,7 @@ use super::super::circle_stories::people_with;
 use super::*;
 
 /// The epoch all of these are in, by the same commits.
-fn together(world: &World, thread: ThreadId, who: &[ProcessNo]) -> u64 {
+pub(super) fn together(world: &World, thread: ThreadId, who: &[ProcessNo]) -> u64 {
     let at = |one: &ProcessNo| {
         let node = world.node(*one).unwrap();
         let found = views::memberships(node.reads().unwrap()).unwrap().into_iter().find(|at| at.thread == thread);

@@ -6,7 +6,11 @@ use super::super::circle_stories::{people, people_with};
 use super::*;
 
 /// Who is in a group, and its admins, in which epoch: the same at all of these.
-fn agreed(world: &World, thread: ThreadId, who: &[ProcessNo]) -> (u64, BTreeSet<ProcessNo>, BTreeSet<ProcessNo>) {
+pub(super) fn agreed(
+    world: &World,
+    thread: ThreadId,
+    who: &[ProcessNo],
+) -> (u64, BTreeSet<ProcessNo>, BTreeSet<ProcessNo>) {
     let at = |one: &ProcessNo| {
         let node = world.node(*one).unwrap();
         let view = views::thread(node.reads().unwrap(), &thread).unwrap().unwrap();
