@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use whimbrel_node::api::Command;
-use whimbrel_node::views::{Page, Standing};
+use whimbrel_node::views::{Friendship, Page, Standing};
 use whimbrel_protocol::id::{DeviceId, DeviceIndex};
 use whimbrel_protocol::user::Who;
 
@@ -250,6 +250,13 @@ fn said(world: &World, on: ProcessNo, thread: ThreadId) -> BTreeSet<(ProcessNo, 
     lines.iter().map(|line| (by(&line.message.author.account), line.message.text.clone())).collect()
 }
 
+/// How somebody's device has it that things stand with somebody.
+fn friendship(world: &World, by: ProcessNo, of: ProcessNo) -> Option<Friendship> {
+    let of = world.node(of).unwrap().account;
+    let friends = views::friends(world.node(by).unwrap().reads().unwrap()).unwrap();
+    friends.into_iter().find(|friend| friend.account == of).map(|friend| friend.friendship)
+}
+
 #[test]
 fn t11_what_a_relay_says_in_somebodys_name_is_nobodys_word() {
     for (seed, crypto) in WORLDS {
@@ -262,6 +269,9 @@ fn t11_what_a_relay_says_in_somebodys_name_is_nobodys_word() {
         world.run_for(secs(120));
         for (one, other) in [(bob, carol), (carol, dave)] {
             assert!(world.can_write(one, other) && world.can_write(other, one), "{seed}: {one} and {other} parted");
+        }
+        for (one, other) in [(bob, carol), (carol, bob), (carol, dave), (dave, carol)] {
+            assert_eq!(friendship(&world, one, other), Some(Friendship::Friends), "{seed}: {other} to {one}");
         }
         let (_, thread) = world.make_circle(alice, &[bob, carol, dave]);
         let mut all = BTreeSet::new();
