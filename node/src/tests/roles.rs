@@ -263,7 +263,8 @@ fn t37_who_takes_somebody_out_before_they_are_demoted_has_done_so() {
 
 #[test]
 fn t37_members_follow_no_change_that_its_author_may_not_make_whatever_their_hub_took() {
-    let cases: [(&str, fn(&World<StandInEngine>) -> (Vec<DeviceId>, Option<Policy>)); 4] = [
+    type Case = fn(&World<StandInEngine>) -> (Vec<DeviceId>, Option<Policy>);
+    let cases: [(&str, Case); 4] = [
         ("makes himself an admin", |world| (Vec::new(), Some(of(world, &[ALICE, BOB])))),
         ("makes himself the admin and takes the other out", |world| (vec![world.id(ALICE)], Some(of(world, &[BOB])))),
         ("takes somebody out", |world| (vec![world.id(CAROL)], None)),
