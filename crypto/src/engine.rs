@@ -75,6 +75,8 @@ pub struct Joined {
     pub epoch: Epoch,
     /// Who is in it, by leaf. The caller checks each key against its account log.
     pub members: Vec<(DeviceId, PublicKey)>,
+    /// Who made the Welcome, by the key of their leaf: whoever says that another took this device in says what is not so.
+    pub inviter: DeviceId,
 }
 
 /// A content was sealed.

@@ -361,6 +361,8 @@ impl Engine for MlsEngine {
             .skip_lifetime_validation()
             .build()
             .map_err(refused)?;
+        let inviter = staged.welcome_sender().map_err(library)?;
+        let inviter = leaf::device(inviter.credential()).ok_or(EngineError::Untrusted)?;
         let group = staged.into_group(&provider).map_err(refused)?;
         let members = members(&group)?;
         let ours = (own.id, own.device.public());
@@ -370,7 +372,7 @@ impl Engine for MlsEngine {
             return Err(EngineError::Untrusted);
         }
         policy::read(group.extensions())?;
-        let joined = Joined { thread, epoch: epoch(&group), members };
+        let joined = Joined { thread, epoch: epoch(&group), members, inviter };
         provider.rows(past::forget_from(&provider.store, thread, joined.epoch.get()))?;
         let (stamp, changes) = stamped(thread, before.unwrap_or_default(), provider);
         cx.rows.absorb(changes);

@@ -87,6 +87,9 @@ struct Welcome {
     chain: [u8; 32],
     #[n(6)]
     policy: Option<Policy>,
+    /// Who made it: its tag, which anybody can make, stands for their signature.
+    #[n(7)]
+    author: Option<DeviceId>,
 }
 
 #[derive(Encode, Decode)]
@@ -394,8 +397,10 @@ fn tree(roster: &Roster) -> Vec<u8> {
 
 fn welcome(thread: ThreadId, next: &State, secret: [u8; 32], tree: &[u8], invitees: &[Invitee]) -> Vec<u8> {
     let (epoch, chain, policy) = (next.epoch, next.chain, next.policy.clone());
+    // Whoever makes one has a slot.
+    let author = next.slot.and_then(|slot| next.roster.device_at(slot)).map(|(device, _)| device);
     let key_packages = invitees.iter().map(|invitee| PublicKey::from_bytes(hash(&invitee.key_package))).collect();
-    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages, chain, policy };
+    let welcome = Welcome { thread, epoch, secret, tree: hash(tree), key_packages, chain, policy, author };
     format::wrap(Kind::Welcome, &PUBLIC, &welcome, format::welcome(invitees.len()))
 }
 
@@ -550,6 +555,7 @@ impl Engine for StandInEngine {
         if roster.device_at(slot) != Some((own.id, own.device.public())) || members.len() > limits::THREAD_DEVICES_MAX {
             return Err(EngineError::Untrusted);
         }
+        let inviter = body.author.filter(|author| roster.slot_of(*author).is_some()).ok_or(EngineError::Untrusted)?;
         // What was remembered of a branch that lost.
         let lost = cx.rows.scan(
             &secrets_key(body.thread, body.epoch),
@@ -564,7 +570,7 @@ impl Engine for StandInEngine {
         let state = State { epoch: body.epoch, roster, slot: Some(slot), chain: body.chain, policy: body.policy };
         write(cx.rows, state_key(body.thread), &state);
         write(cx.rows, secrets_key(body.thread, body.epoch), &Secrets::new(body.secret));
-        Ok(Joined { thread: body.thread, epoch: Epoch::new(body.epoch), members })
+        Ok(Joined { thread: body.thread, epoch: Epoch::new(body.epoch), members, inviter })
     }
 
     fn seal(

@@ -48,7 +48,8 @@ fn t37_a_policy_is_in_the_state_of_members_newcomers_and_hub_and_shows_in_the_co
     assert_eq!((proved.policy, proved.sets), (Some(first.clone()), None));
     hub.offered_next(&added.info).unwrap();
     holds(&mut people, 2, hub.as_mut(), &added.commit);
-    newcomer.join(added.welcome.as_ref().unwrap(), &added.tree).unwrap();
+    let joined = newcomer.join(added.welcome.as_ref().unwrap(), &added.tree).unwrap();
+    assert_eq!(joined.inviter, people[2].id, "whoever made the commit, not who made the group");
     assert_eq!(policy(&mut newcomer), Some(first.clone()));
     let mut restored = hubs.restore(THREAD, &hub.save().unwrap()).unwrap();
     assert_eq!(restored.policy().unwrap(), Some(first.clone()));

@@ -517,6 +517,9 @@ fn prove<E: Engine>(
     if !leaves.contains(&invitation.inviter) || invitation.inviter == identity.id() {
         return Err("the inviter is not among the members");
     }
+    if joined.inviter != invitation.inviter {
+        return Err("taken in by another than is said");
+    }
     let inviter = log_of(&invitation.inviter.account).and_then(|log| log.device(invitation.inviter.index));
     if inviter.is_none() && !planted::active(Bug::TrustDevices) {
         return Err("the inviter was revoked");

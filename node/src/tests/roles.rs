@@ -8,6 +8,7 @@ use whimbrel_protocol::id::{DeviceId, Epoch, RequestId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::policy::{Policy, PolicyChange, Who};
+use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::{Overlay, Reads as _};
 
@@ -296,6 +297,28 @@ fn of(world: &World<StandInEngine>, admins: &[usize]) -> Policy {
     let mut admins = world.people(admins);
     admins.sort_unstable();
     Policy { admins, adds: Who::Admins, renames: Who::Admins }
+}
+
+#[test]
+fn t14_who_is_said_to_have_been_taken_in_by_another_than_made_the_welcome_does_not_come() {
+    let (mut world, thread) = group();
+    world.befriend(DAVE, BOB);
+    promote(&mut world, ALICE, thread, &[BOB]);
+    set(&mut world, ALICE, thread, PolicyChange { adds: Some(Who::Members), ..PolicyChange::default() });
+    world.kill(DAVE);
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(BOB, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    // Carol may take people in, too, and is not who did.
+    let (account, carol) = (world.people[DAVE].account, world.id(CAROL));
+    for body in &mut world.relay.accounts.get_mut(&account).unwrap().inbox {
+        if let EntryBody::Invitation(words) = body {
+            words.inviter = carol;
+        }
+    }
+    world.open(DAVE);
+    world.advance(Duration::from_secs(30));
+    assert_eq!(world.stands(DAVE, thread).map(|(standing, ..)| standing), Some(Standing::Failed));
+    assert_eq!(world.events(DAVE, |event| matches!(event, Event::InvitationRefused { .. })), 1);
 }
 
 #[test]

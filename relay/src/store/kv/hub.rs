@@ -112,7 +112,7 @@ fn submitted(
     }
     for newcomer in words.added.iter().filter(|newcomer| newcomer.domain == command.local) {
         // Unknown accounts, unknown devices and strangers look alike.
-        let account = welcome_account(rows, command, newcomer, &members)?.ok_or(Conflict::NoConsent)?;
+        let account = welcome_account(rows, command, newcomer, (&members, &after))?.ok_or(Conflict::NoConsent)?;
         if newcomer.devices.iter().any(|index| account.device(*index).is_none()) {
             return Err(Conflict::NoConsent.into());
         }
@@ -165,7 +165,7 @@ fn welcome_all(
     let Ok(after) = roster(rows, &members, command, true) else { return Ok(()) };
     let words = invitation(command, &after, founding, (bodies.welcome, bodies.tree));
     for newcomer in command.commit.added.iter().filter(|newcomer| newcomer.domain == command.local) {
-        if let Some(account) = welcome_account(rows, command, newcomer, &members)? {
+        if let Some(account) = welcome_account(rows, command, newcomer, (&members, &after))? {
             threads::notify(rows, &account, EntryBody::Invitation(words.clone()), command.bounds, command.at)?;
         }
     }
@@ -337,14 +337,13 @@ fn welcome_account(
     reads: &dyn Reads,
     command: &Commit,
     newcomer: &Participant,
-    members: &Members,
+    (members, after): (&Members, &[Participant]),
 ) -> Result<Option<Account>, Fault> {
     let Some(account) = known_account(reads, newcomer.account)? else { return Ok(None) };
     let author = command.author.account;
-    let home = match (&members.get(&command.author).map(|member| &member.home), &command.origin) {
-        (Some(Home::Here(_)), _) => command.local.clone(),
-        (Some(Home::Peer(domain)), _) | (None, Origin::Peer(domain)) => domain.clone(),
-        (None, Origin::Local) => command.local.clone(),
+    // Who makes a commit is in the group after it. Where nobody was in it before, the hub's roster alone says where they live.
+    let Some(home) = after.iter().find(|one| one.account == author).map(|one| one.domain.clone()) else {
+        return Ok(None);
     };
     let known = newcomer.devices.iter().any(|index| account.device(*index).is_some());
     let is_in =
@@ -418,7 +417,7 @@ fn apply(
     let seat = Seat { log: id, first, sequence };
     for newcomer in &words.added {
         let here = newcomer.domain == command.local;
-        let account = if here { welcome_account(rows, command, newcomer, members)? } else { None };
+        let account = if here { welcome_account(rows, command, newcomer, (members, after))? } else { None };
         if here && account.is_none() {
             change.untold += newcomer.devices.len();
             continue;

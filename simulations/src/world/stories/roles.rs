@@ -76,6 +76,31 @@ fn t36_admins_at_two_relays_take_people_in_and_out_at_the_same_moment_and_all_of
 }
 
 #[test]
+fn an_admin_takes_in_a_friend_whose_relay_has_nobody_in_the_group_and_does_not_know_where_the_admin_lives() {
+    for (seed, crypto) in [(1, Crypto::Standin), (2, Crypto::Real)] {
+        let mut world = World::new(Seed::from(seed));
+        (world.lively, world.crypto) = (false, crypto);
+        let relays = ["a.example", "b.example", "c.example"].map(|domain| world.test_relay(domain).unwrap());
+        let [alice, bob, carol] = relays.map(|relay| world.test_node(relay).unwrap());
+        let dave = world.test_node(relays[0]).unwrap();
+        for (one, other) in [(alice, bob), (alice, dave), (bob, carol)] {
+            world.befriend(one, other);
+        }
+        let (circle, thread) = world.make_circle(alice, &[bob, dave]);
+        world.change_role(alice, circle, thread, bob);
+        world.run_until_quiet();
+        // Carol knows Bob alone, and hears from the hub, at a third relay, that he took her in.
+        world.add_by(bob, circle, thread, &[carol]);
+        world.run_until_quiet();
+        assert_eq!(agreed(&world, thread, &[alice, bob, carol, dave]).1.len(), 4, "{seed}");
+        world.say_in_circle(carol, thread, "and here I am");
+        world.run_until_quiet();
+        assert_eq!(world.shown_to(alice), ["and here I am"], "{seed}");
+        well(world);
+    }
+}
+
+#[test]
 fn t37_of_a_demotion_and_what_the_demoted_does_at_the_same_moment_all_have_one_verdict() {
     let mut verdicts = BTreeSet::new();
     for seed in 1..=12 {
