@@ -111,6 +111,7 @@ pub fn check(fixture: &mut impl Fixture) {
     hub::what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew(fixture);
     hub::whoever_comes_back_still_gets_what_waited(fixture);
     hub::another_relay_follows_its_hub(fixture);
+    hub::a_hub_names_none_of_this_relays_own_users_who_are_not_in_the_group(fixture);
     hub::an_inbox_that_is_full_takes_the_invitation_to_what_a_hub_decided(fixture);
     a_crash_after_any_command_loses_nothing_answered(fixture);
 }

@@ -363,6 +363,15 @@ pub(super) fn another_relay_follows_its_hub(fixture: &mut impl Fixture) {
     assert_eq!(placed(run(&store, text(2, 6, CAROL, Origin::Peer(there()), b"after"))), (2, true));
 }
 
+pub(super) fn a_hub_names_none_of_this_relays_own_users_who_are_not_in_the_group(fixture: &mut impl Fixture) {
+    let store = with_dave(fixture);
+    // Dave is a friend of Alice's, who lives here and knows of no such group.
+    let everybody = [(ALICE, here()), (CAROL, there()), (DAVE, here())];
+    let begins = told(ALICE, words(2, 5, b"c5", &[(DAVE, here())], &[]), Some(&everybody));
+    assert_eq!(committed(run(&store, begins)).change.unwrap().untold, 1);
+    assert_eq!(invitations(&store, DAVE), []);
+}
+
 pub(super) fn an_inbox_that_is_full_takes_the_invitation_to_what_a_hub_decided(fixture: &mut impl Fixture) {
     let mut store = with_dave(fixture);
     let tight = LogBounds { entries_max: 2, bytes_max: 1 << 20 };

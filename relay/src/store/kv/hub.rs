@@ -345,6 +345,11 @@ fn welcome_account(
     let Some(home) = after.iter().find(|one| one.account == author).map(|one| one.domain.clone()) else {
         return Ok(None);
     };
+    // But nobody speaks for this relay's own users: those who are in the group are known here.
+    let is_here = members.get(&command.author).is_some_and(|member| matches!(member.home, Home::Here(_)));
+    if home == command.local && !is_here {
+        return Ok(None);
+    }
     let known = newcomer.devices.iter().any(|index| account.device(*index).is_some());
     let is_in =
         |(device, member): (&DeviceId, &Member)| device.account == newcomer.account && member.epochs.last.is_none();
