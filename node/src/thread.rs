@@ -109,6 +109,8 @@ pub(crate) struct Threads {
     pub(crate) unparking: BTreeSet<ThreadId>,
     /// Epochs whose commit came in a form that does not count: it is asked for until it comes in another, or is over.
     pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
+    /// Of groups where something else must come first: the epoch they wait in, and how often in a row it did not come.
+    pub(crate) waits: BTreeMap<ThreadId, (Epoch, u32)>,
     /// Groups that went on by a commit that this device cannot apply, as far as it has followed them; at most
     /// `limits::REJOINS_MAX`.
     pub(crate) followed: BTreeMap<ThreadId, Followed>,

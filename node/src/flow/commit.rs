@@ -80,7 +80,7 @@ pub(crate) fn take<E: Engine>(t: &mut Turn<'_, E>, accepted: &Accepted) -> Resul
     if !strangers.is_empty() {
         tracing::debug!(strangers = strangers.len(), "a commit waits for account logs");
         for (account, domain) in strangers {
-            look_up(t, id, account, domain);
+            look_up(t, id, account, domain)?;
         }
         return Ok(Course::Waits);
     }
@@ -171,16 +171,23 @@ pub(crate) fn fetched<E: Engine>(
             Ok(())
         }
         // The same would come at once.
-        Course::Done => {
-            retry(t, thread);
-            Ok(())
-        }
+        Course::Done => retry(t, thread),
         Course::Waits => Ok(()),
     }
 }
 
-fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) {
-    t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(limits::LINK_IDLE_MAX));
+/// What a group waits for did not come: it is asked for again, soon at first, for most of what fails was lost on the way, and
+/// then ever more seldom, each minute in the end.
+fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let Some(epoch) = thread::get(&t.rows, &thread)?.map(|row| row.epoch) else { return Ok(()) };
+    let (waits_in, tries) = t.rooms.threads.waits.entry(thread).or_insert((epoch, 0));
+    if *waits_in != epoch {
+        (*waits_in, *tries) = (epoch, 0);
+    }
+    let delay = limits::RETRY_DELAY.saturating_mul(2u32.saturating_pow(*tries)).min(limits::LINK_IDLE_MAX);
+    *tries = tries.saturating_add(1);
+    t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(delay));
+    Ok(())
 }
 
 /// Newcomers whose account log does not prove their devices yet. One that was revoked since is followed into the epochs in
@@ -201,7 +208,12 @@ pub(crate) fn unproved<E: Engine>(t: &Turn<'_, E>, commit: &Commit) -> Result<Ve
     Ok(unproved)
 }
 
-pub(crate) fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account: AccountId, domain: Domain) {
+pub(crate) fn look_up<E: Engine>(
+    t: &mut Turn<'_, E>,
+    thread: ThreadId,
+    account: AccountId,
+    domain: Domain,
+) -> Result<(), StorageError> {
     let same = |purpose: &Purpose| matches!(purpose, Purpose::Newcomer(_, of, _) if *of == account);
     if t.rooms.requests.any(same) {
         // The answer is for the thread that asked; this one looks again.
@@ -209,6 +221,7 @@ pub(crate) fn look_up<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, account:
     }
     let who = Who::Account(account, domain.clone());
     t.ask(Purpose::Newcomer(thread, account, domain), |request| LookUp { request, who, hint: None });
+    Ok(())
 }
 
 /// A newcomer's log came; it must prove the account.
@@ -224,10 +237,7 @@ pub(crate) fn looked_up<E: Engine>(
         let before = t.rooms.identity.log.head();
         account::shown(t, log)?;
         return match t.rooms.identity.log.head() == before {
-            true => {
-                retry(t, thread);
-                Ok(())
-            }
+            true => retry(t, thread),
             false => receive::unpark_all(t),
         };
     }
@@ -237,16 +247,14 @@ pub(crate) fn looked_up<E: Engine>(
             t.keep(&person, false)?;
             if before == Some(person.log.head()) {
                 // The same would come at once.
-                retry(t, thread);
-                return Ok(());
+                return retry(t, thread);
             }
             // Another thread may wait for the same.
             receive::unpark_all(t)
         }
         Err(Distrust(why)) => {
             tracing::warn!(why, "a relay does not prove a newcomer of a group; it is asked again");
-            retry(t, thread);
-            Ok(())
+            retry(t, thread)
         }
     }
 }

@@ -99,7 +99,9 @@ fn follow<E: Engine>(
     let commit = &accepted.commit;
     let strangers = commit::unproved(t, commit)?;
     if !strangers.is_empty() {
-        strangers.into_iter().for_each(|(account, domain)| commit::look_up(t, commit.thread, account, domain));
+        for (account, domain) in strangers {
+            commit::look_up(t, commit.thread, account, domain)?;
+        }
         return Ok(Step::Waits);
     }
     let proved = match followed.public.prove(&commit.bytes) {

@@ -296,6 +296,31 @@ fn t06_a_commit_that_the_log_leaves_out_is_asked_for() {
 }
 
 #[test]
+fn a_commit_that_is_not_to_be_had_is_asked_for_soon_and_then_ever_more_seldom_up_to_every_minute() {
+    let (mut world, thread) = group();
+    world.relay.hide_commits_from.insert(world.people[BOB].account);
+    world.relay.refuse.insert("FetchCommit", (RefusalCode::NotFound, None));
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.say(ALICE, thread, "of the next epoch");
+    let asked = |world: &World<StandInEngine>| {
+        let by_bob = |(who, frame): &&(usize, Frame)| *who == BOB && matches!(frame, Frame::FetchCommit(_));
+        world.relay.heard.iter().filter(by_bob).count()
+    };
+    world.advance(Duration::from_secs(1));
+    assert_eq!(asked(&world), 1);
+    for (times, wait) in (2..).zip([5, 10, 20, 40, 60, 60]) {
+        world.advance(Duration::from_secs(wait - 2));
+        assert_eq!(asked(&world), times - 1, "before {wait} s");
+        world.advance(Duration::from_secs(2));
+        assert_eq!(asked(&world), times, "after {wait} s");
+    }
+    world.relay.refuse.clear();
+    world.advance(limits::LINK_IDLE_MAX);
+    assert_eq!(world.shown(BOB), ["of the next epoch"]);
+}
+
+#[test]
 fn whoever_is_taken_out_is_told_and_writes_no_more() {
     let (mut world, thread) = group();
     let people = world.people(&[BOB]);
