@@ -9,6 +9,7 @@ use whimbrel_protocol::RefusalCode;
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     accepted: AtomicU64,
+    untold: AtomicU64,
     refused: [AtomicU64; RefusalCode::ALL.len()],
 }
 
@@ -18,6 +19,9 @@ pub(crate) struct Figures {
 pub struct Counts {
     /// Envelopes taken into logs here, own users' and peers'.
     pub accepted: u64,
+    /// Envelopes that full logs let go before a device here had them, and of which their author here was told nothing, for
+    /// the inbox was full, too (docs/protocol/thread.md 9).
+    pub untold: u64,
     /// Entries handed to links of devices.
     pub pushed: u64,
     /// Rows that peer relays took.
@@ -32,6 +36,11 @@ impl Figures {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A full log let envelopes go, and a full inbox has no room for the word of it.
+    pub(crate) fn untold(&self, count: u64) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Somebody is told why not.
     pub(crate) fn refused(&self, code: RefusalCode) {
         let place = RefusalCode::ALL.iter().position(|known| *known == code);
@@ -44,6 +53,7 @@ impl Figures {
         let refused = RefusalCode::ALL.iter().zip(&self.refused);
         Counts {
             accepted: self.accepted.load(Ordering::Relaxed),
+            untold: self.untold.load(Ordering::Relaxed),
             pushed,
             forwarded,
             refused: refused.map(|(code, count)| (*code, count.load(Ordering::Relaxed))).collect(),

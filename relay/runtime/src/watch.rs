@@ -132,6 +132,8 @@ fn text(watched: &Watched, store_bytes: Option<u64>, held: Option<Held>) -> Stri
     page.sample("messages_delivered_total", &[("path", "federation")], counts.forwarded);
     page.family("federation_dropped_total", "counter", "Rows for peer relays given up: refused for good.");
     page.sample("federation_dropped_total", &[], server.relay.forwards_dropped());
+    page.family("losses_untold_total", "counter", "Envelopes a full log let go, with no room to tell their author.");
+    page.sample("losses_untold_total", &[], counts.untold);
     if let Some(held) = held {
         page.family("held_messages", "gauge", "Entries in logs that not everybody has fetched who is to.");
         page.sample("held_messages", &[], held.entries);

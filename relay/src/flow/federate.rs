@@ -108,6 +108,7 @@ pub(crate) async fn receive<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, 
         match (plan, outcome) {
             (Plan::Envelope(author, envelope), Outcome::Appended(appended)) if appended.new => {
                 rooms.figures.accepted();
+                rooms.figures.untold(appended.untold);
                 let body = EntryBody::Envelope(author, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
                 deliver::notices(rooms, now, &appended.inboxes).await;

@@ -42,6 +42,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
             rooms.answer(now, link, Stored { request: words.request, sequence: appended.sequence });
             if appended.new {
                 rooms.figures.accepted();
+                rooms.figures.untold(appended.untold);
                 let body = EntryBody::Envelope(from.device, Arc::unwrap_or_clone(envelope));
                 deliver::deliver(rooms, now, appended.log, appended.sequence, &body).await;
                 deliver::notices(rooms, now, &appended.inboxes).await;

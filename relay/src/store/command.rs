@@ -468,6 +468,8 @@ pub struct Appended {
     pub peers: Vec<Domain>,
     /// The inboxes that got a notice: to make room, what a peer still waited for had to go.
     pub inboxes: Vec<LogId>,
+    /// Of how many envelopes that went nobody here was told, for their author's inbox has no room.
+    pub untold: u64,
 }
 
 /// Why a command was not done. Nothing of it was written.

@@ -67,6 +67,9 @@ impl World {
                 self.ledger.shows_loss(who, thread.thread, thread.dropped, self.engine.now());
             }
         }
+        for relay in self.relays().map(|relay| (relay.no, relay.untold())).collect::<Vec<_>>() {
+            self.ledger.untold(relay.0, relay.1);
+        }
         self.struck.losses_told = self.ledger.losses().0;
         self.ledger.losses_are_shown();
     }

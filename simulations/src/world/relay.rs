@@ -240,6 +240,8 @@ pub struct RelayProcess {
     seed: Seed,
     run: u32,
     life: Option<Life>,
+    /// What lives that are over let go of logs without room to tell the author.
+    untold: u64,
     /// Its clocks.
     pub(super) clock: Clock,
     /// Where in its work it is hit next.
@@ -280,6 +282,7 @@ impl RelayProcess {
             seed,
             run: 0,
             life: None,
+            untold: 0,
             clock,
             traps,
             mischief,
@@ -305,6 +308,12 @@ impl RelayProcess {
     /// Whether it runs.
     pub const fn is_alive(&self) -> bool {
         self.life.is_some()
+    }
+
+    /// How many envelopes it let go of full logs without room to tell their author, in all its lives.
+    pub fn untold(&self) -> u64 {
+        let relay = self.life.as_ref().and_then(|life| life.relay.as_ref());
+        self.untold + relay.map_or(0, |relay| relay.counts().untold)
     }
 
     /// Whether it has opened its store and takes links.
@@ -361,6 +370,7 @@ impl RelayProcess {
 
     /// Dies where it stands. What the disk had not synced is partly gone.
     pub fn crash(&mut self, keep: Keep) -> Torn {
+        self.untold = self.untold();
         if self.life.take().is_none() {
             return Torn::default();
         }

@@ -49,6 +49,7 @@ async fn figures_count_what_was_done_and_name_nobody() {
     assert_eq!(value(&page, "whimbrel_rejections_total{reason=\"too_fast\"}"), 0);
     assert_eq!(value(&page, "whimbrel_messages_accepted_total"), 0);
     assert_eq!(value(&page, "whimbrel_messages_delivered_total{path=\"push\"}"), 0);
+    assert_eq!(value(&page, "whimbrel_losses_untold_total"), 0);
     assert!(value(&page, "whimbrel_store_bytes{kind=\"disk\"}") > 0);
     assert_eq!(value(&page, "whimbrel_wakes_total{outcome=\"sent\"}"), 0);
     for name in ["alice".to_owned(), alice.id().account.to_string(), "127.0.0.1".to_owned()] {

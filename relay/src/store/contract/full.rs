@@ -52,8 +52,10 @@ pub(super) fn what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture
         store = fixture.restart(store);
     }
     // Whoever never empties their inbox stops nobody: what finds no room there, their own device tells in the end.
+    let mut untold = 0;
     for n in 7..20 {
-        let Ok(Outcome::Appended(_)) = run(&store, said(ALICE, n)) else { panic!("{n} is stopped") };
+        let Ok(Outcome::Appended(appended)) = run(&store, said(ALICE, n)) else { panic!("{n} is stopped") };
+        untold += appended.untold;
     }
     assert_eq!(page(&store, log(1), 0, 9), [16, 17, 18, 19]);
     let gone = ids(&(1..16).collect::<Vec<_>>());
@@ -61,6 +63,7 @@ pub(super) fn what_leaves_a_full_log_before_a_device_here_had_it_is_told(fixture
         [ALICE, BOB].into_iter().flat_map(|author| told(&store, author)).flat_map(|(_, envelopes)| envelopes).collect();
     assert!(news.len() >= 4 && news.len() < gone.len(), "as many as an inbox has room for: {}", news.len());
     assert!(news.iter().all(|id| gone.contains(id)), "none is told of that is there");
+    assert_eq!(news.len() as u64 + untold, gone.len() as u64, "what nobody was told of is counted");
 }
 
 /// From where on a page leaves nothing out, and its first entry.

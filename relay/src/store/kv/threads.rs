@@ -20,6 +20,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 use super::accounts::{known_account, owner_row};
 use super::friends::{self, consents};
 use super::rows::{self, CursorRow, EntryRow, FriendRow, Home, LogRow, Member, OwnRow, ThreadMeta, Total, space};
+use super::trim::Pushed;
 use super::{Decided, Fault, Recent, blobs, hub, public, trim};
 use crate::store::command::{Append, Appended, LogBounds, OpenThread, Opened, Origin, TagThread, TouchThreads};
 use crate::store::{Account, Conflict, Epochs, LogId, Outcome};
@@ -215,7 +216,14 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         if envelope.epoch < thread.first {
             // Of before the group came here: for nobody here.
             let (log, peers, inboxes) = (thread.log, Vec::new(), Vec::new());
-            return Ok(Outcome::Appended(Appended { log, sequence: Sequence::ZERO, new: false, peers, inboxes }));
+            return Ok(Outcome::Appended(Appended {
+                log,
+                sequence: Sequence::ZERO,
+                new: false,
+                peers,
+                inboxes,
+                untold: 0,
+            }));
         }
     }
     let member = member.ok_or(Conflict::NotMember)?;
@@ -224,7 +232,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     }
     if let Some(sequence) = recent.find(rows, thread.log, append.id)? {
         let (peers, inboxes) = (Vec::new(), Vec::new());
-        return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers, inboxes }));
+        return Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: false, peers, inboxes, untold: 0 }));
     }
     has_leaf(append, &thread, &member)?;
     is_timely(rows, append, &thread, &member)?;
@@ -240,7 +248,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
     let log_key = rows::log(thread.log);
     let mut log: LogRow = rows::get(rows, &log_key)?.ok_or_else(|| rows::damaged(&log_key, "a log is missing"))?;
     let body = EntryBody::Envelope(append.author, Arc::unwrap_or_clone(Arc::clone(envelope)));
-    let inboxes = make_room(rows, &mut log, &thread, size(&body), append)?;
+    let Pushed { inboxes, untold } = make_room(rows, &mut log, &thread, size(&body), append)?;
     let sequence = push(rows, thread.log, &mut log, body, append.at);
     rows::put(rows, log_key, &log);
 
@@ -264,7 +272,7 @@ pub(super) fn append(rows: &mut Overlay<'_>, append: &Append, recent: &mut Recen
         enqueue(rows, peer, thread.log, sequence, Vec::new())?;
     }
     recent.add(thread.log, append.id, sequence, dropped);
-    Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers, inboxes }))
+    Ok(Outcome::Appended(Appended { log: thread.log, sequence, new: true, peers, inboxes, untold }))
 }
 
 /// Whether the word of this origin counts for somebody who lives there.
@@ -311,8 +319,8 @@ fn is_timely(reads: &dyn Reads, append: &Append, thread: &ThreadMeta, member: &M
 }
 
 /// Between two, the oldest mail stays and the author is told; in a larger thread one who is away must not stop the
-/// others, so the oldest goes, and the author of what a peer or a device here still waited for is told. Gives the inboxes
-/// it was told in.
+/// others, so the oldest goes, and the author of what a peer or a device here still waited for is told. Gives who
+/// was told.
 ///
 /// Who waits is asked of every member, so more goes at once than is needed: less than a hundredth of the log.
 fn make_room(
@@ -321,10 +329,10 @@ fn make_room(
     thread: &ThreadMeta,
     bytes: u64,
     append: &Append,
-) -> Result<Vec<LogId>, Fault> {
+) -> Result<Pushed, Fault> {
     let (id, bounds, at) = (thread.log, append.bounds, append.at);
     let told = trim::PushOut { local: &append.local, peers: &thread.others, bounds, at };
-    let mut inboxes = Vec::new();
+    let mut all = Pushed::default();
     while !fits(log, bytes, bounds) {
         let pushed = match thread.people <= 2 || log.trimmed >= log.head {
             true => None,
@@ -342,12 +350,12 @@ fn make_room(
             }
         };
         match pushed {
-            Some(told) => inboxes.extend(told),
+            Some(pushed) => all.add(pushed),
             None if fits(log, bytes, room_for(&append.origin, bounds)) => break,
             None => return Err(Conflict::Full.into()),
         }
     }
-    Ok(inboxes)
+    Ok(all)
 }
 
 /// What a log may hold for an envelope of this origin that nothing may go for. More for what a peer forwards: if it had to

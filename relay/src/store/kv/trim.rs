@@ -428,8 +428,25 @@ pub(super) struct PushOut<'a> {
     pub(super) at: Wall,
 }
 
+/// What went of a full log, and who was told.
+#[derive(Debug, Default)]
+pub(super) struct Pushed {
+    /// The inboxes that got a notice.
+    pub(super) inboxes: Vec<LogId>,
+    /// Envelopes that devices here lacked and of which their author's inbox had no room to say so.
+    pub(super) untold: u64,
+}
+
+impl Pushed {
+    /// More went.
+    pub(super) fn add(&mut self, more: Self) {
+        self.inboxes.extend(more.inboxes);
+        self.untold += more.untold;
+    }
+}
+
 /// Drops the oldest entries of a log to make room, at most `limits::PUSH_OUT_ENTRIES_MAX` of them; a local author is told
-/// of each that a peer or another device here still waited for. Gives the inboxes that got a notice, or nothing when one
+/// of each that a peer or another device here still waited for. Gives who was told, or nothing when an inbox
 /// has no room for what a peer waited for: then nothing may be dropped. What devices here alone lack goes without a word
 /// then, or one who empties no inbox could stop a group.
 pub(super) fn push_out(
@@ -438,7 +455,7 @@ pub(super) fn push_out(
     log: &mut LogRow,
     upto: Sequence,
     PushOut { local, peers, bounds, at }: PushOut<'_>,
-) -> Result<Option<Vec<LogId>>, StorageError> {
+) -> Result<Option<Pushed>, StorageError> {
     let mut notices = Notices::default();
     let first = log.trimmed.next();
     for peer in peers {
@@ -469,14 +486,14 @@ pub(super) fn push_out(
             notices.add(local, RefusalCode::Full, OutboundKey { log: id, sequence }, lost);
         }
     }
-    let mut inboxes = Vec::new();
+    let mut pushed = Pushed::default();
     for notice in notices.0 {
         match notify_author(rows, notice.author.account, &notice.body, bounds, at)? {
             // Its author's own node says what nobody said to have, where receipts are kept (message 20).
-            Told::NoRoom if notice.body.domain == *local => {}
+            Told::NoRoom if notice.body.domain == *local => pushed.untold += notice.body.envelopes.len() as u64,
             Told::NoRoom => return Ok(None),
-            Told::In(inbox) if inboxes.contains(&inbox) => {}
-            Told::In(inbox) => inboxes.push(inbox),
+            Told::In(inbox) if pushed.inboxes.contains(&inbox) => {}
+            Told::In(inbox) => pushed.inboxes.push(inbox),
             Told::Nobody => {}
         }
         for row in notice.rows {
@@ -485,5 +502,5 @@ pub(super) fn push_out(
         }
     }
     drop_upto(rows, id, log, upto)?;
-    Ok(Some(inboxes))
+    Ok(Some(pushed))
 }

@@ -15,7 +15,7 @@ impl Ledger {
                         shown += 1;
                         slowest = slowest.max(at.since(said.at));
                     }
-                    (None, Word::Owed) if self.owes(said, *to) && !self.is_told_later(said, *to, &mut told) => {
+                    (None, Word::Owed) if self.owes(said, *to) && !self.is_told_later(number, *to, &mut told) => {
                         lost += 1;
                         found.push(Violation::Lost { message: number, author: said.author, to: *to });
                     }

@@ -37,6 +37,10 @@ pub(super) struct Dropped {
     missing: BTreeMap<(ProcessNo, ThreadId, AccountId), Told>,
     /// Messages of whose loss to these people their author was told, because a log was full.
     lost: BTreeSet<(usize, ProcessNo)>,
+    /// How many messages relays let go without room to tell their author, who lives there.
+    untold: BTreeMap<ProcessNo, u64>,
+    /// Those that were counted so.
+    counted: BTreeSet<usize>,
     /// How many messages came again to whom, after what was said later, as what was told of.
     again: BTreeMap<(ProcessNo, ThreadId), u64>,
 }
@@ -50,6 +54,16 @@ impl Dropped {
     /// Whether its author was told that somebody lost a message to a full log. It may come again, after what was said later.
     pub(super) fn is_lost(&self, number: usize, to: ProcessNo) -> bool {
         self.lost.contains(&(number, to))
+    }
+
+    /// Whether a message can be one that a relay let go without room to tell its author.
+    fn is_untold(&mut self, relay: ProcessNo, number: usize) -> bool {
+        if self.counted.contains(&number) {
+            return true;
+        }
+        let left = self.untold.get_mut(&relay).filter(|left| **left > 0);
+        let fits = left.map(|left| *left -= 1).is_some();
+        fits && self.counted.insert(number)
     }
 
     /// Whether somebody was told that a log lost entries among which a message can have been. Each entry told of is one
@@ -140,15 +154,19 @@ impl Ledger {
         short && said.to.len() == 1 && shown.since(said.at) > limits::FULL_RETRY_AFTER
     }
 
-    /// Whether the full log of somebody's own relay may have lost a message whose author lives elsewhere, and they are shown that
-    /// it lost some: its author hears of it by their own device alone, within 30 days, which no world lasts. `left`: what was
-    /// told and is nobody else's yet.
-    pub(super) fn is_told_later(&self, said: &Said, to: ProcessNo, left: &mut Dropped) -> bool {
-        let home = self.excuses.home(to);
-        let short = home.is_some_and(|home| self.excuses.is(home, Conduct::Short));
-        short
+    /// A relay let so many messages go of full logs without room to tell their authors.
+    pub fn untold(&mut self, relay: ProcessNo, count: u64) {
+        self.dropped.untold.insert(relay, count);
+    }
+
+    /// Whether the full log of somebody's own relay may have lost a message, they are shown that it lost some, and that relay
+    /// tells its author nothing: who lives elsewhere, or whose inbox is full, too. Such an author hears of it by their own
+    /// device alone, within 30 days, which no world lasts. `left`: what was told, or could not be, and is nobody else's yet.
+    pub(super) fn is_told_later(&self, number: usize, to: ProcessNo, left: &mut Dropped) -> bool {
+        let (Some(said), Some(home)) = (self.said.get(number), self.excuses.home(to)) else { return false };
+        self.excuses.is(home, Conduct::Short)
             && said.to.len() > 1
-            && home != self.excuses.home(said.author)
+            && (self.excuses.home(said.author) != Some(home) || left.is_untold(home, number))
             && left.takes(to, &self.threads_of(said), said.at)
     }
 

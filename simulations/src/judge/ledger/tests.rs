@@ -343,6 +343,17 @@ fn what_a_full_log_lost_of_an_author_elsewhere_is_let_pass_only_where_its_reader
 }
 
 #[test]
+fn a_loss_of_which_its_relay_could_not_tell_the_author_is_let_pass_as_often_as_it_says_so() {
+    // Of two that Bob never got, and both of which he was told of.
+    for (relay, untold, lost) in [(B, 0, 2), (B, 1, 1), (B, 2, 0), (A, 2, 2)] {
+        let (mut ledger, thread) = three(B, true, &[0, 10]);
+        ledger.told_of_loss(BOB, &dropped(thread, 2), at(20));
+        ledger.untold(relay, untold);
+        assert_eq!(ledger.close(&[]).lost, 2 + lost, "{relay} {untold}");
+    }
+}
+
+#[test]
 fn a_loss_that_somebody_was_told_of_excuses_as_many_texts_as_were_told_of_and_none_that_was_said_later() {
     // Of three that Bob never got, told of so many at these seconds.
     for (told, lost) in [
