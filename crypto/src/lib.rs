@@ -18,6 +18,7 @@ pub mod linking;
 pub mod mls;
 pub mod padding;
 pub mod participants;
+pub mod pass;
 pub mod public;
 pub mod receipt;
 pub mod recovery;

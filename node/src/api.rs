@@ -17,7 +17,7 @@ use whimbrel_protocol::id::{
 };
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits::CLOCK_AHEAD_MAX;
-use whimbrel_protocol::message::Target;
+use whimbrel_protocol::message::{Declined, Target};
 use whimbrel_protocol::policy::{Policy, PolicyChange};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::signal::Doing;
@@ -124,9 +124,12 @@ pub enum Command {
         uses: u32,
         /// How long it holds.
         holds: Duration,
+        /// The group that whoever uses it is taken into by this device, as long as its owner may take people in.
+        group: Option<ThreadId>,
     },
-    /// Takes up an invite: looks the inviter up, claims KeyPackages, opens the thread.
-    /// Answered when the home relay has the opening on its disk.
+    /// Takes up an invite: looks the inviter up, claims KeyPackages, opens the thread, and asks to be taken into the group it
+    /// leads into. Answered when the home relay has the opening on its disk; that this device is in the group is told by
+    /// [`Event::ThreadOpened`], that it will not be by [`Event::JoinDeclined`].
     AcceptInvite(Invite),
     /// Sends a text into a thread. Answered with [`Reply::Queued`] once durable here; the rest of the trip is told
     /// by [`Event::State`].

@@ -11,7 +11,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
     about, account, answers, audit, befriend, commands, commit, connect, direct, facts, group, herald, history, join,
-    link, open, receipts, receive, repair, resend, self_thread, send, settings, siblings,
+    link, open, pass, receipts, receive, repair, resend, self_thread, send, settings, siblings,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -164,6 +164,7 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Word(_) => befriend::prove_all(t),
         Timer::Settings(thread) => settings::hand_in(t, thread),
         Timer::Change(thread) => group::submit(t, thread),
+        Timer::Asks => pass::serve(t),
         Timer::Extend => account::submit(t),
         Timer::Siblings => siblings::pump(t),
         Timer::Unready => siblings::again(t),

@@ -92,6 +92,14 @@ impl Rooms {
             rooms.threads.changing.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
             Ok(())
         })?;
+        rows::each(reads, &rows::space(Space::Ask), |(key, _)| {
+            rooms.threads.asks.extend(rows::asked_by(&key).map(|ask| (ask, now.monotonic)));
+            Ok(())
+        })?;
+        rows::each(reads, &rows::space(Space::Wish), |(key, _)| {
+            rooms.threads.wishes.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
+            Ok(())
+        })?;
         rows::each(reads, &rows::space(Space::Herald), |(key, _)| {
             rooms.user.heralds.extend(rows::id_in_key(&key).map(|id| (AccountId::from_bytes(id), 0)));
             Ok(())
@@ -262,6 +270,13 @@ impl<E: Engine> Turn<'_, E> {
 
     pub(crate) fn answer(&mut self, ticket: Ticket, result: Result<Reply, CommandError>) {
         self.out.push(Output::Answer { ticket, result });
+    }
+
+    /// Answers whoever waits, if anybody does.
+    pub(crate) fn answer_any(&mut self, ticket: Option<Ticket>, result: Result<Reply, CommandError>) {
+        if let Some(ticket) = ticket {
+            self.answer(ticket, result);
+        }
     }
 
     /// Asks the relay on a link; the answer, or its absence, comes back with the purpose.

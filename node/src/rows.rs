@@ -8,6 +8,7 @@ mod audit;
 mod dropped;
 mod group;
 mod message;
+mod pass;
 mod people;
 mod policy;
 mod said;
@@ -40,6 +41,7 @@ pub(crate) use self::audit::{
 pub(crate) use self::dropped::{DroppedRow, dropped_key, dropped_prefix, thread_of_dropped};
 pub(crate) use self::group::{ChangeRow, InviteeRow, OpeningRow, TitleRow, change_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow, TimerRow};
+pub(crate) use self::pass::{AskRow, PassRow, WishRow, ask_key, asked_by, pass_key, wish_key};
 pub(crate) use self::people::{
     CardRow, FriendRow, Relationship, SettingsRow, WordRow, card_key, friend_key, settings_key, word_key,
 };
@@ -149,6 +151,12 @@ pub(crate) enum Space {
     ReceiptsTold = 40,
     /// What gives a thread's hub away, by thread: [`whimbrel_crypto::receipt::Contradiction`].
     Contradiction = 41,
+    /// [`PassRow`] by the hash of its token: links into groups that this device made.
+    Pass = 44,
+    /// [`AskRow`] by group and account: who came by one of them, and is not in yet.
+    Ask = 45,
+    /// [`WishRow`] by group: links into groups that this device came by.
+    Wish = 46,
     /// [`TreeRow`] by domain.
     Tree = 48,
     /// [`AuditRow`] by account.
@@ -162,7 +170,7 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 43] = [
+pub(crate) const SPACES: [Space; 46] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -201,6 +209,9 @@ pub(crate) const SPACES: [Space; 43] = [
     Space::Recent,
     Space::ReceiptsTold,
     Space::Contradiction,
+    Space::Pass,
+    Space::Ask,
+    Space::Wish,
     Space::Tree,
     Space::Audit,
     Space::TreeTold,

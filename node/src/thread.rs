@@ -54,7 +54,8 @@ pub(crate) struct Guest {
 /// A thread being made: nothing of it is stored, and it ends with the link.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) ticket: Ticket,
+    /// Who waits for it; nobody: it is of this device's own accord.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) aim: Aim,
     pub(crate) guests: BTreeMap<AccountId, Guest>,
     pub(crate) since: Monotonic,
@@ -62,6 +63,16 @@ pub(crate) struct Job {
     pub(crate) slowed: BTreeSet<AccountId>,
     /// How long it wants to be left alone between two of them.
     pub(crate) pace: Duration,
+}
+
+impl Job {
+    /// The group it takes people into.
+    pub(crate) const fn adds_to(&self) -> Option<ThreadId> {
+        match self.aim {
+            Aim::Add(group) => Some(group),
+            Aim::Invite(_) | Aim::Text(_) | Aim::Group(_) => None,
+        }
+    }
 }
 
 /// A thread being joined: the invitation is stored; what was fetched for it is when joining has to wait for more.
@@ -114,6 +125,10 @@ pub(crate) struct Threads {
     /// Groups that went on by a commit that this device cannot apply, as far as it has followed them; at most
     /// `limits::REJOINS_MAX`.
     pub(crate) followed: BTreeMap<ThreadId, Followed>,
+    /// Who came by a link of ours, and when they may be taken in.
+    pub(crate) asks: BTreeMap<(ThreadId, AccountId), Monotonic>,
+    /// Groups that this device came to by a link, and is not in.
+    pub(crate) wishes: BTreeSet<ThreadId>,
     /// Groups of whose commits some may have gone with what the relay let go of their log.
     pub(crate) behind: BTreeSet<ThreadId>,
     /// Threads with a row.

@@ -72,6 +72,8 @@ pub(crate) enum Timer {
     Vanish,
     /// A relay is to be asked for its tree.
     Audit,
+    /// Whoever came by a link of ours may be taken in.
+    Asks,
     /// More of what waits to leave, and never will, is to be told of.
     Unsaid,
 }

@@ -125,5 +125,6 @@ pub(crate) fn invite(chance: &mut Chance, account: AccountId, address: Address, 
         relay: relay.relay,
         account,
         token: InviteToken::from_bytes(chance.bytes()),
+        pass: None,
     }
 }

@@ -5,7 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{AccountId, Address, Domain, InviteToken, RelayId};
+use minicbor::{Decode, Encode};
+
+use crate::id::{AccountId, Address, DeviceIndex, Domain, InviteToken, RelayId, Signature, ThreadId, TokenHash};
+use crate::time::Wall;
 use crate::user::RelayHint;
 
 /// Where a relay is and who it must be: `whimbrel-relay:DOMAIN?at=HOST:PORT#RELAY`.
@@ -19,7 +22,8 @@ pub struct RelayLink {
     pub relay: RelayId,
 }
 
-/// A person's invite: `whimbrel:NAME@DOMAIN?at=HOST:PORT#RELAY,ACCOUNT,TOKEN`.
+/// A person's invite: `whimbrel:NAME@DOMAIN?at=HOST:PORT#RELAY,ACCOUNT,TOKEN`. One that leads into a group goes on with
+/// `,GROUP,DEVICE,UNTIL,SIGNATURE`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invite {
     /// Who invites.
@@ -32,6 +36,39 @@ pub struct Invite {
     pub account: AccountId,
     /// Proof of the invitation.
     pub token: InviteToken,
+    /// The group it leads into.
+    pub pass: Option<Pass>,
+}
+
+/// What makes a link of an invite that leads into a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pass {
+    /// The group.
+    pub group: ThreadId,
+    /// The device that made the link, and takes in whoever comes by it.
+    pub device: DeviceIndex,
+    /// Until when.
+    pub until: Wall,
+    /// By that device, over [`PassWords`], in the context [`PASS_CONTEXT`].
+    pub signature: Signature,
+}
+
+/// In which the device signs.
+pub const PASS_CONTEXT: &str = "whimbrel group link 1";
+
+/// What is signed of a link into a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct PassWords {
+    /// The group.
+    #[n(0)]
+    pub group: ThreadId,
+    /// The link's token.
+    #[n(1)]
+    pub token: TokenHash,
+    /// Until when it holds.
+    #[n(2)]
+    pub until: Wall,
 }
 
 /// Why a text is no link.
@@ -55,6 +92,12 @@ impl Invite {
     /// The inviter's home relay, as a hint for one's own relay, which can introduce itself there.
     pub fn hint(&self) -> RelayHint {
         RelayHint { token: Some(self.token), ..self.relay_link().hint() }
+    }
+
+    /// What the pass has to be a signature of.
+    pub fn pass_words(&self) -> Option<PassWords> {
+        let Pass { group, until, .. } = self.pass.as_ref()?;
+        Some(PassWords { group: *group, token: self.token.hash(), until: *until })
     }
 }
 
@@ -104,7 +147,13 @@ impl FromStr for RelayLink {
 
 impl fmt::Display for Invite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "whimbrel:{}?at={}#{},{},{}", self.address, self.endpoint, self.relay, self.account, self.token)
+        write!(f, "whimbrel:{}?at={}#{},{},{}", self.address, self.endpoint, self.relay, self.account, self.token)?;
+        match &self.pass {
+            Some(Pass { group, device, until, signature }) => {
+                write!(f, ",{group},{},{},{signature}", device.get(), until.as_millis())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -116,6 +165,15 @@ impl FromStr for Invite {
         let mut parts = fragment.split(',');
         let mut part = |what| parts.next().ok_or(LinkError::Part(what));
         let (relay, account, token) = (part("fingerprint")?, part("account")?, part("token")?);
+        let pass = match part("group") {
+            Err(_) => None,
+            Ok(group) => Some(Pass {
+                group: group.parse().map_err(|_| LinkError::Part("group"))?,
+                device: part("device")?.parse().map(DeviceIndex::new).map_err(|_| LinkError::Part("device"))?,
+                until: part("time")?.parse().map(Wall::from_millis).map_err(|_| LinkError::Part("time"))?,
+                signature: part("signature")?.parse().map_err(|_| LinkError::Part("signature"))?,
+            }),
+        };
         if parts.next().is_some() {
             return Err(LinkError::Part("end"));
         }
@@ -125,6 +183,7 @@ impl FromStr for Invite {
             relay: relay.parse().map_err(|_| LinkError::Part("fingerprint"))?,
             account: account.parse().map_err(|_| LinkError::Part("account"))?,
             token: token.parse().map_err(|_| LinkError::Part("token"))?,
+            pass,
         })
     }
 }
@@ -141,12 +200,20 @@ mod tests {
             relay: RelayId::from_bytes([1; 32]),
             account: AccountId::from_bytes([2; 32]),
             token: InviteToken::from_bytes([3; 16]),
+            pass: None,
         }
+    }
+
+    fn into_group() -> Invite {
+        let (group, device, until) = (ThreadId::from_bytes([4; 32]), DeviceIndex::new(2), Wall::from_millis(5));
+        let pass = Pass { group, device, until, signature: Signature::from_bytes([6; 64]) };
+        Invite { pass: Some(pass), ..invite() }
     }
 
     #[test]
     fn links_read_back_from_their_text() {
         assert_eq!(invite().to_string().parse(), Ok(invite()));
+        assert_eq!(into_group().to_string().parse(), Ok(into_group()));
         let relay = invite().relay_link();
         assert_eq!(relay.to_string().parse(), Ok(relay));
     }
@@ -158,10 +225,11 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_link_is_refused() {
-        let text = invite().to_string();
-        for end in 0..text.len() {
-            assert!(text.get(..end).unwrap().parse::<Invite>().is_err(), "taken: {end} bytes");
+        let (plain, whole) = (invite().to_string(), into_group().to_string());
+        for end in (0..whole.len()).filter(|end| *end != plain.len()) {
+            assert!(whole.get(..end).unwrap().parse::<Invite>().is_err(), "taken: {end} bytes");
         }
+        assert_eq!(format!("{whole},").parse::<Invite>(), Err(LinkError::Part("end")));
     }
 
     #[test]

@@ -209,6 +209,17 @@ pub const INVITES_MAX: usize = 256;
 pub const REGISTRATION_INVITES_MAX: usize = 4_096;
 /// Uses of one invite.
 pub const INVITE_USES_MAX: u32 = 1_000;
+/// Links into groups that a device has made and that are not over.
+pub const PASSES_MAX: usize = 64;
+/// People who came by such links and are not taken in yet, of one device.
+pub const ASKS_MAX: usize = 1_024;
+/// People who were taken out of a group since one of its links was made, and cannot use that: one more ends the link.
+pub const BARRED_MAX: usize = 256;
+/// How often it is tried to take somebody in who came by a link: five seconds after the first time, then twice as long, a minute
+/// at most; an hour and a half altogether.
+pub const ASK_ATTEMPTS_MAX: u32 = 90;
+/// Groups that this device has a link into and waits to be taken in.
+pub const WISHES_MAX: usize = 64;
 /// Rows of an account's list: friends, requests both ways, and whom it keeps away.
 pub const FRIENDS_MAX: usize = 4_096;
 /// Requests that wait for an account's answer.

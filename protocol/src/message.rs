@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
 use crate::hub::SignedReceipt;
-use crate::id::{AccountId, DeviceId, LogHash, MessageId};
+use crate::id::{AccountId, DeviceId, DeviceIndex, InviteToken, LogHash, MessageId, ThreadId};
 use crate::limits;
 use crate::siblings::Fact;
 use crate::time::{Hlc, Wall};
@@ -97,6 +97,12 @@ pub enum Body {
     /// Stands for a content of the author's that does not come any more.
     #[n(11)]
     Gone,
+    /// The author has a link into a group, which that device of the reader's made, by its token, and asks to be taken in.
+    #[n(16)]
+    Ask(#[n(0)] ThreadId, #[n(1)] DeviceIndex, #[n(2)] InviteToken),
+    /// The author takes the reader into no group of theirs by the link they came by.
+    #[n(17)]
+    Declined(#[n(0)] ThreadId, #[n(1)] Declined),
     /// What hubs said of the newest commits of threads in which the readers are too: a reader holds it against what it was shown.
     #[n(15)]
     Receipts(#[n(0)] Vec<SignedReceipt>),
@@ -106,6 +112,21 @@ pub enum Body {
     /// How far the author's account log goes: a reader who has less of it asks for it.
     #[n(24)]
     LogHead(#[n(0)] u64, #[n(1)] LogHash),
+}
+
+/// Why somebody who came by a link is not taken into a group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Declined {
+    /// The link is not known, over, taken back or used up; whoever was taken out of the group cannot use it either.
+    #[n(0)]
+    Link,
+    /// Whoever made the link may take nobody in any more.
+    #[n(1)]
+    Leave,
+    /// They could not be taken in: the group has no room, or their devices have left no keys.
+    #[n(2)]
+    Failed,
 }
 
 /// A message, by its id and its author: another member could give the same id to words of their own.
@@ -171,6 +192,8 @@ impl Body {
             | Self::TreeHead(_)
             | Self::Receipt(_)
             | Self::Receipts(_)
+            | Self::Ask(..)
+            | Self::Declined(..)
             | Self::Facts(_)
             | Self::Repair(_) => false,
         }
@@ -223,6 +246,8 @@ impl std::fmt::Debug for Body {
             Self::Candidates(candidates) => write!(f, "Candidates({})", candidates.addresses.len()),
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
             Self::Leave => f.write_str("Leave"),
+            Self::Ask(group, ..) => write!(f, "Ask({group:?})"),
+            Self::Declined(group, why) => write!(f, "Declined({group:?}, {why:?})"),
             Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
             Self::TreeHead(_) => f.write_str("TreeHead"),
             Self::Receipt(receipt) => write!(f, "Receipt({}, read {})", receipt.messages.len(), receipt.read),
@@ -256,6 +281,7 @@ impl Words for Content {
                 facts.iter().try_for_each(Fact::check)
             }
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
+            Body::Ask(..) | Body::Declined(..) => Ok(()),
             Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::TreeHead(head) => head.check(),
             Body::Candidates(candidates) => {

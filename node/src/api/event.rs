@@ -217,6 +217,15 @@ pub enum Event {
         /// Why, for logs: never content.
         reason: String,
     },
+    /// Whoever made a link that was followed does not take this device's owner into the group it leads into.
+    JoinDeclined {
+        /// The group.
+        group: ThreadId,
+        /// Whose link it is.
+        by: AccountId,
+        /// Why.
+        why: Declined,
+    },
     /// Nothing is sent into this thread any more: the store of this device is an old copy, and its keys were used since; or
     /// a change of its own holds that it has lost. What arrives is still shown.
     ThreadHalted {

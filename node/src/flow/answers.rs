@@ -17,7 +17,7 @@ use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
 use super::{
-    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, receive, rejoin,
+    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, pass, receive, rejoin,
     self_thread, send, settings, signal, stamp, witness,
 };
 use crate::api::{CommandError, Reply, Ticket};
@@ -324,7 +324,8 @@ fn refused<E: Engine>(
             t.answer(ticket, Err(error));
             Ok(())
         }
-        Purpose::Invite(ticket, _) => {
+        Purpose::Invite(ticket, invite) => {
+            pass::unmake(&mut t.rows, &invite.token.hash());
             t.answer(ticket, Err(error));
             Ok(())
         }

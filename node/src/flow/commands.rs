@@ -12,7 +12,8 @@ use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{
-    about, account, befriend, direct, facts, group, link, open, own, read, receipts, send, settings, signal, stamp,
+    about, account, befriend, direct, facts, group, link, open, own, pass, read, receipts, send, settings, signal,
+    stamp,
 };
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
@@ -149,7 +150,7 @@ fn wait_or_fail<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: &Comman
 
 fn with_relay<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Result<Option<Reply>, Halt> {
     match command {
-        Command::NewInvite { uses, holds } => new_invite(t, ticket, uses, holds).map(|()| None),
+        Command::NewInvite { uses, holds, group } => new_invite(t, ticket, (uses, holds), group).map(|()| None),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         Command::Befriend { who, note } => befriend::request(t, ticket, who, note),
@@ -219,7 +220,12 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
     }
 }
 
-fn new_invite<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, uses: u32, holds: Duration) -> Result<(), Halt> {
+fn new_invite<E: Engine>(
+    t: &mut Turn<'_, E>,
+    ticket: Ticket,
+    (uses, holds): (u32, Duration),
+    group: Option<ThreadId>,
+) -> Result<(), Halt> {
     if uses == 0 || uses > limits::INVITE_USES_MAX {
         let max = limits::INVITE_USES_MAX;
         return Err(CommandError::State(format!("an invite has 1 to {max} uses")).into());
@@ -230,6 +236,10 @@ fn new_invite<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, uses: u32, holds: 
     let token = invite.token.hash();
     let holds = u64::try_from(holds.as_millis()).unwrap_or(u64::MAX);
     let expires = Wall::from_millis(t.now.wall.as_millis().saturating_add(holds));
+    let invite = match group {
+        Some(group) => pass::make(t, invite, (group, expires, uses))?,
+        None => invite,
+    };
     t.ask(Purpose::Invite(ticket, Box::new(invite)), |request| NewInvite { request, token, uses, expires });
     Ok(())
 }

@@ -20,7 +20,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{account, facts, group, join, receive, rejoin, send, witness};
+use super::{account, facts, group, join, pass, receive, rejoin, send, witness};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -445,13 +445,17 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accept
     if row.is_self(&t.rooms.identity.account()) {
         return Ok(());
     }
+    let asked_to = row.leavers.clone();
     row.leavers.retain(|account| row.participants.iter().any(|one| one.account == *account));
     hold_policy(t, row, accepted)?;
     let Commit { thread, added, removed, .. } = &accepted.commit;
     let added: Vec<AccountId> = added.iter().map(|one| one.account).collect();
     let gone: BTreeSet<AccountId> = removed.iter().map(|device| device.account).collect();
-    let removed =
+    let removed: Vec<AccountId> =
         gone.into_iter().filter(|account| row.participants.iter().all(|one| one.account != *account)).collect();
+    let taken_out: Vec<AccountId> = removed.iter().filter(|account| !asked_to.contains(account)).copied().collect();
+    pass::bar(t, *thread, &taken_out)?;
+    pass::settled(t, *thread);
     t.event(Event::MembersChanged { thread: *thread, added, removed });
     Ok(())
 }

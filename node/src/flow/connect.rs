@@ -17,7 +17,7 @@ use whimbrel_storage::{Reads as _, StorageError};
 
 use super::{
     account, answers, audit, befriend, commands, direct, dropped, facts, group, herald, history, join, link, open, own,
-    receipts, receive, resend, send, settings, siblings, stamp,
+    pass, receipts, receive, resend, send, settings, siblings, stamp,
 };
 use crate::api::{CommandError, Event, Output};
 use crate::identity::Identity;
@@ -176,6 +176,8 @@ pub(crate) fn served<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError>
     settings::hand_in_all(t)?;
     settings::fetch_all(t);
     group::submit_all(t)?;
+    pass::ask(t)?;
+    pass::serve(t)?;
     account::submit(t)?;
     account::resume_heralding(t)?;
     herald::ask_all(t)?;
@@ -309,7 +311,7 @@ pub(crate) fn down<E: Engine>(
     t.rooms.threads.joining.clear();
     t.rooms.push.caught_up = false;
     for (_, job) in std::mem::take(&mut t.rooms.threads.jobs) {
-        t.answer(job.ticket, Err(CommandError::Unreachable(reason.clone())));
+        t.answer_any(job.ticket, Err(CommandError::Unreachable(reason.clone())));
     }
     for (ticket, _) in std::mem::take(&mut t.rooms.reception.waiting) {
         t.answer(ticket, Err(CommandError::Unreachable(reason.clone())));

@@ -19,7 +19,7 @@ use whimbrel_protocol::thread::Class;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{facts, open, send, siblings};
+use super::{facts, open, pass, send, siblings};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::contacts;
 use crate::requests::Purpose;
@@ -69,7 +69,7 @@ fn begin<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, aim: Aim, people: BTree
         return Err(CommandError::State(format!("a group takes in 1 to {max} others at once")).into());
     }
     let guests = open::guests(&t.rows, people)?;
-    open::begin(t, ticket, aim, guests)
+    open::begin(t, Some(ticket), aim, guests)
 }
 
 /// What a change needs leave for, and what is said to whoever has none.
@@ -112,7 +112,7 @@ fn open<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
 /// KeyPackages of all newcomers are here.
 pub(crate) fn claimed<E: Engine>(
     t: &mut Turn<'_, E>,
-    ticket: Ticket,
+    ticket: Option<Ticket>,
     id: ThreadId,
     guests: BTreeMap<AccountId, Guest>,
 ) -> Result<Option<Reply>, Halt> {
@@ -128,7 +128,7 @@ pub(crate) fn claimed<E: Engine>(
         t.keep(guest, false)?;
     }
     stage(t, id, &row, Deed { invitees, ..Deed::default() })?;
-    t.rooms.threads.changes.insert(id, ticket);
+    t.rooms.threads.changes.extend(ticket.map(|ticket| (id, ticket)));
     Ok(None)
 }
 
@@ -424,6 +424,7 @@ pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<
     if let Some(ticket) = t.rooms.threads.changes.remove(&id) {
         t.answer(ticket, result);
     }
+    pass::settled(t, id);
 }
 
 /// Somebody asks to be taken out, or something of ours is settled: an admin's device does what is due.
@@ -464,6 +465,30 @@ fn freshen<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRow) -> Res
         }
         Err(Halt::Broken(error)) => Err(error),
     }
+}
+
+/// Whether this device may take others into a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taking {
+    /// It may.
+    Now,
+    /// Once what is under way is settled.
+    Later,
+    /// It is in no such group, or its owner may not.
+    Never,
+}
+
+/// Whether others can be taken into a group, now.
+pub(crate) fn takes_in<E: Engine>(t: &Turn<'_, E>, id: &ThreadId) -> Result<Taking, StorageError> {
+    let Some(row) = thread::get(&t.rows, id)? else { return Ok(Taking::Never) };
+    let may = row.policy().is_some_and(|policy| policy.may_add(&t.rooms.identity.account()));
+    Ok(match row.state {
+        _ if !may || row.leaving => Taking::Never,
+        ThreadState::Open if is_busy(t, *id)? => Taking::Later,
+        ThreadState::Open => Taking::Now,
+        ThreadState::Opening | ThreadState::Halted => Taking::Later,
+        ThreadState::Left | ThreadState::Refused | ThreadState::Failed(_) => Taking::Never,
+    })
 }
 
 /// Whether this device changes a group already.

@@ -19,7 +19,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::{befriend, dropped, facts, history, receive, siblings};
+use super::{befriend, dropped, facts, history, pass, receive, siblings};
 use crate::api::{CommandError, Event};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship;
@@ -304,7 +304,7 @@ pub(crate) fn part<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Resul
     for id in jobs {
         if let Some(job) = t.rooms.threads.jobs.remove(&id) {
             let why = "somebody it is for is no contact any more".to_owned();
-            t.answer(job.ticket, Err(CommandError::State(why)));
+            t.answer_any(job.ticket, Err(CommandError::State(why)));
         }
     }
     Ok(())
@@ -441,6 +441,8 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         history::late(t, thread, Hlc::default())?;
     }
     t.event(Event::ThreadOpened { thread, people: people.into_keys().collect() });
+    pass::came_in(t, &thread);
+    pass::ask(t)?;
     dropped::joined(t, thread, &row)?;
     tag_all(t)?;
     receive::unpark(t, thread)?;

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, facts, group, history, send, settings, siblings};
+use super::{befriend, facts, group, history, pass, send, settings, siblings};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -44,12 +44,16 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
         }
         // Whoever invites anew may have come back with none of the devices that are in it: they are looked up first.
         if t.rooms.reception.admitted().is_none() {
+            if let Some(person) = contacts::known(&t.rows, &invite.account)? {
+                pass::check(&person.log, &invite)?;
+            }
+            pass::wish(t, &invite)?;
             return Ok(Some(contact_reply(&t.rows, invite.account, thread)?.ok_or(CommandError::Unknown)?));
         }
     }
     let domain = invite.address.domain.clone();
     let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
-    begin(t, ticket, Aim::Invite(invite), guests)?;
+    begin(t, Some(ticket), Aim::Invite(invite), guests)?;
     Ok(None)
 }
 
@@ -71,7 +75,7 @@ pub(crate) fn send_to<E: Engine>(
         return Err(CommandError::State(format!("a new thread takes 1 to {max} others")).into());
     }
     let guests = guests(&t.rows, people)?;
-    begin(t, ticket, Aim::Text(text), guests)?;
+    begin(t, Some(ticket), Aim::Text(text), guests)?;
     Ok(None)
 }
 
@@ -117,10 +121,10 @@ fn contact_reply(reads: &dyn Reads, account: AccountId, thread: ThreadId) -> Res
     Ok(known.map(|person| Reply::Contact { account, address: person.address, thread }))
 }
 
-/// Looks everybody up.
+/// Looks everybody up. Without a ticket, for what this device does of its own accord.
 pub(crate) fn begin<E: Engine>(
     t: &mut Turn<'_, E>,
-    ticket: Ticket,
+    ticket: Option<Ticket>,
     aim: Aim,
     mut guests: BTreeMap<AccountId, Guest>,
 ) -> Result<(), Halt> {
@@ -175,8 +179,13 @@ pub(crate) fn looked_up<E: Engine>(
         return Ok(());
     }
     if let Aim::Invite(invite) = &job.aim {
-        let (ticket, inviter) = (job.ticket, invite.account);
+        let (ticket, invite) = (job.ticket, invite.clone());
+        let inviter = invite.account;
         let person = job.guests.get(&inviter).and_then(|guest| guest.person.clone());
+        if let Some(Err(error)) = person.as_ref().map(|person| pass::check(&person.log, &invite)) {
+            fail(t, id, error);
+            return Ok(());
+        }
         if let Some(person) = person
             && t.rows.get(&rows::contact_key(&inviter))?.is_some()
         {
@@ -185,7 +194,12 @@ pub(crate) fn looked_up<E: Engine>(
         if let Some(thread) = met(t, inviter)? {
             t.rooms.threads.jobs.remove(&id);
             let reply = contact_reply(&t.rows, inviter, thread)?;
-            t.answer(ticket, reply.ok_or(CommandError::Unknown));
+            let reply = match pass::wish(t, &invite) {
+                Ok(()) => reply.ok_or(CommandError::Unknown),
+                Err(Halt::Command(error)) => Err(error),
+                Err(Halt::Broken(error)) => return Err(error),
+            };
+            t.answer_any(ticket, reply);
             return Ok(());
         }
     }
@@ -218,11 +232,14 @@ pub(crate) fn claimed<E: Engine>(
         return Ok(());
     }
     let Some(job) = t.rooms.threads.jobs.remove(&id) else { return Ok(()) };
-    let ticket = job.ticket;
+    let (ticket, adds_to) = (job.ticket, job.adds_to());
     match make(t, job) {
-        Ok(Some(reply)) => t.answer(ticket, Ok(reply)),
+        Ok(Some(reply)) => t.answer_any(ticket, Ok(reply)),
         Ok(None) => {}
-        Err(Halt::Command(error)) => t.answer(ticket, Err(error)),
+        Err(Halt::Command(error)) => {
+            t.answer_any(ticket, Err(error));
+            adds_to.into_iter().for_each(|group| pass::settled(t, group));
+        }
         Err(Halt::Broken(error)) => return Err(error),
     }
     Ok(())
@@ -241,7 +258,10 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
             None => Aim::Text(text),
         },
         Aim::Invite(invite) => match met(t, invite.account)? {
-            Some(thread) => return Ok(contact_reply(&t.rows, invite.account, thread)?),
+            Some(thread) => {
+                pass::wish(t, &invite)?;
+                return Ok(contact_reply(&t.rows, invite.account, thread)?);
+            }
             None => Aim::Invite(invite),
         },
         Aim::Group(title) => Aim::Group(title),
@@ -308,7 +328,10 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
     thread::tag_in(&mut t.rows, &tag, thread)?;
     rows::put(&mut t.rows, rows::opening_key(&thread), &OpeningRow { opening, tag: known, inviter, info });
     t.rooms.threads.known = t.rooms.threads.known.saturating_add(1);
-    let waiting = if matches!(aim, Aim::Invite(_)) { vec![ticket] } else { Vec::new() };
+    if let Aim::Invite(invite) = &aim {
+        pass::wish(t, invite)?;
+    }
+    let waiting = if matches!(aim, Aim::Invite(_)) { ticket.into_iter().collect() } else { Vec::new() };
     t.rooms.threads.openings.insert(thread, waiting);
     submit(t, thread)?;
     match aim {
@@ -403,7 +426,10 @@ pub(crate) fn gather<E: Engine>(t: &mut Turn<'_, E>, id: JobId) {
 /// An attempt came to nothing: nothing of it was kept.
 pub(crate) fn fail<E: Engine>(t: &mut Turn<'_, E>, id: JobId, error: CommandError) {
     if let Some(job) = t.rooms.threads.jobs.remove(&id) {
-        t.answer(job.ticket, Err(error));
+        let adds_to = job.adds_to();
+        t.answer_any(job.ticket, Err(error));
+        // Others may wait to be taken in there.
+        adds_to.into_iter().for_each(|group| pass::settled(t, group));
     }
 }
 
@@ -449,6 +475,8 @@ pub(crate) fn opened<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     }
     siblings::look(t, thread);
     t.event(Event::ThreadOpened { thread, people: people.clone() });
+    pass::ask(t)?;
+    pass::settled(t, thread);
     answer_all(t, waiting, people.first().copied(), thread)?;
     settings::hand_in(t, thread)?;
     send::pump(t, thread)
@@ -473,6 +501,7 @@ pub(crate) fn exists<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, other: Th
     thread::put(&mut t.rows, &thread, &row);
     thread::tag_out(&mut t.rows, &row.tag, &thread)?;
     send::divert(t, thread, Ok(other))?;
+    pass::ask(t)?;
     let own = t.rooms.identity.account();
     let account = row.participants.iter().map(|one| one.account).find(|one| *one != own);
     answer_all(t, waiting, account, other)
@@ -496,6 +525,7 @@ pub(crate) fn refused<E: Engine>(
         thread::tag_out(&mut t.rows, &row.tag, &thread)?;
     }
     if let Some(account) = inviter {
+        pass::not_met(t, &account)?;
         contacts::not_a_contact(&mut t.rows, &account)?;
         facts::note_contact(t, &account, None)?;
     }

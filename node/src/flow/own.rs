@@ -19,7 +19,7 @@ use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{answers, befriend, connect};
+use super::{answers, befriend, connect, pass};
 use crate::api::{Command, CommandError, Event, Reply, Ticket};
 use crate::contacts;
 use crate::reception::Home;
@@ -39,6 +39,7 @@ pub(crate) fn invites<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket) {
 
 /// Takes an invite back.
 pub(crate) fn revoke<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, token: TokenHash) {
+    pass::unmake(&mut t.rows, &token);
     t.ask(errand(ticket, Errand::Plain), |request| RevokeInvite { request, token });
 }
 

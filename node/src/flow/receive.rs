@@ -15,8 +15,8 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
 use super::{
-    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, read, receipts, repair, resend,
-    send, witness,
+    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, pass, read, receipts, repair,
+    resend, send, witness,
 };
 use crate::api::{Event, Message, Path};
 use crate::friendship;
@@ -346,6 +346,10 @@ fn take_content<E: Engine>(
             return witness::heard(t, thread, author.account, receipts).map(|()| Fate::Taken);
         }
         Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
+        Body::Ask(group, device, token) => {
+            return pass::asked(t, (thread, author.account), *group, *device, *token).map(|()| Fate::Taken);
+        }
+        Body::Declined(group, why) => return pass::declined(t, author.account, *group, *why).map(|()| Fate::Taken),
         Body::Receipt(receipt) => return receipts::heard(t, thread, author, receipt).map(|()| Fate::Taken),
         Body::Repair(repair) => return repair::asked(t, thread, author, repair).map(|()| Fate::Taken),
         Body::Facts(facts) => return facts::heard(t, thread, author, facts.clone()).map(|()| Fate::Taken),

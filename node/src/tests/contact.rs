@@ -138,7 +138,7 @@ fn a_refused_registration_is_told_and_not_repeated() {
     assert_eq!(world.events(ALICE, |event| *event == Event::RegistrationRefused(RefusalCode::NameTaken)), 1);
     assert_eq!(world.relay.heard.len(), 1);
     let holds = Duration::from_secs(60);
-    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds }).unwrap_err();
+    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds, group: None }).unwrap_err();
     assert_eq!(refused, CommandError::Refused(RefusalCode::NameTaken));
 }
 
@@ -201,7 +201,7 @@ fn what_needs_the_relay_fails_while_it_is_away_and_sending_does_not() {
     let (mut world, thread) = friends();
     world.relay_gone();
     let holds = Duration::from_secs(60);
-    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds }).unwrap_err();
+    let refused = world.ask(ALICE, Command::NewInvite { uses: 1, holds, group: None }).unwrap_err();
     assert!(matches!(refused, CommandError::Unreachable(_)));
     let message = world.say(ALICE, thread, "later");
     assert_eq!(world.state(ALICE, message), Some(crate::api::State::Queued));
@@ -215,13 +215,13 @@ fn a_command_that_waits_for_an_answer_fails_with_the_link() {
     let (mut world, _) = friends();
     world.relay.mute.insert("NewInvite");
     let holds = Duration::from_secs(60);
-    let first = world.command(ALICE, Command::NewInvite { uses: 1, holds });
+    let first = world.command(ALICE, Command::NewInvite { uses: 1, holds, group: None });
     assert_eq!(world.answer(ALICE, first), None);
     world.lose_home(ALICE);
     world.settle();
     assert!(matches!(world.answer(ALICE, first), Some(Err(CommandError::Unreachable(_)))));
     world.advance(Duration::from_secs(5));
-    let second = world.command(ALICE, Command::NewInvite { uses: 1, holds });
+    let second = world.command(ALICE, Command::NewInvite { uses: 1, holds, group: None });
     world.advance(Duration::from_secs(11));
     assert!(matches!(world.answer(ALICE, second), Some(Err(CommandError::Unreachable(_)))));
 }

@@ -87,7 +87,7 @@ fn first_contact(victim: usize, after: usize, kind: Crash) -> bool {
     let mut thread = None;
     for _ in 0..6 {
         let holds = Duration::from_secs(600);
-        let ticket = world.command(ALICE, Command::NewInvite { uses: 1, holds });
+        let ticket = world.command(ALICE, Command::NewInvite { uses: 1, holds, group: None });
         world.advance(Duration::from_secs(5));
         let Some(Ok(crate::api::Reply::Invite(invite))) = world.answer(ALICE, ticket) else { continue };
         world.command(BOB, Command::AcceptInvite(invite));

@@ -16,6 +16,7 @@ mod keys;
 mod last_resort;
 mod manners;
 mod messages;
+mod passes;
 mod people;
 mod pushes;
 mod receipts;

@@ -228,7 +228,7 @@ fn a_new_device_is_told_people_marks_blocks_and_titles_and_later_ones_reach_it_t
     let (bob, carol) = (world.people[BOB].account, world.people[CAROL].account);
     world.befriend(CAROL, ALICE);
     world.ask(ALICE, Command::Verify { account: bob, verified: true }).unwrap();
-    let group = world.ask(BOB, Command::NewInvite { uses: 1, holds: Duration::from_secs(60) });
+    let group = world.ask(BOB, Command::NewInvite { uses: 1, holds: Duration::from_secs(60), group: None });
     assert!(group.is_ok());
     let people = vec![world.people[ALICE].account];
     let created = world.ask(BOB, Command::CreateGroup { title: "the boat".to_owned(), people }).unwrap();

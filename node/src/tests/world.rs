@@ -488,7 +488,7 @@ impl<E: Engine> World<E> {
 
     pub(super) fn invite(&mut self, who: usize) -> Invite {
         let holds = Duration::from_secs(3_600);
-        match self.ask(who, Command::NewInvite { uses: 1, holds }).unwrap() {
+        match self.ask(who, Command::NewInvite { uses: 1, holds, group: None }).unwrap() {
             Reply::Invite(invite) => invite,
             other => panic!("{other:?}"),
         }

@@ -49,8 +49,10 @@ async fn a_node_runs_without_its_relay_and_can_be_started_again_at_once() {
         assert!(matches!(soon("event", events.next()).await.unwrap(), Event::RelayDown(_)));
         assert!(matches!(node.relay_problem(), Some(RelayProblem::Unreachable(_))));
         assert!(!soon("status", node.status()).await.unwrap().relay_admitted);
-        let refused =
-            soon("invite", node.command(Command::NewInvite { uses: 1, holds: std::time::Duration::from_secs(60) }));
+        let refused = soon(
+            "invite",
+            node.command(Command::NewInvite { uses: 1, holds: std::time::Duration::from_secs(60), group: None }),
+        );
         assert!(matches!(refused.await, Err(CommandFailure::Command(CommandError::Unreachable(_)))));
         let reads = node.reads();
         assert!(views::account(&*reads).unwrap().address.is_none());
