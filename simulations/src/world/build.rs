@@ -338,7 +338,14 @@ impl World {
                 apart.then(|| self.introduce(admin, *one));
             }
             let changes = self.seed.stream(Entity::World, &format!("circle {number}"));
-            self.circles.push(Circle { admin, pool, meant: BTreeSet::new(), thread: None, stream: changes });
+            self.circles.push(Circle {
+                admin,
+                pool,
+                meant: BTreeSet::new(),
+                linked: BTreeSet::new(),
+                thread: None,
+                stream: changes,
+            });
             let circle = self.circles.len() - 1;
             self.engine.after(self.workload.arrive.0, Event::Change { circle });
         }
@@ -461,7 +468,14 @@ impl World {
     /// The node does not make it, or they do not get into it.
     pub fn make_circle(&mut self, admin: ProcessNo, people: &[ProcessNo]) -> (usize, ThreadId) {
         let stream = self.seed.stream(Entity::World, &format!("circle {}", self.circles.len()));
-        self.circles.push(Circle { admin, pool: Vec::new(), meant: BTreeSet::new(), thread: None, stream });
+        self.circles.push(Circle {
+            admin,
+            pool: Vec::new(),
+            meant: BTreeSet::new(),
+            linked: BTreeSet::new(),
+            thread: None,
+            stream,
+        });
         let number = self.circles.len() - 1;
         self.form(number, admin, people);
         self.answered_within(admin);

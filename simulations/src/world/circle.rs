@@ -8,9 +8,10 @@ use std::time::Duration;
 use whimbrel_node::api::Command;
 use whimbrel_node::views::{self, Standing};
 use whimbrel_protocol::id::{AccountId, ThreadId};
+use whimbrel_protocol::invite::Invite;
 use whimbrel_protocol::policy::PolicyChange;
 
-use super::people::{Asked, text};
+use super::people::{Asked, INVITE_HOLDS, text};
 use super::{Event, Process, World};
 use crate::engine::Stream;
 use crate::net::ProcessNo;
@@ -27,6 +28,8 @@ pub(super) struct Circle {
     pub(super) pool: Vec<ProcessNo>,
     /// Whom an admin was ever told to take in.
     pub(super) meant: BTreeSet<ProcessNo>,
+    /// Who was given a link into it. Nobody takes them out: when they come by it is their own affair.
+    pub(super) linked: BTreeSet<ProcessNo>,
     pub(super) thread: Option<ThreadId>,
     pub(super) stream: Stream,
 }
@@ -61,11 +64,15 @@ impl World {
         let members = self.ledger.circle(&thread, admin);
         let others: Vec<_> = members.iter().copied().filter(|one| *one != admin).collect();
         let others_of: Vec<_> = others.iter().copied().filter(|one| *one != by).collect();
+        let linked = self.circles.get(number).map(|circle| circle.linked.clone()).unwrap_or_default();
+        let removable: Vec<_> = others_of.iter().copied().filter(|one| !linked.contains(one)).collect();
         let strangers: Vec<_> = known.into_iter().filter(|one| !members.contains(one)).collect();
         let at = |of: &[ProcessNo]| pick.checked_rem(of.len()).and_then(|at| of.get(at)).copied();
         match what {
             0..45 if self.is_awake(by) => {
-                if let Some(one) = at(&strangers) {
+                if let Some(one) = at(&strangers).filter(|_| what % 5 == 1) {
+                    self.give_link(number, thread, by, one);
+                } else if let Some(one) = at(&strangers) {
                     // Often against somebody else's commit: one of the two loses, and only the winner's Welcome may count.
                     if what % 3 == 0
                         && let Some(rival) = at(&others_of).filter(|rival| self.is_awake(*rival))
@@ -76,7 +83,7 @@ impl World {
                 }
             }
             45..70 if self.is_awake(by) && others_of.len() > 2 => {
-                if let Some(one) = at(&others_of) {
+                if let Some(one) = at(&removable) {
                     self.take_out(number, thread, by, one);
                 }
             }
@@ -146,6 +153,27 @@ impl World {
         people.iter().for_each(|one| self.ledger.taken(&thread, *one, false));
         let people = self.accounts(people);
         self.command(by, Command::AddMembers { thread, people }, Asked::Change(number));
+    }
+
+    /// An admin makes a link into a group, for somebody to come by it.
+    pub(super) fn give_link(&mut self, number: usize, thread: ThreadId, by: ProcessNo, one: ProcessNo) {
+        let Some(circle) = self.circles.get_mut(number) else { return };
+        circle.meant.insert(one);
+        circle.linked.insert(one);
+        let everybody: BTreeSet<_> = self.ledger.circle_ever(&thread).union(&circle.meant).copied().collect();
+        let everybody: Vec<_> = everybody.into_iter().collect();
+        self.acquaint_all(&everybody);
+        self.ledger.taken(&thread, one, false);
+        let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS, group: Some(thread) };
+        self.command(by, command, Asked::Link(number, one));
+    }
+
+    /// The link is there, and is followed.
+    pub(super) fn follow_link(&mut self, number: usize, one: ProcessNo, link: Invite) {
+        if self.is_running(one) {
+            self.struck.links += 1;
+            self.command(one, Command::AcceptInvite(link), Asked::Follow(number));
+        }
     }
 
     /// An admin takes somebody out.

@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(60);
 /// From one person's screen to another's: an invite is a link people send each other.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long an invite holds.
-const INVITE_HOLDS: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const INVITE_HOLDS: Duration = Duration::from_secs(24 * 3_600);
 
 /// One person.
 #[derive(Debug)]
@@ -68,6 +68,10 @@ pub(super) enum Asked {
     Change(usize),
     /// An admin more, or one less, of a group.
     Role(usize),
+    /// For a link into one, for somebody.
+    Link(usize, ProcessNo),
+    /// To be taken into one by a link.
+    Follow(usize),
     /// To take somebody out of one.
     TakeOut(usize, ThreadId, ProcessNo),
     /// To end their account.
@@ -95,6 +99,7 @@ impl Asked {
     pub(super) const fn circle(&self) -> Option<usize> {
         match self {
             Self::Form(number) | Self::Change(number) | Self::Role(number) | Self::TakeOut(number, ..) => Some(*number),
+            Self::Link(number, _) | Self::Follow(number) => Some(*number),
             _ => None,
         }
     }
@@ -202,7 +207,7 @@ impl World {
                 (accepter, Command::AcceptFriend(account), Asked::Agree(number), Meeting::Agreeing)
             }
             Meeting::Apart => {
-                let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS };
+                let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS, group: None };
                 (inviter, command, Asked::Invite(number), Meeting::Inviting)
             }
             Meeting::Handed(invite) => {
@@ -337,9 +342,11 @@ impl World {
             (Asked::Look(number), result) => self.card_is_shown(number, result),
             (Asked::Change(number), Ok(_)) => self.changed(number, who),
             (Asked::Role(_), Ok(_)) => self.struck.roles += 1,
+            (Asked::Link(number, one), Ok(Reply::Invite(link))) => self.follow_link(number, one, link),
             (Asked::TakeOut(_, thread, one), Ok(_)) => self.ledger.taken(&thread, one, true),
             // What did not come about is tried again when it is time.
             (Asked::Form(_) | Asked::Change(_) | Asked::Role(_) | Asked::TakeOut(..) | Asked::About, _) => {}
+            (Asked::Link(..) | Asked::Follow(_), _) => {}
         }
     }
 
@@ -379,6 +386,8 @@ impl World {
             | Asked::Change(_)
             | Asked::Role(_)
             | Asked::TakeOut(..)
+            | Asked::Link(..)
+            | Asked::Follow(_)
             | Asked::End(_)
             | Asked::Approve(_)
             | Asked::TakeOff(_)
@@ -414,6 +423,8 @@ impl World {
                 | Asked::Change(_)
                 | Asked::Role(_)
                 | Asked::TakeOut(..)
+                | Asked::Link(..)
+                | Asked::Follow(_)
                 | Asked::Card(_)
                 | Asked::Look(_)
                 | Asked::About => {}

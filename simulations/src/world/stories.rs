@@ -12,6 +12,7 @@ mod doors;
 mod full;
 mod late;
 mod lies;
+mod links;
 mod load;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;

@@ -56,6 +56,8 @@ pub struct Faults {
     pub circles: u64,
     /// Members of such groups who became admins, or admins who became members.
     pub roles: u64,
+    /// Links into groups that were followed.
+    pub links: u64,
     /// Times somebody was given everything their relay keeps of them.
     pub exports: u64,
     /// Times a relay had somebody woken.
@@ -84,7 +86,7 @@ pub struct Faults {
 
 impl Account {
     /// How often each kind of thing went wrong.
-    pub const fn struck(&self) -> [(&'static str, u64); 35] {
+    pub const fn struck(&self) -> [(&'static str, u64); 36] {
         let faults = &self.faults;
         [
             ("crashes", faults.crashes),
@@ -112,6 +114,7 @@ impl Account {
             ("hidings", faults.hidings),
             ("circles", faults.circles),
             ("roles", faults.roles),
+            ("links", faults.links),
             ("exports", faults.exports),
             ("wakes", faults.wakes),
             ("cards", faults.cards),
