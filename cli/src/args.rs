@@ -78,9 +78,9 @@ pub(crate) enum Command {
     /// Links that let somebody reach you
     #[command(subcommand)]
     Invite(Invite),
-    /// Accept an invite with the identity that exists
+    /// Accept an invite, or a link into a group, with the identity that exists
     Join {
-        /// The invite; '-' reads it from standard input
+        /// The link; '-' reads it from standard input
         #[arg(value_name = "LINK|-")]
         link: String,
     },
@@ -244,6 +244,9 @@ pub(crate) enum Invite {
         /// How long it holds, such as 2h or 7days
         #[arg(long, value_name = "DURATION", default_value = "7days", value_parser = humantime::parse_duration)]
         expires: Duration,
+        /// Whoever uses it is taken into this group, too: the same as `group link`
+        #[arg(long, value_name = "GROUP")]
+        group: Option<String>,
     },
     /// List the invites that can still be used
     List,
@@ -565,6 +568,20 @@ pub(crate) enum Group {
         /// What it is called from now on
         title: String,
     },
+    /// Make a link into the group and print it; this device takes in whoever comes by it, while you may take people in
+    ///
+    /// Whoever uses it becomes a contact of yours, asks this device, and is taken in while it is running. Take it back with
+    /// `invite revoke`. Whoever is taken out of the group cannot come back by it.
+    Link {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// How many people it takes in
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::INVITE_USES_MAX)))]
+        uses: u32,
+        /// How long it holds, such as 2h or 7days
+        #[arg(long, value_name = "DURATION", default_value = "7days", value_parser = humantime::parse_duration)]
+        expires: Duration,
+    },
     /// Renew this device's keys: what was stolen of it before is worth nothing after
     Rekey {
         /// Its title, or the beginning of its id
@@ -709,7 +726,7 @@ mod tests {
 
     #[test]
     fn an_invite_has_one_use_and_a_week_unless_told() {
-        let Command::Invite(Invite::New { uses, expires }) =
+        let Command::Invite(Invite::New { uses, expires, group: None }) =
             Cli::try_parse_from(["whimbrel", "invite", "new"]).unwrap().command
         else {
             unreachable!("parsed as another command")

@@ -39,14 +39,21 @@ pub(crate) async fn invite_new(
     screen: Screen,
     uses: u32,
     expires: std::time::Duration,
+    group: Option<String>,
 ) -> Result<(), Failure> {
     if expires.as_secs() == 0 {
         return Err(Failure::usage("--expires is less than a second"));
     }
     let expires_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
-    simple(settings, screen, Request::NewInvite { uses, expires_ms }).await?;
+    let leads = group.is_some();
+    simple(settings, screen, Request::NewInvite { uses, expires_ms, group }).await?;
     if !screen.json {
-        screen.hint("pass it on by a way you trust; they run: whimbrel init --name NAME --invite -");
+        screen.hint(match leads {
+            true => {
+                "pass it on by a way you trust; they run: whimbrel join -   (or: whimbrel init --name NAME --invite -)"
+            }
+            false => "pass it on by a way you trust; they run: whimbrel init --name NAME --invite -",
+        });
     }
     Ok(())
 }
@@ -236,6 +243,7 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             }
             Group::Rename { group, title } => GroupErrand::Rename { group, title },
             Group::Rekey { group } => GroupErrand::Rekey { group },
+            Group::Link { .. } => return Err(Failure::internal("no errand")),
         }),
         args::Command::Account(Account::Delete { yes_delete }) => Errand::DeleteAccount { name: yes_delete },
         args::Command::Account(Account::Export { .. }) => Errand::Export,

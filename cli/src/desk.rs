@@ -56,7 +56,7 @@ pub(crate) struct Desk<'d> {
 impl Desk<'_> {
     async fn carry_out(&self, request: Request) -> Result<(), Failure> {
         match request {
-            Request::NewInvite { uses, expires_ms } => self.new_invite(uses, expires_ms).await,
+            Request::NewInvite { uses, expires_ms, group } => self.new_invite(uses, expires_ms, group).await,
             Request::Accept { link } => self.accept(&link).await,
             Request::Send { to, text, reply, mentions, wait } => self.send(&to, text, (reply, mentions), wait).await,
             Request::Inbox => self.inbox().await,
@@ -71,10 +71,14 @@ impl Desk<'_> {
         }
     }
 
-    async fn new_invite(&self, uses: u32, expires_ms: u64) -> Result<(), Failure> {
+    async fn new_invite(&self, uses: u32, expires_ms: u64, group: Option<String>) -> Result<(), Failure> {
+        let group = match group {
+            Some(group) => Some(self.change_of(&group).await?),
+            None => None,
+        };
         self.relay().await?;
         let holds = Duration::from_millis(expires_ms);
-        match self.command(Command::NewInvite { uses, holds }).await? {
+        match self.command(Command::NewInvite { uses, holds, group }).await? {
             Reply::Invite(invite) => {
                 let (link, id) = (invite.to_string(), invite.token.hash().to_string());
                 let made = InviteMade { link, id, uses, expires: expiry(expires_ms) };
@@ -87,9 +91,16 @@ impl Desk<'_> {
     async fn accept(&self, link: &str) -> Result<(), Failure> {
         let invite: Invite = link.parse().map_err(bad_invite)?;
         self.relay().await?;
+        // Subscribed before it is followed: what comes of it may come at once.
+        let events = self.local.events();
+        let group = invite.pass.as_ref().map(|pass| pass.group);
         match self.command(Command::AcceptInvite(invite)).await? {
             Reply::Contact { account, address, thread } => {
-                self.item(Item::Met(Met { contact: address, account, thread })).await
+                self.item(Item::Met(Met { contact: address, account, thread })).await?;
+                match group {
+                    Some(group) => self.taken_in(&group, events).await,
+                    None => Ok(()),
+                }
             }
             other => Err(unexpected(&other)),
         }

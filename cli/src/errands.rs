@@ -99,8 +99,15 @@ impl Desk<'_> {
                 self.plain(Command::SetVisible(visible), if visible { "visible" } else { "invisible" }).await
             }
             Errand::Invites => {
+                let (links, book) = (self.read(views::group_links)?, self.book()?);
                 for (token, left, expires) in self.open_invites().await? {
-                    let shown = OpenInviteShown { id: token.to_string(), left, expires: clock::rfc3339(expires) };
+                    let group = match links.iter().find(|link| link.token == token) {
+                        Some(link) => Some(book.title_of(&link.group)),
+                        None => None,
+                    };
+                    let left = links.iter().find(|link| link.token == token).map_or(left, |link| link.left);
+                    let expires = clock::rfc3339(expires);
+                    let shown = OpenInviteShown { id: token.to_string(), left, expires, group };
                     self.item(Item::OpenInvite(shown)).await?;
                 }
                 Ok(())

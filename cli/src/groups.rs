@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout_at;
 use whimbrel_node::views::{self, Standing};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, ThreadId};
+use whimbrel_protocol::message::Declined;
 use whimbrel_protocol::policy::{PolicyChange, Who};
 
 use crate::desk::{Desk, unexpected};
 use crate::failure::{Exit, Failure};
+use crate::local::{Heard, Listener};
 use crate::output::Show;
 use crate::resolve::{Book, Target, short};
 use crate::sanitize;
@@ -76,6 +79,15 @@ pub(crate) fn news(event: &Event, book: &Book) -> Option<(ThreadId, String)> {
             Some((*thread, why.to_owned()))
         }
         _ => None,
+    }
+}
+
+/// Why a link led nowhere.
+const fn declined_because(why: Declined) -> &'static str {
+    match why {
+        Declined::Link => "the link leads into the group no more: it is over, used up, taken back, or not for you",
+        Declined::Leave => "whoever made the link takes nobody into the group any more",
+        Declined::Failed => "they could not take you into the group; try again, or ask them",
     }
 }
 
@@ -205,8 +217,36 @@ impl Desk<'_> {
         }
     }
 
+    /// Waits until this device is in a group that it came to by a link.
+    pub(crate) async fn taken_in(&self, group: &ThreadId, mut events: Listener) -> Result<(), Failure> {
+        let waited = timeout_at(self.deadline.into(), async {
+            loop {
+                // From the store, not from the event alone: an event can be missed, a row cannot.
+                let standing = self.read(|reads| views::thread(reads, group))?.map(|thread| thread.standing);
+                if standing == Some(Standing::Open) {
+                    return Ok(());
+                }
+                match events.next().await {
+                    Heard::Event(Event::JoinDeclined { group: declined, why, .. }) if declined == *group => {
+                        return Err(Failure::new(Exit::Usage, "declined", declined_because(why)));
+                    }
+                    Heard::End(failure) => return Err(failure),
+                    Heard::Event(_) | Heard::TooMuch => {}
+                }
+            }
+        });
+        match waited.await {
+            Ok(Ok(())) => self.show_group(group).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                let done = "asked to be taken into the group; the device that made the link does it when it is there";
+                self.item(Item::Done(Done { done: done.to_owned() })).await
+            }
+        }
+    }
+
     /// A change of a group, once everything that waited is here: it is made on what holds now.
-    async fn change_of(&self, group: &str) -> Result<ThreadId, Failure> {
+    pub(crate) async fn change_of(&self, group: &str) -> Result<ThreadId, Failure> {
         self.caught_up().await?;
         self.group_of(group).await
     }

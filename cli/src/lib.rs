@@ -82,8 +82,11 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
         let screen = *screen;
         match cli.command {
             Command::Init(command) => init::init(&settings, screen, command).await,
-            Command::Invite(args::Invite::New { uses, expires }) => {
-                commands::invite_new(&settings, screen, uses, expires).await
+            Command::Invite(args::Invite::New { uses, expires, group }) => {
+                commands::invite_new(&settings, screen, uses, expires, group).await
+            }
+            Command::Group(args::Group::Link { group, uses, expires }) => {
+                commands::invite_new(&settings, screen, uses, expires, Some(group)).await
             }
             Command::Join { link } => commands::join(&settings, screen, &link).await,
             Command::Send(command) => commands::send(&settings, screen, command).await,

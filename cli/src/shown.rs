@@ -164,12 +164,15 @@ pub(crate) struct OpenInviteShown {
     /// How often it may still be used.
     pub(crate) left: u32,
     pub(crate) expires: String,
+    /// What the group is called that it leads into.
+    pub(crate) group: Option<String>,
 }
 
 impl Show for OpenInviteShown {
     fn text(&self) -> String {
         let id: String = self.id.chars().take(16).collect();
-        format!("{id}  (uses left: {}, until {})", self.left, self.expires)
+        let group = self.group.as_deref().map_or_else(String::new, |group| format!("  into {}", sanitize::line(group)));
+        format!("{id}  (uses left: {}, until {}){group}", self.left, self.expires)
     }
 }
 

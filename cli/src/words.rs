@@ -43,7 +43,7 @@ pub(crate) struct Ask {
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Makes an invite.
-    NewInvite { uses: u32, expires_ms: u64 },
+    NewInvite { uses: u32, expires_ms: u64, group: Option<String> },
     /// Takes one up.
     Accept { link: String },
     /// Sends a text.

@@ -86,7 +86,11 @@ impl Person {
 
     /// Makes an invite for one.
     pub(crate) async fn invite(&self) -> Result<Invite, Failure> {
-        match self.node()?.command(Command::NewInvite { uses: 1, holds: Duration::from_secs(3_600) }).await? {
+        match self
+            .node()?
+            .command(Command::NewInvite { uses: 1, holds: Duration::from_secs(3_600), group: None })
+            .await?
+        {
             Reply::Invite(invite) => Ok(invite),
             _ => Err(Failure::internal("no invite")),
         }

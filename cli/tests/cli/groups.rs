@@ -172,6 +172,40 @@ fn a_group_goes_on_with_another_admin_when_the_one_who_made_it_leaves() {
 }
 
 #[test]
+fn whoever_comes_by_a_link_is_in_the_group_a_stranger_of_another_relay_too() {
+    let stage = Stage::new();
+    let [alice, bob, carol, dave, _] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Chess", "carol"]);
+    let refused = carol.run(&["--json", "group", "link", "chess"]);
+    assert_ne!(refused.code, 0, "she takes nobody in: {refused:?}");
+    let link = alice.run(&["group", "link", "chess", "--uses", "2"]);
+    assert_eq!(link.code, 0, "{link:?}");
+    let listed = alice.run(&["invite", "list"]).out;
+    assert!(listed.contains("uses left: 2") && listed.contains("into Chess"), "{listed}");
+    // Alice is not there: he is told what will come of it, and is in once she is.
+    let asked = bob.run_with(&["--timeout", "2s", "join", "-"], link.out.as_bytes());
+    assert!(asked.code == 0 && asked.out.contains("asked to be taken into the group"), "{asked:?}");
+    let daemon = Daemon::run(alice);
+    until(bob, &["group", "show", "chess"], |group| members(group) == 3);
+    // Who knows nobody comes by it, too, in one command.
+    let stranger = Person::new(stage._temp.path().join("frank"));
+    stranger.init("frank", &stage.b);
+    let joined = stranger.run_with(&["--json", "join", "-"], link.out.as_bytes());
+    assert_eq!(joined.code, 0, "{joined:?}");
+    assert_eq!(members(&joined.values()[1..]), 4, "{joined:?}");
+    stranger.json(&["send", "chess", "your move"]);
+    reads(carol, "chess", "your move");
+    reads(bob, "chess", "your move");
+    // Two have come by it.
+    let late = dave.run_with(&["--json", "join", "-"], link.out.as_bytes());
+    assert!(late.code == 2 && late.err.contains("declined"), "{late:?}");
+    let forged = link.out.trim().replace(",0,", ",1,");
+    let refused = dave.run_with(&["--json", "join", "-"], forged.as_bytes());
+    assert!(refused.code == 5 && refused.err.contains("untrusted"), "{refused:?}");
+    drop(daemon);
+}
+
+#[test]
 fn what_somebody_blocked_says_in_a_group_is_hidden_until_it_is_asked_for() {
     let stage = Stage::new();
     let [alice, _, carol, _, erin] = &stage.people[..] else { panic!("five people") };

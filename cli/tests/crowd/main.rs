@@ -124,7 +124,8 @@ async fn a_group_of_many_devices_is_made_used_and_halved() {
     let begun = cpu();
     people.push(Person::new(0, &relay, wall).await);
     let uses = u32::try_from(devices).unwrap();
-    let Reply::Invite(invite) = people[0].ask(Command::NewInvite { uses, holds: Duration::from_secs(3_600) }).await
+    let Reply::Invite(invite) =
+        people[0].ask(Command::NewInvite { uses, holds: Duration::from_secs(3_600), group: None }).await
     else {
         panic!("an invite");
     };
