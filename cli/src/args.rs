@@ -568,6 +568,20 @@ pub(crate) enum Group {
         /// What it is called from now on
         title: String,
     },
+    /// Give it a picture, take that away, or write it to a file (giving one: admins, or everybody: see `policy`)
+    Picture {
+        /// Its title, or the beginning of its id
+        group: String,
+        /// A png, jpeg or webp of at most 32 KiB
+        #[arg(value_name = "FILE", required_unless_present_any = ["save", "remove"])]
+        file: Option<PathBuf>,
+        /// Write its picture to this new file
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        save: Option<PathBuf>,
+        /// Take its picture away
+        #[arg(long, conflicts_with_all = ["file", "save"])]
+        remove: bool,
+    },
     /// Make a link into the group and print it; this device takes in whoever comes by it, while you may take people in
     ///
     /// Whoever uses it becomes a contact of yours, asks this device, and is taken in while it is running. Take it back with

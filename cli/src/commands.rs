@@ -22,6 +22,7 @@ use crate::groups::GroupErrand;
 use crate::output::{Screen, Show, to_json};
 use crate::sanitize;
 use crate::seat::seated;
+use crate::shown::{Done, PictureShown};
 use crate::words::{ChatChange, Errand, Item, Mark, Request, Verdict, Which};
 
 /// What `log` prints when nobody says how much: about a screen.
@@ -243,7 +244,7 @@ pub(crate) fn errand(screen: Screen, command: args::Command) -> Result<Errand, F
             }
             Group::Rename { group, title } => GroupErrand::Rename { group, title },
             Group::Rekey { group } => GroupErrand::Rekey { group },
-            Group::Link { .. } => return Err(Failure::internal("no errand")),
+            Group::Link { .. } | Group::Picture { .. } => return Err(Failure::internal("no errand")),
         }),
         args::Command::Account(Account::Delete { yes_delete }) => Errand::DeleteAccount { name: yes_delete },
         args::Command::Account(Account::Export { .. }) => Errand::Export,
@@ -340,6 +341,57 @@ pub(crate) async fn export(settings: &Settings, screen: Screen, file: &Path) -> 
         let _ = std::fs::remove_file(file);
     }
     written
+}
+
+/// Gives a group a picture, takes it away, or writes it to a file that does not exist yet.
+pub(crate) async fn group_picture(
+    settings: &Settings,
+    screen: Screen,
+    group: String,
+    (file, save, remove): (Option<&Path>, Option<&Path>, bool),
+) -> Result<(), Failure> {
+    let ask = |errand| Request::Errand(Errand::Group(errand));
+    let Some(save) = save else {
+        let picture = match file {
+            Some(file) if !remove => Some(picture_in(file)?),
+            _ => None,
+        };
+        return simple(settings, screen, ask(GroupErrand::Picture { group, picture })).await;
+    };
+    let mut shown = None;
+    seated(settings, async |seat| {
+        seat.ask(settings, ask(GroupErrand::ShowPicture { group: group.clone() }), |item| {
+            if let Item::Picture(picture) = item {
+                shown = Some(picture);
+            }
+            Ok(())
+        })
+        .await
+    })
+    .await?;
+    let bytes = shown.as_ref().and_then(PictureShown::bytes).ok_or_else(|| Failure::internal("no picture came"))?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} exists", save.display())).hint("name a file that does not")
+        }
+        _ => Failure::internal(format!("{}: {error}", save.display())),
+    };
+    let mut made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(save).map_err(failed)?;
+    let written = made.write_all(&bytes).and_then(|()| made.sync_all()).map_err(failed);
+    if written.is_err() {
+        let _ = std::fs::remove_file(save);
+    }
+    written?;
+    screen.show(&Item::Done(Done { done: format!("written to {}", save.display()) }))
+}
+
+/// A file's bytes, as far as a picture may go and one more: what is too long is said to be.
+fn picture_in(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("{}: {error}", file.display()));
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    opened.take(limits::PICTURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 #[derive(Serialize)]

@@ -10,6 +10,7 @@ use whimbrel_node::views::{self, Standing};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, ThreadId};
 use whimbrel_protocol::message::Declined;
+use whimbrel_protocol::picture::Format;
 use whimbrel_protocol::policy::{PolicyChange, Who};
 
 use crate::desk::{Desk, unexpected};
@@ -18,7 +19,7 @@ use crate::local::{Heard, Listener};
 use crate::output::Show;
 use crate::resolve::{Book, Target, short};
 use crate::sanitize;
-use crate::shown::Done;
+use crate::shown::{Done, PictureShown, hex};
 use crate::words::Item;
 
 /// What is asked about groups.
@@ -43,6 +44,10 @@ pub(crate) enum GroupErrand {
     Policy { group: String, members_add: Option<bool>, members_rename: Option<bool> },
     /// Calls it something else.
     Rename { group: String, title: String },
+    /// Gives it a picture, or takes it away.
+    Picture { group: String, picture: Option<Vec<u8>> },
+    /// Shows its picture.
+    ShowPicture { group: String },
     /// Renews this device's keys in it.
     Rekey { group: String },
 }
@@ -73,6 +78,9 @@ pub(crate) fn news(event: &Event, book: &Book) -> Option<(ThreadId, String)> {
         }
         Event::TitleChanged { thread, title } => {
             Some((*thread, format!("the group is called {} now", sanitize::line(title))))
+        }
+        Event::PictureChanged { thread } => {
+            Some((*thread, "the group has another picture, or none any more".to_owned()))
         }
         Event::LeaveRefused { thread } => {
             let why = "you are in this group as before: you are its only admin; make somebody else one, then leave";
@@ -108,8 +116,10 @@ pub(crate) struct GroupShown {
     pub(crate) hub_contradicts: bool,
     /// Who takes people in: `admins` or `members`.
     pub(crate) adds: String,
-    /// Who says what it is called, in the same words.
+    /// Who says what it is called and gives it a picture, in the same words.
     pub(crate) renames: String,
+    /// The format and bytes of its picture.
+    pub(crate) picture: Option<(String, usize)>,
     pub(crate) members: Vec<MemberShown>,
 }
 
@@ -133,6 +143,9 @@ impl Show for GroupShown {
             if who == MEMBERS {
                 text.push_str(&format!("\n  everybody {what}"));
             }
+        }
+        if let Some((format, bytes)) = &self.picture {
+            text.push_str(&format!("\n  picture: {format}, {bytes} bytes; see it: whimbrel group picture --save FILE"));
         }
         for member in &self.members {
             let admin = if member.admin { "  admin" } else { "" };
@@ -199,6 +212,21 @@ impl Desk<'_> {
             GroupErrand::Rename { group, title } => {
                 let thread = self.change_of(&group).await?;
                 self.changed(Command::RenameGroup { thread, title }, &thread).await
+            }
+            GroupErrand::Picture { group, picture } => {
+                let thread = self.change_of(&group).await?;
+                self.changed(Command::SetPicture { thread, picture }, &thread).await
+            }
+            GroupErrand::ShowPicture { group } => {
+                let thread = self.change_of(&group).await?;
+                match self.read(|reads| views::picture(reads, &thread))? {
+                    Some(bytes) => {
+                        let format =
+                            Format::of(&bytes).map_or_else(|| "unknown".to_owned(), |format| format.to_string());
+                        self.item(Item::Picture(PictureShown { thread, format, picture: hex(&bytes) })).await
+                    }
+                    None => Err(Failure::new(Exit::NotFound, "not_found", "this group has no picture")),
+                }
             }
             GroupErrand::Rekey { group } => {
                 let thread = self.change_of(&group).await?;
@@ -351,8 +379,11 @@ impl Desk<'_> {
             Standing::Left => "left",
             _ => "unknown",
         };
+        let picture = self.read(|reads| views::picture(reads, thread))?;
+        let picture = picture.and_then(|bytes| Some((Format::of(&bytes)?.to_string(), bytes.len())));
         self.item(Item::Group(GroupShown {
             thread: *thread,
+            picture,
             title: view.title.clone(),
             standing: standing.to_owned(),
             epoch: view.epoch.get(),

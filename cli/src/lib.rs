@@ -88,6 +88,9 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<(), Failure> {
             Command::Group(args::Group::Link { group, uses, expires }) => {
                 commands::invite_new(&settings, screen, uses, expires, Some(group)).await
             }
+            Command::Group(args::Group::Picture { group, file, save, remove }) => {
+                commands::group_picture(&settings, screen, group, (file.as_deref(), save.as_deref(), remove)).await
+            }
             Command::Join { link } => commands::join(&settings, screen, &link).await,
             Command::Send(command) => commands::send(&settings, screen, command).await,
             Command::Inbox(command) => commands::inbox(&settings, screen, command.peek).await,

@@ -289,6 +289,29 @@ impl Show for RowShown {
     }
 }
 
+/// The picture of a group, in hexadecimal.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PictureShown {
+    pub(crate) thread: ThreadId,
+    /// `png`, `jpeg` or `webp`.
+    pub(crate) format: String,
+    pub(crate) picture: String,
+}
+
+impl PictureShown {
+    /// Its bytes; nothing when it was written otherwise.
+    pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
+        let digits = self.picture.as_bytes().chunks(2);
+        digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+    }
+}
+
+impl Show for PictureShown {
+    fn text(&self) -> String {
+        format!("{}, {} bytes", self.format, self.picture.len() / 2)
+    }
+}
+
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

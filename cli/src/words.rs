@@ -21,8 +21,8 @@ use crate::output::Show;
 use crate::resolve::short;
 use crate::sanitize;
 use crate::shown::{
-    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PresenceShown, RowShown, TWO_FACES,
-    TypingShown,
+    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PictureShown, PresenceShown,
+    RowShown, TWO_FACES, TypingShown,
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
@@ -216,6 +216,7 @@ pub(crate) enum Item {
     Device(DeviceShown),
     Done(Done),
     Row(RowShown),
+    Picture(PictureShown),
 }
 
 /// An invite, ready to be passed on.
@@ -586,6 +587,7 @@ impl Show for Item {
             Self::Device(item) => item.text(),
             Self::Done(item) => item.text(),
             Self::Row(item) => item.text(),
+            Self::Picture(item) => item.text(),
         }
     }
 }

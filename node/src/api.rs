@@ -210,6 +210,13 @@ pub enum Command {
         /// What is to become of its policy.
         change: PolicyChange,
     },
+    /// Gives a group another picture, if its policy lets us say what it is called. Answered once durable here.
+    SetPicture {
+        /// The group.
+        thread: ThreadId,
+        /// A png, jpeg or webp of at most [`whimbrel_protocol::limits::PICTURE_BYTES_MAX`]; absent: none.
+        picture: Option<Vec<u8>>,
+    },
     /// Says what a group is called from now on, if its policy lets us. Answered once durable here.
     RenameGroup {
         /// The group.

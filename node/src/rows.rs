@@ -40,7 +40,7 @@ pub(crate) use self::audit::{
     AuditRow, TreeRow, TreeToldRow, audit_key, compared_key, tree_domain, tree_key, tree_told_key,
 };
 pub(crate) use self::dropped::{DroppedRow, dropped_key, dropped_prefix, thread_of_dropped};
-pub(crate) use self::group::{ChangeRow, InviteeRow, OpeningRow, TitleRow, change_key};
+pub(crate) use self::group::{ChangeRow, InviteeRow, OpeningRow, PictureRow, TitleRow, change_key, picture_key};
 pub(crate) use self::message::{Arrival, EnvelopeRow, MessageRow, PlaceRow, RefusedRow, SeenRow, StateRow, TimerRow};
 pub(crate) use self::pass::{AskRow, PassRow, WishRow, ask_key, asked_by, pass_key, wish_key};
 pub(crate) use self::people::{

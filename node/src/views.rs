@@ -4,7 +4,7 @@
 
 mod agreement;
 mod dropped;
-mod links;
+mod group;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use whimbrel_protocol::user::Card;
 use whimbrel_storage::{Order, Reads, Row, StorageError};
 
 pub use self::agreement::{Membership, authenticator, memberships};
-pub use self::links::{GroupLink, group_links};
+pub use self::group::{GroupLink, group_links, picture};
 pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, contradictions, keys, own_log, relays};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};

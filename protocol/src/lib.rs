@@ -15,6 +15,7 @@ pub mod invite;
 pub mod limits;
 pub mod linking;
 pub mod message;
+pub mod picture;
 pub mod policy;
 pub mod poll;
 pub mod presence;

@@ -256,6 +256,8 @@ pub const THREAD_SETTINGS_BYTES_MAX: usize = 256;
 pub const THREAD_LABEL_BYTES_MAX: usize = 128;
 /// What a group is called, in bytes.
 pub const TITLE_BYTES_MAX: usize = 256;
+/// A group's picture, in bytes: some 256 x 256 points.
+pub const PICTURE_BYTES_MAX: usize = 32 * 1024;
 /// The address of a push service, in bytes.
 pub const WAKE_URL_BYTES_MAX: usize = 1_024;
 /// An uncompressed P-256 key (RFC 8291 §2.1).

@@ -6,10 +6,10 @@ use minicbor::{Decode, Encode};
 use crate::frame::{Bound, Words};
 use crate::hub::SignedReceipt;
 use crate::id::{AccountId, DeviceId, DeviceIndex, InviteToken, LogHash, MessageId, ThreadId};
-use crate::limits;
 use crate::siblings::Fact;
 use crate::time::{Hlc, Wall};
 use crate::transparency::SignedHead;
+use crate::{limits, picture};
 
 /// The signed content of an MLS application message.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -97,6 +97,13 @@ pub enum Body {
     /// Stands for a content of the author's that does not come any more.
     #[n(11)]
     Gone,
+    /// The picture of the group from now on; absent: none. Counts from whoever may say the title.
+    #[n(12)]
+    Picture(
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        Option<Vec<u8>>,
+    ),
     /// The author has a link into a group, which that device of the reader's made, by its token, and asks to be taken in.
     #[n(16)]
     Ask(#[n(0)] ThreadId, #[n(1)] DeviceIndex, #[n(2)] InviteToken),
@@ -187,6 +194,7 @@ impl Body {
             Self::Text(_) | Self::Edit(..) | Self::Unsend(_) | Self::React(_) | Self::Timer(_) | Self::Gone => true,
             Self::Candidates(_)
             | Self::Title(_)
+            | Self::Picture(_)
             | Self::Leave
             | Self::LogHead(..)
             | Self::TreeHead(_)
@@ -245,6 +253,7 @@ impl std::fmt::Debug for Body {
             Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
             Self::Candidates(candidates) => write!(f, "Candidates({})", candidates.addresses.len()),
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
+            Self::Picture(picture) => write!(f, "Picture({} bytes)", picture.as_ref().map_or(0, Vec::len)),
             Self::Leave => f.write_str("Leave"),
             Self::Ask(group, ..) => write!(f, "Ask({group:?})"),
             Self::Declined(group, why) => write!(f, "Declined({group:?}, {why:?})"),
@@ -281,6 +290,7 @@ impl Words for Content {
                 facts.iter().try_for_each(Fact::check)
             }
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
+            Body::Picture(picture) => picture::check(picture.as_deref()),
             Body::Ask(..) | Body::Declined(..) => Ok(()),
             Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::TreeHead(head) => head.check(),

@@ -8,9 +8,9 @@ use crate::frame::{Bound, Words};
 use crate::id::{
     AccountId, Address, DeviceId, DeviceIndex, Epoch, LogHash, MessageId, PublicKey, RequestId, Sequence, ThreadId,
 };
-use crate::limits;
 use crate::thread::{Founding, Participant};
 use crate::time::{Hlc, Wall};
+use crate::{limits, picture};
 
 /// Something all devices of an account are to hold. Of two words about the same thing the later one holds, or both
 /// together: told twice, or in another order, it comes to the same.
@@ -65,6 +65,14 @@ pub enum What {
     /// had not heard of them. Whoever is told asks for what was said since, unless they had a leaf in that epoch.
     #[n(8)]
     Late(#[n(0)] ThreadId, #[n(1)] Hlc, #[n(2)] Epoch),
+    /// The picture of a group; absent: none.
+    #[n(9)]
+    Picture(
+        #[n(0)] ThreadId,
+        #[n(1)]
+        #[cbor(with = "minicbor::bytes")]
+        Option<Vec<u8>>,
+    ),
 }
 
 /// Somebody, as a sibling is told.
@@ -124,6 +132,7 @@ impl std::fmt::Debug for What {
             Self::Identity(_) => "Identity(…)",
             Self::History(..) => "History(…)",
             Self::Late(..) => "Late(…)",
+            Self::Picture(..) => "Picture(…)",
         })
     }
 }
@@ -148,6 +157,7 @@ impl Fact {
                 Bound::bytes("account log", bytes, limits::FACT_LOG_BYTES_MAX)
             }
             What::Title(_, title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
+            What::Picture(_, picture) => picture::check(picture.as_deref()),
             What::Read(_, _, stretches) => {
                 Bound::items("stretches", stretches.len(), limits::READ_STRETCHES_MAX)?;
                 let whole = stretches.iter().all(|(first, last)| first <= last);

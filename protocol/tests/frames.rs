@@ -25,7 +25,7 @@ use whimbrel_protocol::hub::{
 };
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
-use whimbrel_protocol::message::{Body, Candidates, Content, DeviceReceipt, Reaction, Repair, Target};
+use whimbrel_protocol::message::{Body, Candidates, Content, Declined, DeviceReceipt, Reaction, Repair, Target};
 use whimbrel_protocol::presence::{Goodbye, PeerPresence, SetVisible, Shown, Status};
 use whimbrel_protocol::push::{CaughtUp, Entry, EntryBody, Gone, Invitation, LogRef, Push, Undelivered};
 use whimbrel_protocol::reception::{
@@ -529,6 +529,11 @@ fn content() -> impl Strategy<Value = Content> {
     let candidates = (vec("/ip4/127.0.0.1/udp/[1-9][0-9]{1,3}/quic-v1", 0..4), wall(), any::<bool>())
         .prop_map(|(addresses, at, answer)| Body::Candidates(Candidates { addresses, at, answer }));
     let title = ".{0,40}".prop_map(Body::Title);
+    let picture = option::of(vec(any::<u8>(), 0..100)).prop_map(Body::Picture);
+    let ask = (thread(), index(), any::<[u8; 16]>())
+        .prop_map(|(group, device, token)| Body::Ask(group, device, InviteToken::from_bytes(token)));
+    let declined = (thread(), prop_oneof![Just(Declined::Link), Just(Declined::Leave), Just(Declined::Failed)])
+        .prop_map(|(group, why)| Body::Declined(group, why));
     let head = (any::<u64>(), log_hash()).prop_map(|(seq, hash)| Body::LogHead(seq, hash));
     let tree_head = signed_head().prop_map(|head| Body::TreeHead(Box::new(head)));
     let receipt = (any::<bool>(), vec(message_id(), 0..4))
@@ -541,6 +546,9 @@ fn content() -> impl Strategy<Value = Content> {
         ".{0,80}".prop_map(Body::Text),
         candidates,
         title,
+        picture,
+        ask,
+        declined,
         Just(Body::Leave),
         tree_head,
         vec(signed_receipt(), 0..4).prop_map(Body::Receipts),
@@ -601,6 +609,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         handover,
         (index(), option::of(any::<[u8; 32]>())).prop_map(|(device, key)| What::History(device, key)),
         (thread(), hlc(), epoch()).prop_map(|(thread, since, epoch)| What::Late(thread, since, epoch)),
+        (thread(), option::of(vec(any::<u8>(), 0..100))).prop_map(|(thread, picture)| What::Picture(thread, picture)),
     ];
     (hlc(), index(), what).prop_map(|(at, by, what)| Fact { at, by, what })
 }

@@ -206,6 +206,36 @@ fn whoever_comes_by_a_link_is_in_the_group_a_stranger_of_another_relay_too() {
 }
 
 #[test]
+fn a_picture_that_is_given_to_a_group_is_the_same_on_the_other_side_and_for_newcomers() {
+    let stage = Stage::new();
+    let [alice, bob, carol, ..] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Garden", "bob"]);
+    let folder = stage._temp.path();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let picture = [&b"\x89PNG\r\n\x1a\n"[..], &[7; 9_000]].concat();
+    std::fs::write(file("garden.png"), &picture).unwrap();
+    std::fs::write(file("notes.txt"), "no picture").unwrap();
+    std::fs::write(file("huge.png"), [&picture[..], &[0; 32 * 1024]].concat()).unwrap();
+    for bad in ["notes.txt", "huge.png", "missing.png"] {
+        let refused = alice.run(&["--json", "group", "picture", "garden", &file(bad)]);
+        assert!(refused.code == 2 || refused.code == 7, "{bad}: {refused:?}");
+    }
+    let shown = alice.json(&["group", "picture", "garden", &file("garden.png")]);
+    assert_eq!(shown[0]["picture"][0], "png");
+    alice.json(&["group", "add", "garden", "carol"]);
+    for (person, name) in [(bob, "bob.png"), (carol, "carol.png")] {
+        until(person, &["group", "show", "garden"], |group| group[0]["picture"][1] == picture.len());
+        person.json(&["group", "picture", "garden", "--save", &file(name)]);
+        assert_eq!(std::fs::read(file(name)).unwrap(), picture, "{name}");
+        let again = person.run(&["--json", "group", "picture", "garden", "--save", &file(name)]);
+        assert_eq!(again.code, 2, "it exists: {again:?}");
+    }
+    alice.json(&["group", "picture", "garden", "--remove"]);
+    until(bob, &["group", "show", "garden"], |group| group[0]["picture"].is_null());
+    assert_eq!(bob.run(&["--json", "group", "picture", "garden", "--save", &file("none.png")]).code, 3);
+}
+
+#[test]
 fn what_somebody_blocked_says_in_a_group_is_hidden_until_it_is_asked_for() {
     let stage = Stage::new();
     let [alice, _, carol, _, erin] = &stage.people[..] else { panic!("five people") };

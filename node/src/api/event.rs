@@ -217,6 +217,11 @@ pub enum Event {
         /// Why, for logs: never content.
         reason: String,
     },
+    /// A group has another picture, or none any more.
+    PictureChanged {
+        /// The group.
+        thread: ThreadId,
+    },
     /// Whoever made a link that was followed does not take this device's owner into the group it leads into.
     JoinDeclined {
         /// The group.

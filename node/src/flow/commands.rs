@@ -12,8 +12,8 @@ use whimbrel_protocol::user::NewInvite;
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{
-    about, account, befriend, direct, facts, group, link, open, own, pass, read, receipts, send, settings, signal,
-    stamp,
+    about, account, befriend, direct, facts, group, link, open, own, pass, picture, read, receipts, send, settings,
+    signal, stamp,
 };
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
@@ -67,6 +67,7 @@ const fn seals(command: &Command) -> bool {
             | Command::SendTo { .. }
             | Command::LeaveGroup { .. }
             | Command::RenameGroup { .. }
+            | Command::SetPicture { .. }
             | Command::OfferDirect { .. }
             | Command::Signal { .. }
     )
@@ -119,6 +120,7 @@ fn needs_relay<E: Engine>(t: &Turn<'_, E>, command: &Command) -> Result<bool, St
         | Command::Verify { .. }
         | Command::LeaveGroup { .. }
         | Command::RenameGroup { .. }
+        | Command::SetPicture { .. }
         | Command::SetThread { .. } => false,
     })
 }
@@ -214,6 +216,7 @@ fn alone<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, command: Command) -> Re
         },
         Command::LeaveGroup { thread } => group::leave(t, thread).map(Some),
         Command::RenameGroup { thread, title } => group::rename(t, thread, title).map(Some),
+        Command::SetPicture { thread, picture } => picture::set(t, thread, picture).map(Some),
         Command::AcceptInvite(invite) => open::accept(t, ticket, invite),
         Command::SendTo { people, text } => open::send_to(t, ticket, &people, text),
         _ => Err(CommandError::NotRegistered.into()),

@@ -20,7 +20,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Overlay, StorageError};
 
-use super::{account, facts, group, join, pass, receive, rejoin, send, witness};
+use super::{account, facts, group, join, pass, picture, receive, rejoin, send, witness};
 use crate::api::{CommandError, Event, Reply};
 use crate::contacts::{self, Distrust};
 use crate::requests::Purpose;
@@ -381,13 +381,13 @@ pub(crate) fn may(
     planted::active(Bug::AnybodyRules) || row.founding.is_some_and(may)
 }
 
-/// Newcomers are told what the group is called, if this account says that. The caller writes the row.
+/// Newcomers are told what the group is called and shows, if this account says that. The caller writes the row.
 fn welcome<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &mut ThreadRow) -> Result<(), StorageError> {
     let own = t.rooms.identity.account();
     if row.leaving || !row.policy().is_some_and(|policy| policy.may_rename(&own)) {
         return Ok(());
     }
-    match group::say_title(t, id, row) {
+    match group::say_title(t, id, row).and_then(|()| picture::say_again(t, id, row)) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
     }

@@ -17,12 +17,12 @@ use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 use zeroize::Zeroizing;
 
-use super::{befriend, commit, group, herald, history, read, self_thread, send, settings, witness};
+use super::{befriend, commit, group, herald, history, picture, read, self_thread, send, settings, witness};
 use crate::api::Event;
 use crate::contacts::{self, Distrust};
 use crate::friendship::{self, NOT_KNOWN};
 use crate::rooms::{Halt, Turn};
-use crate::rows::{self, ContactRow, FriendRow, Relationship, SeenRow, Single, Space, ThreadRow, TitleRow};
+use crate::rows::{self, ContactRow, FriendRow, PictureRow, Relationship, SeenRow, Single, Space, ThreadRow, TitleRow};
 use crate::thread;
 use crate::timers::Timer;
 
@@ -241,10 +241,17 @@ fn seed<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
         Ok(())
     })?;
     let by = t.rooms.identity.id().index;
+    let mut pictures = Vec::new();
+    rows::each(&t.rows, &rows::space(Space::Picture), |(key, value)| {
+        let PictureRow { bytes, hlc } = rows::decode(&key, &value)?;
+        let id = rows::id_in_key(&key).map(ThreadId::from_bytes);
+        pictures.extend(id.map(|id| Fact { at: hlc, by, what: What::Picture(id, bytes) }));
+        Ok(())
+    })?;
     let found = found.into_iter().map(|what| Fact { at: Hlc::default(), by, what });
     // The admin's clock is a title's.
     let titles = titles.into_iter().map(|(id, title)| Fact { at: title.hlc, by, what: What::Title(id, title.text) });
-    for fact in found.chain(titles) {
+    for fact in found.chain(titles).chain(pictures) {
         let key = rows::fact_key(&fact.what);
         let before: Option<Fact> = rows::get(&t.rows, &key)?;
         let new = before.is_none();
@@ -392,6 +399,7 @@ fn hold<E: Engine>(t: &mut Turn<'_, E>, fact: &Fact) -> Result<(), StorageError>
         What::Blocked(account, address, blocked) => block(t, account, address, *blocked),
         What::Verified(account, key) => verify(t, account, *key, Wall::from_millis(fact.at.millis)),
         What::Title(id, text) => commit::entitled(t, *id, TitleRow { text: text.clone(), hlc: fact.at }),
+        What::Picture(id, bytes) => picture::told(t, *id, bytes.clone(), fact.at),
         What::Read(id, author, stretches) => read::mark(t, id, author, stretches),
         What::Settings(id, changes) => settings::changed_elsewhere(t, id, *changes),
         What::Identity(_) => take_identity(t),

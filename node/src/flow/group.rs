@@ -191,15 +191,20 @@ pub(crate) fn rename<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, title: String
     if title.is_empty() {
         return Err(CommandError::State("a title has at least one letter".to_owned()).into());
     }
-    let mut row = open(t, id)?;
-    let own = t.rooms.identity.account();
-    if !row.policy().is_some_and(|policy| policy.may_rename(&own)) {
-        return Err(CommandError::State("only an admin of this group says what it is called".to_owned()).into());
-    }
+    let mut row = sayable(t, id)?;
     entitle(t, id, &mut row, title)?;
     thread::put(&mut t.rows, &id, &row);
     send::pump(t, id)?;
     Ok(Reply::Done)
+}
+
+/// A group whose title and picture this account may say.
+pub(crate) fn sayable<E: Engine>(t: &Turn<'_, E>, id: ThreadId) -> Result<ThreadRow, Halt> {
+    let row = open(t, id)?;
+    match row.policy().is_some_and(|policy| policy.may_rename(&t.rooms.identity.account())) {
+        true => Ok(row),
+        false => Err(CommandError::State("only an admin of this group says what it is called".to_owned()).into()),
+    }
 }
 
 /// Renews this device's keys in a group: what was stolen of it before is worth nothing after. `None`: the answer comes later.

@@ -21,6 +21,7 @@ pub(crate) mod link;
 pub(crate) mod open;
 pub(crate) mod own;
 pub(crate) mod pass;
+pub(crate) mod picture;
 pub(crate) mod read;
 pub(crate) mod receipts;
 pub(crate) mod receive;

@@ -15,8 +15,8 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
 use super::{
-    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, pass, read, receipts, repair,
-    resend, send, witness,
+    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, pass, picture, read, receipts,
+    repair, resend, send, witness,
 };
 use crate::api::{Event, Message, Path};
 use crate::friendship;
@@ -336,6 +336,10 @@ fn take_content<E: Engine>(
         }
         Body::Title(text) => {
             return commit::titled(t, thread, (author.account, epoch), (text.clone(), content.hlc))
+                .map(|()| Fate::Taken);
+        }
+        Body::Picture(bytes) => {
+            return picture::heard(t, thread, (author.account, epoch), (bytes.clone(), content.hlc))
                 .map(|()| Fate::Taken);
         }
         Body::LogHead(seq, hash) => {

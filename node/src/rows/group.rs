@@ -88,6 +88,23 @@ pub(crate) struct TitleRow {
     pub(crate) hlc: Hlc,
 }
 
+/// The picture of a group, beside its row, which is written far more often.
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct PictureRow {
+    /// Absent: it was taken away.
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(crate) bytes: Option<Vec<u8>>,
+    /// When it was given: the latest holds.
+    #[n(1)]
+    pub(crate) hlc: Hlc,
+}
+
+pub(crate) fn picture_key(thread: &ThreadId) -> Vec<u8> {
+    key(Space::Picture, &[thread.as_bytes()])
+}
+
 pub(crate) fn change_key(thread: &ThreadId) -> Vec<u8> {
     key(Space::Change, &[thread.as_bytes()])
 }

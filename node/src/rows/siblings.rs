@@ -70,6 +70,7 @@ pub(crate) fn fact_key(what: &What) -> Vec<u8> {
         What::Settings(thread, _) => key(Space::Fact, &[&[5], thread.as_bytes()]),
         What::Identity(handover) => identity_fact_key(&handover.old, &handover.new),
         What::History(device, _) => history_fact_key(*device),
+        What::Picture(thread, _) => key(Space::Fact, &[&[9], thread.as_bytes()]),
         What::Late(thread, ..) => key(Space::Fact, &[&[8], thread.as_bytes()]),
     }
 }

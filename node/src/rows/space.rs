@@ -91,6 +91,8 @@ pub(crate) enum Space {
     Ask = 45,
     /// [`WishRow`] by group: links into groups that this device came by.
     Wish = 46,
+    /// [`PictureRow`] by thread.
+    Picture = 47,
     /// [`TreeRow`] by domain.
     Tree = 48,
     /// [`AuditRow`] by account.
@@ -104,7 +106,7 @@ pub(crate) enum Space {
 }
 
 #[cfg(test)]
-pub(crate) const SPACES: [Space; 46] = [
+pub(crate) const SPACES: [Space; 47] = [
     Space::Account,
     Space::Contact,
     Space::Device,
@@ -146,6 +148,7 @@ pub(crate) const SPACES: [Space; 46] = [
     Space::Pass,
     Space::Ask,
     Space::Wish,
+    Space::Picture,
     Space::Tree,
     Space::Audit,
     Space::TreeTold,

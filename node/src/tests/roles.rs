@@ -373,3 +373,60 @@ fn a_change_of_policy_survives_a_crash_at_any_input() {
         }
     }
 }
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\nof a boat";
+const JPEG: &[u8] = b"\xff\xd8\xff\xe0of another";
+
+fn picture(world: &World<StandInEngine>, who: usize, thread: ThreadId) -> Option<Vec<u8>> {
+    views::picture(world.store(who), &thread).unwrap()
+}
+
+#[test]
+fn whoever_says_the_title_gives_the_picture_and_newcomers_see_it_too() {
+    let (mut world, thread) = group();
+    let set = |picture: &[u8]| Command::SetPicture { thread, picture: Some(picture.to_vec()) };
+    assert!(matches!(world.ask(BOB, set(JPEG)), Err(CommandError::State(_))), "he is no admin");
+    assert!(matches!(world.ask(ALICE, set(b"<svg/>")), Err(CommandError::State(_))), "it is no picture");
+    let max = limits::PICTURE_BYTES_MAX;
+    let long = [PNG, &vec![0; max]].concat();
+    assert_eq!(world.ask(ALICE, set(&long)), Err(CommandError::TooLong { what: "a picture", max }));
+    assert_eq!(world.ask(ALICE, set(PNG)), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    let people = world.people(&[DAVE]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    for who in [ALICE, BOB, CAROL, DAVE] {
+        assert_eq!(picture(&world, who, thread).as_deref(), Some(PNG), "{who}");
+    }
+    let told = |event: &Event| matches!(event, Event::PictureChanged { .. });
+    assert_eq!((world.events(BOB, told), world.events(DAVE, told)), (1, 1), "who heard it before is not told again");
+    assert_eq!(title(&world, DAVE, thread).as_deref(), Some("Sailing"));
+    assert_eq!(world.ask(ALICE, Command::SetPicture { thread, picture: None }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    for who in [ALICE, BOB, CAROL, DAVE] {
+        assert_eq!(picture(&world, who, thread), None, "{who}");
+    }
+}
+
+#[test]
+fn a_picture_by_somebody_who_may_give_none_or_that_is_none_or_older_is_not_kept() {
+    let (mut world, thread) = group();
+    let set = Command::SetPicture { thread, picture: Some(PNG.to_vec()) };
+    assert_eq!(world.ask(ALICE, set), Ok(Reply::Done));
+    world.advance(Duration::from_secs(1));
+    let said = |id: u8, millis, bytes: &[u8]| {
+        let hlc = whimbrel_protocol::time::Hlc { millis, count: 0 };
+        let id = whimbrel_protocol::id::MessageId::from_bytes([id; 16]);
+        whimbrel_protocol::canonical::encode(&Content::new(id, hlc, Body::Picture(Some(bytes.to_vec()))))
+    };
+    let late = world.now.wall.as_millis() + 1_000;
+    for (who, content) in
+        [(BOB, said(1, late, JPEG)), (ALICE, said(2, late, b"MZ a program")), (ALICE, said(3, 1, JPEG))]
+    {
+        let by = world.id(who);
+        let envelope = seal_as(&mut world, who, thread, &[&content]).remove(0);
+        world.inject(thread, by, envelope);
+        world.advance(Duration::from_secs(1));
+        assert_eq!(picture(&world, CAROL, thread).as_deref(), Some(PNG), "{who}");
+    }
+}

@@ -1,10 +1,11 @@
-//! Links into groups that this device made, as they are shown. Owns: nothing. Never: shows what leads in, which is in the link alone.
+//! What is beside a group: its picture, and links into it that this device made. Owns: nothing. Never: shows what leads in, which
+//! is in the link alone.
 
 use whimbrel_protocol::id::{ThreadId, TokenHash};
 use whimbrel_protocol::time::Wall;
 use whimbrel_storage::{Reads, StorageError};
 
-use crate::rows::{self, PassRow, Space};
+use crate::rows::{self, PassRow, PictureRow, Space};
 
 /// A link into a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,4 +35,12 @@ pub fn group_links(reads: &dyn Reads) -> Result<Vec<GroupLink>, StorageError> {
         Ok(())
     })?;
     Ok(links)
+}
+
+/// The picture of a group, if it has one: bytes of a [`whimbrel_protocol::picture::Format`], as their author made them.
+///
+/// # Errors
+/// The store's.
+pub fn picture(reads: &dyn Reads, thread: &ThreadId) -> Result<Option<Vec<u8>>, StorageError> {
+    Ok(rows::get::<PictureRow>(reads, &rows::picture_key(thread))?.and_then(|row| row.bytes))
 }
