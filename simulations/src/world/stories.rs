@@ -13,6 +13,7 @@ mod full;
 mod late;
 mod lies;
 mod load;
+mod names;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;
