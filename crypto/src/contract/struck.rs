@@ -195,12 +195,12 @@ fn t34_past_every_struck_commit_that_a_hub_takes_everybody_goes_on_in_one_branch
         let before = hub.save().unwrap();
         let mut taken = None;
         for n in 0..400 {
-            // Every second strike is at the end, where the tags are.
+            // Every second strike is at the end, where both tags are.
             let mut bytes = genuine.commit.clone();
             match n % 2 {
                 0 => bytes = strike(&mut chance, &genuine.commit, &created.info),
                 _ => {
-                    let place = bytes.len() - 1 - usize::try_from(chance.below(32)).unwrap();
+                    let place = bytes.len() - 1 - usize::try_from(chance.below(70)).unwrap();
                     bytes[place] ^= 1 << chance.below(8);
                 }
             }
