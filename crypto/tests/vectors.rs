@@ -1,9 +1,11 @@
 //! The bytes that docs/protocol promises to other implementations.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 
 use serde_json::{Value, json};
+use whimbrel_crypto::backup::{self, BackupError};
+use whimbrel_crypto::seal::wrap::Passphrase;
 use whimbrel_crypto::{
     AccountLog, Chance, KeyPair, RecoveryPhrase, RelayIdentity, Seed, TransportProof, UnverifiedLog, link, receipt,
 };
@@ -93,4 +95,38 @@ fn identities_have_the_bytes_that_are_published() {
     let exporter = unhex(&published["exporter"]).try_into().unwrap();
     let proof = unhex(&published["link_proof"]).as_slice().try_into().unwrap();
     link::verify_proof(&device.device_key, &exporter, &proof).unwrap();
+}
+
+/// Files of the age testkit (C2SP/CCTV, age/testdata/scrypt*, CC0 1.0), sealed and spoiled by other programs.
+#[test]
+fn t62_files_that_another_implementation_sealed_open_and_those_it_spoiled_are_refused_by_what_is_wrong() {
+    use BackupError::{Malformed, Refused, Unknown, Work};
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/age-scrypt.json");
+    let files: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let files = files.as_array().unwrap();
+    for file in files {
+        let (name, expect) = (file["name"].as_str().unwrap(), file["expect"].as_str().unwrap());
+        let passphrase = Passphrase::new(file["passphrase"].as_str().unwrap().into()).unwrap();
+        let opened = backup::open(&unhex(&file["file"]), &passphrase);
+        match expect {
+            "success" => {
+                let plain = unhex(&file["plain"]);
+                assert_eq!(*opened.unwrap(), plain, "{name}");
+                // Nor does it open once anything in it is another, or it ends early.
+                let whole = unhex(&file["file"]);
+                for at in (0..whole.len()).step_by(7) {
+                    let mut altered = whole.clone();
+                    altered[at] ^= 1;
+                    assert!(backup::open(&altered, &passphrase).is_err(), "{name}: byte {at}");
+                    assert!(backup::open(&whole[..at], &passphrase).is_err(), "{name}: cut to {at}");
+                }
+            }
+            // Of another kind, or another passphrase.
+            "no match" => assert!(matches!(opened, Err(Refused | Unknown)), "{name}: {opened:?}"),
+            "header failure" => assert!(matches!(opened, Err(Malformed | Work | Unknown)), "{name}: {opened:?}"),
+            other => panic!("{name}: {other}"),
+        }
+    }
+    assert_eq!(files.len(), 25);
 }

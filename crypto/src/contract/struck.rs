@@ -1,4 +1,4 @@
-//! Struck: whatever bytes come in place of a commit, an opening, a Welcome or a KeyPackage (T52).
+//! Struck: whatever bytes come in place of a commit, an opening, a Welcome or a KeyPackage (T52, and T34 of commits).
 //! Owns: the rule, as tests on each engine: a typed error that blames whoever sent it, no panic, nothing changed, and what
 //! is genuine is taken afterwards. The same seed strikes the same.
 
@@ -177,7 +177,85 @@ fn t52_a_struck_welcome_or_key_package_brings_nobody_in_and_the_genuine_one_does
     assert_eq!(people[2].reads(&hello.body), "hello");
 }
 
+/// A hub that reads as ours does takes of the strikes on a commit what only members can check. Whatever it took, each of them
+/// is past it in the end, in one branch, and the next change comes about.
+fn t34_past_every_struck_commit_that_a_hub_takes_everybody_goes_on_in_one_branch(
+    make: fn() -> Box<dyn Engine>,
+    hubs: &dyn PublicEngine,
+) {
+    const ROUNDS: usize = 8;
+    let (mut people, created) = opened(make);
+    people.pop();
+    let mut hub = hubs.found(THREAD, &created.tree, &created.info).unwrap();
+    let mut chance = Chance::from_seed(Seed::from_bytes([34; 32]));
+    let (mut refused, mut rejoined) = (0, 0);
+    for round in 0..ROUNDS {
+        let author = round % people.len();
+        let genuine = people[author].update();
+        let before = hub.save().unwrap();
+        let mut taken = None;
+        for n in 0..400 {
+            // Every second strike is at the end, where both tags are.
+            let mut bytes = genuine.commit.clone();
+            match n % 2 {
+                0 => bytes = strike(&mut chance, &genuine.commit, &created.info),
+                _ => {
+                    let place = bytes.len() - 1 - usize::try_from(chance.below(70)).unwrap();
+                    bytes[place] ^= 1 << chance.below(8);
+                }
+            }
+            if hub.prove(&bytes).is_ok() && hub.offered_next(&genuine.info).is_ok() {
+                taken = Some(bytes);
+                break;
+            }
+            refused += 1;
+        }
+        assert_eq!(hub.save().unwrap(), before, "{round}");
+        let taken = taken.unwrap_or_else(|| panic!("{round}: none was taken"));
+        hub.follow(&taken).unwrap();
+        // Its author sees that what the hub took is not what it made.
+        people[author].call(|engine, cx, own| engine.discard_own(cx, own, THREAD)).unwrap();
+        let mut chain = vec![(taken, genuine.info)];
+        for who in 0..people.len() {
+            let mut followed = people[who].call(|engine, cx, own| engine.public(cx, own, THREAD)).unwrap();
+            let mut stuck = false;
+            for (commit, _) in &chain {
+                stuck = stuck || people[who].call(|engine, cx, own| engine.apply(cx, own, THREAD, commit)).is_err();
+                followed.follow(commit).unwrap();
+            }
+            if !stuck {
+                continue;
+            }
+            let (_, info) = chain.last().unwrap();
+            let back =
+                people[who].call(|engine, cx, own| engine.rejoin(cx, own, THREAD, followed.as_ref(), info)).unwrap();
+            assert!(hub.prove(&back.commit).unwrap().rejoins, "{round}: {who}");
+            hub.offered_next(&back.info).unwrap();
+            hub.follow(&back.commit).unwrap();
+            people[who].merge_own().unwrap();
+            for other in &mut people[..who] {
+                other.apply(&back.commit).unwrap();
+            }
+            chain.push((back.commit, back.info));
+            rejoined += 1;
+        }
+        let of: Vec<_> =
+            people.iter().map(|person| person.engine.authenticator(&person.disk, THREAD).unwrap()).collect();
+        assert!(of.iter().all(|one| *one == of[0]), "{round}: two branches");
+        let text = format!("after {round}");
+        let sealed = people[author].seal(&text);
+        for other in (0..people.len()).filter(|other| *other != author) {
+            assert_eq!(people[other].reads(&sealed.body), text);
+        }
+    }
+    assert!(refused > 0 && rejoined >= ROUNDS, "{refused} refused, {rejoined} came from without");
+    let last = people[1].update();
+    hub.prove(&last.commit).unwrap();
+    holds(&mut people, 1, hub.as_mut(), &last.commit);
+}
+
 on_each_hub!(
+    t34_past_every_struck_commit_that_a_hub_takes_everybody_goes_on_in_one_branch,
     t52_a_struck_commit_is_refused_and_the_genuine_one_is_followed_afterwards,
     t52_a_struck_opening_is_none,
     t52_a_struck_state_is_none_or_judges_without_a_panic,

@@ -19,11 +19,14 @@ use whimbrel_protocol::limits;
 
 use super::{MlsEngine, leaf};
 use crate::contract::{Person, THREAD};
-use crate::engine::{Engine, Invitee};
+use crate::engine::{Engine, EngineError, Invitee, KeyPackageFault};
 use crate::keys::KeyPair;
 
 /// Before a KeyPackage as it stands alone, in an MLSMessage (RFC 9420 §6): version and wire format.
 const KEY_PACKAGE_MESSAGE: [u8; 4] = [0, 1, 0, 5];
+
+/// When people of the contract live, in seconds since 1970.
+const NOW: u64 = 20_000 * 86_400;
 
 fn ours(number: u8) -> Person {
     fn classical() -> Box<dyn Engine> {
@@ -40,6 +43,11 @@ struct Theirs<C> {
 }
 
 fn theirs(number: u8) -> Theirs<Client<impl MlsConfig>> {
+    theirs_of(number, CipherSuite::CURVE25519_AES128, Duration::from_secs(u64::MAX))
+}
+
+/// The same in another suite, or with leaves that are good for so long.
+fn theirs_of(number: u8, suite: CipherSuite, lifetime: Duration) -> Theirs<Client<impl MlsConfig>> {
     let id = DeviceId { account: AccountId::from_bytes([number; 32]), index: DeviceIndex::FIRST };
     let seed = [number; 32];
     let device = KeyPair::from_seed_bytes(seed).public();
@@ -49,20 +57,25 @@ fn theirs(number: u8) -> Theirs<Client<impl MlsConfig>> {
     let rules = DefaultMlsRules::new().with_commit_options(CommitOptions::new().with_ratchet_tree_extension(false));
     let client = Client::builder()
         .identity_provider(BasicIdentityProvider)
-        .crypto_provider(RustCryptoProvider::with_enabled_cipher_suites(vec![CipherSuite::CURVE25519_AES128]))
+        .crypto_provider(RustCryptoProvider::with_enabled_cipher_suites(vec![suite]))
         .extension_types([leaf::LIFETIME, 10].map(Into::into))
-        .key_package_lifetime(Duration::from_secs(u64::MAX))
+        .key_package_lifetime(lifetime)
         .mls_rules(rules)
-        .signing_identity(identity, secret, CipherSuite::CURVE25519_AES128)
+        .signing_identity(identity, secret, suite)
         .build();
     Theirs { id, device, client }
 }
 
 impl<C: MlsConfig> Theirs<Client<C>> {
     fn invitee(&self) -> Invitee {
-        let now = 20_000 * 86_400_u64;
-        let dates = [now.to_be_bytes(), (now + limits::KEY_PACKAGE_AGE_MAX.as_secs()).to_be_bytes()].concat();
-        let extensions = ExtensionList::from(vec![Extension::new(leaf::LIFETIME.into(), dates)]);
+        self.invitee_within(Some((NOW, NOW + limits::KEY_PACKAGE_AGE_MAX.as_secs())))
+    }
+
+    /// With a KeyPackage that says to hold from then until then, in seconds, or does not say.
+    fn invitee_within(&self, dates: Option<(u64, u64)>) -> Invitee {
+        let dates = dates.map(|(from, until)| [from.to_be_bytes(), until.to_be_bytes()].concat());
+        let dates = dates.map(|dates| Extension::new(leaf::LIFETIME.into(), dates));
+        let extensions = ExtensionList::from(dates.into_iter().collect::<Vec<_>>());
         let since = Some(MlsTime::from(0_u64));
         let message = self.client.generate_key_package_message(extensions, ExtensionList::new(), since).unwrap();
         let message = message.to_bytes().unwrap();
@@ -181,4 +194,57 @@ fn we_join_a_group_of_mls_rs_and_live_through_its_changes() {
     let sealed: Vec<_> = (0..5).map(|n| bob.seal(&n.to_string()).body).collect();
     let read: Vec<_> = sealed.iter().rev().map(|body| reads(&mut group, body)).collect();
     assert_eq!(read, ["4", "3", "2", "1", "0"]);
+}
+
+/// What our engine finds wrong with a KeyPackage of theirs.
+fn fault(judge: &mut Person, invitee: &Invitee) -> Option<KeyPackageFault> {
+    match judge.call(|engine, cx, _| engine.check_key_package(cx, invitee)) {
+        Ok(()) => None,
+        Err(EngineError::KeyPackage { device, fault }) => {
+            assert_eq!(device, invitee.id);
+            Some(fault)
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn t12_key_packages_of_mls_rs_are_judged_by_their_device_suite_and_dates() {
+    let mut alice = ours(1);
+    let always = Duration::from_secs(u64::MAX);
+    let bob = theirs(2);
+    let good = bob.invitee();
+    assert_eq!(fault(&mut alice, &good), None);
+    // Another's, well made and well signed; and theirs, by whoever the log names otherwise.
+    let carol = theirs(3);
+    let others = Invitee { key_package: carol.invitee().key_package, ..good.clone() };
+    assert_eq!(fault(&mut alice, &others), Some(KeyPackageFault::Credential));
+    let renamed = Invitee { device_key: carol.device, ..good.clone() };
+    assert_eq!(fault(&mut alice, &renamed), Some(KeyPackageFault::DeviceKey));
+    let chacha = theirs_of(2, CipherSuite::CURVE25519_CHACHA, always);
+    assert_eq!(fault(&mut alice, &chacha.invitee()), Some(KeyPackageFault::Suite));
+    // Expired, not valid yet, for too long, without dates of ours; and by the leaf's own dates, which are to be none.
+    let (day, most) = (86_400, limits::KEY_PACKAGE_AGE_MAX.as_secs());
+    let beyond = limits::CERTIFICATE_TOLERANCE.as_secs() + 1;
+    for (dates, fine) in [
+        (Some((NOW - most, NOW)), true),
+        (Some((NOW - 3 * day - beyond, NOW - beyond)), false),
+        (Some((NOW + beyond, NOW + beyond + day)), false),
+        (Some((NOW, NOW + most + 1)), false),
+        (Some((0, u64::MAX)), false),
+        (Some((u64::MAX, 0)), false),
+        (None, false),
+    ] {
+        let found = fault(&mut alice, &bob.invitee_within(dates));
+        assert_eq!(found, (!fine).then_some(KeyPackageFault::Lifetime), "{dates:?}");
+    }
+    let brief = theirs_of(2, CipherSuite::CURVE25519_AES128, always / 2);
+    assert_eq!(fault(&mut alice, &brief.invitee()), Some(KeyPackageFault::Lifetime));
+    // None of them takes anybody in, and the good one does.
+    for refused in [others, chacha.invitee(), bob.invitee_within(None)] {
+        assert!(alice.call(|engine, cx, own| engine.create(cx, own, THREAD, &[refused])).is_err());
+    }
+    let created = alice.call(|engine, cx, own| engine.create(cx, own, THREAD, std::slice::from_ref(&good))).unwrap();
+    let mut group = bob.join(&created.welcome, &created.tree);
+    talk(&mut alice, &mut group, "by the good one");
 }

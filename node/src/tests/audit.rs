@@ -13,6 +13,7 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::transparency::{FetchTreeHead, Head, Inclusion, SignedHead, Step, TreeHead};
 use whimbrel_storage::{Kv, OrderedKv, Overlay};
 
+use super::siblings::two_devices;
 use super::world::{ALICE, BOB, CAROL, Crash, Relay, World, friends, relay_identity};
 use crate::api::{Command, Event};
 use crate::rows;
@@ -283,6 +284,29 @@ fn a_tree_with_an_entry_that_contradicts_the_log_is_told_of_once_the_log_was_loo
     assert_eq!(world.events(BOB, forked) + world.events(ALICE, forked), 0, "it may be a recovery");
     world.advance(Duration::from_secs(12 * 3_600));
     assert_eq!((world.events(BOB, forked), world.events(ALICE, forked)), (1, 1));
+}
+
+/// Whom the relay shows a device that the owner did not add, it shows an entry of the tree that the owner's devices know
+/// nothing of.
+#[test]
+fn t08_an_entry_that_no_device_of_the_account_made_is_told_of_on_each_of_them() {
+    let (mut world, _, phone) = two_devices();
+    let (alice, domain) = (world.people[ALICE].account, "a.example".parse::<Domain>().unwrap());
+    let (seq, _) = world.log_there(ALICE).head();
+    let mut trees = Trees { leaves_out: [alice].into(), ..Trees::default() };
+    trees.leaves.insert(domain, vec![(alice, seq + 1, LogHash::from_bytes([7; 32]))]);
+    world.relay.trees = Some(trees);
+    let alarms = move |event: &Event| match event {
+        Event::AccountForked => true,
+        Event::LogWithheld { account } | Event::LogUnproved { account } => *account == alice,
+        _ => false,
+    };
+    let before = [ALICE, phone].map(|who| world.events(who, alarms));
+    world.advance(Duration::from_secs(12 * 3_600));
+    for (who, before) in [ALICE, phone].into_iter().zip(before) {
+        assert!(world.events(who, alarms) > before, "device {who} was told nothing");
+        assert_eq!(views::devices(world.store(who)).unwrap().len(), 2);
+    }
 }
 
 #[test]

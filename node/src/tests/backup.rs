@@ -30,7 +30,7 @@ fn restore(backup: &Backup, store: &MemoryKv) {
     }
 }
 
-fn everything(store: &MemoryKv) -> Vec<whimbrel_storage::Row> {
+pub(super) fn everything(store: &MemoryKv) -> Vec<whimbrel_storage::Row> {
     store.scan(&[], &KEY_END, Order::Ascending, usize::MAX).unwrap()
 }
 

@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
-use whimbrel_crypto::{Chance, Context, Engine as _, Invitee, Seed, StandInEngine, UnverifiedLog};
+use whimbrel_crypto::{
+    Chance, Context, Engine as _, Invitee, KeyPair, Seed, StandInEngine, TransportProof, UnverifiedLog,
+};
 use whimbrel_protocol::Frame;
 use whimbrel_protocol::direct::DirectEnvelope;
+use whimbrel_protocol::frame::encode_words;
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
-use whimbrel_protocol::id::{DeviceId, Epoch, RequestId, Sequence, ThreadId};
+use whimbrel_protocol::id::{DeviceId, Epoch, MessageId, RequestId, Sequence, Signature, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
 use whimbrel_protocol::thread::{Class, Envelope, Participant};
-use whimbrel_protocol::time::Wall;
+use whimbrel_protocol::time::{Hlc, Wall};
+use whimbrel_protocol::user::{OwnLog, Who};
 use whimbrel_storage::Overlay;
 
 use super::groups::group;
 use super::hostile::seal_as;
+use super::siblings::two_devices;
 use super::world::{ALICE, BOB, CAROL, World, friends, world};
 use crate::api::{Command, CommandError, Event, Input, Reply};
 use crate::identity::Identity;
@@ -313,4 +319,116 @@ fn t32_whatever_a_stranger_sends_past_the_relay_is_refused_by_the_node_unopened(
     // Nobody stops for it.
     world.say(BOB, thread, "still");
     assert_eq!(world.shown(ALICE), ["all of you", "still"]);
+}
+
+/// The log of somebody's account with one more device in it, in an entry that is right but for who signed it.
+fn with_another_device(world: &World<StandInEngine>, of: usize, signer: &KeyPair) -> Vec<u8> {
+    let (known, mut log) = (world.log_there(of), world.log_there(of));
+    let owner = Identity::load(world.store(of)).unwrap().identity_key().unwrap();
+    let [device, transport] = [31, 32].map(|byte| KeyPair::from_seed_bytes([byte; 32]));
+    let (index, hlc) = (log.next_index(), Hlc::default().tick(world.now.wall));
+    let proof = TransportProof::make(&transport, log.account(), index, &device.public());
+    log.add_device(&owner, index, device.public(), proof, "another", hlc).unwrap();
+    // One entry: a map of a body and its signature, which comes last.
+    let tail = log.tail(known.head().0);
+    let mut decoder = minicbor::Decoder::new(&tail);
+    assert_eq!(decoder.array().unwrap(), Some(1));
+    let entry = decoder.bytes().unwrap();
+    let mut decoder = minicbor::Decoder::new(entry);
+    assert_eq!((decoder.map().unwrap(), decoder.u8().unwrap()), (Some(2), 0));
+    let signature = signer.sign("whimbrel account log entry 1", decoder.bytes().unwrap());
+    let mut bytes = log.bytes();
+    let place = bytes.len() - Signature::LEN;
+    bytes[place..].copy_from_slice(signature.as_bytes());
+    bytes
+}
+
+#[test]
+fn t08_a_device_that_a_relay_signed_for_is_believed_by_no_contact_and_by_no_device_of_its_owner() {
+    let (mut world, thread, phone) = two_devices();
+    let alice = world.people[ALICE].account;
+    let genuine = world.log_there(ALICE).bytes();
+    let invite = world.invite(ALICE);
+    let forged = with_another_device(&world, ALICE, &KeyPair::from_seed_bytes([66; 32]));
+    let devices = |world: &World<StandInEngine>, by: usize| {
+        views::keys(world.store(by), &alice).unwrap().map(|keys| keys.devices.len())
+    };
+    let shows = |world: &mut World<StandInEngine>, log: &[u8]| {
+        world.relay.accounts.get_mut(&alice).unwrap().log = log.to_vec();
+    };
+    let look = Command::Befriend { who: Who::Account(alice, "a.example".parse().unwrap()), note: None };
+    // Whoever knows her, and whoever comes to know her.
+    shows(&mut world, &forged);
+    let answers = [world.ask(BOB, look.clone()), world.ask(CAROL, Command::AcceptInvite(invite.clone()))];
+    assert!(answers.iter().all(|one| matches!(one, Err(CommandError::Untrusted(_)))), "{answers:?}");
+    assert_eq!((devices(&world, BOB), devices(&world, CAROL)), (Some(2), None));
+    // Her own devices, whatever their relay says that their account is.
+    let changes = |event: &Event| matches!(event, Event::AccountChanged { .. });
+    let before = [ALICE, phone].map(|who| world.events(who, changes));
+    for who in [ALICE, phone] {
+        world.say_to(who, OwnLog { log: forged.clone() });
+    }
+    world.settle();
+    assert_eq!([ALICE, phone].map(|who| world.events(who, changes)), before);
+    for who in [ALICE, phone] {
+        assert_eq!(views::devices(world.store(who)).unwrap().len(), 2, "{who}");
+    }
+    // Nothing that is said is sealed to it.
+    shows(&mut world, &genuine);
+    world.say(BOB, thread, "to both");
+    world.advance(Duration::from_secs(10));
+    assert_eq!(views::leaves(world.store(BOB), &thread).unwrap().len(), 3);
+    assert_eq!(
+        (world.history(ALICE, thread), world.history(phone, thread)),
+        (vec!["to both".to_owned()], vec!["to both".to_owned()])
+    );
+    assert!(matches!(world.ask(CAROL, Command::AcceptInvite(invite)), Ok(Reply::Contact { .. })));
+    // It was the signature: what her own key signed is believed.
+    let owner = Identity::load(world.store(ALICE)).unwrap().identity_key().unwrap();
+    let owned = with_another_device(&world, ALICE, &owner);
+    shows(&mut world, &owned);
+    world.ask(BOB, look).unwrap();
+    assert_eq!(devices(&world, BOB), Some(3));
+}
+
+#[test]
+fn t35_what_a_member_hands_in_again_or_seals_again_is_shown_once_and_never_as_anothers() {
+    let (mut world, thread) = group();
+    let (alice, carol) = (world.id(ALICE), world.id(CAROL));
+    let content = |n: u8, text: &str| {
+        let hlc = Hlc::default().tick(Wall::from_millis(world.now.wall.as_millis() + u64::from(n)));
+        encode_words(&Content::new(MessageId::from_bytes([n; 16]), hlc, Body::Text(text.to_owned())))
+    };
+    let (once, later) = (content(1, "once"), content(2, "later"));
+    // The same signed words under two generations, as whoever has the group's secrets can seal them.
+    let genuine = seal_as(&mut world, ALICE, thread, &[&once, &once, &later]);
+    let hers = seal_as(&mut world, CAROL, thread, &[&later, &later]);
+    world.kill(ALICE);
+    world.kill(CAROL);
+    let shown = |world: &World<StandInEngine>, by: DeviceId| {
+        let shown = world.people[BOB].shown.iter().filter(|message| message.author == by);
+        shown.map(|message| message.text.clone()).collect::<Vec<_>>()
+    };
+    for round in 0..2 {
+        for submitter in [alice, carol, alice] {
+            for envelope in &genuine[..2] {
+                world.inject(thread, submitter, envelope.clone());
+            }
+        }
+        assert_eq!((shown(&world, alice), shown(&world, carol)), (vec!["once".to_owned()], Vec::new()), "{round}");
+        // What was seen is known after a start, too.
+        world.crash_now(BOB);
+        world.advance(Duration::from_secs(60));
+    }
+    // Whoever is faster with another's words under their id says them in their own name, once, and is in nobody's way.
+    for envelope in &hers {
+        world.inject(thread, alice, envelope.clone());
+        world.inject(thread, carol, envelope.clone());
+    }
+    world.inject(thread, alice, genuine[2].clone());
+    world.advance(Duration::from_secs(10));
+    assert_eq!(shown(&world, alice), ["once", "later"]);
+    assert_eq!(shown(&world, carol), ["later"]);
+    assert_eq!(world.history(BOB, thread).len(), 3);
+    assert_eq!(views::thread(world.store(BOB), &thread).unwrap().unwrap().unread, 3);
 }

@@ -134,6 +134,8 @@ pub enum RelayTrick {
     OldLog,
     /// Tells its users what somebody said under another's name, and of friends that they end it.
     SpeakFor,
+    /// Tells, whoever is looked up, the first log of an account that passed it since it began.
+    OtherKey,
 }
 
 /// What a hostile member's node does beside what it should.

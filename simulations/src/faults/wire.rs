@@ -144,6 +144,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("re-add", RelayTrick::ReAdd),
     ("old-log", RelayTrick::OldLog),
     ("speak-for", RelayTrick::SpeakFor),
+    ("other-key", RelayTrick::OtherKey),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

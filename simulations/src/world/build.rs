@@ -207,6 +207,8 @@ impl World {
             groups: Vec::new(),
             circles: Vec::new(),
             asked: Vec::new(),
+            #[cfg(test)]
+            about: Vec::new(),
         };
         self.processes.push(Process::Node(Box::new(node), Box::new(person)));
         Ok(no)

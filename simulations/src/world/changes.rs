@@ -32,6 +32,8 @@ pub(super) struct Changes {
     growth: BTreeMap<ThreadId, Accepted>,
     /// The shortest log of each account that passed.
     logs: BTreeMap<Address, Vec<u8>>,
+    /// The first log that passed: who it leads to whoever is looked up.
+    decoy: Option<Vec<u8>>,
     bodies: BTreeMap<BlobId, Vec<u8>>,
     asked: VecDeque<(LinkId, RequestId, BlobId)>,
     /// Devices that asked for a commit that was not in their log, and how often.
@@ -48,6 +50,8 @@ pub(super) struct Changes {
     pub(super) handed_again: u64,
     /// Logs told that were longer.
     pub(super) cut_short: u64,
+    /// Logs told that were another's.
+    pub(super) misled: u64,
     /// Whom it told that who left is back, in which thread and after which epoch.
     told: BTreeSet<(ProcessNo, ThreadId, u64)>,
 }
@@ -99,6 +103,11 @@ impl Changes {
                 again.then(|| Blob { request, bytes }.into())
             }
             Frame::LookedUp(words) => {
+                let decoy = self.decoy.get_or_insert_with(|| words.log.clone());
+                if hits && *decoy != words.log && does(RelayTrick::OtherKey) {
+                    self.misled += 1;
+                    return Some(LookedUp { log: decoy.clone(), ..words.clone() }.into());
+                }
                 let known = self.logs.entry(words.address.clone()).or_insert_with(|| words.log.clone());
                 if words.log.len() <= known.len() {
                     known.clone_from(&words.log);

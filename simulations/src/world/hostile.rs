@@ -112,7 +112,8 @@ impl Mischief {
 
     /// Whether it does anything with changes.
     fn meddles(&self) -> bool {
-        let tricks = [RelayTrick::Withhold, RelayTrick::OldInfo, RelayTrick::ReAdd, RelayTrick::OldLog];
+        let tricks =
+            [RelayTrick::Withhold, RelayTrick::OldInfo, RelayTrick::ReAdd, RelayTrick::OldLog, RelayTrick::OtherKey];
         tricks.iter().any(|trick| self.tricks.contains_key(trick))
     }
 

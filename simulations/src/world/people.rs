@@ -43,6 +43,9 @@ pub(super) struct Person {
     pub(super) circles: Vec<ThreadId>,
     /// What they asked their node and wait to hear of.
     pub(super) asked: Vec<(Ticket, Asked)>,
+    /// What came of what they asked `About` something, and of invites they took up, in that order: stories look at it.
+    #[cfg(test)]
+    pub(super) about: Vec<Result<Reply, CommandError>>,
 }
 
 /// What somebody asked their node for.
@@ -255,6 +258,10 @@ impl World {
         let (_, asked) = person.asked.swap_remove(at);
         if let Err(error) = &result {
             tracing::debug!(who, ?asked, %error, "a command failed");
+        }
+        #[cfg(test)]
+        if let (Asked::About | Asked::Accept(_), Some(person)) = (&asked, self.person_mut(who)) {
+            person.about.push(result.clone());
         }
         match (asked, result) {
             (Asked::Send(said) | Asked::Open(said), Ok(Reply::Queued { message, .. })) => {

@@ -14,6 +14,7 @@ mod late;
 mod lies;
 mod links;
 mod load;
+mod names;
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod order;
 mod polled;

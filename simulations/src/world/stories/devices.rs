@@ -1,6 +1,8 @@
 //! Stories of people with more than one device.
 
+use whimbrel_node::api::Command;
 use whimbrel_node::views::{self, Page};
+use whimbrel_protocol::id::{DeviceIndex, ThreadId};
 use whimbrel_protocol::limits;
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::judge::ledger::How;
 use crate::judge::verdict::Violation;
 #[cfg(feature = "planted")]
 use crate::planted::{self, Bug};
+use crate::world::people::Asked;
 
 fn chat_among(world: &mut World, alice: ProcessNo, phone: ProcessNo, bob: ProcessNo, round: u32) {
     world.say(alice, bob, &format!("from the first {round}"));
@@ -125,6 +128,82 @@ fn a_device_that_is_taken_off_reads_nothing_more_and_is_in_no_thread() {
         world.seconds_are_out();
         chat(&mut world, alice, bob, 3);
         well(world);
+    }
+}
+
+/// Devices of somebody that have a leaf in any of the threads that somebody's device is in.
+fn places(world: &World, of: ProcessNo, at: ProcessNo) -> BTreeSet<DeviceIndex> {
+    let of = world.node(of).unwrap().account;
+    let found = views::memberships(world.node(at).unwrap().reads().unwrap()).unwrap();
+    let leaves = found.into_iter().flat_map(|thread| thread.leaves);
+    leaves.filter(|leaf| leaf.account == of).map(|leaf| leaf.index).collect()
+}
+
+/// All that a device shows, of every thread.
+fn everything(world: &World, device: ProcessNo) -> Vec<String> {
+    let reads = world.node(device).unwrap().reads().unwrap();
+    let threads = views::threads(reads).unwrap().into_iter();
+    let lines = threads.flat_map(|one| views::messages(reads, &one.thread, Page::Oldest, 1_000).unwrap());
+    lines.map(|line| line.message.text).collect()
+}
+
+/// Somebody writes to a group from a second device.
+fn write_to_circle_from(world: &mut World, device: ProcessNo, circle: ThreadId, text: &str) {
+    let owner = world.owner_of(device).unwrap();
+    let said = world.ledger.ask_circle(owner, circle, text.to_owned(), world.now());
+    world.ledger.from_second(said);
+    world.command(device, Command::Send { thread: circle, text: text.to_owned() }, Asked::SendFrom(said));
+}
+
+#[test]
+fn t46_a_revoked_device_that_goes_on_is_out_of_every_thread_within_a_minute_and_neither_reads_nor_is_read() {
+    for seed in 1..=3 {
+        for hides in [false, true] {
+            let mut world = World::new(Seed::from(seed));
+            let (alice, bob, a, _) = world.two_friends_on_two_relays();
+            let carol = world.test_node(a).unwrap();
+            world.befriend(alice, carol);
+            let phone = world.link_device(alice);
+            let (_, circle) = world.make_circle(alice, &[bob, carol]);
+            chat_among(&mut world, alice, phone, bob, 0);
+            world.say_in_circle(carol, circle, "to all");
+            world.run_until_quiet();
+            let both = [DeviceIndex::FIRST, DeviceIndex::new(DeviceIndex::FIRST.get() + 1)];
+            for one in [alice, bob, carol] {
+                assert_eq!(places(&world, alice, one), both.into(), "{seed} {hides}: {one}");
+            }
+            // Whoever has it keeps it from its relay, from which it would hear that it is none any more, and writes on.
+            world.cut(phone, a);
+            world.revoke_device(phone);
+            write_to_circle_from(&mut world, phone, circle, "stolen, to all");
+            world.say_from(phone, bob, "stolen, to Bob");
+            if !hides {
+                world.heal(phone, a);
+            }
+            world.run_for(secs(60));
+            for one in [alice, bob, carol] {
+                assert_eq!(places(&world, alice, one), [DeviceIndex::FIRST].into(), "{seed} {hides}: {one}");
+            }
+            if hides {
+                // It does not know to this hour.
+                assert_eq!(places(&world, alice, phone), both.into(), "{seed}");
+                write_to_circle_from(&mut world, phone, circle, "stolen, to all again");
+            }
+            world.seconds_are_out();
+            world.say(bob, alice, "to one device");
+            world.say(alice, bob, "from one device");
+            world.say_in_circle(bob, circle, "to all but one");
+            world.run_for(secs(120));
+            world.heal(phone, a);
+            world.run_for(limits::RELAY_BACKOFF_MAX + secs(60));
+            let stolen = |one: ProcessNo| everything(&world, one).into_iter().find(|text| text.starts_with("stolen"));
+            assert_eq!([alice, bob, carol].map(stolen), [None, None, None], "{seed} {hides}");
+            let read = everything(&world, phone);
+            assert!(!read.iter().any(|text| text.contains(" one")), "{seed} {hides}: it reads on: {read:?}");
+            let heard = everything(&world, carol);
+            assert!(heard.iter().any(|text| text == "to all but one"), "{seed} {hides}: others are held up: {heard:?}");
+            well(world);
+        }
     }
 }
 
