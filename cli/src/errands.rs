@@ -101,11 +101,9 @@ impl Desk<'_> {
             Errand::Invites => {
                 let (links, book) = (self.read(views::group_links)?, self.book()?);
                 for (token, left, expires) in self.open_invites().await? {
-                    let group = match links.iter().find(|link| link.token == token) {
-                        Some(link) => Some(book.title_of(&link.group)),
-                        None => None,
-                    };
-                    let left = links.iter().find(|link| link.token == token).map_or(left, |link| link.left);
+                    let link = links.iter().find(|link| link.token == token);
+                    let group = link.map(|link| book.title_of(&link.group));
+                    let left = link.map_or(left, |link| link.left);
                     let expires = clock::rfc3339(expires);
                     let shown = OpenInviteShown { id: token.to_string(), left, expires, group };
                     self.item(Item::OpenInvite(shown)).await?;

@@ -34,7 +34,7 @@ pub(crate) struct JobId(u64);
 #[derive(Debug)]
 pub(crate) enum Aim {
     /// To take up an invite.
-    Invite(Invite),
+    Invite(Box<Invite>),
     /// To send a first message.
     Text(String),
     /// To make a group of this title.

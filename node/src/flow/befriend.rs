@@ -231,6 +231,13 @@ fn met_as<E: Engine>(
     {
         return Err(CommandError::Untrusted("somebody else is known here by that address".to_owned()).into());
     }
+    if let Who::Address(asked) = &who
+        && contacts::known(&t.rows, &account)?.is_some_and(|known| known.address != *asked)
+    {
+        return Err(
+            CommandError::Untrusted("that leads to somebody who is known here by another address".to_owned()).into()
+        );
+    }
     let judged = contacts::judge(&t.rows, account, who.domain(), address, log)?;
     let person = judged.map_err(|Distrust(why)| CommandError::Untrusted(why))?;
     // Whoever is known here is known by their newest log from now on, and the owner hears of another key.

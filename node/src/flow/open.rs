@@ -53,7 +53,7 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
     }
     let domain = invite.address.domain.clone();
     let guests = BTreeMap::from([(invite.account, Guest { domain, person: None, packages: None })]);
-    begin(t, Some(ticket), Aim::Invite(invite), guests)?;
+    begin(t, Some(ticket), Aim::Invite(Box::new(invite)), guests)?;
     Ok(None)
 }
 

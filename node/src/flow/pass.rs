@@ -119,7 +119,7 @@ pub(crate) fn asked<E: Engine>(
 
 /// Takes in whoever came by a link of ours: one at a time of each group, for the KeyPackages of one may not be to be had.
 pub(crate) fn serve<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    if !t.rooms.reception.admitted().is_some() {
+    if t.rooms.reception.admitted().is_none() {
         return Ok(());
     }
     let groups: BTreeSet<ThreadId> = t.rooms.threads.asks.keys().map(|(group, _)| *group).collect();

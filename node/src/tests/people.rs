@@ -298,6 +298,19 @@ fn t10_a_name_that_leads_to_somebody_else_than_before_is_not_trusted() {
 }
 
 #[test]
+fn t10_a_name_that_nobody_has_here_leads_to_nobody_who_is_known_by_another() {
+    let mut world = world(&["a.example", "a.example", "a.example"]);
+    request(&mut world, ALICE, CAROL).unwrap();
+    let (bob, carol) = (world.people[BOB].account, world.people[CAROL].account);
+    let [hers, his] = [carol, bob].map(|one| world.relay.accounts[&one].address.clone().unwrap());
+    world.relay.accounts.remove(&bob);
+    world.relay.accounts.get_mut(&carol).unwrap().address = Some(his.clone());
+    let found = world.ask(ALICE, Command::Befriend { who: Who::Address(his), note: None });
+    assert!(matches!(found, Err(CommandError::Untrusted(_))), "{found:?}");
+    assert_eq!(views::address(world.store(ALICE), &carol).unwrap(), Some(hers), "and she is called as before");
+}
+
+#[test]
 fn declined_and_blocked_people_are_told_nothing_and_change_nothing() {
     let mut world = world(&["a.example", "a.example", "a.example"]);
     request(&mut world, BOB, ALICE).unwrap();

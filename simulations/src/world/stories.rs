@@ -12,6 +12,7 @@ mod doors;
 mod full;
 mod late;
 mod lies;
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod links;
 mod load;
 mod names;
