@@ -212,7 +212,8 @@ impl Bob {
 
     async fn invite(&self) -> Invite {
         let holds = Duration::from_secs(3_600);
-        let Reply::Invite(invite) = insist(&self.node, &api::Command::NewInvite { uses: 9, holds, group: None }).await else {
+        let Reply::Invite(invite) = insist(&self.node, &api::Command::NewInvite { uses: 9, holds, group: None }).await
+        else {
             panic!("no invite");
         };
         invite

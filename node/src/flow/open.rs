@@ -34,6 +34,7 @@ pub(crate) fn accept<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, invite: Inv
     if befriend::is_blocked(&t.rows, &invite.account)? {
         return Err(CommandError::State("they are blocked; unblock them first".to_owned()).into());
     }
+    pass::check_room(t, &invite)?;
     if let Some(thread) = met(t, invite.account)? {
         if let Some(waiting) = t.rooms.threads.openings.get_mut(&thread) {
             if waiting.len() >= limits::COMMANDS_WAITING_MAX {
@@ -194,12 +195,8 @@ pub(crate) fn looked_up<E: Engine>(
         if let Some(thread) = met(t, inviter)? {
             t.rooms.threads.jobs.remove(&id);
             let reply = contact_reply(&t.rows, inviter, thread)?;
-            let reply = match pass::wish(t, &invite) {
-                Ok(()) => reply.ok_or(CommandError::Unknown),
-                Err(Halt::Command(error)) => Err(error),
-                Err(Halt::Broken(error)) => return Err(error),
-            };
-            t.answer_any(ticket, reply);
+            pass::wish(t, &invite)?;
+            t.answer_any(ticket, reply.ok_or(CommandError::Unknown));
             return Ok(());
         }
     }

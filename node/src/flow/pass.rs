@@ -109,8 +109,11 @@ pub(crate) fn asked<E: Engine>(
     if !asks.contains_key(&(group, by)) && asks.len() >= limits::ASKS_MAX {
         return answer(t, by, group, Declined::Failed);
     }
-    if !asks.contains_key(&(group, by)) {
-        rows::put(&mut t.rows, rows::ask_key(&group, &by), &AskRow { token, attempts: 0 });
+    let key = rows::ask_key(&group, &by);
+    // Said again it changes nothing; by another link it may be the one that holds.
+    let same = rows::get::<AskRow>(&t.rows, &key)?.is_some_and(|ask| ask.token == token);
+    if !same {
+        rows::put(&mut t.rows, key, &AskRow { token, attempts: 0 });
         t.rooms.threads.asks.insert((group, by), t.now.monotonic);
     }
     t.rooms.timers.set(Timer::Asks, t.now.monotonic);
@@ -273,28 +276,37 @@ pub(crate) fn check(log: &AccountLog, invite: &Invite) -> Result<(), CommandErro
     pass::verify(log, invite).map_err(|_| error())
 }
 
-/// A link is followed: its maker is to be asked, as soon as there is a thread with them.
-pub(crate) fn wish<E: Engine>(t: &mut Turn<'_, E>, invite: &Invite) -> Result<(), Halt> {
+/// Whether one more group may be waited for. Those that are being looked up count.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn check_room<E: Engine>(t: &mut Turn<'_, E>, invite: &Invite) -> Result<(), Halt> {
     let Some(pass) = &invite.pass else { return Ok(()) };
-    if thread::get(&t.rows, &pass.group)?.is_some_and(|row| row.state == ThreadState::Open) {
-        return Ok(());
-    }
     for group in t.rooms.threads.wishes.clone() {
         let row: Option<WishRow> = rows::get(&t.rows, &rows::wish_key(&group))?;
         if row.is_none_or(|row| row.until <= t.now.wall) {
             unwish(t, &group);
         }
     }
-    let wishes = &t.rooms.threads.wishes;
-    if wishes.len() >= limits::WISHES_MAX && !wishes.contains(&pass.group) {
+    let threads = &t.rooms.threads;
+    let begun = threads.jobs.values().filter(|job| matches!(&job.aim, Aim::Invite(invite) if invite.pass.is_some()));
+    if !threads.wishes.contains(&pass.group) && threads.wishes.len() + begun.count() >= limits::WISHES_MAX {
         let max = limits::WISHES_MAX;
         return Err(CommandError::State(format!("{max} groups are waited for already")).into());
+    }
+    Ok(())
+}
+
+/// A link is followed: its maker is to be asked, as soon as there is a thread with them.
+pub(crate) fn wish<E: Engine>(t: &mut Turn<'_, E>, invite: &Invite) -> Result<(), StorageError> {
+    let Some(pass) = &invite.pass else { return Ok(()) };
+    if thread::get(&t.rows, &pass.group)?.is_some_and(|row| row.state == ThreadState::Open) {
+        return Ok(());
     }
     let (by, device, token, until) = (invite.account, pass.device, invite.token, pass.until);
     rows::put(&mut t.rows, rows::wish_key(&pass.group), &WishRow { by, device, token, until, asked: false });
     t.rooms.threads.wishes.insert(pass.group);
-    ask(t)?;
-    Ok(())
+    ask(t)
 }
 
 fn unwish<E: Engine>(t: &mut Turn<'_, E>, group: &ThreadId) {

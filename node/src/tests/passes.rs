@@ -291,3 +291,30 @@ fn an_opening_that_is_refused_leaves_no_wish_behind() {
     world.advance(Duration::from_secs(3));
     assert!(!is_in(&world, CAROL, group), "what came to nothing is not asked for later");
 }
+
+#[test]
+fn so_many_groups_are_waited_for_and_not_one_more() {
+    let (mut world, group) = group();
+    world.befriend(CAROL, ALICE);
+    let genuine = link(&mut world, ALICE, group, 9);
+    let Some(pass) = genuine.pass.clone() else { panic!("no pass") };
+    let identity = crate::identity::Identity::load(world.store(ALICE)).unwrap();
+    world.kill(ALICE);
+    let mut into = |n: u8| {
+        let other = ThreadId::from_bytes([n; 32]);
+        let link = pass::sign((&identity.device, pass.device), genuine.clone(), other, pass.until);
+        world.ask(CAROL, Command::AcceptInvite(link))
+    };
+    for n in 0..limits::WISHES_MAX {
+        assert!(matches!(into(u8::try_from(n).unwrap()), Ok(Reply::Contact { .. })), "{n}");
+    }
+    assert!(matches!(into(200), Err(CommandError::State(_))));
+    assert!(matches!(into(0), Ok(Reply::Contact { .. })), "one that is waited for may be followed again");
+    // Those whose time is over make room.
+    world.advance(HOUR);
+    world.open(ALICE);
+    world.advance(limits::LINK_IDLE_MAX);
+    let later = link(&mut world, ALICE, group, 1);
+    follow(&mut world, CAROL, &later);
+    assert!(is_in(&world, CAROL, group));
+}
