@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use whimbrel_node::views::{self, Standing};
 use whimbrel_node::{Command, Event, Reply};
 use whimbrel_protocol::id::{AccountId, ThreadId};
@@ -51,6 +51,9 @@ pub(crate) enum GroupErrand {
     /// Renews this device's keys in it.
     Rekey { group: String },
 }
+
+/// How long a group that somebody has come into by a link is waited for to say what it is called.
+const TITLE_WAIT: Duration = Duration::from_secs(2);
 
 /// How people call those who may do something, when it is not admins alone.
 const MEMBERS: &str = "members";
@@ -247,6 +250,7 @@ impl Desk<'_> {
 
     /// Waits until this device is in a group that it came to by a link.
     pub(crate) async fn taken_in(&self, group: &ThreadId, mut events: Listener) -> Result<(), Failure> {
+        let mut named = self.local.events();
         let waited = timeout_at(self.deadline.into(), async {
             loop {
                 // From the store, not from the event alone: an event can be missed, a row cannot.
@@ -264,7 +268,21 @@ impl Desk<'_> {
             }
         });
         match waited.await {
-            Ok(Ok(())) => self.show_group(group).await,
+            Ok(Ok(())) => {
+                // What it is called is said to newcomers right after they are in; where it is called nothing, nothing comes.
+                let called = async {
+                    while self.read(|reads| views::thread(reads, group))?.is_some_and(|thread| thread.title.is_none()) {
+                        if let Heard::End(failure) = named.next().await {
+                            return Err(failure);
+                        }
+                    }
+                    Ok(())
+                };
+                if let Ok(ended) = timeout(TITLE_WAIT, called).await {
+                    ended?;
+                }
+                self.show_group(group).await
+            }
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
                 let done = "asked to be taken into the group; the device that made the link does it when it is there";

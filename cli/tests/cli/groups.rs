@@ -193,6 +193,7 @@ fn whoever_comes_by_a_link_is_in_the_group_a_stranger_of_another_relay_too() {
     let joined = stranger.run_with(&["--json", "join", "-"], link.out.as_bytes());
     assert_eq!(joined.code, 0, "{joined:?}");
     assert_eq!(members(&joined.values()[1..]), 4, "{joined:?}");
+    assert_eq!(joined.values()[1]["title"], "Chess");
     stranger.json(&["send", "chess", "your move"]);
     reads(carol, "chess", "your move");
     reads(bob, "chess", "your move");
