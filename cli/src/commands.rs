@@ -313,16 +313,25 @@ impl Show for Exported {
     }
 }
 
-/// Writes everything the relay keeps to a new file, for its owner's eyes; half of it is none.
-pub(crate) async fn export(settings: &Settings, screen: Screen, file: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| match error.kind() {
+/// A new file that its owner alone reads.
+fn new_file(file: &Path) -> Result<std::fs::File, Failure> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    made.map_err(|error| not_written(file, &error))
+}
+
+fn not_written(file: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::usage(format!("{} exists", file.display())).hint("name a file that does not")
         }
         _ => Failure::internal(format!("{}: {error}", file.display())),
-    };
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
-    let mut out = io::BufWriter::new(made);
+    }
+}
+
+/// Writes everything the relay keeps to a new file, for its owner's eyes; half of it is none.
+pub(crate) async fn export(settings: &Settings, screen: Screen, file: &Path) -> Result<(), Failure> {
+    let failed = |error| not_written(file, &error);
+    let mut out = io::BufWriter::new(new_file(file)?);
     let mut rows = 0;
     let exported = seated(settings, async |seat| {
         seat.ask(settings, Request::Errand(Errand::Export), |item| {
@@ -370,14 +379,8 @@ pub(crate) async fn group_picture(
     })
     .await?;
     let bytes = shown.as_ref().and_then(PictureShown::bytes).ok_or_else(|| Failure::internal("no picture came"))?;
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("{} exists", save.display())).hint("name a file that does not")
-        }
-        _ => Failure::internal(format!("{}: {error}", save.display())),
-    };
-    let mut made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(save).map_err(failed)?;
-    let written = made.write_all(&bytes).and_then(|()| made.sync_all()).map_err(failed);
+    let mut made = new_file(save)?;
+    let written = made.write_all(&bytes).and_then(|()| made.sync_all()).map_err(|error| not_written(save, &error));
     if written.is_err() {
         let _ = std::fs::remove_file(save);
     }

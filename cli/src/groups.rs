@@ -121,9 +121,17 @@ pub(crate) struct GroupShown {
     pub(crate) adds: String,
     /// Who says what it is called and gives it a picture, in the same words.
     pub(crate) renames: String,
-    /// The format and bytes of its picture.
-    pub(crate) picture: Option<(String, usize)>,
+    pub(crate) picture: Option<PictureMark>,
     pub(crate) members: Vec<MemberShown>,
+}
+
+/// What is said of a group's picture where it is not shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PictureMark {
+    /// `png`, `jpeg` or `webp`.
+    pub(crate) format: String,
+    /// How long it is.
+    pub(crate) bytes: usize,
 }
 
 /// Somebody in a group.
@@ -147,8 +155,9 @@ impl Show for GroupShown {
                 text.push_str(&format!("\n  everybody {what}"));
             }
         }
-        if let Some((format, bytes)) = &self.picture {
-            text.push_str(&format!("\n  picture: {format}, {bytes} bytes; see it: whimbrel group picture --save FILE"));
+        if let Some(PictureMark { format, bytes }) = &self.picture {
+            let see = format!("whimbrel group picture {} --save FILE", short(&self.thread));
+            text.push_str(&format!("\n  picture: {format}, {bytes} bytes; see it: {see}"));
         }
         for member in &self.members {
             let admin = if member.admin { "  admin" } else { "" };
@@ -398,7 +407,8 @@ impl Desk<'_> {
             _ => "unknown",
         };
         let picture = self.read(|reads| views::picture(reads, thread))?;
-        let picture = picture.and_then(|bytes| Some((Format::of(&bytes)?.to_string(), bytes.len())));
+        let mark = |bytes: Vec<u8>| Some(PictureMark { format: Format::of(&bytes)?.to_string(), bytes: bytes.len() });
+        let picture = picture.and_then(mark);
         self.item(Item::Group(GroupShown {
             thread: *thread,
             picture,

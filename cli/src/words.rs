@@ -26,7 +26,7 @@ use crate::shown::{
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
-pub(crate) const SOCKET_VERSION: u32 = 9;
+pub(crate) const SOCKET_VERSION: u32 = 10;
 
 /// One request, with how long it may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -222,10 +222,10 @@ fn a_picture_that_is_given_to_a_group_is_the_same_on_the_other_side_and_for_newc
         assert!(refused.code == 2 || refused.code == 7, "{bad}: {refused:?}");
     }
     let shown = alice.json(&["group", "picture", "garden", &file("garden.png")]);
-    assert_eq!(shown[0]["picture"][0], "png");
+    assert_eq!(shown[0]["picture"]["format"], "png");
     alice.json(&["group", "add", "garden", "carol"]);
     for (person, name) in [(bob, "bob.png"), (carol, "carol.png")] {
-        until(person, &["group", "show", "garden"], |group| group[0]["picture"][1] == picture.len());
+        until(person, &["group", "show", "garden"], |group| group[0]["picture"]["bytes"] == picture.len());
         person.json(&["group", "picture", "garden", "--save", &file(name)]);
         assert_eq!(std::fs::read(file(name)).unwrap(), picture, "{name}");
         let again = person.run(&["--json", "group", "picture", "garden", "--save", &file(name)]);

@@ -219,16 +219,18 @@ fn who_comes_by_a_link_while_its_maker_is_away_or_dies_is_taken_in_once_they_are
     world.advance(limits::LINK_IDLE_MAX);
     assert_eq!(world.stands(CAROL, group), Some((Standing::Open, 2, 3)));
     // And so does whoever comes.
-    let ticket = world.command(DAVE, Command::AcceptInvite(link));
+    world.command(DAVE, Command::AcceptInvite(link.clone()));
     for _ in 0..6 {
         world.kill(DAVE);
         world.open(DAVE);
         world.advance(Duration::from_millis(40));
     }
     world.advance(limits::LINK_IDLE_MAX);
-    let asked =
-        world.people[DAVE].answers.contains_key(&ticket) || views::contacts(world.store(DAVE)).unwrap().len() == 1;
-    assert_eq!(is_in(&world, DAVE, group), asked, "what was answered, or kept, goes on after a start");
+    // What was answered, or kept, goes on after a start; what died before that is done again by hand.
+    if views::contacts(world.store(DAVE)).unwrap().is_empty() {
+        follow(&mut world, DAVE, &link);
+    }
+    assert_eq!(world.stands(DAVE, group), Some((Standing::Open, 3, 4)));
 }
 
 #[test]
