@@ -32,6 +32,7 @@ pub mod signed;
 pub mod stand_in;
 pub mod transparency;
 pub mod tree;
+pub mod warrant;
 
 pub use account_log::{AccountLog, Device, LogError, Relation, TransportProof, UnverifiedLog};
 pub use certificate::{CertificateError, RelayIdentity, VerifiedRelay};

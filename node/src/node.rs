@@ -11,7 +11,7 @@ use whimbrel_storage::{Overlay, Reads, StorageError};
 use crate::api::{CommandError, Config, Input, Output, Peer, Step};
 use crate::flow::{
     about, account, answers, audit, befriend, commands, commit, connect, direct, facts, group, herald, history, join,
-    link, open, pass, receipts, receive, repair, resend, self_thread, send, settings, siblings,
+    link, open, pass, receipts, receive, repair, resend, self_thread, send, settings, siblings, strays,
 };
 use crate::identity::LoadError;
 use crate::rooms::{Rooms, Turn};
@@ -167,6 +167,10 @@ fn expired<E: Engine>(t: &mut Turn<'_, E>, timer: Timer) -> Result<(), StorageEr
         Timer::Asks => pass::serve(t),
         Timer::Extend => account::submit(t),
         Timer::Siblings => siblings::pump(t),
+        Timer::Strays(thread) => {
+            strays::overdue(t, thread);
+            Ok(())
+        }
         Timer::Unready => siblings::again(t),
         Timer::SelfThread => self_thread::see_to(t),
         Timer::Telling => facts::tell_some(t),

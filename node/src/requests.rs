@@ -108,6 +108,8 @@ pub(crate) enum Purpose {
     PartAgain(AccountId),
     /// Somebody whose account log is longer than the one here.
     Heralded(AccountId),
+    /// A log that is said to have gone on by whoever proves nothing.
+    Hinted(AccountId),
     Meet(Box<Meeting>),
     Errand(Ticket, Box<Errand>),
     /// The second, for the invitation of the first.
@@ -133,7 +135,8 @@ impl Purpose {
             | Self::Change(..)
             | Self::Newcomer(..)
             | Self::Audit(..)
-            | Self::Heralded(_) => true,
+            | Self::Heralded(_)
+            | Self::Hinted(_) => true,
             Self::Errand(_, errand) => matches!(**errand, Errand::Say(..) | Errand::Card(_)),
             _ => false,
         }

@@ -155,6 +155,8 @@ pub(crate) struct Threads {
     pub(crate) siblings: Vec<ThreadId>,
     /// Of those, the ones into which a device could not be taken: no KeyPackage of it is here, or none is valid now.
     pub(crate) unready: BTreeSet<ThreadId>,
+    /// Those in which others had their time to take out who is off their account.
+    pub(crate) strays: BTreeSet<ThreadId>,
 }
 
 impl Threads {

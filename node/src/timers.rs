@@ -50,6 +50,8 @@ pub(crate) enum Timer {
     Heralding,
     /// More threads are to be changed for devices of our own.
     Siblings,
+    /// Somebody else had their time to take out of a thread who is off their account.
+    Strays(ThreadId),
     /// Devices of our own that could not be taken into a thread are tried again.
     Unready,
     /// The thread of our own devices may be tried for again.

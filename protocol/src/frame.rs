@@ -325,6 +325,8 @@ frames! {
     103 TellSibling(siblings::TellSibling) ENVELOPE_FRAME_BYTES_MAX,
     /// See [`siblings::SiblingTold`].
     104 SiblingTold(siblings::SiblingTold) ENVELOPE_FRAME_BYTES_MAX,
+    /// See [`user::LogGrown`].
+    105 LogGrown(user::LogGrown) CONTROL_FRAME_BYTES_MAX,
 
     /// See [`transparency::FetchTreeHead`].
     112 FetchTreeHead(transparency::FetchTreeHead) CONTROL_FRAME_BYTES_MAX,

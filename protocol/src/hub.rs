@@ -44,6 +44,46 @@ pub struct Commit {
     #[n(6)]
     #[cbor(with = "minicbor::bytes", default)]
     pub info: Vec<u8>,
+    /// Why its author takes out devices of somebody else, if that is for no admin to decide.
+    #[n(7)]
+    pub warrant: Option<Warrant>,
+}
+
+/// What shows to everybody that devices are to go, so that any member may take them out.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Warrant {
+    /// The log of their account, in which they are revoked. Nothing in it is believed.
+    #[n(0)]
+    Revoked(#[n(0)] ByteVec),
+}
+
+impl Warrant {
+    /// About how many bytes it takes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Revoked(log) => log.len(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&self) -> Result<(), Bound> {
+        match self {
+            Self::Revoked(log) => Bound::bytes("account log", log.len(), limits::ACCOUNT_LOG_BYTES_MAX),
+        }
+    }
+}
+
+impl std::fmt::Debug for Warrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Revoked(log) => f.debug_tuple("Revoked").field(&log.len()).finish(),
+        }
+    }
 }
 
 impl Commit {
@@ -62,6 +102,7 @@ impl Commit {
         Bound::bytes("GroupInfo", self.info.len(), limits::GROUP_INFO_BYTES_MAX)?;
         Bound::items("devices added", self.added_devices().count(), limits::COMMIT_ADDS_MAX)?;
         Bound::items("devices removed", self.removed.len(), limits::THREAD_DEVICES_MAX)?;
+        self.warrant.as_ref().map_or(Ok(()), Warrant::check)?;
         crate::thread::ascending(&self.added)?;
         if self.removed.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(Bound::order("devices removed")) }
     }
@@ -75,6 +116,7 @@ impl std::fmt::Debug for Commit {
             .field("added", &self.added.len())
             .field("removed", &self.removed.len())
             .field("bytes", &self.bytes.len())
+            .field("warrant", &self.warrant)
             .finish()
     }
 }
@@ -215,7 +257,7 @@ pub struct SubmitCommit {
     pub request: RequestId,
     /// The commit.
     #[n(1)]
-    pub commit: Commit,
+    pub commit: Box<Commit>,
     /// Present when it adds somebody.
     #[n(2)]
     pub newcomers: Option<Newcomers>,
@@ -341,6 +383,7 @@ mod tests {
             added: Vec::new(),
             removed: Vec::new(),
             info: Vec::new(),
+            warrant: None,
         };
         let bytes = crate::canonical::encode(&commit);
         // Without the last of seven, which is empty.

@@ -116,6 +116,10 @@ pub const SELF_THREAD_RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long after a device of one's own could not be taken into a thread that is tried again: its KeyPackages may be used up
 /// here, or not be valid yet by a clock that was wrong.
 pub const SIBLINGS_AGAIN: Duration = Duration::from_secs(60);
+/// How long a member who is no admin leaves it to others to take out of a thread who is off their account, at least.
+pub const STRAYS_WAIT: Duration = Duration::from_secs(8);
+/// And by how much longer, as chance decides: one of many is enough.
+pub const STRAYS_SPREAD: Duration = Duration::from_secs(24);
 /// A signal, sealed: always so many bytes ([`crate::signal`]).
 pub const SIGNAL_BYTES: usize = 256;
 /// A signal that somebody writes is said again after so long, if they still do, and not before.
@@ -192,6 +196,8 @@ pub const EPOCH_AHEAD_RETRY_AFTER: Duration = Duration::from_secs(2);
 pub const COMMIT_WAIT: Duration = Duration::from_secs(30);
 /// Relays that were of a group, remembered while something may still wait for them.
 pub const FORMER_RELAYS_MAX: usize = 64;
+/// Threads of an account in which it is said that devices of theirs were revoked: those of the newest entries.
+pub const LOG_GROWN_THREADS_MAX: usize = 512;
 /// Threads of an account.
 pub const ACCOUNT_THREADS_MAX: usize = 4_096;
 /// Threads in one page of a listing.

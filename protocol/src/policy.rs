@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use crate::frame::{Bound, Words};
 use crate::hub::Commit;
-use crate::id::AccountId;
+use crate::id::{AccountId, DeviceId};
 use crate::limits;
 use crate::thread::Founding;
 
@@ -63,9 +63,10 @@ impl Policy {
         self.renames == Who::Members || self.is_admin(account)
     }
 
-    fn permits(&self, by: &AccountId, commit: &Commit, sets: Option<&Self>) -> bool {
+    fn permits(&self, by: &AccountId, commit: &Commit, sets: Option<&Self>, due: &BTreeSet<DeviceId>) -> bool {
         let adds = commit.added.iter().all(|one| one.account == *by || self.may_add(by));
-        let removes = commit.removed.iter().all(|device| device.account == *by || self.is_admin(by));
+        let goes = |device: &DeviceId| device.account == *by || due.contains(device);
+        let removes = self.is_admin(by) || commit.removed.iter().all(goes);
         adds && removes && (sets.is_none() || self.is_admin(by))
     }
 
@@ -75,9 +76,10 @@ impl Policy {
 }
 
 /// Whether a member may make a commit, by the policy of the epoch it is made in (absent: the group has been given none), if it
-/// sets the policy `sets` and leads to these members.
+/// sets the policy `sets` and leads to these members. The devices in `due` are to go by what comes with the commit, whoever it
+/// is by.
 ///
-/// Everybody sees to the devices of their own account; nobody does anything else where the people are fixed. Every admin is
+/// Everybody sees to the devices of their own account; nobody takes anybody else in where the people are fixed. Every admin is
 /// among the members it leads to: else who comes back would be an admin by what was said of them before, and a group whose
 /// admins are all gone could not change.
 pub fn permits(
@@ -87,11 +89,12 @@ pub fn permits(
     commit: &Commit,
     sets: Option<&Policy>,
     members: &BTreeSet<AccountId>,
+    due: &BTreeSet<DeviceId>,
 ) -> bool {
     if founding.fixed {
-        let own = |account: AccountId| account == *by;
-        let devices = commit.added_devices().chain(commit.removed.iter().copied());
-        return sets.is_none() && policy.is_none() && devices.map(|device| device.account).all(own);
+        let adds = commit.added.iter().all(|one| one.account == *by);
+        let removes = commit.removed.iter().all(|device| device.account == *by || due.contains(device));
+        return sets.is_none() && policy.is_none() && adds && removes;
     }
     let founded;
     let policy = match policy {
@@ -101,7 +104,7 @@ pub fn permits(
             &founded
         }
     };
-    policy.permits(by, commit, sets) && sets.unwrap_or(policy).is_of(members)
+    policy.permits(by, commit, sets, due) && sets.unwrap_or(policy).is_of(members)
 }
 
 impl Words for Policy {
@@ -153,7 +156,7 @@ impl PolicyChange {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::id::{DeviceId, DeviceIndex, Domain, Epoch, RelayId, ThreadId};
+    use crate::id::{DeviceIndex, Domain, Epoch, RelayId, ThreadId};
     use crate::thread::Participant;
 
     fn account(number: u8) -> AccountId {
@@ -172,7 +175,12 @@ mod tests {
             added: added.iter().map(newcomer).collect(),
             removed: removed.iter().map(|one| DeviceId { account: account(*one), index }).collect(),
             info: Vec::new(),
+            warrant: None,
         }
+    }
+
+    fn none() -> BTreeSet<DeviceId> {
+        BTreeSet::new()
     }
 
     fn policy(admins: &[u8]) -> Policy {
@@ -189,22 +197,46 @@ mod tests {
             (1, &[4], &[2], true),
             (3, &[], &[1], true),
         ] {
-            assert_eq!(policy.permits(&account(by), &commit(added, removed), None), may, "{by} {added:?} {removed:?}");
+            assert_eq!(
+                policy.permits(&account(by), &commit(added, removed), None, &none()),
+                may,
+                "{by} {added:?} {removed:?}"
+            );
         }
+    }
+
+    #[test]
+    fn whoever_takes_out_what_is_due_need_be_no_admin_and_takes_out_nothing_else() {
+        let due = BTreeSet::from([commit(&[], &[4]).removed[0]]);
+        let (policy, members) = (policy(&[1]), BTreeSet::from([account(1), account(2), account(3)]));
+        assert!(policy.permits(&account(2), &commit(&[], &[4]), None, &due));
+        assert!(policy.permits(&account(2), &commit(&[2], &[2, 4]), None, &due));
+        assert!(!policy.permits(&account(2), &commit(&[], &[3, 4]), None, &due));
+        assert!(!policy.permits(&account(2), &commit(&[4], &[4]), None, &due));
+        let mut founding =
+            Founding { creator: account(1), hub: RelayId::from_bytes([0; 32]), nonce: [0; 32], fixed: true };
+        let may =
+            |founding: &Founding, due| permits(founding, None, &account(2), &commit(&[], &[4]), None, &members, due);
+        assert!(may(&founding, &due) && !may(&founding, &none()));
+        // An admin is in the group as long as they are its admin.
+        founding.fixed = false;
+        let left = BTreeSet::from([account(2)]);
+        let may = |gone| permits(&founding, Some(&policy), &account(2), &commit(&[], &[gone]), None, &left, &due);
+        assert!(!may(4));
     }
 
     #[test]
     fn nobody_makes_themselves_an_admin() {
         let (before, after) = (policy(&[1]), policy(&[1, 2]));
-        assert!(!before.permits(&account(2), &commit(&[], &[]), Some(&after)));
-        assert!(before.permits(&account(1), &commit(&[], &[]), Some(&after)));
+        assert!(!before.permits(&account(2), &commit(&[], &[]), Some(&after), &none()));
+        assert!(before.permits(&account(1), &commit(&[], &[]), Some(&after), &none()));
     }
 
     #[test]
     fn where_members_take_people_in_they_still_take_nobody_out() {
         let policy = Policy { adds: Who::Members, ..policy(&[1]) };
-        assert!(policy.permits(&account(2), &commit(&[5], &[]), None));
-        assert!(!policy.permits(&account(2), &commit(&[5], &[4]), None));
+        assert!(policy.permits(&account(2), &commit(&[5], &[]), None, &none()));
+        assert!(!policy.permits(&account(2), &commit(&[5], &[4]), None, &none()));
         assert!(policy.may_add(&account(2)) && !policy.may_rename(&account(2)));
     }
 
@@ -214,7 +246,8 @@ mod tests {
             Founding { creator: account(1), hub: RelayId::from_bytes([0; 32]), nonce: [0; 32], fixed: false };
         let members = BTreeSet::from([account(1), account(2)]);
         let (before, gone) = (policy(&[1, 3]), commit(&[], &[3]));
-        let may = |sets: Option<&Policy>| permits(&founding, Some(&before), &account(1), &gone, sets, &members);
+        let may =
+            |sets: Option<&Policy>| permits(&founding, Some(&before), &account(1), &gone, sets, &members, &none());
         assert!(!may(None) && !may(Some(&policy(&[1, 2, 3]))));
         assert!(may(Some(&policy(&[1]))) && may(Some(&policy(&[2]))));
     }
@@ -225,7 +258,7 @@ mod tests {
             Founding { creator: account(1), hub: RelayId::from_bytes([0; 32]), nonce: [0; 32], fixed: false };
         let members = BTreeSet::from([account(1), account(2)]);
         let may = |founding: &Founding, by, sets: Option<&Policy>, what: &Commit| {
-            permits(founding, None, &account(by), what, sets, &members)
+            permits(founding, None, &account(by), what, sets, &members, &none())
         };
         assert!(may(&founding, 1, Some(&policy(&[1, 2])), &commit(&[], &[3])));
         assert!(!may(&founding, 2, None, &commit(&[], &[3])));

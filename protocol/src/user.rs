@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::frame::{Bound, Words};
 use crate::id::{
     AccountId, Address, DeviceIndex, Domain, InviteToken, LogHash, Name, PublicKey, RelayId, RequestId, Signature,
-    TokenHash,
+    ThreadId, TokenHash,
 };
 use crate::limits;
 use crate::signed::Signed;
@@ -401,6 +401,25 @@ pub struct OwnLog {
     pub log: Vec<u8>,
 }
 
+/// That devices of somebody in a thread were revoked: said by their relay to whoever is in it and there, and kept by nobody.
+/// It proves nothing: who has less of the log looks it up.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct LogGrown {
+    /// In which thread.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// Whose log goes on.
+    #[n(1)]
+    pub account: AccountId,
+    /// The number of its newest entry.
+    #[n(2)]
+    pub seq: u64,
+    /// And its hash.
+    #[n(3)]
+    pub hash: LogHash,
+}
+
 /// Asks for an account's log before there is a device of it here: whoever holds its recovery key may have it.
 /// Answered with [`LookedUp`].
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -428,6 +447,8 @@ impl Words for ExtendLog {
         Bound::bytes("account log entries", self.entries.len(), limits::ACCOUNT_LOG_TAIL_BYTES_MAX)
     }
 }
+
+impl Words for LogGrown {}
 
 impl Words for OwnLog {
     fn check(&self) -> Result<(), Bound> {

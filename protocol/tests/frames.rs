@@ -21,7 +21,7 @@ use whimbrel_protocol::friendship::{
 use whimbrel_protocol::hold::{AckedLog, Acknowledge};
 use whimbrel_protocol::hub::{
     Accepted, Arrivals, Commit, CommitLost, CommitTaken, Committed, FetchCommit, Newcomers, PeerCommit, Receipt,
-    SignedReceipt, SubmitCommit,
+    SignedReceipt, SubmitCommit, Warrant,
 };
 use whimbrel_protocol::id::*;
 use whimbrel_protocol::linking::{JoinLinking, LinkingOver, LinkingWords, OfferLinking};
@@ -46,8 +46,8 @@ use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::transparency::{FetchTreeHead, Inclusion, SignedHead, Step, TreeHead};
 use whimbrel_protocol::user::{
     ClaimKeyPackages, ClaimedKeyPackages, ClaimedPackage, DeleteAccount, ExportOwn, Exported, ExportedRow, ExtendLog,
-    FetchProfile, InvitePage, ListInvites, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile, Profile,
-    Recover, RelayHint, RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
+    FetchProfile, InvitePage, ListInvites, LogGrown, LookUp, LookedUp, NewInvite, OpenInvite, OwnLog, PeerProfile,
+    Profile, Recover, RelayHint, RevokeInvite, SetProfile, StockKeyPackages, Stocked, Who,
 };
 use whimbrel_protocol::wake::{ConfirmWake, SetWake, WakeEndpoint};
 use whimbrel_protocol::{Frame, canonical, limits};
@@ -138,8 +138,9 @@ fn newcomers() -> impl Strategy<Value = Newcomers> {
 }
 fn commit() -> impl Strategy<Value = Commit> {
     let removed = proptest::collection::btree_set(device(), 0..4);
-    (thread(), any::<u64>(), epoch(), bytes(), participants(), removed, bytes()).prop_map(
-        |(thread, term, epoch, bytes, added, removed, info)| Commit {
+    let warrant = option::of(bytes().prop_map(|log| Warrant::Revoked(log.into())));
+    (thread(), any::<u64>(), epoch(), bytes(), participants(), removed, bytes(), warrant).prop_map(
+        |(thread, term, epoch, bytes, added, removed, info, warrant)| Commit {
             thread,
             term,
             epoch,
@@ -147,6 +148,7 @@ fn commit() -> impl Strategy<Value = Commit> {
             added,
             removed: removed.into_iter().collect(),
             info,
+            warrant,
         },
     )
 }
@@ -382,6 +384,13 @@ fn user() -> BoxedStrategy<Frame> {
         (index(), bytes()).prop_map(|(from, bytes)| SiblingTold { from, bytes }.into()),
         (thread(), device(), epoch(), vec(any::<u8>(), limits::SIGNAL_BYTES))
             .prop_map(|(thread, by, epoch, sealed)| Signal { thread, by, epoch, sealed }.into()),
+        (thread(), account(), any::<u64>(), log_hash()).prop_map(|(thread, account, seq, hash)| LogGrown {
+            thread,
+            account,
+            seq,
+            hash
+        }
+        .into()),
         (request(), domain(), option::of(account()), vec(any::<u64>(), 0..=4))
             .prop_map(|(request, domain, account, from)| FetchTreeHead { request, domain, account, from }.into()),
         (request(), signed_head(), vec(step, 0..=4), option::of(entry)).prop_map(|(request, head, steps, entry)| {
@@ -496,7 +505,7 @@ fn hub() -> BoxedStrategy<Frame> {
     prop_oneof![
         (request(), commit(), option::of(newcomers())).prop_map(|(request, commit, newcomers)| SubmitCommit {
             request,
-            commit,
+            commit: Box::new(commit),
             newcomers
         }
         .into()),

@@ -235,6 +235,7 @@ impl<P: Ports> Relay<P> {
             Frame::PeerCommit(words) => commit::submit_for(rooms, now, link, peer, words).await,
             Frame::PeerPresence(words) => appear::told(rooms, link, &peer, words),
             Frame::Signal(words) => signal::pass_here(rooms, now, peer, words).await,
+            Frame::LogGrown(words) => log::grown(rooms, now, peer, words).await,
             Frame::Heartbeat(_) => appear::kept(rooms, now, link),
             frame => self.unexpected(now, link, &frame),
         }

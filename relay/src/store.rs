@@ -239,6 +239,17 @@ pub struct Hearers {
     pub peers: Vec<Domain>,
 }
 
+/// Where what is said to those who are in a thread and there may go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Surrounding {
+    /// The log whose readers they are.
+    pub log: LogId,
+    /// The epoch they have a leaf in.
+    pub epoch: Epoch,
+    /// The other relays of the thread; none for what came from one of them.
+    pub peers: Vec<Domain>,
+}
+
 /// What a hub judges a commit by: the public state of an epoch, and how the thread came from there to the present one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicState {
@@ -487,6 +498,22 @@ pub trait Store: Send + Sync + 'static {
         signal: (DeviceId, Epoch),
         origin: command::Origin,
     ) -> impl Future<Output = Result<Option<Hearers>, StoreError>> + Send;
+
+    /// The threads of an account in which something was said last, so many, and where what its relay says to whoever is there
+    /// may go.
+    fn surroundings(
+        &self,
+        account: AccountId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(ThreadId, Surrounding)>, StoreError>> + Send;
+
+    /// Where what a peer says in a thread of an account of its own may go; nothing: it has none there.
+    fn surrounding_of(
+        &self,
+        thread: ThreadId,
+        account: AccountId,
+        peer: Domain,
+    ) -> impl Future<Output = Result<Option<Surrounding>, StoreError>> + Send;
 
     /// Where a device is woken.
     fn wake(&self, device: DeviceId) -> impl Future<Output = Result<Wake, StoreError>> + Send;

@@ -185,6 +185,8 @@ bugs! {
     DialAnybody = "dial-anybody",
     /// A hub, and every member, lets anybody do in a group what only its admins may.
     AnybodyRules = "anybody-rules",
+    /// A hub, and every member, takes a warrant for what it is said to be, whatever is in it.
+    WarrantUnread = "warrant-unread",
 }
 
 #[cfg(feature = "planted")]

@@ -110,6 +110,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 }
                 Some(Purpose::LookUp(Asker::Word(id), _)) => befriend::looked_up(t, id, words.address, words.log),
                 Some(Purpose::Meet(meeting)) => befriend::met(t, *meeting, words.address, words.log),
+                Some(Purpose::Hinted(account)) => herald::shown(t, account, words.address, words.log),
                 Some(Purpose::Heralded(account)) => herald::looked_up(t, account, words.address, words.log),
                 Some(Purpose::Newcomer(thread, account, domain)) => {
                     commit::looked_up(t, thread, (account, domain), words.address, words.log)
@@ -139,6 +140,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::SiblingTold(words) => return history::heard(t, words.from, &words.bytes),
         Frame::LinkingWords(words) => return link::heard(t, &words),
         Frame::Signal(words) => return signal::heard(t, &words),
+        Frame::LogGrown(words) => return herald::hinted(t, &words),
         Frame::LinkingOver(words) => return link::left(t, &words),
         Frame::CommitTaken(words) => return decided(t, words.request, &words.receipt),
         Frame::CommitLost(words) => return decided(t, words.request, &words.won.receipt),
@@ -340,6 +342,8 @@ fn refused<E: Engine>(
         Purpose::Extend => account::refused(t, code, error, again),
         Purpose::Stamp => stamp::refused(t, code, again),
         Purpose::Heralded(account) => herald::again(t, account),
+        // It was a word of nobody's, and learnt otherwise if it is true.
+        Purpose::Hinted(_) => Ok(()),
         Purpose::Audit(domain, _) => {
             // Whether the other relay can be trusted may change by its operator's hand.
             audit::refused(t, &domain, again.is_some() || code == RefusalCode::PeerUntrusted)

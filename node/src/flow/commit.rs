@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use whimbrel_crypto::{AccountLog, Context, Engine, EngineError};
+use whimbrel_crypto::{AccountLog, Context, Engine, EngineError, warrant};
 use whimbrel_protocol::hub::{Accepted, Commit, FetchCommit};
 use whimbrel_protocol::id::{AccountId, Address, DeviceId, Domain, EnvelopeId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
@@ -377,7 +377,8 @@ pub(crate) fn may(
     after: &[Participant],
 ) -> bool {
     let members = after.iter().map(|one| one.account).collect();
-    let may = |founding: Founding| policy::permits(&founding, held, &by, commit, sets, &members);
+    let due = warrant::due(commit);
+    let may = |founding: Founding| policy::permits(&founding, held, &by, commit, sets, &members, &due);
     planted::active(Bug::AnybodyRules) || row.founding.is_some_and(may)
 }
 

@@ -19,7 +19,7 @@ use whimbrel_protocol::thread::Class;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{facts, open, pass, send, siblings};
+use super::{facts, open, pass, send, siblings, strays};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::contacts;
 use crate::requests::Purpose;
@@ -292,10 +292,11 @@ impl Deed {
     const REMOVES: Leave = (Policy::is_admin, "only an admin of a group takes people out");
     const RULES: Leave = (Policy::is_admin, "only an admin of a group says who may do what");
 
-    /// Why an account may not do it by this policy, if it may not.
-    fn refused(&self, policy: &Policy, by: &AccountId) -> Option<&'static str> {
+    /// Why an account may not do it by this policy, if it may not. Whoever is off their account may be taken out by anybody.
+    fn refused(&self, policy: &Policy, by: &AccountId, due: &[DeviceId]) -> Option<&'static str> {
         let others = self.invitees.iter().any(|one| one.id.account != *by);
-        let out = !self.people.is_empty() || self.devices.iter().any(|device| device.account != *by);
+        let goes = |device: &DeviceId| device.account != *by && !due.contains(device);
+        let out = !self.people.is_empty() || self.devices.iter().any(goes);
         let asked = [(others, Self::ADDS), (out, Self::REMOVES), (!self.policy.is_nothing(), Self::RULES)];
         asked.into_iter().find(|(asked, (may, _))| *asked && !may(policy, by)).map(|(_, (_, why))| why)
     }
@@ -345,7 +346,8 @@ pub(crate) fn stage<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRo
     }
     let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
     let (bytes, info) = (staged.commit, staged.info);
-    let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes, added, removed, info };
+    let warrant = strays::warrant(t, row, &removed)?;
+    let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes, added, removed, info, warrant };
     let keep = |invitee: Invitee| InviteeRow {
         device: invitee.id,
         device_key: invitee.device_key,
@@ -397,7 +399,8 @@ pub(crate) fn again<E: Engine>(
         return freshen(t, id, row);
     }
     // Whoever won may have said that this account does no more of the kind.
-    if let Some(why) = held.and_then(|held| deed.refused(&held, &t.rooms.identity.account())) {
+    let due = strays::due(t, id, row)?;
+    if let Some(why) = held.and_then(|held| deed.refused(&held, &t.rooms.identity.account(), &due)) {
         done(t, id, Err(CommandError::State(why.to_owned())));
         return tend(t, id);
     }
@@ -436,18 +439,16 @@ pub(crate) fn done<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, result: Result<
 pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), StorageError> {
     siblings::tend(t, id)?;
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
-    let devices = siblings::strays(t, &row)?;
-    if row.leavers.is_empty() && devices.is_empty() {
+    let own = t.rooms.identity.account();
+    let devices = strays::due(t, id, &row)?;
+    // Who asks to go is an admin's to take out.
+    let asked = row.leavers.iter().filter(|leaver| **leaver != own && row.is_admin(&own));
+    let people: Vec<AccountId> = asked.copied().collect();
+    let nothing = people.is_empty() && devices.is_empty();
+    // What is under way is settled first, and then this is looked at again.
+    if nothing || row.founding.is_none() || row.state != ThreadState::Open || is_busy(t, id)? {
         return freshen(t, id, &row);
     }
-    match changeable(t, id, Deed::REMOVES) {
-        Ok(_) => {}
-        Err(Halt::Broken(error)) => return Err(error),
-        // Somebody else's to do, or done once what is under way is settled.
-        Err(Halt::Command(_)) => return freshen(t, id, &row),
-    }
-    let own = t.rooms.identity.account();
-    let people = row.leavers.iter().filter(|leaver| **leaver != own).copied().collect();
     match stage(t, id, &row, Deed { people, devices, ..Deed::default() }) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
@@ -517,7 +518,7 @@ pub(crate) fn submit<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(),
         Some(ChangeRow { commit, newcomers, .. }) => {
             let purpose = Purpose::Change(id, commit.epoch);
             if !t.rooms.requests.any(|under_way| *under_way == purpose) {
-                t.ask(purpose, |request| SubmitCommit { request, commit, newcomers });
+                t.ask(purpose, |request| SubmitCommit { request, commit: Box::new(commit), newcomers });
             }
         }
         None => drop(t.rooms.threads.changing.remove(&id)),

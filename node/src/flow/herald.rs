@@ -8,7 +8,7 @@ use tracing::warn;
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::id::{AccountId, Address, Domain, LogHash, ThreadId};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::user::{LookUp, Who};
+use whimbrel_protocol::user::{LogGrown, LookUp, Who};
 use whimbrel_storage::StorageError;
 
 use super::{account, facts};
@@ -43,6 +43,40 @@ pub(crate) fn heard<E: Engine>(
     }
     let domain = thread::get(&t.rows, &thread)?.and_then(|row| thread::domain_of(&row, &account).cloned());
     seek(t, account, domain, HeraldRow { seq, hash })
+}
+
+/// A relay says that somebody's log goes on. It is nobody's word: it is looked up once, and held against no relay.
+pub(crate) fn hinted<E: Engine>(t: &mut Turn<'_, E>, words: &LogGrown) -> Result<(), StorageError> {
+    let account = words.account;
+    let there = thread::get(&t.rows, &words.thread)?.is_some_and(|row| thread::domain_of(&row, &account).is_some());
+    let Some(person) = contacts::known(&t.rows, &account)?.filter(|_| there) else { return Ok(()) };
+    let asked = |purpose: &Purpose| *purpose == Purpose::Hinted(account) || *purpose == Purpose::Heralded(account);
+    if person.log.hash_at(words.seq) == Some(words.hash) || t.rooms.requests.any(asked) {
+        return Ok(());
+    }
+    let who = Who::Account(account, person.address.domain);
+    t.ask(Purpose::Hinted(account), |request| LookUp { request, who, hint: None });
+    Ok(())
+}
+
+/// What was looked up for a relay's word.
+pub(crate) fn shown<E: Engine>(
+    t: &mut Turn<'_, E>,
+    account: AccountId,
+    address: Address,
+    log: Vec<u8>,
+) -> Result<(), StorageError> {
+    let domain = address.domain.clone();
+    match contacts::judge(&t.rows, account, &domain, address, log)? {
+        Ok(person) => {
+            t.keep(&person, false)?;
+            facts::known_now(t, &account)
+        }
+        Err(Distrust(why)) => {
+            tracing::debug!(why, "a log that a relay spoke of does not prove itself");
+            Ok(())
+        }
+    }
 }
 
 /// Somebody's log goes on otherwise than it is known here, as their relay's tree shows.

@@ -1,12 +1,12 @@
 //! Keep: somebody's account log is here, the first one or a longer one.
-//! In order: keep it with its devices; what a revoked device had ends, a direct link at once and its leaves in groups of ours
-//! as soon as they can be changed; the relay's tree has to show the same; the owner is told of another key.
+//! In order: keep it with its devices; what a revoked device had ends, a direct link at once and its leaves in our
+//! threads as soon as they can be changed; the relay's tree has to show the same; the owner is told of another key.
 //! Never: judges a log.
 
 use whimbrel_crypto::{Engine, Relation};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{direct, siblings};
+use super::{direct, strays};
 use crate::api::Event;
 use crate::contacts::{self, Person};
 use crate::rooms::Turn;
@@ -31,7 +31,7 @@ impl<E: Engine> Turn<'_, E> {
         contacts::keep(&mut self.rows, person, contact)?;
         if head.is_some_and(|head| head != person.log.head()) {
             direct::part_with_devices(self, &person.log)?;
-            siblings::revoked(self, &account)?;
+            strays::revoked(self, &account)?;
         }
         // What a relay shows of a contact has to be what it shows to everybody.
         let (seq, hash) = person.log.head();

@@ -196,6 +196,7 @@ pub(crate) fn at_head<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, code: Refusa
         added: Vec::new(),
         removed: Vec::new(),
         info: staged.info,
+        warrant: None,
     };
     let change = ChangeRow {
         hash: commit.hash(),

@@ -1,7 +1,7 @@
 //! Siblings: the account's devices in each of its threads are the ones its log names.
 //! In order: find the threads where they are not, those with somebody who was revoked before all others, the newest first, and
 //! change so many of them at once; whoever was revoked goes before anybody comes. Every device of the account sees to it, and
-//! the hub takes the first. Of others the admins of a group take out whom their log names no more.
+//! the hub takes the first. Leaves of others that are off their account are `strays`.
 //! A leaf that came of a last-resort KeyPackage is renewed in the same way, after all that.
 //! What cannot be done for want of a KeyPackage, or by a clock that says that it is not valid, is tried again.
 //! Never: takes in a device that the log does not name, or that handed over no KeyPackage.
@@ -10,14 +10,13 @@
 use std::collections::BTreeSet;
 
 use whimbrel_crypto::{Engine, Invitee};
-use whimbrel_protocol::id::{AccountId, DeviceId, ThreadId};
+use whimbrel_protocol::id::{DeviceId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::group::{self, Deed};
-use super::self_thread;
-use crate::contacts;
+use super::{self_thread, strays};
 use crate::identity::Identity;
 use crate::rooms::{Halt, Turn};
 use crate::rows::{self, ChangeRow, Space, ThreadRow, ThreadState};
@@ -43,7 +42,7 @@ pub(crate) fn begin<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> 
             return Ok(());
         }
         let (gone, missing) = differ(identity, &row);
-        let goes = !gone.is_empty() || !strays(t, &row)?.is_empty();
+        let goes = !gone.is_empty() || strays::any(t, &row)?;
         if (goes || !missing.is_empty() || row.shared)
             && let Some(id) = rows::id_in_key(&key)
         {
@@ -98,40 +97,6 @@ pub(crate) fn put_off<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) {
 fn at_work<E: Engine>(t: &Turn<'_, E>) -> usize {
     let timers = &t.rooms.timers;
     t.rooms.threads.changing.iter().filter(|id| !timers.is_set(Timer::Change(**id))).count()
-}
-
-/// Leaves of others in a group of ours that their account's log names no more: an admin's device takes them out, should
-/// nobody of that account.
-pub(crate) fn strays<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow) -> Result<Vec<DeviceId>, StorageError> {
-    let own = t.rooms.identity.account();
-    let mut strays = Vec::new();
-    if row.state != ThreadState::Open || !row.is_admin(&own) {
-        return Ok(strays);
-    }
-    for leaf in thread::leaves(row).filter(|leaf| leaf.account != own) {
-        // Whoever has no row was revoked, or is not known yet.
-        if t.rows.get(&rows::device_key(&leaf))?.is_none()
-            && contacts::known(&t.rows, &leaf.account)?.is_some_and(|person| person.log.former(leaf.index).is_some())
-        {
-            strays.push(leaf);
-        }
-    }
-    Ok(strays)
-}
-
-/// A contact's log goes on, and takes devices off their account: groups of ours in which one has a leaf are looked at.
-pub(crate) fn revoked<E: Engine>(t: &mut Turn<'_, E>, account: &AccountId) -> Result<(), StorageError> {
-    let mut found = Vec::new();
-    rows::each(&t.rows, &rows::space(Space::Thread), |(key, value)| {
-        let row: ThreadRow = rows::decode(&key, &value)?;
-        let there = row.participants.iter().any(|one| one.account == *account);
-        if there && !strays(t, &row)?.is_empty() {
-            found.extend(rows::id_in_key(&key).map(ThreadId::from_bytes));
-        }
-        Ok(())
-    })?;
-    found.into_iter().for_each(|id| look(t, id));
-    Ok(())
 }
 
 /// Does what is due in one thread, unless it is changed already.

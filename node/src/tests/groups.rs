@@ -31,6 +31,7 @@ impl<E: Engine> World<E> {
     pub(super) fn submit_commit(&mut self, who: usize, words: SubmitCommit) {
         let author = self.id(who);
         let SubmitCommit { request, commit, newcomers } = words;
+        let commit = *commit;
         let (opening, log) = self.relay.threads.get_mut(&commit.thread).unwrap();
         let commits = log.iter().filter_map(|body| if let EntryBody::Commit(one) = body { Some(one) } else { None });
         let held: Vec<Accepted> = commits.cloned().collect();

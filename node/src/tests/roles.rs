@@ -66,9 +66,18 @@ fn hand_in(
     let change = Change { removes, policy, ..Change::default() };
     let made = StandInEngine::new().change(&mut cx, &identity.own(), thread, change).unwrap();
     let (epoch, removed) = (row.epoch, removes.to_vec());
-    let commit =
-        Commit { thread, term: FIRST_TERM, epoch, bytes: made.commit, added: Vec::new(), removed, info: made.info };
-    world.submit_commit(who, SubmitCommit { request: RequestId::new(9_000), commit, newcomers: None });
+    let commit = Commit {
+        thread,
+        term: FIRST_TERM,
+        epoch,
+        bytes: made.commit,
+        added: Vec::new(),
+        removed,
+        info: made.info,
+        warrant: None,
+    };
+    world
+        .submit_commit(who, SubmitCommit { request: RequestId::new(9_000), commit: Box::new(commit), newcomers: None });
     world.advance(Duration::from_secs(2));
 }
 

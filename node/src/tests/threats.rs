@@ -64,8 +64,8 @@ fn commit_as(
     let epoch = Epoch::new(world.stands(who, thread).unwrap().1);
     let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
     let (bytes, info) = (staged.commit, staged.info);
-    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added, removed, info };
-    SubmitCommit { request: RequestId::new(u64::MAX), commit, newcomers }
+    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added, removed, info, warrant: None };
+    SubmitCommit { request: RequestId::new(u64::MAX), commit: Box::new(commit), newcomers }
 }
 
 #[test]

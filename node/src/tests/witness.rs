@@ -29,8 +29,16 @@ fn renewal_of(world: &mut World<StandInEngine>, who: usize, thread: ThreadId) ->
     let mut rows = Overlay::new(world.store(who));
     let mut cx = Context { rows: &mut rows, chance: &mut chance, now };
     let bytes = StandInEngine::new().update(&mut cx, &identity.own(), thread).unwrap().commit;
-    let commit =
-        Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed: Vec::new(), info: Vec::new() };
+    let commit = Commit {
+        thread,
+        term: FIRST_TERM,
+        epoch,
+        bytes,
+        added: Vec::new(),
+        removed: Vec::new(),
+        info: Vec::new(),
+        warrant: None,
+    };
     let receipt = Receipt { thread, term: FIRST_TERM, epoch, commit: commit.hash(), previous: None, at: now.wall };
     Accepted { author: identity.id(), commit, receipt: signed(receipt) }
 }
@@ -147,7 +155,7 @@ fn t05_whoever_was_told_that_their_commit_holds_proves_it_when_another_comes() {
         _ => None,
     });
     let SubmitCommit { request, commit, .. } = handed_in.unwrap();
-    let Commit { term, epoch, .. } = commit;
+    let Commit { term, epoch, .. } = *commit;
     let receipt = Receipt { thread, term, epoch, commit: commit.hash(), previous: None, at: world.now.wall };
     world.say_to(BOB, CommitTaken { request, receipt: signed(receipt) });
     assert_eq!(world.ask(CAROL, Command::RenewKeys { thread }), Ok(Reply::Done));

@@ -141,6 +141,14 @@ pub fn own_log(reads: &dyn Reads) -> Result<LogProof, LoadError> {
     Ok(LogProof::of(reads, &identity.account(), identity.log.head())?)
 }
 
+/// Somebody's account log as it is known here, as it is sent: anybody can check it.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn log_of(reads: &dyn Reads, account: &AccountId) -> Result<Option<Vec<u8>>, StorageError> {
+    Ok(crate::contacts::known(reads, account)?.map(|person| person.log.bytes()))
+}
+
 /// Somebody's keys, if they are known here.
 ///
 /// # Errors

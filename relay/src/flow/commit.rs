@@ -3,10 +3,12 @@
 //! is delivered, newcomers are told, and a row waits for each other relay.
 //! Rules: docs/protocol/hub.md.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use whimbrel_crypto::warrant;
 use whimbrel_protocol::hub::{
-    CommitLost, CommitTaken, Committed as Fetched, FetchCommit, Newcomers, PeerCommit, SubmitCommit,
+    CommitLost, CommitTaken, Committed as Fetched, FetchCommit, Newcomers, PeerCommit, SubmitCommit, Warrant,
 };
 use whimbrel_protocol::id::{DeviceId, Domain, LinkId, RequestId, ThreadId};
 use whimbrel_protocol::push::LogRef;
@@ -39,7 +41,7 @@ pub(crate) async fn submit<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
         Ok(Outcome::Elsewhere(hub)) => {
             let author = from.device;
             let asked = Asked { link, request, what: What::Commit };
-            let frame = |request| PeerCommit { request, author, commit: Box::new(commit), newcomers }.into();
+            let frame = |request| PeerCommit { request, author, commit, newcomers }.into();
             if let Err(refusal) = rooms.federation.ask(rooms.links(), now.monotonic, &hub, asked, frame) {
                 rooms.refuse(now, link, request, refusal);
             }
@@ -68,6 +70,7 @@ async fn decide<P: Ports>(
     newcomers: Option<Newcomers>,
 ) -> Result<Command, Refusal> {
     let bodies = newcomers.as_ref().map_or(0, |newcomers| newcomers.welcome.len() + newcomers.tree.len());
+    let bodies = bodies.saturating_add(commit.warrant.as_ref().map_or(0, Warrant::len));
     if commit.bytes.len().saturating_add(bodies) > COMMIT_BYTES_MAX {
         return Err(Refusal::last(RefusalCode::TooLarge));
     }
@@ -77,8 +80,10 @@ async fn decide<P: Ports>(
         return Err(Refusal::last(RefusalCode::PeerUntrusted));
     }
     let proof = prove(rooms, (author, &origin), commit).await?;
+    // Of what does not hold otherwise nobody need know whether it is due.
+    let due = if matches!(proof, Proof::Holds(..)) { warrant::due(commit) } else { BTreeSet::new() };
     let how = How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone()), proof);
-    Ok(command(rooms, now, (author, origin), commit.clone(), how))
+    Ok(command(rooms, now, (author, origin), (commit.clone(), due), how))
 }
 
 /// What the thread's public state shows of a commit, if this relay is the hub and has to decide it.
@@ -103,7 +108,7 @@ pub(crate) fn command<P: Ports>(
     rooms: &Rooms<P>,
     now: Now,
     (author, origin): (DeviceId, Origin),
-    commit: whimbrel_protocol::hub::Commit,
+    (commit, due): (whimbrel_protocol::hub::Commit, BTreeSet<DeviceId>),
     how: How,
 ) -> Command {
     let hash = commit.hash();
@@ -112,6 +117,7 @@ pub(crate) fn command<P: Ports>(
         origin,
         commit: Arc::new(commit),
         hash,
+        due,
         how,
         local: rooms.config.domain.clone(),
         log: LogId::from_bytes(rooms.chosen()),

@@ -3,7 +3,7 @@
 //! In: federation (numbers), one commit for the frame, the answer once it is durable, push.
 //! Rules: docs/protocol/federation.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_crypto::receipt;
@@ -160,7 +160,7 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
                 }
             };
             let how = How::Told(receipt, signer, arrivals.map(|arrivals| Bodies::told(*arrivals)));
-            (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), commit, how)))
+            (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), (commit, BTreeSet::new()), how)))
         }
         ForwardBody::Opening(creator, opening) => {
             let (thread, epoch) = (opening.thread, opening.epoch);

@@ -3,18 +3,21 @@
 //! the account's devices are told, and a device that is none any more loses its link in the same breath.
 //! Rules: docs/protocol/user.md, identity.md.
 
+use std::sync::Arc;
+
 use whimbrel_crypto::AccountLog;
-use whimbrel_protocol::RefusalCode;
-use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, LinkId, RequestId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, RequestId};
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
-use whimbrel_protocol::user::{ExtendLog, LookedUp, OwnLog, Recover};
+use whimbrel_protocol::user::{ExtendLog, LogGrown, LookedUp, OwnLog, Recover};
+use whimbrel_protocol::{Frame, RefusalCode, limits};
 
 use crate::admission::Admission;
-use crate::ports::Ports;
+use crate::ports::{Links, Ports};
 use crate::reception::{Proved, Stage};
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
+use crate::store::{Store, Surrounding};
 use crate::user::{ExtendError, Extended};
 
 /// A device adds entries to its account's log.
@@ -25,7 +28,7 @@ pub(crate) async fn extend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
     match rooms.user.extend(rooms.store(), &words, || rooms.chosen()).await {
         Ok(extended) => {
             rooms.answer(now, link, Done { request: words.request });
-            told(rooms, now, words.account, Some(link), &extended);
+            told(rooms, now, words.account, Some(link), &extended).await;
         }
         Err(ExtendError::Moved(log)) => {
             // First what it has to know to do better.
@@ -54,7 +57,7 @@ pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: Lin
             if goes_on {
                 rooms.answer(now, link, Done { request: words.request });
             }
-            told(rooms, now, words.account, Some(link), &extended);
+            told(rooms, now, words.account, Some(link), &extended).await;
         }
         Err(error) => {
             let refusal = match error {
@@ -97,8 +100,9 @@ fn has_share<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: &Proved
     false
 }
 
-/// The account's other devices are told, and those that are none any more are served no more.
-fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<LinkId>, extended: &Extended) {
+/// The account's other devices are told, and those that are none any more are served no more; whoever is in a thread with them
+/// and there is told, so that somebody takes their leaf out.
+async fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<LinkId>, extended: &Extended) {
     let Extended { log, gone, new } = extended;
     if !new {
         return;
@@ -116,6 +120,38 @@ fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<Lin
         }
     }
     rooms.wakes.changed();
+    if gone.is_empty() {
+        return;
+    }
+    let around = match rooms.store().surroundings(account, limits::LOG_GROWN_THREADS_MAX).await {
+        Ok(around) => around,
+        Err(error) => return tracing::error!(%error, "who is in a thread with a revoked device could not be read"),
+    };
+    let (seq, hash) = log.head();
+    for (thread, around) in around {
+        say(rooms, &around, LogGrown { thread, account, seq, hash });
+    }
+}
+
+/// A peer says that devices of its user's were revoked.
+pub(crate) async fn grown<P: Ports>(rooms: &Rooms<P>, now: Now, peer: Domain, words: LogGrown) {
+    if rooms.limiter.peer_items(now.monotonic, &peer, 1).is_err() {
+        return;
+    }
+    match rooms.store().surrounding_of(words.thread, words.account, peer).await {
+        Ok(Some(around)) => say(rooms, &around, words),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "where a peer's word may go could not be read"),
+    }
+}
+
+/// To those who are there, now or never: whoever is not learns it otherwise.
+fn say<P: Ports>(rooms: &Rooms<P>, around: &Surrounding, words: LogGrown) {
+    let frame = Arc::new(Frame::from(words));
+    let heard = rooms.push.whisper(rooms.links(), (around.log, around.epoch), &frame, None);
+    let lines = around.peers.iter().filter_map(|peer| rooms.federation.line_to(peer));
+    let peers = lines.filter(|line| rooms.links().send(*line, Arc::clone(&frame)).is_ok()).count();
+    tracing::debug!(heard, peers, "it was said that devices were revoked");
 }
 
 /// A device that is none of its account's any more is shown why, and loses its link.

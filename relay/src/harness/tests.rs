@@ -24,6 +24,7 @@ mod people;
 mod publics;
 mod rates;
 mod requests;
+mod revoked;
 mod siblings;
 mod signals;
 mod tree;

@@ -482,8 +482,16 @@ mod tests {
 
     fn removal(epoch: u64, removed: DeviceId) -> EntryBody {
         let (term, epoch, bytes) = (0, Epoch::new(epoch), vec![1]);
-        let commit =
-            Commit { thread: THREAD, term, epoch, bytes, added: Vec::new(), removed: vec![removed], info: vec![] };
+        let commit = Commit {
+            thread: THREAD,
+            term,
+            epoch,
+            bytes,
+            added: Vec::new(),
+            removed: vec![removed],
+            info: vec![],
+            warrant: None,
+        };
         let words =
             Receipt { thread: THREAD, term, epoch, commit: commit.hash(), previous: None, at: Wall::from_millis(1) };
         let receipt = SignedReceipt { words, signature: Signature::from_bytes([1; 64]), chain: Vec::new() };

@@ -21,7 +21,7 @@ use super::command::Origin;
 use super::kv::{self, Committer, Unsynced};
 use super::{
     Account, Command, Conflict, DeviceLog, ExportPage, Hearers, Listing, LogId, LogPage, MailboxId, Outbound,
-    OutboundKey, Outcome, Pin, PublicState, Store, StoreError, TreeView, Wake,
+    OutboundKey, Outcome, Pin, PublicState, Store, StoreError, Surrounding, TreeView, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -230,6 +230,20 @@ impl<D: Disk> Store for KvStore<D> {
     ) -> Result<Option<Hearers>, StoreError> {
         // It may vanish, as the signal may.
         self.0.read(move |reads| kv::hearers(reads, thread, signal, &origin)).await
+    }
+
+    async fn surroundings(&self, account: AccountId, limit: usize) -> Result<Vec<(ThreadId, Surrounding)>, StoreError> {
+        // It may vanish, as what is said may.
+        self.0.read(move |reads| kv::surroundings(reads, account, limit)).await
+    }
+
+    async fn surrounding_of(
+        &self,
+        thread: ThreadId,
+        account: AccountId,
+        peer: Domain,
+    ) -> Result<Option<Surrounding>, StoreError> {
+        self.0.read(move |reads| kv::surrounding_of(reads, thread, account, &peer)).await
     }
 
     async fn wake(&self, device: DeviceId) -> Result<Wake, StoreError> {

@@ -43,7 +43,7 @@ pub use self::reads::{
 };
 pub use self::recent::Recent;
 pub use self::schema::{SCHEMA, space_name};
-pub use self::signal::hearers;
+pub use self::signal::{hearers, surrounding_of, surroundings};
 pub use self::tree::tree;
 use super::command::{Append, Origin};
 use super::{Command, Conflict, LogId, Outcome, StoreError};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use whimbrel_crypto::{Change, Context, Engine as CryptoEngine, MlsEngine, Own, StandInEngine};
 use whimbrel_node::identity;
 use whimbrel_node::views::{self, Standing};
-use whimbrel_protocol::hub::{Commit, FIRST_TERM};
+use whimbrel_protocol::hub::{Commit, FIRST_TERM, Warrant};
 use whimbrel_protocol::id::{Epoch, ThreadId};
 use whimbrel_protocol::policy::{Policy, Who};
 use whimbrel_protocol::time::Now;
@@ -64,7 +64,8 @@ pub(super) fn mistagged(commit: &Commit) -> Option<Commit> {
 /// What a member makes a commit for that is not entitled to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
-    /// Somebody else loses their leaf. Relays are told of it in half of all cases: the hub refuses it either way.
+    /// Somebody else loses their leaf. Relays are told of it in half of all cases, and it comes with their log in half: the hub
+    /// refuses it either way.
     Removal,
     /// The member becomes an admin; in half of all cases the only one.
     Role,
@@ -110,7 +111,11 @@ pub(super) fn unentitled(
         Crypto::Standin => staged(&mut StandInEngine::new()),
         Crypto::Real => staged(&mut MlsEngine::new()),
     }?;
+    // Their own log, in which they are what they were.
+    let victim = victims.first().filter(|_| stream.happens(0.5));
+    let log = victim.and_then(|victim| views::log_of(reads, &victim.account).ok().flatten());
+    let warrant = log.map(|log| Warrant::Revoked(log.into()));
     let removed = if stream.happens(0.5) { victims } else { Vec::new() };
     let (bytes, info) = (staged.commit, staged.info);
-    Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed, info })
+    Some(Commit { thread, term: FIRST_TERM, epoch: at.epoch, bytes, added: Vec::new(), removed, info, warrant })
 }

@@ -561,7 +561,7 @@ impl World {
 
     /// The thread in which somebody reaches a friend.
     #[cfg(test)]
-    fn thread_between(&mut self, who: ProcessNo, to: ProcessNo) -> Option<ThreadId> {
+    pub(super) fn thread_between(&mut self, who: ProcessNo, to: ProcessNo) -> Option<ThreadId> {
         let person = self.person_mut(who)?;
         person.threads.iter().find(|(other, _)| *other == to).map(|(_, thread)| *thread)
     }

@@ -536,7 +536,7 @@ impl Member {
     /// A commit that its core knows nothing of.
     fn hand_in(&mut self, commit: Commit) -> Frame {
         (self.requests, self.committed) = (self.requests + 1, self.committed + 1);
-        SubmitCommit { request: RequestId::new(self.requests), commit, newcomers: None }.into()
+        SubmitCommit { request: RequestId::new(self.requests), commit: Box::new(commit), newcomers: None }.into()
     }
 
     /// The opening of a thread with somebody who never agreed.

@@ -28,6 +28,8 @@ mod retained;
 mod roles;
 mod services;
 mod strangers;
+#[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod strays;
 mod tokens;
 
 use whimbrel_protocol::limits;

@@ -11,11 +11,11 @@ use super::*;
 const RECONNECTED: Duration = Duration::from_secs(40);
 
 /// Alice's group at site 0, of Bob there and Carol at site 1; and its id.
-fn group(world: &mut World, people: [usize; 3]) -> ThreadId {
+pub(super) fn group(world: &mut World, people: [usize; 3]) -> ThreadId {
     thread(world, people, false)
 }
 
-fn thread(world: &mut World, [alice, bob, carol]: [usize; 3], fixed: bool) -> ThreadId {
+pub(super) fn thread(world: &mut World, [alice, bob, carol]: [usize; 3], fixed: bool) -> ThreadId {
     for (friend, at) in [(bob, 0), (carol, 1)] {
         world.invite(friend);
         let heard = world.claim(alice, friend, at, Some(TOKEN));
@@ -52,12 +52,21 @@ impl World {
     }
 
     /// A commit by which these go, as its author would make it and say.
-    fn taking_out(&self, who: usize, thread: ThreadId, epoch: u64, out: &[usize]) -> Commit {
+    pub(super) fn taking_out(&self, who: usize, thread: ThreadId, epoch: u64, out: &[usize]) -> Commit {
         let mut removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         removed.sort();
         let public = &self.publics[&(thread, epoch)];
         let (bytes, info) = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed, None).unwrap();
-        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed, info }
+        Commit {
+            thread,
+            term: FIRST_TERM,
+            epoch: Epoch::new(epoch),
+            bytes,
+            added: Vec::new(),
+            removed,
+            info,
+            warrant: None,
+        }
     }
 
     /// A commit by which these are the admins, and these go.
@@ -68,13 +77,22 @@ impl World {
         let removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         let (public, by) = (&self.publics[&(thread, epoch)], self.devices[who].id());
         let (bytes, info) = StandInPublic::forge_commit(public, by, &[], &removed, Some(&policy)).unwrap();
-        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added: Vec::new(), removed, info }
+        Commit {
+            thread,
+            term: FIRST_TERM,
+            epoch: Epoch::new(epoch),
+            bytes,
+            added: Vec::new(),
+            removed,
+            info,
+            warrant: None,
+        }
     }
 
-    fn hand_in(&mut self, who: usize, commit: Commit) -> Vec<Frame> {
+    pub(super) fn hand_in(&mut self, who: usize, commit: Commit) -> Vec<Frame> {
         let request = self.request();
         let (thread, epoch, bytes) = (commit.thread, commit.epoch.get(), commit.bytes.clone());
-        let heard = self.ask(who, SubmitCommit { request, commit, newcomers: None });
+        let heard = self.ask(who, SubmitCommit { request, commit: Box::new(commit), newcomers: None });
         if heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_))) {
             let mut public = StandInPublic::new().restore(thread, &self.publics[&(thread, epoch)]).unwrap();
             public.follow(&bytes).unwrap();
@@ -252,9 +270,10 @@ fn everybody_gets_the_same_receipt_of_a_commit_signed_by_the_hub_whichever_way_t
         added: Vec::new(),
         removed: Vec::new(),
         info: Vec::new(),
+        warrant: None,
     };
     let request = world.request();
-    heard.extend(world.ask(carol, SubmitCommit { request, commit, newcomers: None }));
+    heard.extend(world.ask(carol, SubmitCommit { request, commit: Box::new(commit), newcomers: None }));
     world.pass(Duration::from_secs(3));
     heard.extend(std::mem::take(&mut world.devices[carol].inbox));
     for who in [alice, carol] {
@@ -347,7 +366,7 @@ fn t34_a_hub_takes_a_commit_from_without_for_its_authors_own_leaf_alone_and_thre
         let (who, place) = (world.devices[who].id(), world.devices[place].id());
         let (bytes, info) = StandInPublic::forge_rejoin(public, who, place).unwrap();
         let (added, removed) = (Vec::new(), Vec::new());
-        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added, removed, info }
+        Commit { thread, term: FIRST_TERM, epoch: Epoch::new(epoch), bytes, added, removed, info, warrant: None }
     };
     let taken = |heard: &[Frame]| heard.iter().any(|frame| matches!(frame, Frame::CommitTaken(_)));
     // Another's leaf; another's name; no GroupInfo, and that of the epoch that is over.

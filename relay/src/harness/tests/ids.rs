@@ -19,14 +19,22 @@ fn about_thread(thread: ThreadId) -> Vec<Frame> {
     let envelope = Envelope { thread, ..envelope(b"let me in") };
     let settings = ThreadSettings { sealed: Vec::new(), quiet_until: Wall::default() };
     let (term, epoch) = (FIRST_TERM, Epoch::new(1));
-    let commit =
-        Commit { thread, term, epoch, bytes: vec![1; 40], added: Vec::new(), removed: Vec::new(), info: vec![2; 40] };
+    let commit = Commit {
+        thread,
+        term,
+        epoch,
+        bytes: vec![1; 40],
+        added: Vec::new(),
+        removed: Vec::new(),
+        info: vec![2; 40],
+        warrant: None,
+    };
     vec![
         Submit { request, envelope, heard: None }.into(),
         SetThread { request, thread, settings }.into(),
         TagThread { request, thread, tag: ParticipantsTag::from_bytes([1; 32]) }.into(),
         FetchCommit { request, thread, epoch }.into(),
-        SubmitCommit { request, commit, newcomers: None }.into(),
+        SubmitCommit { request, commit: Box::new(commit), newcomers: None }.into(),
     ]
 }
 

@@ -128,7 +128,7 @@ fn t52_a_commit_that_makes_a_state_due_which_is_too_large_fails_and_one_before_i
     let (bytes, info) = StandInPublic::forge_commit(&saved, device(1), &[], &[device(2)], None).unwrap();
     let (thread, epoch) = (opening.thread, opening.epoch);
     let removed = vec![device(2)];
-    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed, info };
+    let commit = Commit { thread, term: FIRST_TERM, epoch, bytes, added: Vec::new(), removed, info, warrant: None };
     for (over, due, holds) in [(0, true, true), (1, true, false), (1, false, true)] {
         let engine = heavy(limits::PUBLIC_SAVED_BYTES_MAX + over);
         let state = PublicState { epoch, from: epoch, saved: Some(saved.clone()), commits: Vec::new(), due };

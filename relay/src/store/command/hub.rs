@@ -1,6 +1,7 @@
 //! Commands about the changes of a group: a commit handed in at its hub, or told by it.
 //! Owns: their words. Never: decides one (`kv::hub`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use whimbrel_crypto::{Proved, RelayIdentity};
@@ -23,6 +24,8 @@ pub struct Commit {
     pub commit: Arc<hub::Commit>,
     /// Its hash, computed by whoever made this command.
     pub hash: CommitHash,
+    /// Devices it takes out that are to go, whoever it is by ([`whimbrel_crypto::warrant`]).
+    pub due: BTreeSet<DeviceId>,
     /// Handed in, or told.
     pub how: How,
     /// The domain served here.
@@ -103,8 +106,9 @@ impl Commit {
             How::Submitted(None, ..) | How::Told(.., None) => (0, 0),
         };
         let devices = self.commit.added_devices().count() + self.commit.removed.len();
+        let warrant = self.commit.warrant.as_ref().map_or(0, hub::Warrant::len);
         public
-            + 2 * (self.commit.bytes.len() + 2_048)
+            + 2 * (self.commit.bytes.len() + warrant + 2_048)
             + bodies
             + devices * 512
             + self.commit.added.len() * everybody * 64

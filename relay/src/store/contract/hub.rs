@@ -1,6 +1,8 @@
 //! The contract, as far as groups change: one commit for each epoch, and whom each entry is for.
 //! Owns: the cases. Never: knows a backend.
 
+use std::collections::BTreeSet;
+
 use whimbrel_crypto::{KeyPair, Proved, RelayIdentity, receipt};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Receipt};
 use whimbrel_protocol::id::CommitHash;
@@ -55,6 +57,7 @@ pub(super) fn words(nonce: u8, epoch: u64, bytes: &[u8], added: &[(u8, Domain)],
         added: people(added),
         removed: removed.iter().map(|person| device(*person)).collect(),
         info: vec![5; 500],
+        warrant: None,
     }
 }
 
@@ -64,6 +67,7 @@ pub(super) fn command(author: u8, origin: Origin, words: hub::Commit, how: How) 
         origin,
         hash: words.hash(),
         commit: Arc::new(words),
+        due: BTreeSet::new(),
         how,
         local: here(),
         log: log(90),

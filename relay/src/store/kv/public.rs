@@ -70,7 +70,7 @@ pub(super) fn permitted(
         Proof::Fails | Proof::Absent => (None, None),
     };
     let members = after.iter().map(|one| one.account).collect();
-    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members);
+    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members, &command.due);
     if may || planted::active(Bug::AnybodyRules) { Ok(()) } else { Err(Conflict::Malformed.into()) }
 }
 

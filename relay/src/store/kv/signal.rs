@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{DeviceId, Epoch, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, Domain, Epoch, ThreadId};
+use whimbrel_protocol::limits;
 use whimbrel_storage::{Reads, StorageError};
 
 use super::hub::members;
-use super::rows::{self, Member, ThreadMeta};
+use super::rows::{self, Home, LogRow, Member, OwnRow, ThreadMeta, space};
 use super::{friends, own, threads};
-use crate::store::Hearers;
 use crate::store::command::Origin;
+use crate::store::{Hearers, Surrounding};
 
 /// Where a signal of a device may go: nowhere, unless the device is in the thread in its present epoch, lives where it came
 /// from, and may say something there; and, of an own user, unless whoever hears it may see that they are there.
@@ -53,4 +54,53 @@ pub fn hearers(
         }
     }
     Ok(Some(Hearers { log: meta.log, peers: meta.others }))
+}
+
+/// The threads of an account in which something was said last, and where what its relay says to whoever is there may go.
+///
+/// # Errors
+/// See [`super::account`].
+pub fn surroundings(
+    reads: &dyn Reads,
+    account: AccountId,
+    limit: usize,
+) -> Result<Vec<(ThreadId, Surrounding)>, StorageError> {
+    let prefix = rows::of_account(space::ROW, account);
+    let mut newest = Vec::new();
+    for (key, value) in rows::scan(reads, &prefix, limits::ACCOUNT_THREADS_MAX)? {
+        let row: OwnRow = rows::read(&key, &value)?;
+        let log: Option<LogRow> = rows::get(reads, &rows::log(row.log))?;
+        let thread = ThreadId::from_bytes(rows::rest(&key, prefix.len())?);
+        newest.extend(log.map(|log| (log.updated.max(row.touched), thread)));
+    }
+    newest.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+    newest.truncate(limit);
+    let mut found = Vec::new();
+    for (_, thread) in newest {
+        if let Some(meta) = rows::get::<ThreadMeta>(reads, &rows::thread(thread))? {
+            found.push((thread, Surrounding { log: meta.log, epoch: meta.epoch, peers: meta.others }));
+        }
+    }
+    Ok(found)
+}
+
+/// Where what a peer says in a thread about an account of its own may go: nowhere, unless it has a leaf there.
+///
+/// # Errors
+/// See [`super::account`].
+pub fn surrounding_of(
+    reads: &dyn Reads,
+    thread: ThreadId,
+    account: AccountId,
+    peer: &Domain,
+) -> Result<Option<Surrounding>, StorageError> {
+    let Some(meta) = rows::get::<ThreadMeta>(reads, &rows::thread(thread))? else { return Ok(None) };
+    let prefix = [rows::members(meta.log), account.as_bytes().to_vec()].concat();
+    for (key, value) in rows::scan(reads, &prefix, limits::THREAD_DEVICES_MAX)? {
+        let member: Member = rows::read(&key, &value)?;
+        if member.epochs.contain(meta.epoch) && matches!(&member.home, Home::Peer(domain) if domain == peer) {
+            return Ok(Some(Surrounding { log: meta.log, epoch: meta.epoch, peers: Vec::new() }));
+        }
+    }
+    Ok(None)
 }

@@ -53,10 +53,10 @@ pub(crate) async fn found(
         let invitees = self::invitees(added)?;
         let made = device.call(|engine, cx, own| engine.add(cx, own, thread, &invitees))?;
         let (term, bytes, added, removed) = (FIRST_TERM, made.commit, participants(way, added), Vec::new());
-        let commit = Commit { thread, term, epoch, bytes, added, removed, info: made.info };
+        let commit = Commit { thread, term, epoch, bytes, added, removed, info: made.info, warrant: None };
         let newcomers = Newcomers { welcome: made.welcome.unwrap_or_default(), tree: made.tree };
         let request = line.request();
-        match line.ask(SubmitCommit { request, commit, newcomers: Some(newcomers) }).await? {
+        match line.ask(SubmitCommit { request, commit: Box::new(commit), newcomers: Some(newcomers) }).await? {
             Frame::CommitTaken(_) => epoch = device.call(|engine, cx, own| engine.merge_own(cx, own, thread))?,
             other => bail!("a commit was answered with {other:?}"),
         }
