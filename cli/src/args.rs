@@ -535,7 +535,7 @@ pub(crate) enum Group {
         #[arg(required = true, value_name = "PEOPLE")]
         people: Vec<String>,
     },
-    /// Ask to be taken out; an admin's device does it when one is there
+    /// Ask to be taken out; an admin's device does it, or a member's if none is there
     Leave {
         /// Its title, or the beginning of its id
         group: String,

@@ -28,6 +28,7 @@ use whimbrel_protocol::id::{
 use whimbrel_protocol::message::Target;
 use whimbrel_protocol::push::{Invitation, LogRef};
 use whimbrel_protocol::refusal::RefusalCode;
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{Envelope, Founding, Participant};
 use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_storage::{Order, Overlay, Reads, Row, Schema, StorageError};
@@ -337,6 +338,10 @@ pub(crate) struct ThreadRow {
     #[n(22)]
     #[cbor(default)]
     pub(crate) policies: Vec<PolicyRow>,
+    /// The words of those who asked to be taken out, by which any member can do it; one for each at most.
+    #[n(23)]
+    #[cbor(default)]
+    pub(crate) going: Vec<Signed>,
 }
 
 impl ThreadRow {

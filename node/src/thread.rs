@@ -216,6 +216,7 @@ pub(crate) fn fresh(
         title: None,
         leaving: false,
         leavers: Vec::new(),
+        going: Vec::new(),
         grown: 0,
         timer: None,
         joined: 0,

@@ -7,11 +7,15 @@ use minicbor::{Decode, Encode};
 use crate::frame::{Bound, Words};
 use crate::id::{CommitHash, DeviceId, Epoch, RequestId, Signature, ThreadId};
 use crate::limits;
+use crate::signed::Signed;
 use crate::thread::{Founding, Participant};
 use crate::time::Wall;
 
 /// Context of the signature over a [`Receipt`].
 pub const RECEIPT_CONTEXT: &str = "whimbrel commit receipt 1";
+
+/// Context of the signature over a [`Leave`].
+pub const LEAVE_CONTEXT: &str = "whimbrel leave 1";
 
 /// The term of a hub that has never moved.
 pub const FIRST_TERM: u64 = 1;
@@ -56,6 +60,21 @@ pub enum Warrant {
     /// The log of their account, in which they are revoked. Nothing in it is believed.
     #[n(0)]
     Revoked(#[n(0)] ByteVec),
+    /// That member's own word that they go: [`Leave`] of one of their devices, in [`LEAVE_CONTEXT`]. It is not believed.
+    #[n(1)]
+    Leaves(#[n(0)] Signed),
+}
+
+/// What somebody says who goes. It holds for the leaf that the device had then, and not for one it has later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Leave {
+    /// Which group.
+    #[n(0)]
+    pub thread: ThreadId,
+    /// The epoch it is said in.
+    #[n(1)]
+    pub epoch: Epoch,
 }
 
 impl Warrant {
@@ -63,6 +82,7 @@ impl Warrant {
     pub fn len(&self) -> usize {
         match self {
             Self::Revoked(log) => log.len(),
+            Self::Leaves(words) => words.len(),
         }
     }
 
@@ -74,6 +94,7 @@ impl Warrant {
     fn check(&self) -> Result<(), Bound> {
         match self {
             Self::Revoked(log) => Bound::bytes("account log", log.len(), limits::ACCOUNT_LOG_BYTES_MAX),
+            Self::Leaves(words) => Bound::bytes("leave", words.content.len(), limits::LEAVE_BYTES_MAX),
         }
     }
 }
@@ -82,6 +103,7 @@ impl std::fmt::Debug for Warrant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Revoked(log) => f.debug_tuple("Revoked").field(&log.len()).finish(),
+            Self::Leaves(words) => f.debug_tuple("Leaves").field(&words.by).finish(),
         }
     }
 }

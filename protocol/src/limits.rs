@@ -194,6 +194,8 @@ pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const EPOCH_AHEAD_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A commit that its hub has and that has not come with the log is handed in again after this.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// What somebody signs who leaves a group.
+pub const LEAVE_BYTES_MAX: usize = 128;
 /// Relays that were of a group, remembered while something may still wait for them.
 pub const FORMER_RELAYS_MAX: usize = 64;
 /// Threads of an account in which it is said that devices of theirs were revoked: those of the newest entries.

@@ -7,6 +7,7 @@ use crate::frame::{Bound, Words};
 use crate::hub::SignedReceipt;
 use crate::id::{AccountId, DeviceId, DeviceIndex, InviteToken, LogHash, MessageId, ThreadId};
 use crate::siblings::Fact;
+use crate::signed::Signed;
 use crate::time::{Hlc, Wall};
 use crate::transparency::SignedHead;
 use crate::{limits, picture};
@@ -70,9 +71,9 @@ pub enum Body {
     /// What the group is called from now on; counts from its admin alone.
     #[n(2)]
     Title(#[n(0)] String),
-    /// The author asks the group's admin to be taken out.
+    /// The author asks to be taken out of the group, with a word by which any member can do it; absent from a version of before.
     #[n(3)]
-    Leave,
+    Leave(#[n(0)] Option<Box<Signed>>),
     /// What the author's device has of others' contents; of no weight itself.
     #[n(4)]
     Receipt(#[n(0)] DeviceReceipt),
@@ -195,7 +196,7 @@ impl Body {
             Self::Candidates(_)
             | Self::Title(_)
             | Self::Picture(_)
-            | Self::Leave
+            | Self::Leave(_)
             | Self::LogHead(..)
             | Self::TreeHead(_)
             | Self::Receipt(_)
@@ -254,7 +255,7 @@ impl std::fmt::Debug for Body {
             Self::Candidates(candidates) => write!(f, "Candidates({})", candidates.addresses.len()),
             Self::Title(title) => write!(f, "Title({} bytes)", title.len()),
             Self::Picture(picture) => write!(f, "Picture({} bytes)", picture.as_ref().map_or(0, Vec::len)),
-            Self::Leave => f.write_str("Leave"),
+            Self::Leave(_) => f.write_str("Leave"),
             Self::Ask(group, ..) => write!(f, "Ask({group:?})"),
             Self::Declined(group, why) => write!(f, "Declined({group:?}, {why:?})"),
             Self::LogHead(seq, _) => write!(f, "LogHead({seq})"),
@@ -292,7 +293,8 @@ impl Words for Content {
             Body::Title(title) => Bound::bytes("title", title.len(), limits::TITLE_BYTES_MAX),
             Body::Picture(picture) => picture::check(picture.as_deref()),
             Body::Ask(..) | Body::Declined(..) => Ok(()),
-            Body::Leave | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
+            Body::Leave(Some(words)) => Bound::bytes("leave", words.content.len(), limits::LEAVE_BYTES_MAX),
+            Body::Leave(None) | Body::LogHead(..) | Body::Unsend(_) | Body::Timer(_) | Body::Gone => Ok(()),
             Body::TreeHead(head) => head.check(),
             Body::Candidates(candidates) => {
                 Bound::items("addresses", candidates.addresses.len(), limits::CANDIDATE_ADDRESSES_MAX)?;

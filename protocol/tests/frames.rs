@@ -138,7 +138,10 @@ fn newcomers() -> impl Strategy<Value = Newcomers> {
 }
 fn commit() -> impl Strategy<Value = Commit> {
     let removed = proptest::collection::btree_set(device(), 0..4);
-    let warrant = option::of(bytes().prop_map(|log| Warrant::Revoked(log.into())));
+    let warrant = option::of(prop_oneof![
+        bytes().prop_map(|log| Warrant::Revoked(log.into())),
+        signed().prop_map(Warrant::Leaves),
+    ]);
     (thread(), any::<u64>(), epoch(), bytes(), participants(), removed, bytes(), warrant).prop_map(
         |(thread, term, epoch, bytes, added, removed, info, warrant)| Commit {
             thread,
@@ -558,7 +561,7 @@ fn content() -> impl Strategy<Value = Content> {
         picture,
         ask,
         declined,
-        Just(Body::Leave),
+        option::of(signed()).prop_map(|words| Body::Leave(words.map(Box::new))),
         tree_head,
         vec(signed_receipt(), 0..4).prop_map(Body::Receipts),
         receipt,

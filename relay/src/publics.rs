@@ -5,10 +5,10 @@
 //!
 //! What is here can be lost at any time: it is made again from the state that is written and the commits since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use whimbrel_crypto::{EngineError, PublicEngine, PublicGroup};
+use whimbrel_crypto::{EngineError, PublicEngine, PublicGroup, warrant};
 use whimbrel_protocol::hub::Commit;
 use whimbrel_protocol::id::{DeviceId, Epoch, ThreadId};
 use whimbrel_protocol::thread::Opening;
@@ -70,8 +70,8 @@ impl Publics {
         self.table().threads.get(&thread).map(|kept| kept.group.epoch())
     }
 
-    /// What the thread's state shows of a commit for the epoch it is in. Nothing: the state that was to be here is not, or
-    /// is another by now.
+    /// What the thread's state shows of a commit for the epoch it is in, and which of the devices it takes out are to go by what
+    /// comes with it. Nothing: the state that was to be here is not, or is another by now.
     ///
     /// # Errors
     /// What the store has cannot be followed: a defect, and said in the log.
@@ -80,7 +80,7 @@ impl Publics {
         engine: &dyn PublicEngine,
         commit: &Commit,
         state: PublicState,
-    ) -> Result<Option<Proof>, Refusal> {
+    ) -> Result<Option<(Proof, BTreeSet<DeviceId>)>, Refusal> {
         let here = self.table().take(commit.thread);
         let reaches = |group: &dyn PublicGroup| (state.from..=state.epoch).contains(&group.epoch());
         let mut group = match (here.filter(|group| reaches(group.as_ref())), &state.saved) {
@@ -117,12 +117,17 @@ impl Publics {
                 Proof::Fails
             }
         };
+        let mut due = BTreeSet::new();
         if let Ok(members) = group.members() {
+            // Of what does not hold otherwise nobody need know whether it is due.
+            if matches!(proof, Proof::Holds(..)) {
+                due = warrant::due(commit, &members);
+            }
             // The commit that was judged last is in it.
             let weight = members.len() + commit.bytes.len() / limits::PUBLIC_TREE_BYTES_PER_DEVICE;
             self.table().put(commit.thread, group, weight);
         }
-        Ok(Some(proof))
+        Ok(Some((proof, due)))
     }
 }
 

@@ -14,6 +14,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::policy::{self, Policy};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
@@ -317,6 +318,11 @@ fn theirs<E: Engine>(
     // On top of the turn's changes, and dropped without a trace unless it is what it must be.
     let mut trial = Overlay::new(&t.rows);
     let mut cx = Context { rows: &mut trial, chance: &mut *t.chance, now: t.now };
+    let due = match commit.warrant.is_some().then(|| t.engine.members(&mut cx, id)).transpose() {
+        Ok(leaves) => warrant::due(commit, &leaves.unwrap_or_default()),
+        Err(EngineError::Rows(error)) => return Err(error),
+        Err(error) => return pass_over(t, accepted, &error.to_string()),
+    };
     let applied = match t.engine.apply(&mut cx, &own, id, &commit.bytes) {
         Ok(applied) => applied,
         Err(EngineError::Rows(error)) => return Err(error),
@@ -333,7 +339,8 @@ fn theirs<E: Engine>(
     if change.is_some() && planted::active(Bug::MergeLost) {
         return ours(t, row, accepted);
     }
-    if !may(&row, applied.committer.account, commit, (row.given_policy(), applied.sets.as_ref()), &participants) {
+    if !may(&row, applied.committer.account, (commit, &due), (row.given_policy(), applied.sets.as_ref()), &participants)
+    {
         return pass_over(t, accepted, "a change by somebody who may not make it");
     }
     if let Some(members) = &members
@@ -372,13 +379,12 @@ fn theirs<E: Engine>(
 pub(crate) fn may(
     row: &ThreadRow,
     by: AccountId,
-    commit: &Commit,
+    (commit, due): (&Commit, &BTreeSet<DeviceId>),
     (held, sets): (Option<&Policy>, Option<&Policy>),
     after: &[Participant],
 ) -> bool {
     let members = after.iter().map(|one| one.account).collect();
-    let due = warrant::due(commit);
-    let may = |founding: Founding| policy::permits(&founding, held, &by, commit, sets, &members, &due);
+    let may = |founding: Founding| policy::permits(&founding, held, &by, commit, sets, &members, due);
     planted::active(Bug::AnybodyRules) || row.founding.is_some_and(may)
 }
 
@@ -448,6 +454,7 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accept
     }
     let asked_to = row.leavers.clone();
     row.leavers.retain(|account| row.participants.iter().any(|one| one.account == *account));
+    row.going.retain(|words| row.leavers.contains(&words.by.account));
     hold_policy(t, row, accepted)?;
     let Commit { thread, added, removed, .. } = &accepted.commit;
     let added: Vec<AccountId> = added.iter().map(|one| one.account).collect();
@@ -527,14 +534,23 @@ fn halt<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, id: ThreadId, why: &
     Ok(())
 }
 
-/// A member asks to be taken out.
-pub(crate) fn leaving<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, account: AccountId) -> Result<(), StorageError> {
+/// A member asks to be taken out, with a word of the device that says it.
+pub(crate) fn leaving<E: Engine>(
+    t: &mut Turn<'_, E>,
+    id: ThreadId,
+    author: DeviceId,
+    words: Option<&Signed>,
+) -> Result<(), StorageError> {
     let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
-    let is_in = row.participants.iter().any(|one| one.account == account);
-    if row.founding.is_none() || !is_in || row.leavers.contains(&account) {
+    let is_in = row.participants.iter().any(|one| one.account == author.account);
+    if row.founding.is_none() || !is_in || row.leavers.contains(&author.account) {
         return Ok(());
     }
-    row.leavers.push(account);
+    row.leavers.push(author.account);
+    // An admin does without one, so what is none is no harm.
+    let key = contacts::device(&t.rows, &author)?.map(|device| device.device_key);
+    let holds = |words: &&Signed| words.by == author && key.is_some_and(|key| warrant::leaves(words, &key, id));
+    row.going.extend(words.filter(holds).cloned());
     thread::put(&mut t.rows, &id, &row);
     group::tend(t, id)
 }

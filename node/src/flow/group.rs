@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use whimbrel_crypto::{Change, Context, Engine, EngineError, Invitee};
+use whimbrel_crypto::{Change, Context, Engine, EngineError, Invitee, warrant};
 use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
 use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
@@ -215,7 +215,7 @@ pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId
     Ok(None)
 }
 
-/// Asks the group's admins to be taken out. Nothing more is sent; what comes until then is shown.
+/// Asks to be taken out: by the group's admins, or, should none be there, by whoever is. Nothing more is sent; what comes until then is shown.
 pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Reply, Halt> {
     let mut row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
     let Some(policy) = row.policy() else {
@@ -235,7 +235,9 @@ pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Repl
         thread::put(&mut t.rows, &id, &row);
         return Ok(Reply::Done);
     }
-    say(t, id, &mut row, Body::Leave)?;
+    let own = t.rooms.identity.own();
+    let words = warrant::leave(own.device, own.id, id, row.epoch);
+    say(t, id, &mut row, Body::Leave(Some(Box::new(words))))?;
     row.leaving = true;
     thread::put(&mut t.rows, &id, &row);
     send::pump(t, id)?;

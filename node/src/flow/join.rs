@@ -396,6 +396,7 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
                 shared,
                 policies,
                 leavers: Vec::new(),
+                going: Vec::new(),
                 leaving: false,
                 ..before
             };

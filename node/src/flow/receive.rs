@@ -349,7 +349,7 @@ fn take_content<E: Engine>(
         Body::Receipts(receipts) => {
             return witness::heard(t, thread, author.account, receipts).map(|()| Fate::Taken);
         }
-        Body::Leave => return commit::leaving(t, thread, author.account).map(|()| Fate::Taken),
+        Body::Leave(words) => return commit::leaving(t, thread, author, words.as_deref()).map(|()| Fate::Taken),
         Body::Ask(group, device, token) => {
             return pass::asked(t, (thread, author.account), *group, *device, *token).map(|()| Fate::Taken);
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use whimbrel_crypto::{Context, Engine, EngineError, receipt};
+use whimbrel_crypto::{Context, Engine, EngineError, receipt, warrant};
 use whimbrel_protocol::hub::{Accepted, Commit, FIRST_TERM, FetchCommit, SignedReceipt};
 use whimbrel_protocol::id::{Epoch, ThreadId};
 use whimbrel_protocol::limits;
@@ -104,6 +104,7 @@ fn follow<E: Engine>(
         }
         return Ok(Step::Waits);
     }
+    let due = warrant::due(commit, &followed.public.members().unwrap_or_default());
     let proved = match followed.public.prove(&commit.bytes) {
         Ok(proved) => proved,
         Err(error) => {
@@ -116,7 +117,7 @@ fn follow<E: Engine>(
     let said = added.iter().eq(proved.added.iter().map(|(device, _)| device)) && proved.removed == commit.removed;
     let participants = commit::after(&followed.participants, commit);
     let (held, sets) = (proved.policy.as_ref(), proved.sets.as_ref());
-    let may = commit::may(row, proved.committer.account, commit, (held, sets), &participants);
+    let may = commit::may(row, proved.committer.account, (commit, &due), (held, sets), &participants);
     if !said || proved.committer != accepted.author || !may {
         return Ok(Step::Refused("a change by somebody who may not make it, or another than is said"));
     }

@@ -1,7 +1,7 @@
-//! Strays: leaves of others that their account's log names no more.
+//! Strays: leaves of others that their account's log names no more, and those of members who said that they go.
 //! In order: find them, leave them to their own account and, in a group, to its admins, whose devices take them out at once;
-//! should nobody have, after a while that chance decides, this device does, with the log that shows it.
-//! Never: takes out a device that its log names, the last one of somebody in a conversation of fixed people, or of an admin.
+//! should nobody have, after a while that chance decides, this device does, with the log or the word that shows it.
+//! Never: takes out anybody else, the last device of somebody in a conversation of fixed people, or an admin.
 //! Limits: `limits::STRAYS_WAIT`, `limits::STRAYS_SPREAD`. Rules: docs/protocol/hub.md 38.
 
 use std::time::Duration;
@@ -39,16 +39,20 @@ fn strays<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow) -> Result<Vec<DeviceId>, 
     Ok(strays)
 }
 
-/// Of these, the ones of one account that a member who is no admin may take out.
+/// Who goes, of one account, by what a member who is no admin can show: those who are off it, or all of somebody who leaves.
 fn of_one(row: &ThreadRow, strays: &[DeviceId]) -> Vec<DeviceId> {
     let policy = row.policy();
+    let member = |account: &AccountId| policy.as_ref().is_some_and(|policy| !policy.is_admin(account));
     let may = |account: &AccountId| {
         let stays = thread::leaves(row).any(|leaf| leaf.account == *account && !strays.contains(&leaf));
         // Nobody seals there any more where people are fixed; and a group's admins are in it.
-        stays || policy.as_ref().is_some_and(|policy| !policy.is_admin(account))
+        stays || member(account)
     };
-    let first = strays.iter().map(|device| device.account).find(may);
-    strays.iter().filter(|device| Some(device.account) == first).copied().collect()
+    if let Some(first) = strays.iter().map(|device| device.account).find(may) {
+        return strays.iter().filter(|device| device.account == first).copied().collect();
+    }
+    let leaver = row.going.iter().map(|words| words.by.account).find(member);
+    thread::leaves(row).filter(|leaf| Some(leaf.account) == leaver).collect()
 }
 
 /// Whether any are there that this device takes out, now or after a while.
@@ -72,14 +76,17 @@ pub(crate) fn due<E: Engine>(
     if rules(t, row) {
         return Ok(strays);
     }
-    let strays = of_one(row, &strays);
-    if strays.is_empty() || planted::active(Bug::RevokedStays) {
+    let own = t.rooms.identity.account();
+    let mut due = of_one(row, &strays);
+    due.retain(|device| device.account != own);
+    let open = row.state == ThreadState::Open && row.founding.is_some() && !row.leaving;
+    if due.is_empty() || !open || planted::active(Bug::RevokedStays) {
         t.rooms.threads.strays.remove(&id);
         t.rooms.timers.clear(Timer::Strays(id));
         return Ok(Vec::new());
     }
     if t.rooms.threads.strays.contains(&id) {
-        return Ok(strays);
+        return Ok(due);
     }
     if !t.rooms.timers.is_set(Timer::Strays(id)) {
         // All who are there hear of it at once, and one is enough.
@@ -105,6 +112,10 @@ pub(crate) fn warrant<E: Engine>(
     let own = t.rooms.identity.account();
     let other = removed.iter().map(|device| device.account).find(|account| *account != own);
     let Some(account) = other.filter(|_| !rules(t, row)) else { return Ok(None) };
+    let all = || thread::leaves(row).filter(|leaf| leaf.account == account).all(|leaf| removed.contains(&leaf));
+    if let Some(words) = row.going.iter().find(|words| words.by.account == account && all()) {
+        return Ok(Some(Warrant::Leaves(words.clone())));
+    }
     Ok(contacts::known(&t.rows, &account)?.map(|person| Warrant::Revoked(person.log.bytes().into())))
 }
 

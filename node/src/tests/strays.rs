@@ -11,6 +11,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::user::LogGrown;
 use whimbrel_storage::Overlay;
 
+use super::groups::group;
 use super::siblings::two_devices;
 use super::world::{ALICE, BOB, CAROL, World};
 use crate::api::{Command, Event, Reply};
@@ -129,6 +130,47 @@ fn a_member_who_is_no_admin_takes_a_revoked_device_out_while_the_admin_is_away()
     for who in [ALICE, CAROL] {
         world.relay_back_for(who);
         assert_eq!(world.leaves_of(who, thread), 3);
+    }
+}
+
+#[test]
+fn a_member_who_is_no_admin_takes_out_who_leaves_while_the_admin_is_away() {
+    for away in [true, false] {
+        let (mut world, thread) = group();
+        if away {
+            world.relay_gone_for(ALICE);
+        }
+        world.ask(CAROL, Command::LeaveGroup { thread }).unwrap();
+        world.advance(limits::STRAYS_WAIT - Duration::from_millis(1));
+        assert_eq!(world.leaves_of(BOB, thread), if away { 3 } else { 2 });
+        world.advance(LONG_ENOUGH);
+        assert_eq!(world.leaves_of(BOB, thread), 2);
+        if away {
+            world.relay_back_for(ALICE);
+        }
+        let views = [ALICE, BOB].map(|who| (world.leaves_of(who, thread), world.stands(who, thread)));
+        assert_eq!(views[0], views[1]);
+        assert_eq!(world.events(CAROL, |event| matches!(event, Event::GroupLeft { .. })), 1);
+        assert!(views[0].1.unwrap().1 == 2, "one commit, not two: {views:?}");
+    }
+}
+
+#[test]
+fn who_comes_back_is_not_taken_out_by_the_word_by_which_they_left() {
+    let (mut world, thread) = group();
+    world.relay_gone_for(ALICE);
+    world.ask(CAROL, Command::LeaveGroup { thread }).unwrap();
+    world.advance(LONG_ENOUGH);
+    world.relay_back_for(ALICE);
+    let people = world.people(&[CAROL]);
+    assert_eq!(world.ask(ALICE, Command::AddMembers { thread, people }), Ok(Reply::Done));
+    world.advance(Duration::from_secs(2));
+    world.kill(BOB);
+    world.open(BOB);
+    world.settle();
+    world.advance(LONG_ENOUGH * 2);
+    for who in [ALICE, BOB, CAROL] {
+        assert_eq!(world.leaves_of(who, thread), 3, "{who}");
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use whimbrel_crypto::warrant;
 use whimbrel_protocol::hub::{
     CommitLost, CommitTaken, Committed as Fetched, FetchCommit, Newcomers, PeerCommit, SubmitCommit, Warrant,
 };
@@ -79,26 +78,24 @@ async fn decide<P: Ports>(
     if !commit.added.iter().all(|newcomer| here(&newcomer.domain)) {
         return Err(Refusal::last(RefusalCode::PeerUntrusted));
     }
-    let proof = prove(rooms, (author, &origin), commit).await?;
-    // Of what does not hold otherwise nobody need know whether it is due.
-    let due = if matches!(proof, Proof::Holds(..)) { warrant::due(commit) } else { BTreeSet::new() };
+    let (proof, due) = prove(rooms, (author, &origin), commit).await?;
     let how = How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone()), proof);
     Ok(command(rooms, now, (author, origin), (commit.clone(), due), how))
 }
 
-/// What the thread's public state shows of a commit, if this relay is the hub and has to decide it.
+/// What the thread's public state shows of a commit, if this relay is the hub and has to decide it, and who is to go by it.
 async fn prove<P: Ports>(
     rooms: &Rooms<P>,
     (author, origin): (DeviceId, &Origin),
     commit: &whimbrel_protocol::hub::Commit,
-) -> Result<Proof, Refusal> {
+) -> Result<(Proof, BTreeSet<DeviceId>), Refusal> {
     let at = (commit.thread, commit.epoch);
     // What is in memory may have moved on, or gone, while the store was read: then once more, from what is written.
     for have in [rooms.publics.epoch(commit.thread), None] {
         let state = rooms.store().public_state(author, origin.clone(), at, have).await?;
-        let Some(state) = state else { return Ok(Proof::Absent) };
-        if let Some(proof) = rooms.publics.judge(rooms.ports.publics(), commit, state)? {
-            return Ok(proof);
+        let Some(state) = state else { return Ok((Proof::Absent, BTreeSet::new())) };
+        if let Some(shown) = rooms.publics.judge(rooms.ports.publics(), commit, state)? {
+            return Ok(shown);
         }
     }
     Err(Refusal::BUSY)

@@ -109,6 +109,7 @@ pub fn check(fixture: &mut impl Fixture) {
     hub::a_commit_says_what_can_be(fixture);
     hub::who_reads_an_entry_is_decided_by_its_epoch(fixture);
     hub::what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew(fixture);
+    hub::t15_a_word_that_somebody_leaves_holds_for_the_leaf_they_had_then(fixture);
     hub::whoever_comes_back_still_gets_what_waited(fixture);
     hub::another_relay_follows_its_hub(fixture);
     hub::a_hub_names_none_of_this_relays_own_users_who_are_not_in_the_group(fixture);

@@ -76,21 +76,26 @@ fn of_two_commits_at_once_one_holds_and_the_other_is_made_anew() {
 }
 
 #[test]
-fn whoever_leaves_is_taken_out_by_the_admin_as_soon_as_that_is_there() {
-    let (mut world, people, _) = people(7, 4);
-    let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
-    let (circle, thread) = world.make_circle(alice, &[bob, carol, dave]);
-    world.disconnect(alice);
-    world.leave_circle(circle, thread, bob);
-    world.run_for(secs(60));
-    assert!(world.ledger.circle(&thread, carol).contains(&bob));
-    world.reconnect(alice);
-    world.run_for(secs(120));
-    for one in [alice, carol, dave] {
-        assert!(!world.ledger.circle(&thread, one).contains(&bob), "process {one}");
+fn whoever_leaves_is_taken_out_within_a_minute_by_a_member_or_by_the_admin_whoever_is_there() {
+    for (seed, crypto) in [(7, Crypto::Standin), (8, Crypto::Standin), (9, Crypto::Real)] {
+        for nobody in [false, true] {
+            let (mut world, people, _) = people_with(seed, 4, crypto);
+            let [alice, bob, carol, dave] = people[..] else { panic!("four people") };
+            let (circle, thread) = world.make_circle(alice, &[bob, carol, dave]);
+            let away = if nobody { vec![alice, carol, dave] } else { vec![alice] };
+            away.iter().for_each(|one| world.disconnect(*one));
+            world.leave_circle(circle, thread, bob);
+            world.run_for(secs(60));
+            assert_eq!(world.ledger.circle(&thread, carol).contains(&bob), nobody);
+            away.iter().for_each(|one| world.reconnect(*one));
+            world.run_for(secs(120));
+            for one in [alice, carol, dave] {
+                assert!(!world.ledger.circle(&thread, one).contains(&bob), "process {one}");
+            }
+            assert!(world.ledger.circle(&thread, bob).is_empty());
+            well(world);
+        }
     }
-    assert!(world.ledger.circle(&thread, bob).is_empty());
-    well(world);
 }
 
 #[test]

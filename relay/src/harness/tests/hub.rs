@@ -34,7 +34,7 @@ pub(super) fn thread(world: &mut World, [alice, bob, carol]: [usize; 3], fixed: 
 }
 
 impl World {
-    fn say_in(&mut self, who: usize, thread: ThreadId, epoch: u64, body: &[u8]) -> Vec<Frame> {
+    pub(super) fn say_in(&mut self, who: usize, thread: ThreadId, epoch: u64, body: &[u8]) -> Vec<Frame> {
         let envelope = Envelope { thread, epoch: Epoch::new(epoch), ..envelope(body) };
         let request = self.request();
         self.ask(who, Submit { request, envelope, heard: None })

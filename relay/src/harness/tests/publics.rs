@@ -132,7 +132,7 @@ fn t52_a_commit_that_makes_a_state_due_which_is_too_large_fails_and_one_before_i
     for (over, due, holds) in [(0, true, true), (1, true, false), (1, false, true)] {
         let engine = heavy(limits::PUBLIC_SAVED_BYTES_MAX + over);
         let state = PublicState { epoch, from: epoch, saved: Some(saved.clone()), commits: Vec::new(), due };
-        let proof = Publics::default().judge(&engine, &commit, state).unwrap().unwrap();
+        let (proof, _) = Publics::default().judge(&engine, &commit, state).unwrap().unwrap();
         match proof {
             Proof::Holds(proved, written) => {
                 assert!(holds, "{over} over, due: {due}");

@@ -1,6 +1,8 @@
-//! Devices off their account, in threads: who is told, and who may take them out.
+//! Devices off their account, and members who go, in threads: who is told, and who may take them out.
 
+use whimbrel_crypto::warrant;
 use whimbrel_protocol::hub::{Commit, FetchCommit, Warrant};
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::user::{ExtendLog, LogGrown};
 
 use super::hub::{group, thread};
@@ -36,6 +38,16 @@ impl World {
         let mut log = device.log.clone();
         log.revoke_device(&device.identity, device.index, Hlc::default()).unwrap();
         log
+    }
+
+    /// Somebody's word that they leave a group.
+    fn parting_word(&self, who: usize, thread: ThreadId, epoch: u64) -> Signed {
+        warrant::leave(&self.devices[who].key, self.devices[who].id(), thread, Epoch::new(epoch))
+    }
+
+    /// A commit that takes these out, with somebody's word that they leave.
+    fn with_word(&self, by: usize, thread: ThreadId, epoch: u64, out: &[usize], word: Signed) -> Commit {
+        Commit { warrant: Some(Warrant::Leaves(word)), ..self.taking_out(by, thread, epoch, out) }
     }
 
     /// A commit that takes these out, with an account's log.
@@ -149,4 +161,31 @@ fn a_member_at_another_relay_takes_one_out_too_and_an_admin_goes_by_no_warrant()
     let commit = world.with_log(carol, thread, &[bob], &bobs);
     let heard = world.hand_in(carol, commit);
     assert!(is_taken(&heard), "{heard:?}");
+}
+
+#[test]
+fn any_member_takes_out_who_says_that_they_go_and_nobody_by_a_word_that_is_not_theirs_or_of_another_group() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    let elsewhere = ThreadId::from_bytes([9; 32]);
+    for (word, out) in [
+        (world.parting_word(bob, thread, 1), carol),
+        (world.parting_word(carol, elsewhere, 1), carol),
+        (world.parting_word(carol, thread, 2), carol),
+        (Signed { by: world.devices[carol].id(), ..world.parting_word(bob, thread, 1) }, carol),
+        // Each admin is a member.
+        (world.parting_word(alice, thread, 1), alice),
+    ] {
+        let commit = world.with_word(bob, thread, 1, &[out], word);
+        assert_eq!(refusal(&world.hand_in(bob, commit)), Some(RefusalCode::Malformed));
+        world.pass(Duration::from_secs(3));
+    }
+    let commit = world.with_word(bob, thread, 1, &[carol], world.parting_word(carol, thread, 1));
+    let heard = world.hand_in(bob, commit);
+    assert!(is_taken(&heard), "{heard:?}");
+    world.pass(Duration::from_secs(3));
+    let heard = world.say_in(carol, thread, 2, b"and back");
+    assert!(heard.iter().any(|frame| matches!(frame, Frame::Refused(_))), "{heard:?}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use whimbrel_crypto::{KeyPair, Proved, RelayIdentity, receipt};
+use whimbrel_crypto::{KeyPair, Proved, RelayIdentity, receipt, warrant};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Receipt};
 use whimbrel_protocol::id::CommitHash;
 use whimbrel_protocol::thread::Founding;
@@ -316,6 +316,30 @@ pub(super) fn what_is_taken_of_a_former_member_is_decided_by_what_its_relay_knew
     done(&store, vec![submit(ALICE, words(1, 3, b"c3", &[(BOB, here())], &[]))]);
     assert_eq!(placed(run(&store, text(1, 4, BOB, Origin::Local, b"again"))), (7, true));
     assert_eq!(run(&store, text(1, 1, BOB, Origin::Local, b"of before")).unwrap_err(), Conflict::Removed);
+}
+
+pub(super) fn t15_a_word_that_somebody_leaves_holds_for_the_leaf_they_had_then(fixture: &mut impl Fixture) {
+    let mut store = with_dave(fixture);
+    done(&store, vec![group(1, &all(), Origin::Local)]);
+    // Shown to be signed by one who has a leaf; said in this epoch.
+    let leaves = |said: u64, epoch: u64, bytes: &[u8]| {
+        let key = KeyPair::from_seed_bytes([BOB; 32]);
+        let word = warrant::leave(&key, device(BOB), thread(1), Epoch::new(said));
+        let words = hub::Commit { warrant: Some(hub::Warrant::Leaves(word)), ..words(1, epoch, bytes, &[], &[BOB]) };
+        let Command::Commit(mut command) = submit(CAROL, words) else { unreachable!("a commit") };
+        command.origin = Origin::Peer(there());
+        command.due = BTreeSet::from([device(BOB)]);
+        Command::Commit(command)
+    };
+    done(&store, vec![leaves(1, 1, b"c1")]);
+    done(&store, vec![submit(ALICE, words(1, 2, b"c2", &[(BOB, here())], &[]))]);
+    for _ in ["before a crash", "after it"] {
+        for said in [1, 2] {
+            assert_eq!(run(&store, leaves(said, 3, b"c3")).unwrap_err(), Conflict::Malformed, "{said}");
+        }
+        store = fixture.restart(store);
+    }
+    done(&store, vec![leaves(3, 3, b"c3")]);
 }
 
 pub(super) fn whoever_comes_back_still_gets_what_waited(fixture: &mut impl Fixture) {

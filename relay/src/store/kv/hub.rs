@@ -106,7 +106,7 @@ fn submitted(
     let members = members(rows, meta.log)?;
     let after = roster(rows, &members, command, newcomers.is_some())?;
     // What members would refuse ends the epoch for nobody: here it would end it for good, and shut out whom it names.
-    public::permitted(command, &founding, proof, &after)?;
+    public::permitted(command, &founding, proof, (&members, &after))?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
         return Err(Conflict::TooMany("devices of a thread").into());
     }

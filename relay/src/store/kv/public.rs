@@ -3,6 +3,10 @@
 //! Never: knows what is in a saved state; who judges does (`crate::publics`).
 //! Limits: `limits::PUBLIC_STATE_COMMITS_MAX`, `limits::PUBLIC_STATE_BYTES_MAX`. Rules: docs/protocol/hub.md.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use whimbrel_crypto::warrant;
+use whimbrel_protocol::hub::Warrant;
 use whimbrel_protocol::id::{DeviceId, Epoch, PublicKey, ThreadId};
 use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::Wall;
@@ -63,15 +67,24 @@ pub(super) fn permitted(
     command: &Commit,
     founding: &Founding,
     proof: &Proof,
-    after: &[Participant],
+    (before, after): (&BTreeMap<DeviceId, Member>, &[Participant]),
 ) -> Result<(), Fault> {
+    let none = BTreeSet::new();
+    let due = if is_of_this_leaf(command, before) { &command.due } else { &none };
     let (held, sets) = match proof {
         Proof::Holds(proved, _) => (proved.policy.as_ref(), proved.sets.as_ref()),
         Proof::Fails | Proof::Absent => (None, None),
     };
     let members = after.iter().map(|one| one.account).collect();
-    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members, &command.due);
+    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members, due);
     if may || planted::active(Bug::AnybodyRules) { Ok(()) } else { Err(Conflict::Malformed.into()) }
+}
+
+/// Whether a word that somebody leaves is of the leaf they have: they may have left before and come back.
+fn is_of_this_leaf(command: &Commit, before: &BTreeMap<DeviceId, Member>) -> bool {
+    let Some(Warrant::Leaves(words)) = &command.commit.warrant else { return true };
+    let said = warrant::left(words).map(|leave| leave.epoch);
+    before.get(&words.by).is_some_and(|member| said.is_some_and(|said| member.epochs.newest() <= said))
 }
 
 /// When its author went on from without, this time too, if it is a commit of that kind: nobody may spend a thread's epochs so.
