@@ -1,5 +1,6 @@
 //! Groups whose members change: five people at two relays, each command a process of its own.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::daemon::Daemon;
@@ -169,6 +170,27 @@ fn a_group_goes_on_with_another_admin_when_the_one_who_made_it_leaves() {
     let refused = bob.run(&["--json", "group", "role", "climbing", "member", "bob"]);
     assert_ne!(refused.code, 0, "the last of them: {refused:?}");
     stage.b.stop();
+}
+
+#[test]
+fn whoever_leaves_while_the_admin_is_away_is_taken_out_by_another_member_whose_device_runs() {
+    let stage = Stage::new();
+    let [alice, bob, carol, ..] = &stage.people[..] else { panic!("five people") };
+    alice.json(&["group", "new", "Rowing", "bob", "carol"]);
+    for person in [bob, carol] {
+        until(person, &["group", "show", "rowing"], |group| members(group) == 3);
+    }
+    // From here on Alice runs nothing.
+    let daemon = Daemon::run(carol);
+    bob.json(&["group", "leave", "rowing"]);
+    until(bob, &["group", "show", "rowing"], |group| group[0]["standing"] == "left");
+    until(carol, &["group", "show", "rowing"], |group| members(group) == 2);
+    carol.json(&["send", "rowing", "we are two"]);
+    assert_eq!(daemon.stop(Signal::INT), Some(0));
+    reads(alice, "rowing", "we are two");
+    assert_eq!(members(&alice.json(&["group", "show", "rowing"])), 2);
+    let texts_of_bob = bob.json(&["log", "rowing"]);
+    assert!(!texts(&texts_of_bob).contains(&"we are two"), "{texts_of_bob:?}");
 }
 
 #[test]
