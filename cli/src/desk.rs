@@ -279,6 +279,7 @@ impl Desk<'_> {
                 }
                 Heard::Event(
                     event @ (Event::ChangeBroken { .. }
+                    | Event::ChangesMissing { .. }
                     | Event::PolicyChanged { .. }
                     | Event::TitleChanged { .. }
                     | Event::LeaveRefused { .. }),

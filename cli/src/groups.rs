@@ -72,6 +72,10 @@ pub(crate) fn news(event: &Event, book: &Book) -> Option<(ThreadId, String)> {
             let who = book.name_of(&author.account);
             Some((*thread, format!("a change of this group by {who} is broken: this device goes on past it")))
         }
+        Event::ChangesMissing { thread } => {
+            let what = "this group has gone on by a change that your relay does not hand over: what is said since is shown when it does";
+            Some((*thread, what.to_owned()))
+        }
         Event::PolicyChanged { thread, by, policy } => {
             let admins: Vec<_> = policy.admins.iter().map(|admin| book.name_of(admin)).collect();
             let may = |who, what| if who == Who::Members { format!("; everybody {what}") } else { String::new() };

@@ -192,6 +192,8 @@ pub const REJOINS_MAX: usize = 4;
 pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// What is of an epoch that a relay has not reached is offered to it again after this: the commit is on its way.
 pub const EPOCH_AHEAD_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// So often in a row a change of a group is asked for, in some four minutes, before its member is told that it is missing.
+pub const MISSING_TOLD_AFTER: u32 = 8;
 /// A commit that its hub has and that has not come with the log is handed in again after this.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(30);
 /// What somebody signs who leaves a group.

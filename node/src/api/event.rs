@@ -245,6 +245,12 @@ pub enum Event {
         /// Who made it.
         author: DeviceId,
     },
+    /// A group has gone on by a change that this device's relay does not hand over, however often it is asked: what is said since is
+    /// shown when it comes. Said once for each change.
+    ChangesMissing {
+        /// The thread.
+        thread: ThreadId,
+    },
     /// This device is in a group again that went on by a change which it could not apply. What was said in between by those
     /// who could is asked for.
     Rejoined {

@@ -178,7 +178,7 @@ pub(crate) fn fetched<E: Engine>(
 }
 
 /// What a group waits for did not come: it is asked for again, soon at first, for most of what fails was lost on the way, and
-/// then ever more seldom, each minute in the end.
+/// then ever more seldom, each minute in the end. The owner is told once.
 fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
     let Some(epoch) = thread::get(&t.rows, &thread)?.map(|row| row.epoch) else { return Ok(()) };
     let (waits_in, tries) = t.rooms.threads.waits.entry(thread).or_insert((epoch, 0));
@@ -187,7 +187,11 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Storage
     }
     let delay = limits::RETRY_DELAY.saturating_mul(2u32.saturating_pow(*tries)).min(limits::LINK_IDLE_MAX);
     *tries = tries.saturating_add(1);
+    let told = *tries == limits::MISSING_TOLD_AFTER;
     t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(delay));
+    if told {
+        t.event(Event::ChangesMissing { thread });
+    }
     Ok(())
 }
 

@@ -133,6 +133,8 @@ pub struct Ledger {
     copied: BTreeMap<ProcessNo, bool>,
     /// Who was told that whose relay hides what they did to their account.
     withheld: BTreeSet<(ProcessNo, ProcessNo)>,
+    /// How often somebody was told that their relay does not hand over a change of a group.
+    missing: BTreeMap<ProcessNo, usize>,
     /// Who was introduced to whom, both ways.
     acquainted: BTreeSet<(ProcessNo, ProcessNo)>,
     /// Who was last told of whom that they are there.
@@ -310,6 +312,12 @@ impl Ledger {
         self.withheld.contains(&(on, of))
     }
 
+    /// How often somebody was told that their relay does not hand over a change of a group.
+    #[cfg(test)]
+    pub fn told_missing(&self, on: ProcessNo) -> usize {
+        self.missing.get(&on).copied().unwrap_or_default()
+    }
+
     /// Whether such a process has found out.
     #[cfg(test)]
     pub fn knows_to_be_old(&self, on: ProcessNo) -> bool {
@@ -331,6 +339,7 @@ impl Ledger {
                 self.circles.changed(thread, on, added, removed);
             }
             Event::GroupLeft { thread } => self.circles.left(thread, on),
+            Event::ChangesMissing { .. } => *self.missing.entry(on).or_default() += 1,
             Event::ContactAdded { account, .. }
             | Event::FriendRequest { account, .. }
             | Event::FriendAccepted { account, .. } => self.met(on, account),

@@ -195,7 +195,7 @@ fn t06_whoever_every_change_is_kept_from_asks_for_them_and_has_all_that_was_said
             world.run_for(secs(5));
             world.write_to_circle(alice, thread, "two epochs on".to_owned());
             world.write_to_circle(victim, thread, "from behind".to_owned());
-            world.run_for(secs(200));
+            world.run_for(secs(300));
             // It is where it was, shows nothing of what is ahead, and asks again and again.
             assert_eq!(stands(&world, victim, thread), (Standing::Open, 1, 0), "{seed}");
             assert_eq!(world.shown_to(victim), ["before"], "{seed}");
@@ -206,6 +206,11 @@ fn t06_whoever_every_change_is_kept_from_asks_for_them_and_has_all_that_was_said
             // The others are not held up, and hear it out of the epoch it is in.
             assert_eq!(agreed(&world, thread, &others).0, 3, "{seed}");
             assert!(world.shown_to(alice).contains(&"from behind"), "{seed}");
+            // Its owner is told, once, and nobody else.
+            let told = |who: ProcessNo| world.ledger.told_missing(who);
+            let all: Vec<usize> = people.iter().map(|one| told(*one)).collect();
+            let wanted: Vec<usize> = people.iter().map(|one| usize::from(*one == victim)).collect();
+            assert_eq!(all, wanted, "{seed}");
             world.mend(turned);
             world.run_for(secs(130));
             assert_eq!(world.shown_to(victim), ["before", "two epochs on"], "{seed}");
