@@ -4,11 +4,12 @@
 //! Never: gives one for what is not counted, for what does not stand here, or to anybody who is not in the thread; in a
 //! thread too large for them. Rules: docs/protocol/message.md, "Receipts".
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::debug;
 use whimbrel_crypto::Engine;
-use whimbrel_protocol::id::{DeviceId, MessageId, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, DeviceReceipt};
 use whimbrel_protocol::thread::Class;
@@ -208,6 +209,13 @@ pub(crate) fn missing(said: &SaidRow, row: &ThreadRow) -> Vec<DeviceId> {
     said.devices(silent).filter(|device| thread::leaves(row).any(|leaf| leaf == *device)).collect()
 }
 
+/// Who, but for the owner, has not said on any device to have a content: who reads it on one has it.
+pub(crate) fn silent(said: &SaidRow, row: &ThreadRow, own: &AccountId) -> BTreeSet<AccountId> {
+    let have: BTreeSet<AccountId> = said.devices(said.delivered).map(|device| device.account).collect();
+    let missing = missing(said, row).into_iter().map(|device| device.account);
+    missing.filter(|account| account != own && !have.contains(account)).collect()
+}
+
 /// More devices than before have a content of ours.
 fn note<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, counter: u64, said: &SaidRow) -> Result<(), StorageError> {
     let Some(row) = thread::get(&t.rows, &thread)? else { return Ok(()) };
@@ -218,7 +226,8 @@ fn note<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, counter: u64, said: &S
         && !line.missed.is_empty()
     {
         // Given up too early: they have it after all.
-        line.missed.retain(|account| missing.iter().any(|device| device.account == *account));
+        let silent = silent(said, &row, &author.account);
+        line.missed.retain(|account| silent.contains(account));
         rows::put(&mut t.rows, key, &line);
     }
     let shown_in =

@@ -4,12 +4,10 @@
 //! Never: seals for newcomers what was said before them; believes a clock that jumps. Rules: docs/protocol/message.md,
 //! "Receipts".
 
-use std::collections::BTreeSet;
-
 use tracing::debug;
 use whimbrel_crypto::Engine;
 use whimbrel_protocol::frame::{decode_words, encode_words};
-use whimbrel_protocol::id::{AccountId, MessageId, ThreadId};
+use whimbrel_protocol::id::{MessageId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::thread::Class;
@@ -308,7 +306,7 @@ fn expire<E: Engine>(
     let Some(seen) = rows::get::<SeenRow>(&t.rows, &rows::message_key(&message, &author))? else { return Ok(()) };
     let Some(counter) = seen.counter else { return Ok(()) };
     let Some(said) = rows::get::<SaidRow>(&t.rows, &rows::said_key(&thread, counter))? else { return Ok(()) };
-    let missed: BTreeSet<AccountId> = receipts::missing(&said, row).into_iter().map(|device| device.account).collect();
+    let missed = receipts::silent(&said, row, &author.account);
     let key = rows::history_key(&thread, &PlaceRow { hlc: seen.hlc, message, author });
     let Some(mut line) = rows::get::<MessageRow>(&t.rows, &key)? else { return Ok(()) };
     if missed.is_empty() {

@@ -538,8 +538,10 @@ pub(crate) fn undelivered<E: Engine>(t: &mut Turn<'_, E>, words: Undelivered) ->
     Ok(())
 }
 
-/// If a domain is our own and receipts are kept: who of its users, in a thread of more than two, has not said to have a content
-/// of ours.
+/// If a domain is our own and receipts are kept: who of its users has not said on any device to have a content of ours. None
+/// where that tells nothing: of two, then, the other does not get it.
+///
+/// The relay speaks where one device lacks it, be it one of ours, and its owner may read it on another.
 fn silent_here<E: Engine>(
     t: &Turn<'_, E>,
     thread: &ThreadId,
@@ -548,15 +550,15 @@ fn silent_here<E: Engine>(
 ) -> Result<Option<BTreeSet<AccountId>>, StorageError> {
     let Some((row, counter)) = thread::get(&t.rows, thread)?.zip(counter) else { return Ok(None) };
     let own = t.rooms.identity.account();
-    if row.participants.len() <= 2 || thread::domain_of(&row, &own) != Some(domain) {
+    if thread::domain_of(&row, &own) != Some(domain) {
         return Ok(None);
     }
     let said = rows::get::<SaidRow>(&t.rows, &rows::said_key(thread, counter))?.filter(|said| !said.to.is_empty());
-    let silent = |said: SaidRow| {
-        let accounts = receipts::missing(&said, &row).into_iter().map(|device| device.account);
-        accounts.filter(|one| *one != own && thread::domain_of(&row, one) == Some(domain)).collect()
-    };
-    Ok(said.map(silent))
+    let Some(said) = said else { return Ok(None) };
+    let mut silent = receipts::silent(&said, &row, &own);
+    silent.retain(|one| thread::domain_of(&row, one) == Some(domain));
+    let of_two = row.participants.len() <= 2;
+    Ok((!of_two || silent.is_empty()).then_some(silent))
 }
 
 /// Empties a thread that will never be: its messages go into `to` under the same ids, or fail when there is none.

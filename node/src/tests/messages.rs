@@ -9,6 +9,7 @@ use whimbrel_protocol::limits;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push, Undelivered};
 use whimbrel_protocol::refusal::RefusalCode;
 
+use super::siblings::two_devices;
 use super::world::{ALICE, BOB, CAROL, World, friends, world};
 use crate::api::{Command, CommandError, Event, Path, Reply, State};
 use crate::views::{self, Page, Place};
@@ -273,6 +274,32 @@ fn what_the_own_relay_gave_up_is_missing_to_whom_has_not_said_to_have_it() {
     assert_eq!(world.state(ALICE, message), Some(State::Delivered));
     tell_undelivered(&mut world, ALICE, words);
     assert_eq!(world.state(ALICE, message), Some(State::Delivered));
+}
+
+#[test]
+fn what_the_own_relay_gave_up_for_a_device_that_is_away_has_not_failed_for_who_has_it_on_another() {
+    for (owner, writer) in [(ALICE, ALICE), (ALICE, BOB)] {
+        let (mut world, thread, phone) = two_devices();
+        world.relay_gone_for(phone);
+        let message = world.say(writer, thread, "on one of two");
+        let envelopes = vec![world.submits(writer).last().unwrap().id()];
+        world.advance(Duration::from_secs(60));
+        assert_eq!(world.state(writer, message), Some(State::Stored));
+        let (domain, code): (whimbrel_protocol::id::Domain, _) = ("a.example".parse().unwrap(), RefusalCode::Expired);
+        let words = Undelivered { thread, domain, code, envelopes };
+        tell_undelivered(&mut world, writer, words.clone());
+        assert_eq!(world.state(writer, message), Some(State::Stored), "{writer}");
+        assert_eq!(world.events(writer, |event| matches!(event, Event::State { state: State::Failed(_), .. })), 0);
+        // Where nobody has it, it has.
+        world.relay_gone_for(owner);
+        let other = if writer == ALICE { BOB } else { ALICE };
+        world.relay_gone_for(other);
+        world.relay_back_for(writer);
+        let message = world.say(writer, thread, "on none");
+        let envelopes = vec![world.submits(writer).last().unwrap().id()];
+        tell_undelivered(&mut world, writer, Undelivered { envelopes, ..words });
+        assert_eq!(world.state(writer, message), Some(State::Failed(code)), "{writer}");
+    }
 }
 
 #[test]

@@ -275,6 +275,49 @@ fn t61_of_ten_devices_two_that_were_away_for_29_days_catch_up_on_everything_in_o
 }
 
 #[test]
+fn t61_a_device_that_was_away_for_100_days_and_taken_off_meanwhile_is_told_and_one_that_is_linked_in_its_place_has_it_all()
+ {
+    const DAY: u64 = 24 * 3_600;
+    let mut world = World::new(Seed::from(61));
+    world.lively = false;
+    let (alice, bob, _) = world.two_friends_on_one_relay();
+    let [laptop, tablet] = [(); 2].map(|()| world.link_device(alice));
+    chat(&mut world, alice, bob, 2);
+    world.run_until_quiet();
+    let before = shown_with(&world, tablet, bob).len();
+    world.stop(tablet);
+    let gone = world.now();
+    for part in 0..5_u32 {
+        chat_among(&mut world, alice, laptop, bob, part);
+        // Its owner has not used it for two months.
+        if part == 3 {
+            world.revoke_device(tablet);
+        }
+        world.run_until_quiet();
+        [alice, laptop, bob].iter().for_each(|who| world.stop(*who));
+        world.run_for(secs(20 * DAY));
+        [alice, laptop, bob].iter().for_each(|who| world.start(*who));
+        world.run_for(secs(60));
+    }
+    assert!(world.now().since(gone) > secs(100 * DAY));
+    world.start(tablet);
+    world.run_for(secs(120));
+    let own = views::account(world.node(tablet).unwrap().reads().unwrap()).unwrap();
+    assert!(!own.listed, "it knows that it is off the account");
+    assert_eq!(shown_with(&world, tablet, bob).len(), before, "and is given nothing more");
+    let anew = world.link_device(alice);
+    world.run_until_quiet();
+    assert_eq!(shown_with(&world, alice, bob).len(), before + 5 * 3);
+    for device in [laptop, anew] {
+        assert_eq!(shown_with(&world, device, bob), shown_with(&world, alice, bob), "device {device}");
+    }
+    world.say_from(anew, bob, "from the new one");
+    world.run_until_quiet();
+    assert!(world.shown_to(bob).contains(&"from the new one"));
+    well(world);
+}
+
+#[test]
 fn drawn_worlds_of_second_devices_keep_every_promise() {
     for seed in 1..=3_u64 {
         let text = include_str!("../../../scenarios/devices.toml");
