@@ -252,7 +252,8 @@ impl Desk<'_> {
                 let thread = self.change_of(&group).await?;
                 match self.command(Command::LeaveGroup { thread }).await? {
                     Reply::Done => {
-                        let done = "asked to leave; an admin of the group takes you out".to_owned();
+                        let done = "asked to leave; an admin's device takes you out, or a member's if none is there"
+                            .to_owned();
                         self.item(Item::Done(Done { done })).await
                     }
                     other => Err(unexpected(&other)),

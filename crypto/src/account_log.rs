@@ -181,6 +181,12 @@ impl UnverifiedLog {
         self.read().inspect_err(|error| tracing::debug!(%error, "an account log is refused"))
     }
 
+    /// Whose it says it is: cheaper than to check it, and no more than that.
+    pub fn claims(&self) -> Option<AccountId> {
+        let first = entry::split(&self.0).ok()?.into_iter().next()?;
+        Some(AccountId::from_bytes(*entry::hash(&first).as_bytes()))
+    }
+
     fn read(&self) -> Result<AccountLog, LogError> {
         if self.0.len() > limits::ACCOUNT_LOG_BYTES_MAX {
             return Err(LogError::TooLong);

@@ -43,8 +43,14 @@ pub fn due(commit: &Commit, leaves: &[Leaf]) -> BTreeSet<DeviceId> {
     }
     match warrant {
         Warrant::Revoked(log) => {
-            let Ok(log) = UnverifiedLog(log.to_vec()).verify() else { return BTreeSet::new() };
-            let gone = |device: &&DeviceId| device.account == log.account() && log.former(device.index).is_some();
+            let log = UnverifiedLog(log.to_vec());
+            let of_one = |account| commit.removed.iter().any(|device| device.account == account);
+            let log = log.claims().filter(|account| of_one(*account)).and_then(|_| log.verify().ok());
+            let Some(log) = log else { return BTreeSet::new() };
+            let gone = |device: &&DeviceId| {
+                let former = log.former(device.index).filter(|_| device.account == log.account());
+                former.is_some_and(|former| leaves.contains(&(**device, former.device_key)))
+            };
             commit.removed.iter().filter(gone).copied().collect()
         }
         Warrant::Leaves(words) => {
@@ -106,12 +112,20 @@ mod tests {
         let ((log, alice), (others, bob)) = (account(1), account(2));
         let device = |account, index| DeviceId { account, index: DeviceIndex::new(index) };
         let all = vec![device(alice, 0), device(alice, 1), device(alice, 2), device(bob, 1)];
-        let of = |log: Vec<u8>| due(&commit(all.clone(), Some(log)), &[]).into_iter().collect::<Vec<_>>();
+        let leaf = |log: &AccountLog, account, index: u32| {
+            let named = log.named(DeviceIndex::new(index)).map(|named| named.device_key);
+            (device(account, index), named.unwrap_or(log.identity_key()))
+        };
+        let leaves: Vec<_> = (0..3).map(|index| leaf(&log, alice, index)).chain([leaf(&others, bob, 1)]).collect();
+        let of = |log: Vec<u8>| due(&commit(all.clone(), Some(log)), &leaves).into_iter().collect::<Vec<_>>();
         assert_eq!(of(log.bytes()), [device(alice, 1)]);
         assert_eq!(of(others.bytes()), [device(bob, 1)]);
-        assert!(due(&commit(all.clone(), None), &[]).is_empty());
+        assert!(due(&commit(all.clone(), None), &leaves).is_empty());
         // Of what is not taken out nothing is said.
-        assert!(due(&commit(vec![device(alice, 0)], Some(log.bytes())), &[]).is_empty());
+        assert!(due(&commit(vec![device(alice, 0)], Some(log.bytes())), &leaves).is_empty());
+        // Whoever has the identity key names what they like: not the leaf there is.
+        let strange = [(device(alice, 1), others.identity_key())];
+        assert!(due(&commit(vec![device(alice, 1)], Some(log.bytes())), &strange).is_empty());
     }
 
     #[test]
@@ -119,17 +133,19 @@ mod tests {
         let (log, alice) = account(1);
         let gone = vec![DeviceId { account: alice, index: DeviceIndex::new(1) }];
         let bytes = log.bytes();
-        assert_eq!(due(&commit(gone.clone(), Some(bytes.clone())), &[]).len(), 1);
+        let leaves: Vec<Leaf> =
+            gone.iter().map(|device| (*device, log.former(device.index).unwrap().device_key)).collect();
+        assert_eq!(due(&commit(gone.clone(), Some(bytes.clone())), &leaves).len(), 1);
         for at in 0..bytes.len() {
             let mut other = bytes.clone();
             if let Some(byte) = other.get_mut(at) {
                 *byte ^= 1;
             }
-            assert!(due(&commit(gone.clone(), Some(other)), &[]).is_empty(), "{at}");
+            assert!(due(&commit(gone.clone(), Some(other)), &leaves).is_empty(), "{at}");
         }
         for len in 0..bytes.len() {
             let short = bytes.get(..len).map(<[u8]>::to_vec);
-            assert!(due(&commit(gone.clone(), short), &[]).is_empty(), "{len}");
+            assert!(due(&commit(gone.clone(), short), &leaves).is_empty(), "{len}");
         }
     }
 

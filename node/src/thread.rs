@@ -122,6 +122,8 @@ pub(crate) struct Threads {
     pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
     /// Of groups where something else must come first: the epoch they wait in, and how often in a row it did not come.
     pub(crate) waits: BTreeMap<ThreadId, (Epoch, u32)>,
+    /// Of groups whose change the relay does not hand over: the epoch they wait in, and how often it was asked for.
+    pub(crate) missing: BTreeMap<ThreadId, (Epoch, u32)>,
     /// Groups that went on by a commit that this device cannot apply, as far as it has followed them; at most
     /// `limits::REJOINS_MAX`.
     pub(crate) followed: BTreeMap<ThreadId, Followed>,

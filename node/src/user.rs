@@ -11,7 +11,7 @@ use whimbrel_crypto::{Chance, Context, Engine, EngineError, Own};
 use whimbrel_protocol::id::{AccountId, Address, InviteToken, RequestId};
 use whimbrel_protocol::invite::{Invite, RelayLink};
 use whimbrel_protocol::limits;
-use whimbrel_protocol::time::{Now, Wall};
+use whimbrel_protocol::time::{Monotonic, Now, Wall};
 use whimbrel_protocol::user::StockKeyPackages;
 use whimbrel_storage::{Overlay, Reads, StorageError};
 
@@ -33,6 +33,8 @@ pub(crate) struct User {
     pub(crate) linking: Option<Approving>,
     /// People whose longer account log is looked for, and how often in a row it was not to be had.
     pub(crate) heralds: BTreeMap<AccountId, u32>,
+    /// Whose log was looked up for a relay's word, and until when it is not again.
+    pub(crate) hints: BTreeMap<AccountId, Monotonic>,
     /// How often in a row siblings' KeyPackages were claimed for the thread of the account's own devices.
     pub(crate) self_attempts: u32,
     /// How many facts the account's devices hold together, as kept here, without those that pass.

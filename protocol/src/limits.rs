@@ -120,6 +120,12 @@ pub const SIBLINGS_AGAIN: Duration = Duration::from_secs(60);
 pub const STRAYS_WAIT: Duration = Duration::from_secs(8);
 /// And by how much longer, as chance decides: one of many is enough.
 pub const STRAYS_SPREAD: Duration = Duration::from_secs(24);
+/// Changes under way at once by which others' devices go that are nobody's of this account.
+pub const STRAY_CHANGES_MAX: usize = 16;
+/// What relays say of account logs that go on is looked up for so many accounts, and for each so seldom.
+pub const HINTS_MAX: usize = 256;
+/// See [`HINTS_MAX`].
+pub const HINT_AGAIN: Duration = Duration::from_secs(60);
 /// A signal, sealed: always so many bytes ([`crate::signal`]).
 pub const SIGNAL_BYTES: usize = 256;
 /// A signal that somebody writes is said again after so long, if they still do, and not before.

@@ -5,7 +5,7 @@
 //!
 //! What is here can be lost at any time: it is made again from the state that is written and the commits since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use whimbrel_crypto::{EngineError, PublicEngine, PublicGroup, warrant};
@@ -16,7 +16,7 @@ use whimbrel_protocol::{RefusalCode, limits};
 
 use crate::refusal::Refusal;
 use crate::store::PublicState;
-use crate::store::command::hub::Proof;
+use crate::store::command::hub::{Proof, Shown};
 
 /// A state, how much room it takes, and when it was last used.
 struct Kept {
@@ -70,8 +70,7 @@ impl Publics {
         self.table().threads.get(&thread).map(|kept| kept.group.epoch())
     }
 
-    /// What the thread's state shows of a commit for the epoch it is in, and which of the devices it takes out are to go by what
-    /// comes with it. Nothing: the state that was to be here is not, or is another by now.
+    /// What the thread's state shows of a commit for the epoch it is in, and what its leaves show. Nothing: the state that was to be here is not, or is another by now.
     ///
     /// # Errors
     /// What the store has cannot be followed: a defect, and said in the log.
@@ -80,7 +79,7 @@ impl Publics {
         engine: &dyn PublicEngine,
         commit: &Commit,
         state: PublicState,
-    ) -> Result<Option<(Proof, BTreeSet<DeviceId>)>, Refusal> {
+    ) -> Result<Option<(Proof, Shown)>, Refusal> {
         let here = self.table().take(commit.thread);
         let reaches = |group: &dyn PublicGroup| (state.from..=state.epoch).contains(&group.epoch());
         let mut group = match (here.filter(|group| reaches(group.as_ref())), &state.saved) {
@@ -117,17 +116,19 @@ impl Publics {
                 Proof::Fails
             }
         };
-        let mut due = BTreeSet::new();
+        let mut shown = Shown::default();
         if let Ok(members) = group.members() {
             // Of what does not hold otherwise nobody need know whether it is due.
             if matches!(proof, Proof::Holds(..)) {
-                due = warrant::due(commit, &members);
+                let stay = members.iter().map(|(device, _)| *device).filter(|device| !commit.removed.contains(device));
+                let after = stay.chain(commit.added_devices()).map(|device| device.account).collect();
+                shown = Shown { due: warrant::due(commit, &members), after };
             }
             // The commit that was judged last is in it.
             let weight = members.len() + commit.bytes.len() / limits::PUBLIC_TREE_BYTES_PER_DEVICE;
             self.table().put(commit.thread, group, weight);
         }
-        Ok(Some((proof, due)))
+        Ok(Some((proof, shown)))
     }
 }
 

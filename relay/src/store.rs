@@ -499,11 +499,12 @@ pub trait Store: Send + Sync + 'static {
         origin: command::Origin,
     ) -> impl Future<Output = Result<Option<Hearers>, StoreError>> + Send;
 
-    /// The threads of an account in which something was said last, so many, and where what its relay says to whoever is there
-    /// may go.
+    /// The threads in which these devices of an account have a leaf, so many, those in which something was said last, and where
+    /// what its relay says to whoever is there may go.
     fn surroundings(
         &self,
         account: AccountId,
+        devices: Vec<DeviceIndex>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(ThreadId, Surrounding)>, StoreError>> + Send;
 

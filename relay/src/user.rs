@@ -8,7 +8,10 @@ use whimbrel_crypto::{AccountLog, RecoveryHash, link, signed};
 use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::frame::decode_words;
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, Name, PublicKey};
+use whimbrel_protocol::id::{
+    AccountId, Address, DeviceId, DeviceIndex, Domain, InviteToken, Name, PublicKey, ThreadId,
+};
+use whimbrel_protocol::limits;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{
@@ -19,7 +22,7 @@ use crate::config::Registration;
 use crate::refusal::Refusal;
 use crate::store::command::people::Entrance;
 use crate::store::command::{self, ClaimKeyPackages, GiveConsent, Register};
-use crate::store::{Command, Conflict, LogId, MailboxId, Outcome, Store, StoreError};
+use crate::store::{Command, Conflict, LogId, MailboxId, Outcome, Store, StoreError, Surrounding};
 
 /// KeyPackages handed out.
 pub(crate) struct Claimed {
@@ -33,6 +36,8 @@ pub(crate) struct Extended {
     pub(crate) log: AccountLog,
     /// Devices that speak for the account no more.
     pub(crate) gone: Vec<DeviceIndex>,
+    /// The threads they had a leaf in, and where what is said to whoever is there may go.
+    pub(crate) around: Vec<(ThreadId, Surrounding)>,
     /// Whether it grew just now.
     pub(crate) new: bool,
 }
@@ -116,12 +121,19 @@ impl User {
         let from = (words.after, words.hash);
         if known.hash_at(words.after) == Some(words.hash) && known.tail(words.after) == words.entries {
             // Said again, because the answer was lost.
-            return Ok(Extended { log: known, gone: Vec::new(), new: false });
+            return Ok(Extended { log: known, gone: Vec::new(), around: Vec::new(), new: false });
         }
         if known.head() != from {
             return Err(ExtendError::Moved(known));
         }
         let log = known.extended(&words.entries).map_err(|_| Refusal::last(RefusalCode::Malformed))?;
+        let is_gone = |index: &DeviceIndex| log.device(*index).is_none();
+        let left: Vec<DeviceIndex> = before.devices.iter().map(|device| device.index).filter(is_gone).collect();
+        // With the log the store forgets where they were.
+        let around = match left.is_empty() {
+            true => Vec::new(),
+            false => store.surroundings(words.account, left.clone(), limits::LOG_GROWN_THREADS_MAX).await?,
+        };
         let devices = log.devices().map(|device| {
             let mailbox = MailboxId::from_bytes(chosen());
             command::account_device(device.index, device.device_key, device.transport_key, mailbox)
@@ -137,9 +149,7 @@ impl User {
             }
             Err(error) => return Err(error.into()),
         }
-        let is_gone = |index: &DeviceIndex| log.device(*index).is_none();
-        let gone = before.devices.iter().map(|device| device.index).filter(is_gone).collect();
-        Ok(Extended { log, gone, new: true })
+        Ok(Extended { log, gone: left, around, new: true })
     }
 
     /// The log of an own account, for whoever holds its recovery key and has no device of it.

@@ -19,7 +19,7 @@ use whimbrel_protocol::thread::{Founding, Participant};
 use whimbrel_protocol::time::Hlc;
 use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
-use whimbrel_storage::{Overlay, StorageError};
+use whimbrel_storage::{Order, Overlay, Reads as _, StorageError};
 
 use super::{account, facts, group, join, pass, picture, receive, rejoin, send, witness};
 use crate::api::{CommandError, Event, Reply};
@@ -158,7 +158,10 @@ pub(crate) fn fetched<E: Engine>(
     let before = epoch(t)?;
     let course = match accepted.filter(|accepted| accepted.commit.thread == thread) {
         Some(accepted) => take(t, accepted)?,
-        None => Course::Done,
+        None => {
+            not_handed_over(t, thread)?;
+            Course::Done
+        }
     };
     match course {
         Course::Done if epoch(t)? != before => {
@@ -178,7 +181,7 @@ pub(crate) fn fetched<E: Engine>(
 }
 
 /// What a group waits for did not come: it is asked for again, soon at first, for most of what fails was lost on the way, and
-/// then ever more seldom, each minute in the end. The owner is told once.
+/// then ever more seldom, each minute in the end.
 fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
     let Some(epoch) = thread::get(&t.rows, &thread)?.map(|row| row.epoch) else { return Ok(()) };
     let (waits_in, tries) = t.rooms.threads.waits.entry(thread).or_insert((epoch, 0));
@@ -187,9 +190,24 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Storage
     }
     let delay = limits::RETRY_DELAY.saturating_mul(2u32.saturating_pow(*tries)).min(limits::LINK_IDLE_MAX);
     *tries = tries.saturating_add(1);
-    let told = *tries == limits::MISSING_TOLD_AFTER;
     t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(delay));
-    if told {
+    Ok(())
+}
+
+/// The relay does not hand over the change that a group went on by: something of a later epoch is here, and waits for it. The
+/// owner is told once, after so many times.
+fn not_handed_over<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+    let Some(epoch) = thread::get(&t.rows, &thread)?.map(|row| row.epoch) else { return Ok(()) };
+    let parked = rows::parked_prefix(&thread);
+    if t.rows.scan(&parked, &rows::after(&parked), Order::Ascending, 1)?.is_empty() {
+        return Ok(());
+    }
+    let (of, times) = t.rooms.threads.missing.entry(thread).or_insert((epoch, 0));
+    if *of != epoch {
+        (*of, *times) = (epoch, 0);
+    }
+    *times = times.saturating_add(1);
+    if *times == limits::MISSING_TOLD_AFTER {
         t.event(Event::ChangesMissing { thread });
     }
     Ok(())
@@ -290,6 +308,7 @@ pub(crate) fn ours<E: Engine>(
     t.rooms.threads.changing.remove(&id);
     row.participants = after(&row.participants, &accepted.commit);
     row.epoch = epoch;
+    t.rooms.threads.strays.remove(&id);
     t.rooms.signals.forget(&id);
     // Every commit gives its author's leaf another key.
     row.shared = false;
@@ -360,6 +379,7 @@ fn theirs<E: Engine>(
         return left(t, row, accepted);
     }
     (row.participants, row.epoch) = (participants, applied.epoch);
+    t.rooms.threads.strays.remove(&id);
     t.rooms.signals.forget(&id);
     grow(&mut row, commit);
     settle(t, &mut row, accepted)?;
@@ -465,7 +485,10 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &Accept
     let gone: BTreeSet<AccountId> = removed.iter().map(|device| device.account).collect();
     let removed: Vec<AccountId> =
         gone.into_iter().filter(|account| row.participants.iter().all(|one| one.account != *account)).collect();
-    let taken_out: Vec<AccountId> = removed.iter().filter(|account| !asked_to.contains(account)).copied().collect();
+    // By a warrant nobody decided that they are out.
+    let decided = accepted.commit.warrant.is_none();
+    let taken_out: Vec<AccountId> =
+        removed.iter().filter(|account| decided && !asked_to.contains(account)).copied().collect();
     pass::bar(t, *thread, &taken_out)?;
     pass::settled(t, *thread);
     t.event(Event::MembersChanged { thread: *thread, added, removed });
@@ -491,6 +514,14 @@ fn hold_policy<E: Engine>(t: &mut Turn<'_, E>, row: &mut ThreadRow, accepted: &A
         t.event(Event::PolicyChanged { thread, by, policy });
     }
     let own = t.rooms.identity.account();
+    if let Some([last]) = row.policy().as_ref().map(|policy| policy.admins.as_slice())
+        && row.participants.len() > 1
+    {
+        // They stay, and are told so; what they asked for is over, with everybody.
+        let last = *last;
+        row.leavers.retain(|account| *account != last);
+        row.going.retain(|words| words.by.account != last);
+    }
     let alone = row.policy().is_some_and(|policy| policy.admins == [own]) && row.participants.len() > 1;
     if row.leaving && alone {
         row.leaving = false;
@@ -538,7 +569,7 @@ fn halt<E: Engine>(t: &mut Turn<'_, E>, mut row: ThreadRow, id: ThreadId, why: &
     Ok(())
 }
 
-/// A member asks to be taken out, with a word of the device that says it.
+/// A member asks to be taken out, with a word of the device that says it. A device that is off its account says nothing.
 pub(crate) fn leaving<E: Engine>(
     t: &mut Turn<'_, E>,
     id: ThreadId,
@@ -547,16 +578,41 @@ pub(crate) fn leaving<E: Engine>(
 ) -> Result<(), StorageError> {
     let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
     let is_in = row.participants.iter().any(|one| one.account == author.account);
-    if row.founding.is_none() || !is_in || row.leavers.contains(&author.account) {
+    if row.founding.is_none() || !is_in {
         return Ok(());
     }
-    row.leavers.push(author.account);
-    // An admin does without one, so what is none is no harm.
-    let key = contacts::device(&t.rows, &author)?.map(|device| device.device_key);
-    let holds = |words: &&Signed| words.by == author && key.is_some_and(|key| warrant::leaves(words, &key, id));
-    row.going.extend(words.filter(holds).cloned());
+    if author.account == t.rooms.identity.account() {
+        // A sibling's word: what this device does there is over, too.
+        row.leaving = row.state == ThreadState::Open;
+        thread::put(&mut t.rows, &id, &row);
+        return Ok(());
+    }
+    let Some(device) = contacts::device(&t.rows, &author)? else { return Ok(()) };
+    if row.policy().is_some_and(|policy| policy.admins == [author.account]) {
+        // The other admins left first: they stay, and were told so.
+        return Ok(());
+    }
+    if !row.leavers.contains(&author.account) {
+        row.leavers.push(author.account);
+    }
+    if let Some(words) = words.filter(|words| words.by == author && warrant::leaves(words, &device.device_key, id)) {
+        // The device that said the one before may be gone.
+        row.going.retain(|before| before.by.account != author.account);
+        row.going.push(words.clone());
+    }
     thread::put(&mut t.rows, &id, &row);
     group::tend(t, id)
+}
+
+/// The hub does not take a word by which somebody leaves: they have come back since, or the device that said it has no leaf.
+pub(crate) fn unsay<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, words: &Signed) -> Result<(), StorageError> {
+    let Some(mut row) = thread::get(&t.rows, &id)? else { return Ok(()) };
+    if row.going.contains(words) {
+        row.going.retain(|said| said != words);
+        row.leavers.retain(|account| *account != words.by.account);
+        thread::put(&mut t.rows, &id, &row);
+    }
+    Ok(())
 }
 
 /// A member says what the group is called. It counts if they might say it in the epoch they said it in.

@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use whimbrel_crypto::{Change, Context, Engine, EngineError, Invitee, warrant};
-use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit};
+use whimbrel_protocol::hub::{Commit, FIRST_TERM, Newcomers, SubmitCommit, Warrant};
 use whimbrel_protocol::id::{AccountId, DeviceId, Epoch, MessageId, PublicKey, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content};
 use whimbrel_protocol::policy::{Policy, PolicyChange};
 use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_protocol::siblings::What;
+use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::Class;
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads as _, StorageError};
 
-use super::{facts, open, pass, send, siblings, strays};
+use super::{commit, facts, open, pass, send, siblings, strays};
 use crate::api::{CommandError, Reply, Ticket};
 use crate::contacts;
 use crate::requests::Purpose;
@@ -287,6 +288,8 @@ pub(crate) struct Deed {
     pub(crate) devices: Vec<DeviceId>,
     /// What it makes of the policy.
     pub(crate) policy: PolicyChange,
+    /// By whose word that they leave.
+    pub(crate) word: Option<Signed>,
 }
 
 impl Deed {
@@ -294,11 +297,10 @@ impl Deed {
     const REMOVES: Leave = (Policy::is_admin, "only an admin of a group takes people out");
     const RULES: Leave = (Policy::is_admin, "only an admin of a group says who may do what");
 
-    /// Why an account may not do it by this policy, if it may not. Whoever is off their account may be taken out by anybody.
-    fn refused(&self, policy: &Policy, by: &AccountId, due: &[DeviceId]) -> Option<&'static str> {
+    /// Why an account may not do it by this policy, if it may not.
+    fn refused(&self, policy: &Policy, by: &AccountId) -> Option<&'static str> {
         let others = self.invitees.iter().any(|one| one.id.account != *by);
-        let goes = |device: &DeviceId| device.account != *by && !due.contains(device);
-        let out = !self.people.is_empty() || self.devices.iter().any(goes);
+        let out = !self.people.is_empty() || self.devices.iter().any(|device| device.account != *by);
         let asked = [(others, Self::ADDS), (out, Self::REMOVES), (!self.policy.is_nothing(), Self::RULES)];
         asked.into_iter().find(|(asked, (may, _))| *asked && !may(policy, by)).map(|(_, (_, why))| why)
     }
@@ -329,7 +331,7 @@ pub(crate) fn stage<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRo
     let leaves = thread::leaves(row).filter(goes);
     let removed: Vec<DeviceId> = leaves.collect::<BTreeSet<_>>().into_iter().collect();
     let sets = deed.sets(row, &removed)?;
-    let Deed { invitees, people: leaving, devices: revoked, policy } = deed;
+    let Deed { invitees, people: leaving, devices: revoked, policy, word } = deed;
     let mut domains = BTreeMap::new();
     for invitee in &invitees {
         let domain = match invitee.id.account == own.id.account {
@@ -348,7 +350,10 @@ pub(crate) fn stage<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, row: &ThreadRo
     }
     let newcomers = staged.welcome.map(|welcome| Newcomers { welcome, tree: staged.tree });
     let (bytes, info) = (staged.commit, staged.info);
-    let warrant = strays::warrant(t, row, &removed)?;
+    let warrant = match word {
+        Some(word) => Some(Warrant::Leaves(word)),
+        None => strays::warrant(t, row, &removed)?,
+    };
     let commit = Commit { thread: id, term: FIRST_TERM, epoch: row.epoch, bytes, added, removed, info, warrant };
     let keep = |invitee: Invitee| InviteeRow {
         device: invitee.id,
@@ -381,6 +386,11 @@ pub(crate) fn again<E: Engine>(
         siblings::put_off(t, id);
         return Ok(());
     }
+    if change.commit.warrant.is_some() {
+        // Who else is to go now may be other devices than then.
+        done(t, id, Ok(Reply::Done));
+        return tend(t, id);
+    }
     let leaves: BTreeSet<DeviceId> = thread::leaves(row).collect();
     let invitees: Vec<Invitee> = change
         .invitees
@@ -395,14 +405,13 @@ pub(crate) fn again<E: Engine>(
     let policy = change.policy;
     let done_already = held.as_ref().is_none_or(|held| policy.of(held) == *held);
     let policy = if done_already { PolicyChange::default() } else { policy };
-    let deed = Deed { invitees, people, devices, policy };
+    let deed = Deed { invitees, people, devices, policy, word: None };
     if deed.is_nothing() && !renewal {
         done(t, id, Ok(Reply::Done));
         return freshen(t, id, row);
     }
     // Whoever won may have said that this account does no more of the kind.
-    let due = strays::due(t, id, row)?;
-    if let Some(why) = held.and_then(|held| deed.refused(&held, &t.rooms.identity.account(), &due)) {
+    if let Some(why) = held.and_then(|held| deed.refused(&held, &t.rooms.identity.account())) {
         done(t, id, Err(CommandError::State(why.to_owned())));
         return tend(t, id);
     }
@@ -443,15 +452,21 @@ pub(crate) fn tend<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<(), S
     let Some(row) = thread::get(&t.rows, &id)? else { return Ok(()) };
     let own = t.rooms.identity.account();
     let devices = strays::due(t, id, &row)?;
-    // Who asks to go is an admin's to take out.
-    let asked = row.leavers.iter().filter(|leaver| **leaver != own && row.is_admin(&own));
-    let people: Vec<AccountId> = asked.copied().collect();
+    // Who asks to go is an admin's to take out: by their word, one at a time, so that the hub knows an old one.
+    let asked = || row.leavers.iter().copied().filter(|leaver| *leaver != own && row.is_admin(&own));
+    let word = row.going.iter().find(|words| asked().any(|leaver| leaver == words.by.account)).cloned();
+    let people: Vec<AccountId> = match &word {
+        Some(word) => vec![word.by.account],
+        None => asked().collect(),
+    };
+    // Apart, for what comes with the one says nothing of the others.
+    let devices = if word.is_some() { Vec::new() } else { devices };
     let nothing = people.is_empty() && devices.is_empty();
     // What is under way is settled first, and then this is looked at again.
     if nothing || row.founding.is_none() || row.state != ThreadState::Open || is_busy(t, id)? {
         return freshen(t, id, &row);
     }
-    match stage(t, id, &row, Deed { people, devices, ..Deed::default() }) {
+    match stage(t, id, &row, Deed { people, devices, word, ..Deed::default() }) {
         Ok(()) | Err(Halt::Command(_)) => Ok(()),
         Err(Halt::Broken(error)) => Err(error),
     }
@@ -574,6 +589,9 @@ pub(crate) fn give_up<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId, error: Comma
         // A hub that will not have it now will not have it with the next link either.
         row.shared = false;
         thread::put(&mut t.rows, &id, &row);
+    }
+    if let Some(Warrant::Leaves(words)) = change.as_ref().and_then(|change| change.commit.warrant.as_ref()) {
+        commit::unsay(t, id, words)?;
     }
     let outdated = |change: ChangeRow| change.invitees.iter().any(|one| !is_listed(t, &one.device, &one.device_key));
     if change.is_some_and(outdated) {

@@ -45,7 +45,8 @@ pub(crate) fn heard<E: Engine>(
     seek(t, account, domain, HeraldRow { seq, hash })
 }
 
-/// A relay says that somebody's log goes on. It is nobody's word: it is looked up once, and held against no relay.
+/// A relay says that somebody's log goes on. It is nobody's word: it is looked up once a minute at most, and held
+/// against no relay.
 pub(crate) fn hinted<E: Engine>(t: &mut Turn<'_, E>, words: &LogGrown) -> Result<(), StorageError> {
     let account = words.account;
     let there = thread::get(&t.rows, &words.thread)?.is_some_and(|row| thread::domain_of(&row, &account).is_some());
@@ -54,6 +55,12 @@ pub(crate) fn hinted<E: Engine>(t: &mut Turn<'_, E>, words: &LogGrown) -> Result
     if person.log.hash_at(words.seq) == Some(words.hash) || t.rooms.requests.any(asked) {
         return Ok(());
     }
+    let hints = &mut t.rooms.user.hints;
+    hints.retain(|_, until| *until > t.now.monotonic);
+    if hints.contains_key(&account) || hints.len() >= limits::HINTS_MAX {
+        return Ok(());
+    }
+    hints.insert(account, t.now.monotonic.plus(limits::HINT_AGAIN));
     let who = Who::Account(account, person.address.domain);
     t.ask(Purpose::Hinted(account), |request| LookUp { request, who, hint: None });
     Ok(())

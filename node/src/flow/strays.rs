@@ -1,7 +1,7 @@
 //! Strays: leaves of others that their account's log names no more, and those of members who said that they go.
 //! In order: find them, leave them to their own account and, in a group, to its admins, whose devices take them out at once;
 //! should nobody have, after a while that chance decides, this device does, with the log or the word that shows it.
-//! Never: takes out anybody else, the last device of somebody in a conversation of fixed people, or an admin.
+//! Never: takes out anybody else; as somebody who is no admin, the last device of an admin, or of anybody where people are fixed.
 //! Limits: `limits::STRAYS_WAIT`, `limits::STRAYS_SPREAD`. Rules: docs/protocol/hub.md 38.
 
 use std::time::Duration;
@@ -51,7 +51,8 @@ fn of_one(row: &ThreadRow, strays: &[DeviceId]) -> Vec<DeviceId> {
     if let Some(first) = strays.iter().map(|device| device.account).find(may) {
         return strays.iter().filter(|device| device.account == first).copied().collect();
     }
-    let leaver = row.going.iter().map(|words| words.by.account).find(member);
+    let has_leaf = |by: &DeviceId| thread::leaves(row).any(|leaf| leaf == *by);
+    let leaver = row.going.iter().map(|words| words.by).filter(has_leaf).map(|by| by.account).find(member);
     thread::leaves(row).filter(|leaf| Some(leaf.account) == leaver).collect()
 }
 
@@ -86,7 +87,9 @@ pub(crate) fn due<E: Engine>(
         return Ok(Vec::new());
     }
     if t.rooms.threads.strays.contains(&id) {
-        return Ok(due);
+        // A hub that takes none must not keep this account's own devices in its other threads.
+        let under_way = t.rooms.threads.strays.intersection(&t.rooms.threads.changing).count();
+        return Ok(if under_way < limits::STRAY_CHANGES_MAX { due } else { Vec::new() });
     }
     if !t.rooms.timers.is_set(Timer::Strays(id)) {
         // All who are there hear of it at once, and one is enough.
@@ -112,8 +115,12 @@ pub(crate) fn warrant<E: Engine>(
     let own = t.rooms.identity.account();
     let other = removed.iter().map(|device| device.account).find(|account| *account != own);
     let Some(account) = other.filter(|_| !rules(t, row)) else { return Ok(None) };
-    let all = || thread::leaves(row).filter(|leaf| leaf.account == account).all(|leaf| removed.contains(&leaf));
-    if let Some(words) = row.going.iter().find(|words| words.by.account == account && all()) {
+    let revoked = {
+        let known = contacts::known(&t.rows, &account)?;
+        let off = |device: &DeviceId| known.as_ref().is_some_and(|person| person.log.former(device.index).is_some());
+        removed.iter().filter(|device| device.account == account).all(off)
+    };
+    if let Some(words) = row.going.iter().find(|words| words.by.account == account && !revoked) {
         return Ok(Some(Warrant::Leaves(words.clone())));
     }
     Ok(contacts::known(&t.rows, &account)?.map(|person| Warrant::Revoked(person.log.bytes().into())))

@@ -161,14 +161,21 @@ fn of_two_admins_who_leave_at_once_one_stays_and_is_told() {
     }
     world.relay.mute.clear();
     world.advance(limits::ANSWER_TIME_MAX * 2 + Duration::from_secs(10));
-    let standing = |who| world.stands(who, thread).unwrap().0;
-    let stays: Vec<usize> = [ALICE, BOB].into_iter().filter(|who| standing(*who) == Standing::Open).collect();
+    let standing = |world: &World<StandInEngine>, who| world.stands(who, thread).unwrap().0;
+    let stays: Vec<usize> = [ALICE, BOB].into_iter().filter(|who| standing(&world, *who) == Standing::Open).collect();
     let [stays] = stays[..] else { panic!("{stays:?} of two") };
     assert_eq!(world.events(stays, |event| matches!(event, Event::LeaveRefused { .. })), 1);
     assert_eq!(policy(&world, CAROL, thread).admins, world.people(&[stays]));
-    // And goes on as if they had not asked.
+    // And goes on as if they had not asked, with another admin beside them, too, or as none.
     world.say(stays, thread, "here still");
     assert_eq!(world.shown(CAROL), ["here still"]);
+    promote(&mut world, stays, thread, &[CAROL]);
+    demote(&mut world, CAROL, thread, &[stays]);
+    world.advance(limits::STRAYS_WAIT + limits::STRAYS_SPREAD);
+    assert_eq!(
+        (standing(&world, stays), policy(&world, stays, thread).admins),
+        (Standing::Open, world.people(&[CAROL]))
+    );
 }
 
 #[test]

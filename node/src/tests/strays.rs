@@ -187,7 +187,7 @@ fn what_a_node_was_to_take_out_it_takes_out_after_a_start_too() {
 }
 
 #[test]
-fn a_relays_word_that_a_log_goes_on_is_looked_up_once_and_believed_by_nobody() {
+fn a_relays_word_that_a_log_goes_on_is_looked_up_once_a_minute_and_believed_by_nobody() {
     let (mut world, thread, _) = two_devices();
     let account = world.people[ALICE].account;
     let asked = |world: &World<StandInEngine>| {
@@ -204,8 +204,17 @@ fn a_relays_word_that_a_log_goes_on_is_looked_up_once_and_believed_by_nobody() {
     }
     world.say_to(BOB, LogGrown { thread, account: world.people[CAROL].account, seq, hash });
     world.settle();
+    for _ in 0..5 {
+        world.advance(Duration::from_secs(5));
+        world.say_to(BOB, LogGrown { thread, account, seq, hash });
+        world.settle();
+    }
+    assert_eq!(asked(&world) - before, 1, "once a minute");
+    world.advance(limits::HINT_AGAIN);
+    world.say_to(BOB, LogGrown { thread, account, seq, hash });
+    world.settle();
     world.advance(Duration::from_secs(3_600));
-    assert_eq!(asked(&world) - before, 1);
+    assert_eq!(asked(&world) - before, 2);
     assert_eq!(world.events(BOB, |event| matches!(event, Event::LogWithheld { .. })), 0);
     assert_eq!(world.leaves_of(BOB, thread), 3);
 }

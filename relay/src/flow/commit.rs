@@ -3,7 +3,6 @@
 //! is delivered, newcomers are told, and a row waits for each other relay.
 //! Rules: docs/protocol/hub.md.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use whimbrel_protocol::hub::{
@@ -22,7 +21,7 @@ use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Proof, Reader};
+use crate::store::command::hub::{Bodies, Change, Commit, Committed, How, Proof, Reader, Shown};
 use crate::store::{Command, DeviceLog, LogId, OutboundKey, Outcome, Store};
 
 /// Commit, Welcome and tree together: forwarded in one frame, with what names the participants and the frame's own words.
@@ -78,22 +77,22 @@ async fn decide<P: Ports>(
     if !commit.added.iter().all(|newcomer| here(&newcomer.domain)) {
         return Err(Refusal::last(RefusalCode::PeerUntrusted));
     }
-    let (proof, due) = prove(rooms, (author, &origin), commit).await?;
+    let (proof, shown) = prove(rooms, (author, &origin), commit).await?;
     let how = How::Submitted(newcomers.map(Bodies::of), Arc::new(rooms.ports.identity().clone()), proof);
-    Ok(command(rooms, now, (author, origin), (commit.clone(), due), how))
+    Ok(command(rooms, now, (author, origin), (commit.clone(), shown), how))
 }
 
-/// What the thread's public state shows of a commit, if this relay is the hub and has to decide it, and who is to go by it.
+/// What the thread's public state shows of a commit, if this relay is the hub and has to decide it.
 async fn prove<P: Ports>(
     rooms: &Rooms<P>,
     (author, origin): (DeviceId, &Origin),
     commit: &whimbrel_protocol::hub::Commit,
-) -> Result<(Proof, BTreeSet<DeviceId>), Refusal> {
+) -> Result<(Proof, Shown), Refusal> {
     let at = (commit.thread, commit.epoch);
     // What is in memory may have moved on, or gone, while the store was read: then once more, from what is written.
     for have in [rooms.publics.epoch(commit.thread), None] {
         let state = rooms.store().public_state(author, origin.clone(), at, have).await?;
-        let Some(state) = state else { return Ok((Proof::Absent, BTreeSet::new())) };
+        let Some(state) = state else { return Ok((Proof::Absent, Shown::default())) };
         if let Some(shown) = rooms.publics.judge(rooms.ports.publics(), commit, state)? {
             return Ok(shown);
         }
@@ -105,7 +104,7 @@ pub(crate) fn command<P: Ports>(
     rooms: &Rooms<P>,
     now: Now,
     (author, origin): (DeviceId, Origin),
-    (commit, due): (whimbrel_protocol::hub::Commit, BTreeSet<DeviceId>),
+    (commit, shown): (whimbrel_protocol::hub::Commit, Shown),
     how: How,
 ) -> Command {
     let hash = commit.hash();
@@ -114,7 +113,7 @@ pub(crate) fn command<P: Ports>(
         origin,
         commit: Arc::new(commit),
         hash,
-        due,
+        shown,
         how,
         local: rooms.config.domain.clone(),
         log: LogId::from_bytes(rooms.chosen()),

@@ -3,7 +3,7 @@
 //! In: federation (numbers), one commit for the frame, the answer once it is durable, push.
 //! Rules: docs/protocol/federation.md.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use whimbrel_crypto::receipt;
@@ -20,7 +20,7 @@ use crate::ports::Ports;
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
 use crate::store::command::Origin;
-use crate::store::command::hub::{Bodies, How};
+use crate::store::command::hub::{Bodies, How, Shown};
 use crate::store::{Command, Conflict, LogId, OutboundKey, Outcome, Store, StoreError};
 
 /// Rows were written for peers: they are sent, or their peer is dialled. Waits for the store only.
@@ -160,7 +160,7 @@ fn plan<P: Ports>(rooms: &Rooms<P>, now: Now, peer: &Domain, body: ForwardBody) 
                 }
             };
             let how = How::Told(receipt, signer, arrivals.map(|arrivals| Bodies::told(*arrivals)));
-            (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), (commit, BTreeSet::new()), how)))
+            (Plan::Commit(thread), Some(commit::command(rooms, now, (author, origin), (commit, Shown::default()), how)))
         }
         ForwardBody::Opening(creator, opening) => {
             let (thread, epoch) = (opening.thread, opening.epoch);

@@ -10,7 +10,7 @@ use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, Re
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{ExtendLog, LogGrown, LookedUp, OwnLog, Recover};
-use whimbrel_protocol::{Frame, RefusalCode, limits};
+use whimbrel_protocol::{Frame, RefusalCode};
 
 use crate::admission::Admission;
 use crate::ports::{Links, Ports};
@@ -28,7 +28,7 @@ pub(crate) async fn extend<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, f
     match rooms.user.extend(rooms.store(), &words, || rooms.chosen()).await {
         Ok(extended) => {
             rooms.answer(now, link, Done { request: words.request });
-            told(rooms, now, words.account, Some(link), &extended).await;
+            told(rooms, now, words.account, Some(link), &extended);
         }
         Err(ExtendError::Moved(log)) => {
             // First what it has to know to do better.
@@ -57,7 +57,7 @@ pub(crate) async fn extend_first<P: Ports>(rooms: &Rooms<P>, now: Now, link: Lin
             if goes_on {
                 rooms.answer(now, link, Done { request: words.request });
             }
-            told(rooms, now, words.account, Some(link), &extended).await;
+            told(rooms, now, words.account, Some(link), &extended);
         }
         Err(error) => {
             let refusal = match error {
@@ -102,8 +102,8 @@ fn has_share<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, proved: &Proved
 
 /// The account's other devices are told, and those that are none any more are served no more; whoever is in a thread with them
 /// and there is told, so that somebody takes their leaf out.
-async fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<LinkId>, extended: &Extended) {
-    let Extended { log, gone, new } = extended;
+fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<LinkId>, extended: &Extended) {
+    let Extended { log, gone, around, new } = extended;
     if !new {
         return;
     }
@@ -120,16 +120,9 @@ async fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Opti
         }
     }
     rooms.wakes.changed();
-    if gone.is_empty() {
-        return;
-    }
-    let around = match rooms.store().surroundings(account, limits::LOG_GROWN_THREADS_MAX).await {
-        Ok(around) => around,
-        Err(error) => return tracing::error!(%error, "who is in a thread with a revoked device could not be read"),
-    };
     let (seq, hash) = log.head();
     for (thread, around) in around {
-        say(rooms, &around, LogGrown { thread, account, seq, hash });
+        say(rooms, around, LogGrown { thread: *thread, account, seq, hash });
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_protocol::friendship::{Friend, Standing};
 use whimbrel_protocol::hub::Accepted;
 use whimbrel_protocol::id::{
-    AccountId, BlobId, DeviceId, Domain, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
+    AccountId, BlobId, DeviceId, DeviceIndex, Domain, Epoch, Name, ParticipantsTag, Sequence, ThreadId, TokenHash,
 };
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::ListingPlace;
@@ -232,9 +232,14 @@ impl<D: Disk> Store for KvStore<D> {
         self.0.read(move |reads| kv::hearers(reads, thread, signal, &origin)).await
     }
 
-    async fn surroundings(&self, account: AccountId, limit: usize) -> Result<Vec<(ThreadId, Surrounding)>, StoreError> {
+    async fn surroundings(
+        &self,
+        account: AccountId,
+        devices: Vec<DeviceIndex>,
+        limit: usize,
+    ) -> Result<Vec<(ThreadId, Surrounding)>, StoreError> {
         // It may vanish, as what is said may.
-        self.0.read(move |reads| kv::surroundings(reads, account, limit)).await
+        self.0.read(move |reads| kv::surroundings(reads, account, &devices, limit)).await
     }
 
     async fn surrounding_of(

@@ -70,13 +70,15 @@ fn whoever_is_in_a_thread_and_there_is_told_that_devices_were_revoked_at_both_re
     for who in [alice, bob, carol, dave] {
         world.grown(who);
     }
-    // A device that comes is nobody's to take out.
-    let phone = world.sibling(alice, 0);
+    // A device that comes is nobody's to take out, nor is one that goes and has no leaf.
+    let [phone, tablet] = [(); 2].map(|()| world.sibling(alice, 0));
+    world.devices[phone].log = world.devices[tablet].log.clone();
+    world.revoke(phone, tablet);
     world.pass(Duration::from_secs(1));
     assert_eq!((world.grown(bob), world.grown(carol)), (Vec::new(), Vec::new()));
     let before = world.sites[1].running.as_ref().unwrap().disk.commands();
-    world.revoke(alice, phone);
-    let (account, (seq, hash)) = (world.devices[alice].id().account, world.devices[alice].log.head());
+    world.revoke(phone, alice);
+    let (account, (seq, hash)) = (world.devices[phone].id().account, world.devices[phone].log.head());
     let told = [LogGrown { thread, account, seq, hash }];
     assert_eq!(world.grown(bob), told);
     assert_eq!(world.grown(carol), told);
@@ -158,9 +160,32 @@ fn a_member_at_another_relay_takes_one_out_too_and_an_admin_goes_by_no_warrant()
     let commit = world.with_log(carol, thread, &[alice], &alices);
     assert_eq!(refusal(&world.hand_in(carol, commit)), Some(RefusalCode::Malformed));
     world.pass(Duration::from_secs(3));
+    // A log of his that his own relay has not seen is nobody's word: whoever held his identity key once could sign it.
     let commit = world.with_log(carol, thread, &[bob], &bobs);
+    assert_eq!(refusal(&world.hand_in(carol, commit)), Some(RefusalCode::Malformed));
+    world.pass(Duration::from_secs(3));
+    let other = world.sibling(bob, 0);
+    world.revoke(other, bob);
+    let log = world.devices[other].log.clone();
+    let commit = world.with_log(carol, thread, &[bob], &log);
     let heard = world.hand_in(carol, commit);
     assert!(is_taken(&heard), "{heard:?}");
+}
+
+#[test]
+fn a_group_changes_on_when_its_only_admin_has_lost_every_device_they_had_in_it() {
+    let mut world = World::new(2);
+    let people = [world.join("alice", 0), world.join("bob", 0), world.join("carol", 1)];
+    let [alice, bob, carol] = people;
+    let thread = group(&mut world, people);
+    let other = world.sibling(alice, 0);
+    world.revoke(other, alice);
+    for (epoch, who) in [(1, bob), (2, carol)] {
+        let renewal = world.taking_out(who, thread, epoch, &[]);
+        let heard = world.hand_in(who, renewal);
+        assert!(is_taken(&heard), "{who}: {heard:?}");
+        world.pass(Duration::from_secs(3));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use whimbrel_crypto::{Proved, RelayIdentity};
 use whimbrel_protocol::hub::{self, Accepted, Arrivals, Newcomers, SignedReceipt};
-use whimbrel_protocol::id::{BlobId, CommitHash, DeviceId, Domain, Epoch, RelayId, Sequence};
+use whimbrel_protocol::id::{AccountId, BlobId, CommitHash, DeviceId, Domain, Epoch, RelayId, Sequence};
 use whimbrel_protocol::push::EntryBody;
 use whimbrel_protocol::time::Wall;
 
@@ -24,8 +24,8 @@ pub struct Commit {
     pub commit: Arc<hub::Commit>,
     /// Its hash, computed by whoever made this command.
     pub hash: CommitHash,
-    /// Devices it takes out that are to go, whoever it is by ([`whimbrel_crypto::warrant`]).
-    pub due: BTreeSet<DeviceId>,
+    /// What the thread's leaves show of it.
+    pub shown: Shown,
     /// Handed in, or told.
     pub how: How,
     /// The domain served here.
@@ -38,6 +38,15 @@ pub struct Commit {
     pub sure: bool,
     /// Bounds of an inbox.
     pub bounds: LogBounds,
+}
+
+/// What a thread's leaves show of a commit that holds.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// Devices it takes out that are to go, whoever it is by ([`whimbrel_crypto::warrant`]).
+    pub due: BTreeSet<DeviceId>,
+    /// Whoever has a leaf after it: of an account that is here the store forgets a device before its leaf goes.
+    pub after: BTreeSet<AccountId>,
 }
 
 /// Whose word it is that a commit holds.

@@ -8,7 +8,7 @@ use whimbrel_protocol::hub::{self, Accepted, Arrivals, FIRST_TERM, Newcomers, Re
 use whimbrel_protocol::id::CommitHash;
 use whimbrel_protocol::thread::Founding;
 
-use super::super::command::hub::{Bodies, Commit, Committed, How, Proof, Reader};
+use super::super::command::hub::{Bodies, Commit, Committed, How, Proof, Reader, Shown};
 use super::super::{DeviceLog, Epochs};
 use super::*;
 
@@ -67,7 +67,7 @@ pub(super) fn command(author: u8, origin: Origin, words: hub::Commit, how: How) 
         origin,
         hash: words.hash(),
         commit: Arc::new(words),
-        due: BTreeSet::new(),
+        shown: Shown::default(),
         how,
         local: here(),
         log: log(90),
@@ -328,7 +328,7 @@ pub(super) fn t15_a_word_that_somebody_leaves_holds_for_the_leaf_they_had_then(f
         let words = hub::Commit { warrant: Some(hub::Warrant::Leaves(word)), ..words(1, epoch, bytes, &[], &[BOB]) };
         let Command::Commit(mut command) = submit(CAROL, words) else { unreachable!("a commit") };
         command.origin = Origin::Peer(there());
-        command.due = BTreeSet::from([device(BOB)]);
+        command.shown.due = BTreeSet::from([device(BOB)]);
         Command::Commit(command)
     };
     done(&store, vec![leaves(1, 1, b"c1")]);

@@ -106,7 +106,7 @@ fn submitted(
     let members = members(rows, meta.log)?;
     let after = roster(rows, &members, command, newcomers.is_some())?;
     // What members would refuse ends the epoch for nobody: here it would end it for good, and shut out whom it names.
-    public::permitted(command, &founding, proof, (&members, &after))?;
+    public::permitted(rows, command, &founding, proof, (&members, &after))?;
     if members.len() + words.added_devices().count() > MEMBERS_MAX {
         return Err(Conflict::TooMany("devices of a thread").into());
     }
@@ -287,7 +287,8 @@ fn roster(reads: &dyn Reads, members: &Members, command: &Commit, welcomes: bool
     let words = &command.commit;
     // A device that was revoked here has no row any more, and its leaf is still to go.
     for device in words.removed.iter().filter(|device| !members.contains_key(device)) {
-        let revoked = known_account(reads, device.account)?.is_some_and(|known| known.device(device.index).is_none());
+        // Nor has one of an account that is none any more.
+        let revoked = known_account(reads, device.account)?.is_none_or(|known| known.device(device.index).is_none());
         if !revoked {
             return Err(Conflict::Malformed.into());
         }

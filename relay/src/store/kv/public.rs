@@ -3,7 +3,7 @@
 //! Never: knows what is in a saved state; who judges does (`crate::publics`).
 //! Limits: `limits::PUBLIC_STATE_COMMITS_MAX`, `limits::PUBLIC_STATE_BYTES_MAX`. Rules: docs/protocol/hub.md.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use whimbrel_crypto::warrant;
 use whimbrel_protocol::hub::Warrant;
@@ -14,6 +14,7 @@ use whimbrel_protocol::{limits, policy};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
+use super::accounts::known_account;
 use super::rows::{self, CommitRow, Member, PublicMark, PublicRow, ThreadMeta, space};
 use super::{Fault, threads};
 use crate::store::command::Origin;
@@ -64,19 +65,34 @@ pub(super) fn hold<'p>(
 /// Whether the author may do what the commit does, by the policy of the epoch it is made in, and it leads to one that can be:
 /// the rule by which every member holds it, too.
 pub(super) fn permitted(
+    reads: &dyn Reads,
     command: &Commit,
     founding: &Founding,
     proof: &Proof,
     (before, after): (&BTreeMap<DeviceId, Member>, &[Participant]),
 ) -> Result<(), Fault> {
-    let none = BTreeSet::new();
-    let due = if is_of_this_leaf(command, before) { &command.due } else { &none };
+    if !is_of_this_leaf(command, before) {
+        return Err(Conflict::Malformed.into());
+    }
+    let mut due = command.shown.due.clone();
+    for device in &command.shown.due {
+        // Whoever held an identity key once can sign a log of their own; what this relay's user did it knows.
+        let here = known_account(reads, device.account)?;
+        let revoked = matches!(command.commit.warrant, Some(Warrant::Revoked(_)));
+        if revoked && here.is_some_and(|account| account.device(device.index).is_some()) {
+            due.remove(device);
+        }
+    }
+    if planted::active(Bug::WarrantUnread) {
+        due.clone_from(&command.shown.due);
+    }
     let (held, sets) = match proof {
         Proof::Holds(proved, _) => (proved.policy.as_ref(), proved.sets.as_ref()),
         Proof::Fails | Proof::Absent => (None, None),
     };
-    let members = after.iter().map(|one| one.account).collect();
-    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members, due);
+    // Those whose devices are forgotten here and have a leaf are members to all the others.
+    let members = after.iter().map(|one| one.account).chain(command.shown.after.iter().copied()).collect();
+    let may = policy::permits(founding, held, &command.author.account, &command.commit, sets, &members, &due);
     if may || planted::active(Bug::AnybodyRules) { Ok(()) } else { Err(Conflict::Malformed.into()) }
 }
 

@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 
 use whimbrel_protocol::friendship::Standing;
-use whimbrel_protocol::id::{AccountId, DeviceId, Domain, Epoch, ThreadId};
+use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, Epoch, ThreadId};
 use whimbrel_protocol::limits;
+use whimbrel_protocol::push::LogRef;
 use whimbrel_storage::{Reads, StorageError};
 
+use super::accounts::known_account;
 use super::hub::members;
-use super::rows::{self, Home, LogRow, Member, OwnRow, ThreadMeta, space};
+use super::rows::{self, Home, LogRow, Member, ThreadMeta};
 use super::{friends, own, threads};
 use crate::store::command::Origin;
-use crate::store::{Hearers, Surrounding};
+use crate::store::{Hearers, LogId, Surrounding};
 
 /// Where a signal of a device may go: nowhere, unless the device is in the thread in its present epoch, lives where it came
 /// from, and may say something there; and, of an own user, unless whoever hears it may see that they are there.
@@ -56,27 +58,38 @@ pub fn hearers(
     Ok(Some(Hearers { log: meta.log, peers: meta.others }))
 }
 
-/// The threads of an account in which something was said last, and where what its relay says to whoever is there may go.
+/// The threads in which these devices of an account have a leaf, those in which something was said last, and where what its relay
+/// says to whoever is there may go.
 ///
 /// # Errors
 /// See [`super::account`].
 pub fn surroundings(
     reads: &dyn Reads,
     account: AccountId,
+    devices: &[DeviceIndex],
     limit: usize,
 ) -> Result<Vec<(ThreadId, Surrounding)>, StorageError> {
-    let prefix = rows::of_account(space::ROW, account);
-    let mut newest = Vec::new();
-    for (key, value) in rows::scan(reads, &prefix, limits::ACCOUNT_THREADS_MAX)? {
-        let row: OwnRow = rows::read(&key, &value)?;
-        let log: Option<LogRow> = rows::get(reads, &rows::log(row.log))?;
-        let thread = ThreadId::from_bytes(rows::rest(&key, prefix.len())?);
-        newest.extend(log.map(|log| (log.updated.max(row.touched), thread)));
+    let mut newest = BTreeSet::new();
+    let account = known_account(reads, account)?.map(|known| (account, known));
+    let mailboxes = account.iter().flat_map(|(account, known)| {
+        let of = known.devices.iter().filter(|device| devices.contains(&device.index));
+        of.map(|device| (DeviceId { account: *account, index: device.index }, device.mailbox))
+    });
+    for (device, mailbox) in mailboxes {
+        let prefix = rows::cursors(mailbox);
+        for (key, _) in rows::scan(reads, &prefix, limits::ACCOUNT_THREADS_MAX)? {
+            let id = LogId::from_bytes(rows::rest(&key, prefix.len())?);
+            let member: Option<Member> = rows::get(reads, &rows::member(id, device))?;
+            let log: Option<LogRow> = rows::get(reads, &rows::log(id))?;
+            if let (Some(LogRow { which: LogRef::Thread(thread), updated, .. }), Some(None)) =
+                (log, member.map(|member| member.epochs.last))
+            {
+                newest.insert((updated, thread));
+            }
+        }
     }
-    newest.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
-    newest.truncate(limit);
     let mut found = Vec::new();
-    for (_, thread) in newest {
+    for (_, thread) in newest.into_iter().rev().take(limit) {
         if let Some(meta) = rows::get::<ThreadMeta>(reads, &rows::thread(thread))? {
             found.push((thread, Surrounding { log: meta.log, epoch: meta.epoch, peers: meta.others }));
         }
