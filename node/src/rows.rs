@@ -105,6 +105,8 @@ pub(crate) enum Single {
     Telling = b't',
     /// There once the relay said that this store is an old copy: empty.
     Outdated = b'o',
+    /// How many whom the owner knows nothing of may come by invites, [`u64`]; not there where this device cannot know.
+    Strangers = b'i',
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

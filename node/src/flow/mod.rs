@@ -34,4 +34,5 @@ pub(crate) mod settings;
 pub(crate) mod siblings;
 pub(crate) mod signal;
 pub(crate) mod stamp;
+pub(crate) mod strangers;
 pub(crate) mod witness;

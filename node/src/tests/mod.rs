@@ -26,6 +26,7 @@ mod roles;
 mod siblings;
 mod signals;
 mod stamp;
+mod strangers;
 mod struck;
 mod threats;
 mod witness;

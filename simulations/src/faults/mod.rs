@@ -136,6 +136,8 @@ pub enum RelayTrick {
     SpeakFor,
     /// Tells, whoever is looked up, the first log of an account that passed it since it began.
     OtherKey,
+    /// Makes an invite in the name of whoever is let in at it, by which anybody may come to them.
+    MintInvite,
 }
 
 /// What a hostile member's node does beside what it should.

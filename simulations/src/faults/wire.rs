@@ -145,6 +145,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("old-log", RelayTrick::OldLog),
     ("speak-for", RelayTrick::SpeakFor),
     ("other-key", RelayTrick::OtherKey),
+    ("mint-invite", RelayTrick::MintInvite),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

@@ -15,7 +15,8 @@ use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
-    AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
+    AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, InviteToken, LinkId, ParticipantsTag, RequestId, Sequence,
+    ThreadId,
 };
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
@@ -23,7 +24,7 @@ use whimbrel_protocol::reception::HeartbeatAnswer;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::time::Wall;
-use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, Profile};
+use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, NewInvite, Profile};
 use whimbrel_protocol::{Frame, codec, limits};
 
 use super::carry::pack;
@@ -43,6 +44,10 @@ const DELAY_MAX: Duration = Duration::from_secs(4);
 const DAMAGES_MAX: u32 = 16;
 /// Requests of forged frames begin here, so that their answers can be told from the core's.
 const FORGED: u64 = 1 << 62;
+/// The request by which a relay makes an invite for itself.
+const MINTING: RequestId = RequestId::new(FORGED);
+/// What anybody comes by to whom a relay makes an invite in its user's name.
+pub(super) const MINTED: InviteToken = InviteToken::from_bytes([0x3a; 16]);
 
 /// One log as one device is shown it.
 #[derive(Debug, Default)]
@@ -90,6 +95,8 @@ pub(super) struct Mischief {
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Of whom each device was told whether they are there.
     told: BTreeMap<ProcessNo, BTreeSet<AccountId>>,
+    /// In whose name it made an invite.
+    pub(super) minted: BTreeSet<ProcessNo>,
     /// Words it told under the name of somebody who did not say them.
     pub(super) spoken_for: u64,
     /// Commits and invitations put into a log again.
@@ -106,8 +113,23 @@ impl Mischief {
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let changes = Changes::default();
-        let (spoken_for, again, hidden, done) = (0, 0, 0, 0);
-        Self { tricks, stream, logs, held, forwards, orders, changes, speakers, told, spoken_for, again, hidden, done }
+        let (minted, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0);
+        Self {
+            tricks,
+            stream,
+            logs,
+            held,
+            forwards,
+            orders,
+            changes,
+            speakers,
+            told,
+            minted,
+            spoken_for,
+            again,
+            hidden,
+            done,
+        }
     }
 
     /// Whether it does anything with changes.
@@ -129,6 +151,9 @@ impl Mischief {
 
     /// What leaves instead of a frame.
     pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<Cargo> {
+        if matches!(&*frame, Frame::Done(words) if words.request == MINTING) {
+            return Vec::new();
+        }
         if self.tricks.is_empty() && self.leaves_alone(link, to, &frame) {
             return pack(frame).into_iter().collect();
         }
@@ -365,6 +390,17 @@ impl Mischief {
         }
         self.orders.heard(link, frame);
         self.changes.heard(link, from, frame);
+        if matches!(frame, Frame::Heartbeat(_))
+            && self.changes.only.is_none_or(|one| one == from)
+            && !self.minted.contains(&from)
+            && self.does_for_stories(RelayTrick::MintInvite)
+        {
+            // Its core takes it for the user's own wish. One heartbeat is not answered: the next is.
+            self.minted.insert(from);
+            self.done += 1;
+            let (token, uses) = (MINTED.hash(), limits::INVITE_USES_MAX);
+            *frame = NewInvite { request: MINTING, token, uses, expires: Wall::from_millis(u64::MAX) }.into();
+        }
         let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {

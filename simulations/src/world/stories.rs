@@ -29,6 +29,8 @@ mod roles;
 mod services;
 mod strangers;
 mod tokens;
+#[allow(clippy::panic, reason = "tests")]
+mod uninvited;
 
 use whimbrel_protocol::limits;
 
