@@ -3,6 +3,7 @@
 
 pub(crate) mod about;
 pub(crate) mod account;
+pub(crate) mod ahead;
 pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod befriend;

@@ -2,6 +2,7 @@
 
 mod about;
 mod account;
+mod ahead;
 mod audit;
 mod backup;
 mod contact;

@@ -138,6 +138,8 @@ pub enum RelayTrick {
     OtherKey,
     /// Makes an invite in the name of whoever is let in at it, by which anybody may come to them.
     MintInvite,
+    /// Puts copies of entries into its logs that are of an epoch nothing leads to.
+    FarAhead,
 }
 
 /// What a hostile member's node does beside what it should.

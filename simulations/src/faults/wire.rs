@@ -146,6 +146,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("speak-for", RelayTrick::SpeakFor),
     ("other-key", RelayTrick::OtherKey),
     ("mint-invite", RelayTrick::MintInvite),
+    ("far-ahead", RelayTrick::FarAhead),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

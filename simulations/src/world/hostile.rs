@@ -97,6 +97,8 @@ pub(super) struct Mischief {
     told: BTreeMap<ProcessNo, BTreeSet<AccountId>>,
     /// In whose name it made an invite.
     pub(super) minted: BTreeSet<ProcessNo>,
+    /// Entries it told that are of an epoch nothing leads to.
+    pub(super) invented: u64,
     /// Words it told under the name of somebody who did not say them.
     pub(super) spoken_for: u64,
     /// Commits and invitations put into a log again.
@@ -113,7 +115,7 @@ impl Mischief {
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let changes = Changes::default();
-        let (minted, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0);
+        let (minted, invented, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0, 0);
         Self {
             tricks,
             stream,
@@ -125,6 +127,7 @@ impl Mischief {
             speakers,
             told,
             minted,
+            invented,
             spoken_for,
             again,
             hidden,
@@ -328,6 +331,7 @@ impl Mischief {
         }
         let brings_back = self.does_for_stories(RelayTrick::ReAdd);
         let speaks_for = self.does_for_stories(RelayTrick::SpeakFor);
+        let invents = self.does_for_stories(RelayTrick::FarAhead);
         let (replays, corrupts) = (self.does(RelayTrick::Replay), self.does(RelayTrick::Corrupt));
         let shift = self.logs.entry((to, run.log)).or_default();
         let (after, upto) = (run.after.get(), run.upto.get());
@@ -344,6 +348,13 @@ impl Mischief {
             && let Some(body) = run.entries.iter().find_map(|entry| anothers(&entry.body, &self.speakers))
         {
             self.spoken_for += 1;
+            made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
+        }
+        if invents
+            && after >= shift.high
+            && let Some(body) = run.entries.first().and_then(|entry| far_ahead(&entry.body))
+        {
+            self.invented += 1;
             made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
         }
         let fresh = upto > shift.high;
@@ -441,6 +452,23 @@ fn anothers(body: &EntryBody, speakers: &BTreeMap<ThreadId, BTreeSet<DeviceId>>)
             Some(EntryBody::Friendship(Signed { content, ..signed.clone() }))
         }
         EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Commit(_) => None,
+    }
+}
+
+/// A copy as if it were of an epoch far ahead.
+fn far_ahead(body: &EntryBody) -> Option<EntryBody> {
+    let far = |epoch: Epoch| Epoch::new(epoch.get() + 1_000);
+    match body {
+        EntryBody::Envelope(from, envelope) => {
+            let copy = flipped(envelope);
+            Some(EntryBody::Envelope(*from, Envelope { epoch: far(copy.epoch), ..copy }))
+        }
+        EntryBody::Commit(accepted) => {
+            let mut copy = accepted.clone();
+            copy.commit.epoch = far(copy.commit.epoch);
+            Some(EntryBody::Commit(copy))
+        }
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
     }
 }
 

@@ -166,6 +166,41 @@ fn t07_by_a_groupinfo_that_is_over_nobody_rejoins_and_by_the_genuine_one_everybo
     }
 }
 
+#[test]
+fn entries_of_epochs_that_nothing_leads_to_hold_up_no_group_for_longer_than_a_minute() {
+    for (seed, crypto) in WORLDS {
+        let (mut world, people, relays) = people_with(seed, 5, crypto);
+        let [alice, bob, carol, dave, erin] = people[..] else { panic!("five people") };
+        let (circle, thread) = world.make_circle(alice, &[bob, carol, dave]);
+        let turned = turn_all(&mut world, relays, &[RelayTrick::FarAhead]);
+        let mut said = Vec::new();
+        for (round, one) in [alice, bob, carol, dave].into_iter().enumerate() {
+            let text = format!("in round {round}");
+            world.write_to_circle(one, thread, text.clone());
+            said.push((one, text));
+            world.run_for(secs(70));
+            for reader in people[..4].iter().filter(|reader| **reader != one) {
+                let all = said.iter().filter(|(by, _)| by != reader).count();
+                assert_eq!(world.shown_to(*reader).len(), all, "{seed}: {reader} in round {round}");
+            }
+            world.renew_in_circle(circle, thread, one);
+            world.run_for(secs(70));
+        }
+        world.add_to_circle(circle, thread, &[erin]);
+        world.run_for(secs(120));
+        assert_eq!(together(&world, thread, &people), 6, "{seed}");
+        for relay in relays {
+            let invented = world.mischief(relay).unwrap().invented;
+            assert!(invented > 8, "{seed}: {invented} entries were made up at {relay}");
+        }
+        turned.into_iter().for_each(|fault| world.mend(fault));
+        world.say_in_circle(erin, thread, "all of us");
+        world.run_until_quiet();
+        assert!([alice, bob, carol, dave].iter().all(|one| world.shown_to(*one).contains(&"all of us")), "{seed}");
+        well(world);
+    }
+}
+
 /// A group of four, and whichever relay keeps changes from one of them: the hub from somebody of its own, or another from its.
 fn kept_from(
     seed: u64,
