@@ -105,6 +105,8 @@ pub(crate) enum Single {
     Telling = b't',
     /// There once the relay said that this store is an old copy: empty.
     Outdated = b'o',
+    /// When the owner was last told that the relay shows a log of the own account that is none: [`Wall`].
+    Forged = b'f',
     /// How many whom the owner knows nothing of may come by invites, [`u64`]; not there where this device cannot know.
     Strangers = b'i',
 }
