@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use whimbrel_crypto::{Context, Engine, EngineError, Opened};
 use whimbrel_protocol::frame::decode_words;
-use whimbrel_protocol::id::{DeviceId, EnvelopeId, Sequence, ThreadId};
+use whimbrel_protocol::id::{DeviceId, EnvelopeId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
@@ -21,6 +21,7 @@ use super::{
     receipts, repair, resend, send, witness,
 };
 use crate::api::{Event, Message, Path};
+use crate::contacts;
 use crate::friendship;
 use crate::push;
 use crate::rooms::Turn;
@@ -326,6 +327,20 @@ fn unopened<E: Engine>(
     })
 }
 
+/// Whether a word of an epoch that is over is by a device that was taken out since, and comes by its own relay all the same: that
+/// takes nothing of it once it has the commit, and what it took before lies before the commit in its log. By another relay it
+/// can be on its way still.
+fn is_out<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow, author: &DeviceId, epoch: Epoch) -> Result<bool, StorageError> {
+    if epoch >= row.epoch || row.state != ThreadState::Open || thread::leaves(row).any(|leaf| leaf == *author) {
+        return Ok(false);
+    }
+    let home = t.rooms.identity.relay().domain;
+    Ok(match thread::domain_of(row, &author.account) {
+        Some(domain) => *domain == home,
+        None => contacts::known(&t.rows, &author.account)?.is_some_and(|person| person.address.domain == home),
+    })
+}
+
 /// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
 fn take_content<E: Engine>(
     t: &mut Turn<'_, E>,
@@ -335,6 +350,9 @@ fn take_content<E: Engine>(
     path: Path,
 ) -> Result<Fate, StorageError> {
     let (thread, id, epoch) = (envelope.thread, envelope.id(), envelope.epoch);
+    if path != Path::Direct && is_out(t, &row, &opened.author, epoch)? {
+        return unreadable(t, thread, id, "said by a device that was out already").map(|()| Fate::Taken);
+    }
     let content = match decode_words::<Content>(&opened.content) {
         Ok(content) => content,
         Err(_) => return unreadable(t, thread, id, "authentic, but of no known shape").map(|()| Fate::Taken),

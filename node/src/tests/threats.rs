@@ -157,7 +157,9 @@ fn t06_whoever_the_hub_keeps_commits_from_is_taken_out_all_the_same() {
     assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)), "nobody has told him");
     assert_eq!(world.history(BOB, thread), [""; 0], "and he reads nothing");
     // What he says is of an epoch that is over, and he is no member of the next.
-    let late = seal_as(&mut world, BOB, thread, &[b"still in"]).remove(0);
+    let hlc = Hlc::default().tick(world.now.wall);
+    let words = Content::new(MessageId::from_bytes([6; 16]), hlc, Body::Text("still in".to_owned()));
+    let late = seal_as(&mut world, BOB, thread, &[&encode_words(&words)]).remove(0);
     let author = world.id(BOB);
     world.inject(thread, author, late);
     for who in [ALICE, CAROL] {

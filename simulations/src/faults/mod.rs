@@ -140,6 +140,8 @@ pub enum RelayTrick {
     MintInvite,
     /// Puts copies of entries into its logs that are of an epoch nothing leads to.
     FarAhead,
+    /// Serves a device on that its owner took off the account.
+    ServeRevoked,
 }
 
 /// What a hostile member's node does beside what it should.

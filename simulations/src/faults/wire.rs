@@ -147,6 +147,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("other-key", RelayTrick::OtherKey),
     ("mint-invite", RelayTrick::MintInvite),
     ("far-ahead", RelayTrick::FarAhead),
+    ("serve-revoked", RelayTrick::ServeRevoked),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

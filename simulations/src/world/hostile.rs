@@ -32,6 +32,7 @@ use super::changes::Changes;
 use super::commits::{self, Commits, Deed};
 use super::forwards::{Forwards, Tricks};
 use super::orders::Orders;
+use super::serving::Serving;
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
 use crate::net::{Cargo, ProcessNo};
@@ -91,6 +92,8 @@ pub(super) struct Mischief {
     pub(super) orders: Orders,
     /// What it does with changes, of groups and of accounts.
     pub(super) changes: Changes,
+    /// A device that it serves though it may not.
+    pub(super) serving: Serving,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Of whom each device was told whether they are there.
@@ -114,7 +117,7 @@ impl Mischief {
         let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let changes = Changes::default();
+        let (changes, serving) = (Changes::default(), Serving::default());
         let (minted, invented, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0, 0);
         Self {
             tricks,
@@ -124,6 +127,7 @@ impl Mischief {
             forwards,
             orders,
             changes,
+            serving,
             speakers,
             told,
             minted,
@@ -206,8 +210,19 @@ impl Mischief {
                 return vec![(Arc::new(answer), kept)];
             }
         }
+        if self.tricks.contains_key(&RelayTrick::ServeRevoked) {
+            if let Some(answer) = self.serving.answer(to, &frame) {
+                return vec![(Arc::new(answer), kept)];
+            }
+            let more = self.serving.hand_to(to, &frame);
+            if !more.is_empty() {
+                let told = more.into_iter().map(|(thread, body)| (Arc::new(self.told_on(to, thread, body)), kept));
+                return [(frame, kept)].into_iter().chain(told.collect::<Vec<_>>()).collect();
+            }
+        }
         let run = match &*frame {
             Frame::Push(run) => {
+                self.serving.hear(to, run);
                 for entry in &run.entries {
                     if let EntryBody::Envelope(author, envelope) = &entry.body {
                         self.speakers.entry(envelope.thread).or_default().insert(*author);
@@ -249,6 +264,17 @@ impl Mischief {
         let again = self.does(RelayTrick::Repeat).then(|| (Arc::clone(&frame), Duration::ZERO));
         self.done += u64::from(again.is_some());
         [(frame, kept)].into_iter().chain(again).collect()
+    }
+
+    /// A run of one entry that is in no log of the core's.
+    fn told_on(&mut self, to: ProcessNo, thread: ThreadId, body: EntryBody) -> Frame {
+        let log = LogRef::Thread(thread);
+        let shift = self.logs.entry((to, log)).or_default();
+        let after = shift.shown(shift.high + 1) - 1;
+        let sequence = Sequence::new(shift.put(shift.high));
+        self.done += 1;
+        Push { log, after: Sequence::new(after), upto: sequence, entries: vec![Entry { sequence, body }], gone: None }
+            .into()
     }
 
     /// Who is there, as somebody is told who is lied to.
@@ -332,6 +358,7 @@ impl Mischief {
         let brings_back = self.does_for_stories(RelayTrick::ReAdd);
         let speaks_for = self.does_for_stories(RelayTrick::SpeakFor);
         let invents = self.does_for_stories(RelayTrick::FarAhead);
+        let serves_on = self.tricks.contains_key(&RelayTrick::ServeRevoked);
         let (replays, corrupts) = (self.does(RelayTrick::Replay), self.does(RelayTrick::Corrupt));
         let shift = self.logs.entry((to, run.log)).or_default();
         let (after, upto) = (run.after.get(), run.upto.get());
@@ -383,6 +410,15 @@ impl Mischief {
             shown_upto = shift.put(upto);
             made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
         }
+        if serves_on
+            && fresh
+            && let LogRef::Thread(thread) = run.log
+        {
+            for body in self.serving.hand_on(to, thread) {
+                shown_upto = shift.put(upto);
+                made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
+            }
+        }
         self.done += made_up.len() as u64;
         shift.high = shift.high.max(upto);
         shift.bodies.extend(run.entries.iter().map(|entry| entry.body.clone()));
@@ -401,6 +437,9 @@ impl Mischief {
         }
         self.orders.heard(link, frame);
         self.changes.heard(link, from, frame);
+        if self.tricks.contains_key(&RelayTrick::ServeRevoked) {
+            self.serving.incoming(from, frame);
+        }
         if matches!(frame, Frame::Heartbeat(_))
             && self.changes.only.is_none_or(|one| one == from)
             && !self.minted.contains(&from)

@@ -44,6 +44,7 @@ mod people;
 mod phones;
 mod poll;
 mod relay;
+mod serving;
 mod struck;
 mod tokens;
 mod trap;
