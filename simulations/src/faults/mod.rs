@@ -142,6 +142,8 @@ pub enum RelayTrick {
     FarAhead,
     /// Serves a device on that its owner took off the account.
     ServeRevoked,
+    /// Tells whoever asks somebody to be friends that they said yes.
+    ForgeAccept,
 }
 
 /// What a hostile member's node does beside what it should.

@@ -148,6 +148,7 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("mint-invite", RelayTrick::MintInvite),
     ("far-ahead", RelayTrick::FarAhead),
     ("serve-revoked", RelayTrick::ServeRevoked),
+    ("forge-accept", RelayTrick::ForgeAccept),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

@@ -4,6 +4,9 @@
 //! Never: breaks a seal or a signature: it has no keys but its own. What it does to a log it goes on telling
 //! consistently (a place once shown keeps its number), for a device would not notice a liar who contradicts itself less.
 
+mod forged;
+mod serving;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +30,13 @@ use whimbrel_protocol::time::Wall;
 use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, NewInvite, Profile};
 use whimbrel_protocol::{Frame, codec, limits};
 
+use self::forged::Forged;
+use self::serving::Serving;
 use super::carry::pack;
 use super::changes::Changes;
 use super::commits::{self, Commits, Deed};
 use super::forwards::{Forwards, Tricks};
 use super::orders::Orders;
-use super::serving::Serving;
 use crate::engine::Stream;
 use crate::faults::{MemberTrick, RelayTrick};
 use crate::net::{Cargo, ProcessNo};
@@ -94,6 +98,8 @@ pub(super) struct Mischief {
     pub(super) changes: Changes,
     /// A device that it serves though it may not.
     pub(super) serving: Serving,
+    /// Words about friendship that it makes up.
+    pub(super) forged: Forged,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Of whom each device was told whether they are there.
@@ -117,7 +123,7 @@ impl Mischief {
         let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (changes, serving) = (Changes::default(), Serving::default());
+        let (changes, serving, forged) = (Changes::default(), Serving::default(), Forged::default());
         let (minted, invented, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0, 0);
         Self {
             tricks,
@@ -128,6 +134,7 @@ impl Mischief {
             orders,
             changes,
             serving,
+            forged,
             speakers,
             told,
             minted,
@@ -216,7 +223,16 @@ impl Mischief {
             }
             let more = self.serving.hand_to(to, &frame);
             if !more.is_empty() {
-                let told = more.into_iter().map(|(thread, body)| (Arc::new(self.told_on(to, thread, body)), kept));
+                let log = |thread| LogRef::Thread(thread);
+                let told = more.into_iter().map(|(thread, body)| (Arc::new(self.told_on(to, log(thread), body)), kept));
+                return [(frame, kept)].into_iter().chain(told.collect::<Vec<_>>()).collect();
+            }
+        }
+        if self.tricks.contains_key(&RelayTrick::ForgeAccept) {
+            self.forged.answered(&frame);
+            if matches!(&*frame, Frame::HeartbeatAnswer(_)) {
+                let told = self.forged.accepts(to, &mut self.stream).into_iter();
+                let told = told.map(|body| (Arc::new(self.told_on(to, LogRef::Inbox, body)), kept));
                 return [(frame, kept)].into_iter().chain(told.collect::<Vec<_>>()).collect();
             }
         }
@@ -267,8 +283,7 @@ impl Mischief {
     }
 
     /// A run of one entry that is in no log of the core's.
-    fn told_on(&mut self, to: ProcessNo, thread: ThreadId, body: EntryBody) -> Frame {
-        let log = LogRef::Thread(thread);
+    fn told_on(&mut self, to: ProcessNo, log: LogRef, body: EntryBody) -> Frame {
         let shift = self.logs.entry((to, log)).or_default();
         let after = shift.shown(shift.high + 1) - 1;
         let sequence = Sequence::new(shift.put(shift.high));
@@ -437,6 +452,9 @@ impl Mischief {
         }
         self.orders.heard(link, frame);
         self.changes.heard(link, from, frame);
+        if self.tricks.contains_key(&RelayTrick::ForgeAccept) {
+            self.forged.heard(from, frame);
+        }
         if self.tricks.contains_key(&RelayTrick::ServeRevoked) {
             self.serving.incoming(from, frame);
         }

@@ -44,7 +44,6 @@ mod people;
 mod phones;
 mod poll;
 mod relay;
-mod serving;
 mod struck;
 mod tokens;
 mod trap;

@@ -330,6 +330,44 @@ fn t11_what_a_relay_says_in_somebodys_name_is_nobodys_word() {
     }
 }
 
+#[test]
+fn t11_whoever_asks_somebody_to_be_friends_is_told_by_no_relay_that_they_said_yes() {
+    for (seed, crypto) in WORLDS {
+        let mut world = World::new(Seed::from(seed));
+        (world.lively, world.crypto) = (false, crypto);
+        let [home, other] = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
+        let [alice, bob, carol] = [home, other, home].map(|relay| world.test_node(relay).unwrap());
+        let turned = world.turn_relay(home, RelayTrick::ForgeAccept, 1.0);
+        world.run_for(secs(10));
+        // One who lives elsewhere, and one whose relay is the same.
+        for one in [bob, carol] {
+            world.ledger.introduced(alice, one);
+            looks_up(&mut world, alice, one);
+        }
+        world.crash(alice);
+        world.run_for(secs(200));
+        assert_eq!(world.mischief(home).unwrap().forged.told, 4, "{seed}: nobody was told anything");
+        for one in [bob, carol] {
+            assert_eq!(friendship(&world, alice, one), Some(Friendship::Asked), "{seed}: {one}");
+            assert_eq!(friendship(&world, one, alice), Some(Friendship::Asking), "{seed}: {one}");
+        }
+        let contacts = |world: &World| views::contacts(world.node(alice).unwrap().reads().unwrap()).unwrap().len();
+        assert_eq!(contacts(&world), 0, "{seed}");
+        // Their own word is in nobody's way, though it is of a time before the one that was made up.
+        let account = world.node(alice).unwrap().account;
+        for one in [bob, carol] {
+            world.command(one, Command::AcceptFriend(account), Asked::About);
+        }
+        world.run_for(secs(120));
+        for one in [bob, carol] {
+            assert_eq!(friendship(&world, alice, one), Some(Friendship::Friends), "{seed}: {one}");
+        }
+        assert_eq!(contacts(&world), 2, "{seed}");
+        world.mend(turned);
+        well(world);
+    }
+}
+
 /// Devices with a place in any of somebody's threads.
 fn leaves(world: &World, who: ProcessNo) -> BTreeSet<DeviceId> {
     let found = views::memberships(world.node(who).unwrap().reads().unwrap()).unwrap();

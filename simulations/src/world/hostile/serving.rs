@@ -17,9 +17,9 @@ const KEPT: usize = limits::PUSH_ENTRIES_MAX;
 
 /// A device that is served on, and what passes.
 #[derive(Debug, Default)]
-pub(super) struct Serving {
+pub(in crate::world) struct Serving {
     /// Whom it serves.
-    pub(super) device: Option<(ProcessNo, DeviceId)>,
+    pub(in crate::world) device: Option<(ProcessNo, DeviceId)>,
     /// The newest change of an account that its core was told.
     extended: Option<ExtendLog>,
     taken: VecDeque<Envelope>,
@@ -27,11 +27,11 @@ pub(super) struct Serving {
     told: BTreeSet<(ProcessNo, EnvelopeId)>,
     heard: VecDeque<(ThreadId, EntryBody)>,
     /// Changes of the account that were kept from its core.
-    pub(super) kept: u64,
+    pub(in crate::world) kept: u64,
     /// Words of the device that were handed on to others.
-    pub(super) handed_on: u64,
+    pub(in crate::world) handed_on: u64,
     /// Words of others that were handed to the device.
-    pub(super) handed_to: u64,
+    pub(in crate::world) handed_to: u64,
 }
 
 impl Serving {
@@ -40,7 +40,7 @@ impl Serving {
     }
 
     /// What the core hears instead of a frame.
-    pub(super) fn incoming(&mut self, from: ProcessNo, frame: &mut Frame) {
+    pub(in crate::world) fn incoming(&mut self, from: ProcessNo, frame: &mut Frame) {
         match frame {
             Frame::ExtendLog(words) => match self.extended.clone().filter(|_| self.device.is_some()) {
                 // What it has already, said again: its answer is the one that is waited for.
@@ -60,14 +60,14 @@ impl Serving {
     }
 
     /// What the device is answered instead: that what it handed in is taken.
-    pub(super) fn answer(&self, to: ProcessNo, frame: &Frame) -> Option<Frame> {
+    pub(in crate::world) fn answer(&self, to: ProcessNo, frame: &Frame) -> Option<Frame> {
         let Frame::Refused(words) = frame else { return None };
         let request = words.request.filter(|request| self.serves(to) && self.requests.contains(request))?;
         Some(Stored { request, sequence: Sequence::new(u64::from(u32::MAX)) }.into())
     }
 
     /// What others are told of a thread, to be handed on.
-    pub(super) fn hear(&mut self, to: ProcessNo, run: &Push) {
+    pub(in crate::world) fn hear(&mut self, to: ProcessNo, run: &Push) {
         let LogRef::Thread(thread) = run.log else { return };
         if self.device.is_some() && !self.serves(to) {
             let envelopes = run.entries.iter().filter(|entry| matches!(entry.body, EntryBody::Envelope(..)));
@@ -77,7 +77,7 @@ impl Serving {
     }
 
     /// What the device is told of threads that its leaf is out of.
-    pub(super) fn hand_to(&mut self, to: ProcessNo, frame: &Frame) -> Vec<(ThreadId, EntryBody)> {
+    pub(in crate::world) fn hand_to(&mut self, to: ProcessNo, frame: &Frame) -> Vec<(ThreadId, EntryBody)> {
         if !self.serves(to) || !matches!(frame, Frame::HeartbeatAnswer(_)) {
             return Vec::new();
         }
@@ -86,7 +86,7 @@ impl Serving {
     }
 
     /// What somebody else is told of the device, once.
-    pub(super) fn hand_on(&mut self, to: ProcessNo, thread: ThreadId) -> Vec<EntryBody> {
+    pub(in crate::world) fn hand_on(&mut self, to: ProcessNo, thread: ThreadId) -> Vec<EntryBody> {
         let Some((_, id)) = self.device.filter(|(device, _)| *device != to) else { return Vec::new() };
         let told = &mut self.told;
         let new = self.taken.iter().filter(|one| one.thread == thread && told.insert((to, one.id())));
