@@ -351,6 +351,7 @@ impl Desk<'_> {
             history: self.read(views::history)?.map(Into::into),
             two_faces: named(|relay| relay.evidence.is_some()),
             hub_contradicts: self.read(views::contradictions)?.into_iter().map(|(thread, _)| thread).collect(),
+            forged_log: self.read(views::own_log_forged)?.map(clock::rfc3339),
             withheld: named(|relay| relay.withheld),
         };
         self.item(Item::Status(Box::new(shown))).await

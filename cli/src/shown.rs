@@ -100,6 +100,10 @@ impl Show for KeyShown {
 pub(crate) const TWO_FACES: &str =
     "TWO FACES: this relay shows different people different account logs; trust only keys that you compared";
 
+/// What a relay did that shows somebody's own device an account log that is none of theirs.
+pub(crate) const FORGED_LOG: &str =
+    "FORGED LOG: this relay shows, as your account log, one that is not yours; none of it was believed";
+
 /// The name of what is known of a log, everywhere.
 pub(crate) fn log_name(log: LogProof) -> &'static str {
     match log {

@@ -21,8 +21,8 @@ use crate::output::Show;
 use crate::resolve::short;
 use crate::sanitize;
 use crate::shown::{
-    CardShown, ChatShown, Done, FriendShown, KeyShown, KeysShown, OpenInviteShown, PictureShown, PresenceShown,
-    RowShown, TWO_FACES, TypingShown,
+    CardShown, ChatShown, Done, FORGED_LOG, FriendShown, KeyShown, KeysShown, OpenInviteShown, PictureShown,
+    PresenceShown, RowShown, TWO_FACES, TypingShown,
 };
 
 /// Version of the words on the socket: a command and a daemon of different builds must not misread each other.
@@ -324,6 +324,8 @@ pub(crate) struct StatusShown {
     pub(crate) two_faces: Vec<String>,
     /// Threads whose hub was found to have signed two orders of their changes.
     pub(crate) hub_contradicts: Vec<ThreadId>,
+    /// When the relay was last seen to show, as our account log, what is none.
+    pub(crate) forged_log: Option<String>,
     /// Relays that do not show that what they told others is the beginning of what they tell us.
     pub(crate) withheld: Vec<String>,
     /// How far this device is with what was said before it came; absent: it has all of it.
@@ -530,6 +532,9 @@ impl Show for StatusShown {
             _ => "not looked up in the relay's tree yet".to_owned(),
         };
         text.push_str(&format!("\nlog      {log}"));
+        if let Some(when) = &self.forged_log {
+            text.push_str(&format!("\nWARNING  {}: {FORGED_LOG}; last seen {when}", self.relay.domain));
+        }
         for relay in &self.two_faces {
             text.push_str(&format!("\nWARNING  {relay}: {TWO_FACES}"));
         }
@@ -595,4 +600,28 @@ impl Show for Item {
 /// When an invite of `holds_ms` made now ends.
 pub(crate) fn expiry(holds_ms: u64) -> String {
     clock::rfc3339(Wall::from_millis(clock::wall().as_millis().saturating_add(holds_ms)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_warns_of_a_relay_that_showed_a_log_that_is_none() {
+        let relay = json!({ "domain": "a.example", "endpoint": "a.example:1", "connected": true, "log": "found", "entries": 2 });
+        let mut status = json!({
+            "daemon": true, "relay": relay, "contacts": [], "queued": 0, "unread": 0, "two_faces": [], "hub_contradicts": [],
+            "withheld": [],
+        });
+        // As a daemon of before says it.
+        let quiet: StatusShown = serde_json::from_value(status.clone()).unwrap();
+        assert!(!quiet.text().contains("WARNING"), "{}", quiet.text());
+        status["forged_log"] = json!("2026-01-02T03:04:05Z");
+        let warns: StatusShown = serde_json::from_value(status).unwrap();
+        let line = format!("WARNING  a.example: {FORGED_LOG}; last seen 2026-01-02T03:04:05Z");
+        assert!(warns.text().lines().any(|one| one == line), "{}", warns.text());
+    }
 }

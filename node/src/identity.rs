@@ -85,6 +85,7 @@ pub fn create(
     let mut batch = Batch::new();
     batch.put(rows::account_key(), rows::encode(&row));
     batch.put(rows::single_key(rows::Single::Clock), rows::encode(&later));
+    batch.put(rows::single_key(rows::Single::Strangers), rows::encode(&0_u64));
     Ok(Created { batch, recovery, account: log.account() })
 }
 

@@ -106,6 +106,10 @@ pub(crate) enum Single {
     Telling = b't',
     /// There once the relay said that this store is an old copy: empty.
     Outdated = b'o',
+    /// When the owner was last told that the relay shows a log of the own account that is none: [`Wall`].
+    Forged = b'f',
+    /// How many whom the owner knows nothing of may come by invites, [`u64`]; not there where this device cannot know.
+    Strangers = b'i',
 }
 
 /// The own account and the keys of this device. The store's encryption at rest covers it; nothing else may show it.

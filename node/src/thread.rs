@@ -118,6 +118,8 @@ pub(crate) struct Threads {
     pub(crate) openings: BTreeMap<ThreadId, Vec<Ticket>>,
     /// Threads with parked entries still to be opened: what comes meanwhile queues behind.
     pub(crate) unparking: BTreeSet<ThreadId>,
+    /// Those with parked entries of epochs that the relay had nothing for when it was asked: nothing waits behind these.
+    pub(crate) aside: BTreeSet<ThreadId>,
     /// Epochs whose commit came in a form that does not count: it is asked for until it comes in another, or is over.
     pub(crate) passed_over: BTreeMap<ThreadId, Epoch>,
     /// Of groups where something else must come first: the epoch they wait in, and how often in a row it did not come.

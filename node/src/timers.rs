@@ -95,6 +95,13 @@ impl Timers {
         self.due.insert((at, timer));
     }
 
+    /// Sets a timer, unless it is due sooner.
+    pub(crate) fn set_by(&mut self, timer: Timer, at: Monotonic) {
+        if self.at.get(&timer).is_none_or(|due| *due > at) {
+            self.set(timer, at);
+        }
+    }
+
     pub(crate) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.at.remove(&timer) {
             self.due.remove(&(at, timer));

@@ -22,7 +22,9 @@ use whimbrel_storage::{Order, Reads, Row, StorageError};
 
 pub use self::agreement::{Membership, authenticator, memberships};
 pub use self::group::{GroupLink, group_links, picture};
-pub use self::trust::{KeyPeriod, Keys, LogProof, RelayTree, Trust, contradictions, keys, log_of, own_log, relays};
+pub use self::trust::{
+    KeyPeriod, Keys, LogProof, RelayTree, Trust, contradictions, keys, log_of, own_log, own_log_forged, relays,
+};
 use crate::api::{Message, State};
 use crate::identity::{Identity, LoadError};
 use crate::rows::{

@@ -533,6 +533,13 @@ pub const NODE_EVENTS_MAX: usize = 1_024;
 pub const PARKED_ENTRIES_MAX: u64 = 10_000;
 /// See [`PARKED_ENTRIES_MAX`].
 pub const PARKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How often a node asks its relay in vain for the change that leads to an entry's epoch, until the entry holds up nothing any
+/// more that is behind it: with the pauses between, half a minute.
+pub const AHEAD_ASKED_MAX: u32 = 3;
+/// Of these, so many of one thread wait on; what is beyond is told as unreadable.
+pub const AHEAD_ENTRIES_MAX: usize = 64;
+/// How often a node tells its owner that their relay shows, as their account log, what is none.
+pub const FORGED_LOG_TOLD_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// Rows of the unread index dropped by one read mark; those left lie before the mark, count no more, and go with the
 /// next one: a batch of under a megabyte.
 pub const UNREAD_DROPPED_MAX: usize = 16_384;

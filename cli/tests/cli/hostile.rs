@@ -160,3 +160,49 @@ fn t66_a_command_that_came_too_fast_waits_as_long_as_it_was_told_and_says_so_whe
     let patient = alice.run(&["--json", "--timeout", "60s", "invite", "list"]);
     assert_eq!(patient.code, 0, "{patient:?}");
 }
+
+/// The relay goes back to a store in which nobody has Bob's name, and lets somebody else have it.
+#[test]
+fn t10_a_name_that_a_relay_gives_to_another_leads_nobody_to_them_who_knows_its_owner_or_has_an_invite_of_theirs() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("relay");
+    let mut relay = Relay::start("a.example", &dir);
+    let person = |name: &str| Person::new(temp.path().join(name));
+    let (alice, bob, carol, mallory) = (person("alice"), person("bob"), person("carol"), person("mallory"));
+    alice.init("alice", &relay);
+    let (data, kept) = (relay.config.with_file_name("data"), temp.path().join("kept"));
+    relay.stop();
+    copy(&data, &kept);
+    relay.run();
+    alice.invites(&bob, "bob");
+    alice.json(&["send", "bob", "hello"]);
+    assert_eq!(bob.hears()["text"], "hello");
+    let account = |person: &Person| person.json(&["id", "show"])[0]["account"].clone();
+    let known =
+        |by: &Person| by.json(&["contact", "list"]).iter().map(|one| one["account"].clone()).collect::<Vec<_>>();
+    assert_eq!(known(&alice), [account(&bob)]);
+    let invite = bob.run(&["invite", "new"]).out;
+    relay.stop();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    relay.run();
+    mallory.init("bob", &relay);
+    carol.init("carol", &relay);
+    assert_ne!(account(&mallory), account(&bob));
+    // Whoever knows him is not led to the other by his name, and what they say is not for the other.
+    let asked = alice.run(&["--json", "request", "send", "bob@a.example"]);
+    assert_eq!((asked.code, asked.error()["code"].as_str()), (3, Some("not_found")), "{asked:?}");
+    alice.run(&["send", "bob", "is it you?"]);
+    assert!(mallory.json(&["request", "list"]).is_empty() && mallory.json(&["inbox"]).is_empty());
+    assert_eq!(known(&alice), [account(&bob)]);
+    // Whoever has an invite of his is led to nobody.
+    let led = carol.run_with(&["--json", "join", "-"], invite.as_bytes());
+    assert_eq!((led.code, led.error()["code"].as_str()), (3, Some("not_found")), "{led:?}");
+    assert!(known(&carol).is_empty() && mallory.json(&["contact", "list"]).is_empty());
+    // Whoever has but the name is, and is told that nobody but the relay says so.
+    let asked = carol.json(&["request", "send", "bob@a.example"]);
+    assert_eq!(asked[0]["standing"], "asked");
+    assert!(mallory.run(&["request", "list"]).out.contains("carol@a.example"));
+    let shown = carol.run(&["contact", "show", "bob@a.example"]);
+    assert!(shown.code == 0 && shown.out.contains("not verified"), "{shown:?}");
+}

@@ -46,6 +46,12 @@ pub enum Event {
     },
     /// The relay shows a log of the own account that contradicts the one here: two devices changed it, or a thief did.
     AccountForked,
+    /// The relay shows, as the own account log, one that proves nothing or is another account's: nothing of it counts. Told once a
+    /// day while it does; when it was last is kept ([`crate::views::own_log_forged`]).
+    OwnLogForged {
+        /// What it is instead.
+        why: String,
+    },
     /// This device is none of its account's any more.
     DeviceRevoked,
     /// Somebody's relay goes on hiding what they did to their account, by their own word: a revoked device, or a key.

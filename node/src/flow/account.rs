@@ -12,7 +12,7 @@ use whimbrel_protocol::id::{DeviceIndex, LinkId, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::Body;
 use whimbrel_protocol::refusal::RefusalCode;
-use whimbrel_protocol::time::Hlc;
+use whimbrel_protocol::time::{Hlc, Wall};
 use whimbrel_protocol::user::ExtendLog;
 use whimbrel_storage::{Order, Reads, StorageError};
 
@@ -214,14 +214,8 @@ fn settle<E: Engine>(t: &mut Turn<'_, E>, result: Result<Reply, CommandError>) {
 pub(crate) fn shown<E: Engine>(t: &mut Turn<'_, E>, bytes: Vec<u8>) -> Result<(), StorageError> {
     let log = match UnverifiedLog(bytes).verify() {
         Ok(log) if log.account() == t.rooms.identity.account() => log,
-        Ok(_) => {
-            warn!("the relay shows another account's log as our own");
-            return Ok(());
-        }
-        Err(error) => {
-            warn!(%error, "the relay shows an account log that proves nothing");
-            return Ok(());
-        }
+        Ok(_) => return forged(t, "another account's"),
+        Err(error) => return forged(t, &error.to_string()),
     };
     match log.relation(&t.rooms.identity.log) {
         Relation::Same | Relation::Shorter | Relation::Superseded => return Ok(()),
@@ -245,6 +239,20 @@ pub(crate) fn shown<E: Engine>(t: &mut Turn<'_, E>, bytes: Vec<u8>) -> Result<()
         begin_heralding(t)?;
     }
     take(t, log, key)
+}
+
+/// The relay shows, as the account's own log, what is none. It may do so with each of its answers: the owner is told now and
+/// then, and when it was shown last is kept as often.
+fn forged<E: Engine>(t: &mut Turn<'_, E>, why: &str) -> Result<(), StorageError> {
+    warn!(why, "the relay shows as our own an account log that is none");
+    let key = rows::single_key(Single::Forged);
+    let told: Option<Wall> = rows::get(&t.rows, &key)?;
+    let since = |told: Wall| t.now.wall.as_millis().saturating_sub(told.as_millis());
+    if told.is_none_or(|told| u128::from(since(told)) >= limits::FORGED_LOG_TOLD_EVERY.as_millis()) {
+        rows::put(&mut t.rows, key, &t.now.wall);
+        t.event(Event::OwnLogForged { why: why.to_owned() });
+    }
+    Ok(())
 }
 
 /// A log that is longer than the one here, and proved.

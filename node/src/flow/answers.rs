@@ -17,8 +17,8 @@ use whimbrel_protocol::user::Stocked;
 use whimbrel_storage::StorageError;
 
 use super::{
-    account, audit, befriend, commit, connect, group, herald, history, join, link, open, own, pass, receive, rejoin,
-    self_thread, send, settings, signal, stamp, witness,
+    account, ahead, audit, befriend, commit, connect, group, herald, history, join, link, open, own, pass, receive,
+    rejoin, self_thread, send, settings, signal, stamp, witness,
 };
 use crate::api::{CommandError, Reply, Ticket};
 use crate::reception::Home;
@@ -146,7 +146,10 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
         Frame::CommitLost(words) => return decided(t, words.request, &words.won.receipt),
         Frame::Committed(words) => {
             return match take(t, words.request) {
-                Some(Purpose::Commit(thread)) => commit::fetched(t, thread, Some(&words.accepted)),
+                Some(Purpose::Commit(thread)) => {
+                    let leads = ahead::leads_on(t, thread, &words.accepted)?;
+                    commit::fetched(t, thread, leads.then_some(&words.accepted))
+                }
                 Some(Purpose::Follow(thread, epoch)) => rejoin::fetched(t, thread, epoch, &words.accepted),
                 other => unexpected(t, other),
             };

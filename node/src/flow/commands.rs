@@ -13,7 +13,7 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::{
     about, account, befriend, direct, facts, group, link, open, own, pass, picture, read, receipts, send, settings,
-    signal, stamp,
+    signal, stamp, strangers,
 };
 use crate::api::{Command, CommandError, Reply, Status, Ticket};
 use crate::contacts;
@@ -243,6 +243,7 @@ fn new_invite<E: Engine>(
         Some(group) => pass::make(t, invite, (group, expires, uses))?,
         None => invite,
     };
+    strangers::let_come(t, uses.into())?;
     t.ask(Purpose::Invite(ticket, Box::new(invite)), |request| NewInvite { request, token, uses, expires });
     Ok(())
 }

@@ -190,7 +190,7 @@ fn retry<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Storage
     }
     let delay = limits::RETRY_DELAY.saturating_mul(2u32.saturating_pow(*tries)).min(limits::LINK_IDLE_MAX);
     *tries = tries.saturating_add(1);
-    t.rooms.timers.set(Timer::Unpark(thread), t.now.monotonic.plus(delay));
+    t.rooms.timers.set_by(Timer::Unpark(thread), t.now.monotonic.plus(delay));
     Ok(())
 }
 

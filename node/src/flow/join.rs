@@ -19,7 +19,7 @@ use whimbrel_protocol::user::{LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Order, Overlay, Reads, StorageError};
 
-use super::{befriend, dropped, facts, history, pass, receive, siblings};
+use super::{befriend, dropped, facts, history, pass, receive, siblings, strangers};
 use crate::api::{CommandError, Event};
 use crate::contacts::{self, Distrust, Person};
 use crate::friendship;
@@ -68,7 +68,21 @@ pub(crate) fn invited<E: Engine>(
     if !contacts::is_contact(&t.rows, &inviter)? && friendship::parted_since(&t.rows, &inviter, place)? {
         return refuse(t, welcome, "from somebody who is no contact any more");
     }
-    Ok(())
+    expected(t, welcome).map(drop)
+}
+
+/// Whether an invitation that waits is from somebody who may come. Otherwise our relay should not have let it through: it is
+/// refused, and nothing it names is fetched or opened.
+fn expected<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<bool, StorageError> {
+    let row = rows::get::<InvitationRow>(&t.rows, &rows::invitation_key(&welcome))?;
+    let expected = match row {
+        Some(row) => strangers::may_come(t, &row.invitation)?,
+        None => false,
+    };
+    if !expected {
+        refuse(t, welcome, "from somebody whom nobody here let come")?;
+    }
+    Ok(expected)
 }
 
 /// Follows kept invitations, a bounded number at once.
@@ -326,6 +340,10 @@ fn complete<E: Engine>(t: &mut Turn<'_, E>, welcome: BlobId) -> Result<(), Stora
         }
         Turning::Never => return forget(t, &welcome).map(drop),
     }
+    // Others may have come meanwhile by what was left.
+    if !expected(t, welcome)? {
+        return Ok(());
+    }
     let Some(mut joining) = t.rooms.threads.joining.remove(&welcome) else { return Ok(()) };
     // On top of the turn's changes, and dropped without a trace unless every leaf is proved.
     let mut trial = Overlay::new(&t.rows);
@@ -538,6 +556,9 @@ fn keep_people<E: Engine>(
 ) -> Result<(), StorageError> {
     for (account, person) in people {
         let new = *account == inviter && !contacts::is_contact(&t.rows, account)?;
+        if new {
+            strangers::comes(t, account)?;
+        }
         t.keep(person, *account == inviter)?;
         if new {
             befriend::met_by_invite(t, account)?;

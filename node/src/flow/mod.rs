@@ -3,6 +3,7 @@
 
 pub(crate) mod about;
 pub(crate) mod account;
+pub(crate) mod ahead;
 pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod befriend;
@@ -34,5 +35,6 @@ pub(crate) mod settings;
 pub(crate) mod siblings;
 pub(crate) mod signal;
 pub(crate) mod stamp;
+pub(crate) mod strangers;
 pub(crate) mod strays;
 pub(crate) mod witness;

@@ -17,7 +17,7 @@ use whimbrel_protocol::user::{ClaimKeyPackages, ClaimedPackage, LookUp, Who};
 use whimbrel_storage::planted::{self, Bug};
 use whimbrel_storage::{Reads, StorageError};
 
-use super::{befriend, facts, group, history, pass, send, settings, siblings};
+use super::{befriend, facts, group, history, pass, send, settings, siblings, strangers};
 use crate::api::{CommandError, Event, Reply, Ticket};
 use crate::contacts::{self, Distrust, Person};
 use crate::requests::{Asker, Purpose};
@@ -201,12 +201,15 @@ pub(crate) fn looked_up<E: Engine>(
         }
     }
     let Some(job) = t.rooms.threads.jobs.get(&id) else { return Ok(()) };
-    let token = match &job.aim {
-        Aim::Invite(invite) => Some(invite.token),
-        Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => None,
+    let (token, inviter) = match &job.aim {
+        Aim::Invite(invite) => (Some(invite.token), Some(invite.account)),
+        Aim::Text(_) | Aim::Group(_) | Aim::Add(_) => (None, None),
     };
     let who: Vec<(AccountId, Domain)> = job.guests.iter().map(|(id, guest)| (*id, guest.domain.clone())).collect();
     let own = t.rooms.identity.account();
+    if let Some(inviter) = inviter {
+        strangers::taken_up(t, &inviter)?;
+    }
     for (account, domain) in who {
         let token = token.filter(|_| account != own);
         t.ask(Purpose::Claim(id, account), |request| ClaimKeyPackages { request, account, domain, token });
@@ -312,6 +315,7 @@ fn make<E: Engine>(t: &mut Turn<'_, E>, job: Job) -> Result<Option<Reply>, Halt>
         let Some(person) = guest.person.as_ref().filter(|_| *account != creator) else { continue };
         let by_invite = matches!(aim, Aim::Invite(_));
         if by_invite && !contacts::is_contact(&t.rows, account)? {
+            strangers::comes(t, account)?;
             inviter = Some(*account);
         }
         t.keep(person, by_invite)?;
@@ -524,6 +528,8 @@ pub(crate) fn refused<E: Engine>(
     if let Some(account) = inviter {
         pass::not_met(t, &account)?;
         contacts::not_a_contact(&mut t.rows, &account)?;
+        // They may be friends at the relay all the same.
+        strangers::taken_up(t, &account)?;
         facts::note_contact(t, &account, None)?;
     }
     send::divert(t, thread, Err(code))?;

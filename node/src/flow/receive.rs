@@ -2,9 +2,11 @@
 //! In order: drop what was seen, open, keep (text, dedup, group state, place in one batch), show, acknowledge.
 //! A failed opening leaves no trace but its record. Rules: docs/protocol/push.md, hold.md, message.md.
 
+use std::collections::BTreeSet;
+
 use whimbrel_crypto::{Context, Engine, EngineError, Opened};
 use whimbrel_protocol::frame::decode_words;
-use whimbrel_protocol::id::{DeviceId, EnvelopeId, Sequence, ThreadId};
+use whimbrel_protocol::id::{DeviceId, EnvelopeId, Epoch, Sequence, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::message::{Body, Content, Target};
 use whimbrel_protocol::push::{EntryBody, LogRef, Push};
@@ -15,10 +17,11 @@ use whimbrel_storage::{Order, Reads, StorageError};
 
 use super::commit::Course;
 use super::{
-    about, audit, befriend, commit, connect, direct, dropped, facts, herald, join, pass, picture, read, receipts,
-    repair, resend, send, witness,
+    about, ahead, audit, befriend, commit, connect, direct, dropped, facts, herald, join, pass, picture, read,
+    receipts, repair, resend, send, witness,
 };
 use crate::api::{Event, Message, Path};
+use crate::contacts;
 use crate::friendship;
 use crate::push;
 use crate::rooms::Turn;
@@ -141,12 +144,22 @@ fn take_entry<E: Engine>(
                 .map(|()| true)
         }
         (LogRef::Thread(thread), EntryBody::Commit(accepted)) if accepted.commit.thread == thread => {
-            if !t.rooms.threads.unparking.contains(&thread) && commit::take(t, &accepted)? == Course::Done {
+            let change = ParkedRow { submitter: accepted.author, envelope: None, change: Some(accepted) };
+            if t.rooms.threads.unparking.contains(&thread) {
+                return park(t, thread, change);
+            }
+            if ahead::lets_pass(t, &thread, &change)? {
+                return ahead::put_aside(t, thread, change);
+            }
+            if let Some(accepted) = &change.change
+                && commit::take(t, accepted)? == Course::Done
+            {
                 commit::look_after(t, &accepted.commit)?;
+                ahead::look_again(t, thread)?;
                 return Ok(true);
             }
             hold_back(t, thread)?;
-            park(t, thread, ParkedRow { submitter: accepted.author, envelope: None, change: Some(accepted) })
+            park(t, thread, change)
         }
         (_, EntryBody::Commit(accepted)) => {
             let id = EnvelopeId::from_bytes(*accepted.commit.hash().as_bytes());
@@ -175,9 +188,13 @@ fn take_logged<E: Engine>(t: &mut Turn<'_, E>, submitter: DeviceId, envelope: En
         }
         Fate::Stranger => return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None }),
         Fate::Ahead => {
+            let entry = ParkedRow { submitter, envelope: Some(envelope), change: None };
+            if ahead::lets_pass(t, &thread, &entry)? {
+                return ahead::put_aside(t, thread, entry);
+            }
             wait_for_change(t, thread)?;
             hold_back(t, thread)?;
-            return park(t, thread, ParkedRow { submitter, envelope: Some(envelope), change: None });
+            return park(t, thread, entry);
         }
         Fate::Unreadable(reason) => unreadable(t, thread, id, reason)?,
         Fate::UnknownOwn => halt(t, thread, id)?,
@@ -220,7 +237,7 @@ fn hold_back<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), Sto
 }
 
 /// An envelope of an epoch ahead came in a thread this device is in: the change between is asked for.
-fn wait_for_change<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
+pub(crate) fn wait_for_change<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result<(), StorageError> {
     if let Some(row) = thread::get(&t.rows, &thread)?
         && row.state != ThreadState::Left
     {
@@ -310,6 +327,20 @@ fn unopened<E: Engine>(
     })
 }
 
+/// Whether a word of an epoch that is over is by a device that was taken out since, and comes by its own relay all the same: that
+/// takes nothing of it once it has the commit, and what it took before lies before the commit in its log. By another relay it
+/// can be on its way still.
+fn is_out<E: Engine>(t: &Turn<'_, E>, row: &ThreadRow, author: &DeviceId, epoch: Epoch) -> Result<bool, StorageError> {
+    if epoch >= row.epoch || row.state != ThreadState::Open || thread::leaves(row).any(|leaf| leaf == *author) {
+        return Ok(false);
+    }
+    let home = t.rooms.identity.relay().domain;
+    Ok(match thread::domain_of(row, &author.account) {
+        Some(domain) => *domain == home,
+        None => contacts::known(&t.rows, &author.account)?.is_some_and(|person| person.address.domain == home),
+    })
+}
+
 /// Keeps an opened content. What is authentic but makes no sense is recorded; its keys are used up all the same.
 fn take_content<E: Engine>(
     t: &mut Turn<'_, E>,
@@ -319,6 +350,9 @@ fn take_content<E: Engine>(
     path: Path,
 ) -> Result<Fate, StorageError> {
     let (thread, id, epoch) = (envelope.thread, envelope.id(), envelope.epoch);
+    if path != Path::Direct && is_out(t, &row, &opened.author, epoch)? {
+        return unreadable(t, thread, id, "said by a device that was out already").map(|()| Fate::Taken);
+    }
     let content = match decode_words::<Content>(&opened.content) {
         Ok(content) => content,
         Err(_) => return unreadable(t, thread, id, "authentic, but of no known shape").map(|()| Fate::Taken),
@@ -502,7 +536,7 @@ fn halt<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, envelope: EnvelopeId) 
 }
 
 /// Keeps an entry until its time has come. Says whether there was room.
-fn park<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: ParkedRow) -> Result<bool, StorageError> {
+pub(crate) fn park<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: ParkedRow) -> Result<bool, StorageError> {
     let key = rows::single_key(Single::Parked);
     let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
     let bytes = row.bytes();
@@ -534,6 +568,7 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     let key = rows::single_key(Single::Parked);
     let mut totals: ParkedTotals = rows::get(&t.rows, &key)?.unwrap_or_default();
     let (mut bytes, mut more, mut waits) = (0, stretch.len() == limits::PUSH_ENTRIES_MAX, false);
+    let (mut aside, before) = (0, thread::get(&t.rows, &thread)?.map(|row| row.epoch));
     for (parked_key, value) in stretch {
         if bytes >= limits::PUSH_BYTES_MAX {
             more = true;
@@ -541,8 +576,15 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         }
         let row: ParkedRow = rows::decode(&parked_key, &value)?;
         if !take_parked(t, thread, &row)? {
-            waits = true;
-            break;
+            if !ahead::lets_pass(t, &thread, &row)? {
+                waits = true;
+                break;
+            }
+            aside += 1;
+            if aside <= limits::AHEAD_ENTRIES_MAX {
+                continue;
+            }
+            ahead::give_up(t, thread, &row)?;
         }
         bytes = bytes.saturating_add(value.len());
         totals.entries = totals.entries.saturating_sub(1);
@@ -552,6 +594,8 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
     if bytes > 0 {
         rows::put(&mut t.rows, key, &totals);
     }
+    // What was put aside may be of the epoch that what was behind it led to.
+    more |= aside > 0 && thread::get(&t.rows, &thread)?.map(|row| row.epoch) != before;
     if waits || more {
         t.rooms.threads.unparking.insert(thread);
         if !waits {
@@ -560,11 +604,16 @@ pub(crate) fn unpark<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId) -> Result
         return Ok(());
     }
     t.rooms.threads.unparking.remove(&thread);
+    if aside > 0 {
+        t.rooms.threads.aside.insert(thread);
+    } else {
+        t.rooms.threads.aside.remove(&thread);
+    }
     if t.rooms.timers.is_set(Timer::Lane(thread)) {
         // What was sealed before it may be sealed again now.
         t.rooms.timers.set(Timer::Lane(thread), t.now.monotonic);
     }
-    if !t.rooms.push.stalled.is_empty() {
+    if !t.rooms.push.stalled.is_empty() && (aside == 0 || bytes > 0) {
         connect::abandon(t, "there is room again for what waits at the relay")?;
     }
     Ok(())
@@ -593,7 +642,7 @@ fn take_parked<E: Engine>(t: &mut Turn<'_, E>, thread: ThreadId, row: &ParkedRow
 
 /// The relay is there again: what waits for its answers may go on.
 pub(crate) fn unpark_all<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
-    let threads: Vec<ThreadId> = t.rooms.threads.unparking.iter().copied().collect();
+    let threads: BTreeSet<ThreadId> = t.rooms.threads.unparking.union(&t.rooms.threads.aside).copied().collect();
     threads.into_iter().try_for_each(|thread| unpark(t, thread))
 }
 

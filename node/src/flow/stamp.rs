@@ -14,7 +14,7 @@ use whimbrel_protocol::refusal::RefusalCode;
 use whimbrel_storage::StorageError;
 use whimbrel_storage::planted::{self, Bug};
 
-use super::{account, connect};
+use super::{account, connect, strangers};
 use crate::api::{CommandError, Event};
 use crate::reception::Home;
 use crate::requests::Purpose;
@@ -95,6 +95,7 @@ pub(crate) fn refused<E: Engine>(
 fn outdated<E: Engine>(t: &mut Turn<'_, E>) -> Result<(), StorageError> {
     error!("this store is an old copy: nothing is sent from it any more");
     t.rows.put(rows::single_key(Single::Outdated), Vec::new());
+    strangers::forget(t);
     connect::abandon(t, "this device's store is an old copy")?;
     at_an_end(t);
     Ok(())

@@ -110,6 +110,9 @@ fn what_came_for_an_invitation_is_not_asked_for_again_when_the_rest_is_refused()
 fn beyond_its_bound_a_node_keeps_no_bodies_and_lets_the_relay_keep_them() {
     let mut world = world(&["a.example"]);
     let many = limits::INVITATION_BODIES_MAX as u8 + 4;
+    // So many may come whom she knows nothing of.
+    let holds = Duration::from_secs(3_600);
+    world.ask(ALICE, Command::NewInvite { uses: many.into(), holds, group: None }).unwrap();
     world.relay.mute.insert("LookUp");
     let alice = world.people[ALICE].account;
     for n in 0..many {

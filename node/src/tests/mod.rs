@@ -2,6 +2,7 @@
 
 mod about;
 mod account;
+mod ahead;
 mod audit;
 mod backup;
 mod contact;
@@ -26,6 +27,7 @@ mod roles;
 mod siblings;
 mod signals;
 mod stamp;
+mod strangers;
 mod strays;
 mod struck;
 mod threats;

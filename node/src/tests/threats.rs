@@ -157,7 +157,9 @@ fn t06_whoever_the_hub_keeps_commits_from_is_taken_out_all_the_same() {
     assert_eq!(world.stands(BOB, thread), Some((Standing::Open, 1, 3)), "nobody has told him");
     assert_eq!(world.history(BOB, thread), [""; 0], "and he reads nothing");
     // What he says is of an epoch that is over, and he is no member of the next.
-    let late = seal_as(&mut world, BOB, thread, &[b"still in"]).remove(0);
+    let hlc = Hlc::default().tick(world.now.wall);
+    let words = Content::new(MessageId::from_bytes([6; 16]), hlc, Body::Text("still in".to_owned()));
+    let late = seal_as(&mut world, BOB, thread, &[&encode_words(&words)]).remove(0);
     let author = world.id(BOB);
     world.inject(thread, author, late);
     for who in [ALICE, CAROL] {
@@ -389,6 +391,48 @@ fn t08_a_device_that_a_relay_signed_for_is_believed_by_no_contact_and_by_no_devi
     shows(&mut world, &owned);
     world.ask(BOB, look).unwrap();
     assert_eq!(devices(&world, BOB), Some(3));
+}
+
+#[test]
+fn t08_whoever_is_shown_as_their_own_account_what_is_none_of_theirs_is_told_and_not_with_each_answer() {
+    let (mut world, thread, phone) = two_devices();
+    let genuine = world.log_there(ALICE).bytes();
+    let forged = with_another_device(&world, ALICE, &KeyPair::from_seed_bytes([66; 32]));
+    let nothing =
+        [b"no log at all".to_vec(), genuine[..genuine.len() - 1].to_vec(), world.log_there(BOB).bytes(), forged];
+    let told = |event: &Event| matches!(event, Event::OwnLogForged { .. });
+    for who in [ALICE, phone] {
+        assert_eq!(views::own_log_forged(world.store(who)).unwrap(), None, "{who}");
+        for log in nothing.iter().cycle().take(40) {
+            world.say_to(who, OwnLog { log: log.clone() });
+            world.settle();
+        }
+        assert_eq!(world.events(who, told), 1, "{who}");
+        assert_eq!(views::own_log_forged(world.store(who)).unwrap(), Some(world.now.wall), "{who}");
+    }
+    // Nor after each start.
+    world.crash_now(ALICE);
+    world.advance(Duration::from_secs(3_600));
+    world.say_to(ALICE, OwnLog { log: nothing[0].clone() });
+    world.settle();
+    assert_eq!(world.events(ALICE, told), 1);
+    // Whoever goes on with it is told of again a day later, whatever kind it is.
+    for (day, log) in (2..).zip(&nothing) {
+        world.advance(DAY);
+        world.say_to(ALICE, OwnLog { log: log.clone() });
+        world.settle();
+        assert_eq!(world.events(ALICE, told), day);
+        assert_eq!(views::own_log_forged(world.store(ALICE)).unwrap(), Some(world.now.wall));
+    }
+    // A log that is theirs is no news, and what is theirs is as it was.
+    world.advance(DAY);
+    world.say_to(ALICE, OwnLog { log: genuine });
+    world.settle();
+    assert_eq!(world.events(ALICE, told), 5);
+    assert_eq!(views::devices(world.store(ALICE)).unwrap().len(), 2);
+    world.say(BOB, thread, "to both");
+    world.advance(Duration::from_secs(10));
+    assert_eq!((world.shown(ALICE), world.shown(phone)), (vec!["to both"], vec!["to both"]));
 }
 
 #[test]

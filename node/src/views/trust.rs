@@ -149,6 +149,14 @@ pub fn log_of(reads: &dyn Reads, account: &AccountId) -> Result<Option<Vec<u8>>,
     Ok(crate::contacts::known(reads, account)?.map(|person| person.log.bytes()))
 }
 
+/// When the relay was last seen to show, as the own account log, what is none; by this device's clock, to a day.
+///
+/// # Errors
+/// The store could not be read.
+pub fn own_log_forged(reads: &dyn Reads) -> Result<Option<Wall>, StorageError> {
+    rows::get(reads, &rows::single_key(rows::Single::Forged))
+}
+
 /// Somebody's keys, if they are known here.
 ///
 /// # Errors

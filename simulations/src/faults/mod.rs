@@ -136,6 +136,14 @@ pub enum RelayTrick {
     SpeakFor,
     /// Tells, whoever is looked up, the first log of an account that passed it since it began.
     OtherKey,
+    /// Makes an invite in the name of whoever is let in at it, by which anybody may come to them.
+    MintInvite,
+    /// Puts copies of entries into its logs that are of an epoch nothing leads to.
+    FarAhead,
+    /// Serves a device on that its owner took off the account.
+    ServeRevoked,
+    /// Tells whoever asks somebody to be friends that they said yes.
+    ForgeAccept,
 }
 
 /// What a hostile member's node does beside what it should.

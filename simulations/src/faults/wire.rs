@@ -145,6 +145,10 @@ const RELAY_TRICKS: &[(&str, RelayTrick)] = &[
     ("old-log", RelayTrick::OldLog),
     ("speak-for", RelayTrick::SpeakFor),
     ("other-key", RelayTrick::OtherKey),
+    ("mint-invite", RelayTrick::MintInvite),
+    ("far-ahead", RelayTrick::FarAhead),
+    ("serve-revoked", RelayTrick::ServeRevoked),
+    ("forge-accept", RelayTrick::ForgeAccept),
 ];
 const MEMBER_TRICKS: &[(&str, MemberTrick)] = &[
     ("replay", MemberTrick::Replay),

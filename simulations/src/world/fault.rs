@@ -450,6 +450,17 @@ impl World {
         }
     }
 
+    /// Lets a relay that serves a device on know which.
+    #[cfg(test)]
+    pub(super) fn serves_on(&mut self, relay: ProcessNo, device: ProcessNo) {
+        let Some(node) = self.node(device) else { return };
+        let own = whimbrel_node::views::account(node.reads().unwrap_or_else(|| unreachable!("it does not run")));
+        let id = own.map(|own| own.device);
+        if let (Some(mischief), Ok(id)) = (self.turns(relay), id) {
+            mischief.serving.device = Some((device, id));
+        }
+    }
+
     /// Lets a relay that does something with changes do it to one device alone.
     #[cfg(test)]
     pub(super) fn meddles_with(&mut self, relay: ProcessNo, device: ProcessNo) {

@@ -4,6 +4,9 @@
 //! Never: breaks a seal or a signature: it has no keys but its own. What it does to a log it goes on telling
 //! consistently (a place once shown keeps its number), for a device would not notice a liar who contradicts itself less.
 
+mod forged;
+mod serving;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,8 @@ use whimbrel_protocol::frame::{decode_words, encode_words};
 use whimbrel_protocol::friendship::{Act, FriendshipWord};
 use whimbrel_protocol::hub::{Commit, SubmitCommit};
 use whimbrel_protocol::id::{
-    AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, LinkId, ParticipantsTag, RequestId, Sequence, ThreadId,
+    AccountId, DeviceId, DeviceIndex, EnvelopeId, Epoch, InviteToken, LinkId, ParticipantsTag, RequestId, Sequence,
+    ThreadId,
 };
 use whimbrel_protocol::presence::Status;
 use whimbrel_protocol::push::{Entry, EntryBody, LogRef, Push};
@@ -23,9 +27,11 @@ use whimbrel_protocol::reception::HeartbeatAnswer;
 use whimbrel_protocol::signed::Signed;
 use whimbrel_protocol::thread::{Envelope, OpenThread, Opening, Participant, Submit};
 use whimbrel_protocol::time::Wall;
-use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, Profile};
+use whimbrel_protocol::user::{Card, ClaimedKeyPackages, ClaimedPackage, NewInvite, Profile};
 use whimbrel_protocol::{Frame, codec, limits};
 
+use self::forged::Forged;
+use self::serving::Serving;
 use super::carry::pack;
 use super::changes::Changes;
 use super::commits::{self, Commits, Deed};
@@ -43,6 +49,10 @@ const DELAY_MAX: Duration = Duration::from_secs(4);
 const DAMAGES_MAX: u32 = 16;
 /// Requests of forged frames begin here, so that their answers can be told from the core's.
 const FORGED: u64 = 1 << 62;
+/// The request by which a relay makes an invite for itself.
+const MINTING: RequestId = RequestId::new(FORGED);
+/// What anybody comes by to whom a relay makes an invite in its user's name.
+pub(super) const MINTED: InviteToken = InviteToken::from_bytes([0x3a; 16]);
 
 /// One log as one device is shown it.
 #[derive(Debug, Default)]
@@ -86,10 +96,18 @@ pub(super) struct Mischief {
     pub(super) orders: Orders,
     /// What it does with changes, of groups and of accounts.
     pub(super) changes: Changes,
+    /// A device that it serves though it may not.
+    pub(super) serving: Serving,
+    /// Words about friendship that it makes up.
+    pub(super) forged: Forged,
     /// Who wrote into a thread, as far as it passed here.
     speakers: BTreeMap<ThreadId, BTreeSet<DeviceId>>,
     /// Of whom each device was told whether they are there.
     told: BTreeMap<ProcessNo, BTreeSet<AccountId>>,
+    /// In whose name it made an invite.
+    pub(super) minted: BTreeSet<ProcessNo>,
+    /// Entries it told that are of an epoch nothing leads to.
+    pub(super) invented: u64,
     /// Words it told under the name of somebody who did not say them.
     pub(super) spoken_for: u64,
     /// Commits and invitations put into a log again.
@@ -105,9 +123,27 @@ impl Mischief {
         let orders = Orders::new(identity);
         let (tricks, logs, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (forwards, speakers, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let changes = Changes::default();
-        let (spoken_for, again, hidden, done) = (0, 0, 0, 0);
-        Self { tricks, stream, logs, held, forwards, orders, changes, speakers, told, spoken_for, again, hidden, done }
+        let (changes, serving, forged) = (Changes::default(), Serving::default(), Forged::default());
+        let (minted, invented, spoken_for, again, hidden, done) = (BTreeSet::new(), 0, 0, 0, 0, 0);
+        Self {
+            tricks,
+            stream,
+            logs,
+            held,
+            forwards,
+            orders,
+            changes,
+            serving,
+            forged,
+            speakers,
+            told,
+            minted,
+            invented,
+            spoken_for,
+            again,
+            hidden,
+            done,
+        }
     }
 
     /// Whether it does anything with changes.
@@ -129,6 +165,9 @@ impl Mischief {
 
     /// What leaves instead of a frame.
     pub(super) fn outgoing(&mut self, link: LinkId, to: ProcessNo, frame: Arc<Frame>) -> Vec<Cargo> {
+        if matches!(&*frame, Frame::Done(words) if words.request == MINTING) {
+            return Vec::new();
+        }
         if self.tricks.is_empty() && self.leaves_alone(link, to, &frame) {
             return pack(frame).into_iter().collect();
         }
@@ -178,8 +217,28 @@ impl Mischief {
                 return vec![(Arc::new(answer), kept)];
             }
         }
+        if self.tricks.contains_key(&RelayTrick::ServeRevoked) {
+            if let Some(answer) = self.serving.answer(to, &frame) {
+                return vec![(Arc::new(answer), kept)];
+            }
+            let more = self.serving.hand_to(to, &frame);
+            if !more.is_empty() {
+                let log = |thread| LogRef::Thread(thread);
+                let told = more.into_iter().map(|(thread, body)| (Arc::new(self.told_on(to, log(thread), body)), kept));
+                return [(frame, kept)].into_iter().chain(told.collect::<Vec<_>>()).collect();
+            }
+        }
+        if self.tricks.contains_key(&RelayTrick::ForgeAccept) {
+            self.forged.answered(&frame);
+            if matches!(&*frame, Frame::HeartbeatAnswer(_)) {
+                let told = self.forged.accepts(to, &mut self.stream).into_iter();
+                let told = told.map(|body| (Arc::new(self.told_on(to, LogRef::Inbox, body)), kept));
+                return [(frame, kept)].into_iter().chain(told.collect::<Vec<_>>()).collect();
+            }
+        }
         let run = match &*frame {
             Frame::Push(run) => {
+                self.serving.hear(to, run);
                 for entry in &run.entries {
                     if let EntryBody::Envelope(author, envelope) = &entry.body {
                         self.speakers.entry(envelope.thread).or_default().insert(*author);
@@ -221,6 +280,16 @@ impl Mischief {
         let again = self.does(RelayTrick::Repeat).then(|| (Arc::clone(&frame), Duration::ZERO));
         self.done += u64::from(again.is_some());
         [(frame, kept)].into_iter().chain(again).collect()
+    }
+
+    /// A run of one entry that is in no log of the core's.
+    fn told_on(&mut self, to: ProcessNo, log: LogRef, body: EntryBody) -> Frame {
+        let shift = self.logs.entry((to, log)).or_default();
+        let after = shift.shown(shift.high + 1) - 1;
+        let sequence = Sequence::new(shift.put(shift.high));
+        self.done += 1;
+        Push { log, after: Sequence::new(after), upto: sequence, entries: vec![Entry { sequence, body }], gone: None }
+            .into()
     }
 
     /// Who is there, as somebody is told who is lied to.
@@ -303,6 +372,8 @@ impl Mischief {
         }
         let brings_back = self.does_for_stories(RelayTrick::ReAdd);
         let speaks_for = self.does_for_stories(RelayTrick::SpeakFor);
+        let invents = self.does_for_stories(RelayTrick::FarAhead);
+        let serves_on = self.tricks.contains_key(&RelayTrick::ServeRevoked);
         let (replays, corrupts) = (self.does(RelayTrick::Replay), self.does(RelayTrick::Corrupt));
         let shift = self.logs.entry((to, run.log)).or_default();
         let (after, upto) = (run.after.get(), run.upto.get());
@@ -319,6 +390,13 @@ impl Mischief {
             && let Some(body) = run.entries.iter().find_map(|entry| anothers(&entry.body, &self.speakers))
         {
             self.spoken_for += 1;
+            made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
+        }
+        if invents
+            && after >= shift.high
+            && let Some(body) = run.entries.first().and_then(|entry| far_ahead(&entry.body))
+        {
+            self.invented += 1;
             made_up.push(Entry { sequence: Sequence::new(shift.put(after)), body });
         }
         let fresh = upto > shift.high;
@@ -347,6 +425,15 @@ impl Mischief {
             shown_upto = shift.put(upto);
             made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
         }
+        if serves_on
+            && fresh
+            && let LogRef::Thread(thread) = run.log
+        {
+            for body in self.serving.hand_on(to, thread) {
+                shown_upto = shift.put(upto);
+                made_up.push(Entry { sequence: Sequence::new(shown_upto), body });
+            }
+        }
         self.done += made_up.len() as u64;
         shift.high = shift.high.max(upto);
         shift.bodies.extend(run.entries.iter().map(|entry| entry.body.clone()));
@@ -365,6 +452,23 @@ impl Mischief {
         }
         self.orders.heard(link, frame);
         self.changes.heard(link, from, frame);
+        if self.tricks.contains_key(&RelayTrick::ForgeAccept) {
+            self.forged.heard(from, frame);
+        }
+        if self.tricks.contains_key(&RelayTrick::ServeRevoked) {
+            self.serving.incoming(from, frame);
+        }
+        if matches!(frame, Frame::Heartbeat(_))
+            && self.changes.only.is_none_or(|one| one == from)
+            && !self.minted.contains(&from)
+            && self.does_for_stories(RelayTrick::MintInvite)
+        {
+            // Its core takes it for the user's own wish. One heartbeat is not answered: the next is.
+            self.minted.insert(from);
+            self.done += 1;
+            let (token, uses) = (MINTED.hash(), limits::INVITE_USES_MAX);
+            *frame = NewInvite { request: MINTING, token, uses, expires: Wall::from_millis(u64::MAX) }.into();
+        }
         let Frame::Acknowledge(words) = frame else { return true };
         for acked in &mut words.logs {
             if let Some(shift) = self.logs.get(&(from, acked.log)) {
@@ -405,6 +509,23 @@ fn anothers(body: &EntryBody, speakers: &BTreeMap<ThreadId, BTreeSet<DeviceId>>)
             Some(EntryBody::Friendship(Signed { content, ..signed.clone() }))
         }
         EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Commit(_) => None,
+    }
+}
+
+/// A copy as if it were of an epoch far ahead.
+fn far_ahead(body: &EntryBody) -> Option<EntryBody> {
+    let far = |epoch: Epoch| Epoch::new(epoch.get() + 1_000);
+    match body {
+        EntryBody::Envelope(from, envelope) => {
+            let copy = flipped(envelope);
+            Some(EntryBody::Envelope(*from, Envelope { epoch: far(copy.epoch), ..copy }))
+        }
+        EntryBody::Commit(accepted) => {
+            let mut copy = accepted.clone();
+            copy.commit.epoch = far(copy.commit.epoch);
+            Some(EntryBody::Commit(copy))
+        }
+        EntryBody::Invitation(_) | EntryBody::Undelivered(_) | EntryBody::Friendship(_) => None,
     }
 }
 

@@ -31,6 +31,8 @@ mod strangers;
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 mod strays;
 mod tokens;
+#[allow(clippy::panic, reason = "tests")]
+mod uninvited;
 
 use whimbrel_protocol::limits;
 

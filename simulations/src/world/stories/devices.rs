@@ -207,6 +207,60 @@ fn t46_a_revoked_device_that_goes_on_is_out_of_every_thread_within_a_minute_and_
     }
 }
 
+/// A device is taken off its account, and its relay serves it on and keeps from it that it is out. What it shows in the end,
+/// and what the others show.
+fn served_on(seed: u64) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut world = World::new(Seed::from(seed));
+    let (alice, bob, a, _) = world.two_friends_on_two_relays();
+    let carol = world.test_node(a).unwrap();
+    world.befriend(alice, carol);
+    let serves = world.turn_relay(a, RelayTrick::ServeRevoked, 1.0);
+    let phone = world.link_device(alice);
+    let (_, circle) = world.make_circle(alice, &[bob, carol]);
+    chat_among(&mut world, alice, phone, bob, 0);
+    world.say_in_circle(carol, circle, "to all");
+    world.run_until_quiet();
+    world.serves_on(a, phone);
+    let keeps = world.turn_relay(a, RelayTrick::Withhold, 1.0);
+    world.meddles_with(a, phone);
+    world.revoke_device(phone);
+    world.run_for(secs(60));
+    world.seconds_are_out();
+    write_to_circle_from(&mut world, phone, circle, "stolen, to all");
+    world.say(bob, alice, "to one device");
+    world.say(alice, bob, "from one device");
+    world.say_in_circle(bob, circle, "to all but one");
+    world.say_in_circle(carol, circle, "and all but one");
+    world.run_for(secs(120));
+    let serving = &world.mischief(a).unwrap().serving;
+    assert!(serving.kept > 0, "{seed}: its relay's core knows that it is revoked");
+    assert!(serving.handed_to > 2 && serving.handed_on > 0, "{seed}: it is not served on: {serving:?}");
+    let shown = (everything(&world, phone), [alice, bob, carol].map(|one| everything(&world, one)).into());
+    world.mend(serves);
+    world.mend(keeps);
+    shown
+}
+
+#[test]
+fn t46_a_revoked_device_that_its_relay_serves_on_neither_reads_nor_is_read_once_it_is_out() {
+    for seed in 1..=3 {
+        let (read, others) = served_on(seed);
+        assert!(read.iter().any(|text| text == "to all"), "{seed}: it is in no thread: {read:?}");
+        assert!(!read.iter().any(|text| text.contains(" one")), "{seed}: it reads on: {read:?}");
+        for shown in others {
+            assert!(!shown.iter().any(|text| text.starts_with("stolen")), "{seed}: it is heard: {shown:?}");
+            assert!(shown.iter().any(|text| text == "and all but one"), "{seed}: others are held up: {shown:?}");
+        }
+    }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn t46_a_revoked_device_that_nobody_takes_out_of_its_threads_reads_on_by_a_relay_that_serves_it() {
+    let (read, _) = crate::planted::with(crate::planted::Bug::RevokedStays, || served_on(1));
+    assert!(read.iter().any(|text| text == "to all but one"), "{read:?}");
+}
+
 #[test]
 fn whoever_is_taken_in_beside_a_device_that_was_revoked_meanwhile_reads_what_is_said() {
     for seed in 1..=4 {

@@ -166,6 +166,41 @@ fn t07_by_a_groupinfo_that_is_over_nobody_rejoins_and_by_the_genuine_one_everybo
     }
 }
 
+#[test]
+fn entries_of_epochs_that_nothing_leads_to_hold_up_no_group_for_longer_than_a_minute() {
+    for (seed, crypto) in WORLDS {
+        let (mut world, people, relays) = people_with(seed, 5, crypto);
+        let [alice, bob, carol, dave, erin] = people[..] else { panic!("five people") };
+        let (circle, thread) = world.make_circle(alice, &[bob, carol, dave]);
+        let turned = turn_all(&mut world, relays, &[RelayTrick::FarAhead]);
+        let mut said = Vec::new();
+        for (round, one) in [alice, bob, carol, dave].into_iter().enumerate() {
+            let text = format!("in round {round}");
+            world.write_to_circle(one, thread, text.clone());
+            said.push((one, text));
+            world.run_for(secs(70));
+            for reader in people[..4].iter().filter(|reader| **reader != one) {
+                let all = said.iter().filter(|(by, _)| by != reader).count();
+                assert_eq!(world.shown_to(*reader).len(), all, "{seed}: {reader} in round {round}");
+            }
+            world.renew_in_circle(circle, thread, one);
+            world.run_for(secs(70));
+        }
+        world.add_to_circle(circle, thread, &[erin]);
+        world.run_for(secs(120));
+        assert_eq!(together(&world, thread, &people), 6, "{seed}");
+        for relay in relays {
+            let invented = world.mischief(relay).unwrap().invented;
+            assert!(invented > 8, "{seed}: {invented} entries were made up at {relay}");
+        }
+        turned.into_iter().for_each(|fault| world.mend(fault));
+        world.say_in_circle(erin, thread, "all of us");
+        world.run_until_quiet();
+        assert!([alice, bob, carol, dave].iter().all(|one| world.shown_to(*one).contains(&"all of us")), "{seed}");
+        well(world);
+    }
+}
+
 /// A group of four, and whichever relay keeps changes from one of them: the hub from somebody of its own, or another from its.
 fn kept_from(
     seed: u64,
@@ -296,6 +331,44 @@ fn t11_what_a_relay_says_in_somebodys_name_is_nobodys_word() {
             assert_eq!(said(&world, *one, thread), all, "{seed}: {one}");
         }
         turned.into_iter().for_each(|fault| world.mend(fault));
+        well(world);
+    }
+}
+
+#[test]
+fn t11_whoever_asks_somebody_to_be_friends_is_told_by_no_relay_that_they_said_yes() {
+    for (seed, crypto) in WORLDS {
+        let mut world = World::new(Seed::from(seed));
+        (world.lively, world.crypto) = (false, crypto);
+        let [home, other] = ["a.example", "b.example"].map(|domain| world.test_relay(domain).unwrap());
+        let [alice, bob, carol] = [home, other, home].map(|relay| world.test_node(relay).unwrap());
+        let turned = world.turn_relay(home, RelayTrick::ForgeAccept, 1.0);
+        world.run_for(secs(10));
+        // One who lives elsewhere, and one whose relay is the same.
+        for one in [bob, carol] {
+            world.ledger.introduced(alice, one);
+            looks_up(&mut world, alice, one);
+        }
+        world.crash(alice);
+        world.run_for(secs(200));
+        assert_eq!(world.mischief(home).unwrap().forged.told, 4, "{seed}: nobody was told anything");
+        for one in [bob, carol] {
+            assert_eq!(friendship(&world, alice, one), Some(Friendship::Asked), "{seed}: {one}");
+            assert_eq!(friendship(&world, one, alice), Some(Friendship::Asking), "{seed}: {one}");
+        }
+        let contacts = |world: &World| views::contacts(world.node(alice).unwrap().reads().unwrap()).unwrap().len();
+        assert_eq!(contacts(&world), 0, "{seed}");
+        // Their own word is in nobody's way, though it is of a time before the one that was made up.
+        let account = world.node(alice).unwrap().account;
+        for one in [bob, carol] {
+            world.command(one, Command::AcceptFriend(account), Asked::About);
+        }
+        world.run_for(secs(120));
+        for one in [bob, carol] {
+            assert_eq!(friendship(&world, alice, one), Some(Friendship::Friends), "{seed}: {one}");
+        }
+        assert_eq!(contacts(&world), 2, "{seed}");
+        world.mend(turned);
         well(world);
     }
 }
