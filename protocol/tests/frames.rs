@@ -140,7 +140,7 @@ fn commit() -> impl Strategy<Value = Commit> {
     let removed = proptest::collection::btree_set(device(), 0..4);
     let warrant = option::of(prop_oneof![
         bytes().prop_map(|log| Warrant::Revoked(log.into())),
-        signed().prop_map(Warrant::Leaves),
+        leave().prop_map(Warrant::Leaves),
     ]);
     (thread(), any::<u64>(), epoch(), bytes(), participants(), removed, bytes(), warrant).prop_map(
         |(thread, term, epoch, bytes, added, removed, info, warrant)| Commit {
@@ -202,6 +202,12 @@ fn entry_body() -> impl Strategy<Value = EntryBody> {
 
 fn signed() -> impl Strategy<Value = Signed> {
     (device(), bytes(), signature()).prop_map(|(by, content, signature)| Signed { by, content, signature })
+}
+
+/// What somebody signs who leaves: of any content that is short enough.
+fn leave() -> impl Strategy<Value = Signed> {
+    let content = vec(any::<u8>(), 0..=limits::LEAVE_BYTES_MAX);
+    (device(), content, signature()).prop_map(|(by, content, signature)| Signed { by, content, signature })
 }
 
 fn reception() -> BoxedStrategy<Frame> {
@@ -561,7 +567,7 @@ fn content() -> impl Strategy<Value = Content> {
         picture,
         ask,
         declined,
-        option::of(signed()).prop_map(|words| Body::Leave(words.map(Box::new))),
+        option::of(leave()).prop_map(|words| Body::Leave(words.map(Box::new))),
         tree_head,
         vec(signed_receipt(), 0..4).prop_map(Body::Receipts),
         receipt,
