@@ -222,9 +222,10 @@ pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Repl
     let Some(policy) = row.policy() else {
         return Err(CommandError::State("a conversation of these people alone cannot be left".to_owned()).into());
     };
-    if row.leaving || row.state == ThreadState::Left {
+    if row.state == ThreadState::Left {
         return Ok(Reply::Done);
     }
+    // Whoever asked already asks again, by this device: the one that did may be gone, or its word was not taken.
     let own = t.rooms.identity.account();
     let stays = |admin: &AccountId| *admin != own && !row.leavers.contains(admin);
     if policy.is_admin(&own) && !policy.admins.iter().any(stays) && row.participants.len() > 1 {

@@ -156,6 +156,31 @@ fn a_member_who_is_no_admin_takes_out_who_leaves_while_the_admin_is_away() {
 }
 
 #[test]
+fn who_asked_to_go_by_one_device_can_ask_again_by_another_and_goes_by_that() {
+    let (mut world, _, phone) = two_devices();
+    world.befriend(CAROL, ALICE);
+    world.befriend(CAROL, BOB);
+    let people = world.people(&[ALICE, BOB]);
+    let made = world.ask(CAROL, Command::CreateGroup { title: "Sailing".to_owned(), people });
+    let Ok(Reply::Group { thread }) = made else { panic!("{made:?}") };
+    world.advance(Duration::from_secs(60));
+    world.relay_gone_for(CAROL);
+    let by = |world: &World<StandInEngine>| {
+        let row = thread::get(world.store(BOB), &thread).unwrap().unwrap();
+        row.going.iter().map(|words| words.by).collect::<Vec<_>>()
+    };
+    for who in [phone, ALICE] {
+        assert_eq!(world.ask(who, Command::LeaveGroup { thread }), Ok(Reply::Done));
+        world.advance(Duration::from_secs(2));
+        assert_eq!(by(&world), [world.id(who)]);
+    }
+    world.advance(LONG_ENOUGH);
+    assert_eq!(world.leaves_of(BOB, thread), 2);
+    world.relay_back_for(CAROL);
+    assert_eq!(world.leaves_of(CAROL, thread), 2);
+}
+
+#[test]
 fn who_comes_back_is_not_taken_out_by_the_word_by_which_they_left() {
     let (mut world, thread) = group();
     world.relay_gone_for(ALICE);
