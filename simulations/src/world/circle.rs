@@ -146,10 +146,7 @@ impl World {
     pub(super) fn take_in(&mut self, number: usize, thread: ThreadId, by: ProcessNo, people: &[ProcessNo]) {
         let Some(circle) = self.circles.get_mut(number) else { return };
         circle.meant.extend(people);
-        // Two admins may take two in at once, who find each other there.
-        let everybody: BTreeSet<_> = self.ledger.circle_ever(&thread).union(&circle.meant).copied().collect();
-        let everybody: Vec<_> = everybody.into_iter().collect();
-        self.acquaint_all(&everybody);
+        self.acquaint_circle(thread);
         people.iter().for_each(|one| self.ledger.taken(&thread, *one, false));
         let people = self.accounts(people);
         self.command(by, Command::AddMembers { thread, people }, Asked::Change(number));
@@ -160,9 +157,7 @@ impl World {
         let Some(circle) = self.circles.get_mut(number) else { return };
         circle.meant.insert(one);
         circle.linked.insert(one);
-        let everybody: BTreeSet<_> = self.ledger.circle_ever(&thread).union(&circle.meant).copied().collect();
-        let everybody: Vec<_> = everybody.into_iter().collect();
-        self.acquaint_all(&everybody);
+        self.acquaint_circle(thread);
         self.ledger.taken(&thread, one, false);
         let command = Command::NewInvite { uses: 1, holds: INVITE_HOLDS, group: Some(thread) };
         self.command(by, command, Asked::Link(number, one));
@@ -187,6 +182,15 @@ impl World {
     pub(super) fn ask_out(&mut self, number: usize, thread: ThreadId, one: ProcessNo) {
         self.ledger.out(&thread, one);
         self.command(one, Command::LeaveGroup { thread }, Asked::Change(number));
+    }
+
+    /// Whoever was in a group or is meant to be finds the others there: two may be taken in at once, by two admins, and one who
+    /// made two groups at once may be taken for the maker of one of them twice.
+    fn acquaint_circle(&mut self, thread: ThreadId) {
+        let of_it = self.circles.iter().filter(|circle| circle.thread == Some(thread));
+        let meant = of_it.flat_map(|circle| circle.meant.iter().copied());
+        let everybody: BTreeSet<_> = self.ledger.circle_ever(&thread).iter().copied().chain(meant).collect();
+        self.acquaint_all(&everybody.into_iter().collect::<Vec<_>>());
     }
 
     fn acquaint_all(&mut self, people: &[ProcessNo]) {
