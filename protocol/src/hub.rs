@@ -55,7 +55,6 @@ pub struct Commit {
 
 /// What shows to everybody that devices are to go, so that any member may take them out.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(flat)]
 pub enum Warrant {
     /// The log of their account, in which they are revoked. Nothing in it is believed.
     #[n(0)]

@@ -230,19 +230,10 @@ impl Epochs {
     }
 }
 
-/// Where a signal may go.
+/// Where what nobody keeps may go: to those who are in a thread and there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hearers {
     /// The log whose readers are there, or not.
-    pub log: LogId,
-    /// The other relays of the thread; none for what came from one of them.
-    pub peers: Vec<Domain>,
-}
-
-/// Where what is said to those who are in a thread and there may go.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Surrounding {
-    /// The log whose readers they are.
     pub log: LogId,
     /// The epoch they have a leaf in.
     pub epoch: Epoch,
@@ -506,7 +497,7 @@ pub trait Store: Send + Sync + 'static {
         account: AccountId,
         devices: Vec<DeviceIndex>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<(ThreadId, Surrounding)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(ThreadId, Hearers)>, StoreError>> + Send;
 
     /// Where what a peer says in a thread of an account of its own may go; nothing: it has none there.
     fn surrounding_of(
@@ -514,7 +505,7 @@ pub trait Store: Send + Sync + 'static {
         thread: ThreadId,
         account: AccountId,
         peer: Domain,
-    ) -> impl Future<Output = Result<Option<Surrounding>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Hearers>, StoreError>> + Send;
 
     /// Where a device is woken.
     fn wake(&self, device: DeviceId) -> impl Future<Output = Result<Wake, StoreError>> + Send;

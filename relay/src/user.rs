@@ -22,7 +22,7 @@ use crate::config::Registration;
 use crate::refusal::Refusal;
 use crate::store::command::people::Entrance;
 use crate::store::command::{self, ClaimKeyPackages, GiveConsent, Register};
-use crate::store::{Command, Conflict, LogId, MailboxId, Outcome, Store, StoreError, Surrounding};
+use crate::store::{Command, Conflict, Hearers, LogId, MailboxId, Outcome, Store, StoreError};
 
 /// KeyPackages handed out.
 pub(crate) struct Claimed {
@@ -37,7 +37,7 @@ pub(crate) struct Extended {
     /// Devices that speak for the account no more.
     pub(crate) gone: Vec<DeviceIndex>,
     /// The threads they had a leaf in, and where what is said to whoever is there may go.
-    pub(crate) around: Vec<(ThreadId, Surrounding)>,
+    pub(crate) around: Vec<(ThreadId, Hearers)>,
     /// Whether it grew just now.
     pub(crate) new: bool,
 }

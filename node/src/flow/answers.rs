@@ -110,7 +110,7 @@ pub(crate) fn frame<E: Engine>(t: &mut Turn<'_, E>, frame: Frame) -> Result<(), 
                 }
                 Some(Purpose::LookUp(Asker::Word(id), _)) => befriend::looked_up(t, id, words.address, words.log),
                 Some(Purpose::Meet(meeting)) => befriend::met(t, *meeting, words.address, words.log),
-                Some(Purpose::Hinted(account)) => herald::shown(t, account, words.address, words.log),
+                Some(Purpose::Hinted(account)) => herald::shown(t, account, words.address, words.log).map(drop),
                 Some(Purpose::Heralded(account)) => herald::looked_up(t, account, words.address, words.log),
                 Some(Purpose::Newcomer(thread, account, domain)) => {
                     commit::looked_up(t, thread, (account, domain), words.address, words.log)

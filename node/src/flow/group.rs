@@ -216,7 +216,8 @@ pub(crate) fn renew<E: Engine>(t: &mut Turn<'_, E>, ticket: Ticket, id: ThreadId
     Ok(None)
 }
 
-/// Asks to be taken out: by the group's admins, or, should none be there, by whoever is. Nothing more is sent; what comes until then is shown.
+/// Asks to be taken out: by the group's admins, or, should none be there, by whoever is. Nothing more is sent; what comes until
+/// then is shown.
 pub(crate) fn leave<E: Engine>(t: &mut Turn<'_, E>, id: ThreadId) -> Result<Reply, Halt> {
     let mut row = thread::get(&t.rows, &id)?.ok_or(CommandError::Unknown)?;
     let Some(policy) = row.policy() else {

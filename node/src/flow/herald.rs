@@ -5,7 +5,7 @@
 //! Limits: `limits::HERALDS_MAX`, `limits::HERALD_ATTEMPTS_MAX`. Rules: docs/protocol/identity.md.
 
 use tracing::warn;
-use whimbrel_crypto::Engine;
+use whimbrel_crypto::{AccountLog, Engine};
 use whimbrel_protocol::id::{AccountId, Address, Domain, LogHash, ThreadId};
 use whimbrel_protocol::limits;
 use whimbrel_protocol::user::{LogGrown, LookUp, Who};
@@ -66,22 +66,23 @@ pub(crate) fn hinted<E: Engine>(t: &mut Turn<'_, E>, words: &LogGrown) -> Result
     Ok(())
 }
 
-/// What was looked up for a relay's word.
+/// What was looked up for somebody, if it proves itself, or what is known of them and longer.
 pub(crate) fn shown<E: Engine>(
     t: &mut Turn<'_, E>,
     account: AccountId,
     address: Address,
     log: Vec<u8>,
-) -> Result<(), StorageError> {
+) -> Result<Option<AccountLog>, StorageError> {
     let domain = address.domain.clone();
     match contacts::judge(&t.rows, account, &domain, address, log)? {
         Ok(person) => {
             t.keep(&person, false)?;
-            facts::known_now(t, &account)
+            facts::known_now(t, &account)?;
+            Ok(Some(person.log))
         }
         Err(Distrust(why)) => {
-            tracing::debug!(why, "a log that a relay spoke of does not prove itself");
-            Ok(())
+            warn!(why, "a relay does not prove the longer log of its user");
+            Ok(None)
         }
     }
 }
@@ -173,18 +174,7 @@ pub(crate) fn looked_up<E: Engine>(
         account::shown(t, log)?;
         Some(t.rooms.identity.log.clone())
     } else {
-        let domain = address.domain.clone();
-        match contacts::judge(&t.rows, account, &domain, address, log)? {
-            Ok(person) => {
-                t.keep(&person, false)?;
-                facts::known_now(t, &account)?;
-                Some(person.log)
-            }
-            Err(Distrust(why)) => {
-                warn!(why, "a relay does not prove the longer log of its user");
-                None
-            }
-        }
+        shown(t, account, address, log)?
     };
     if log.is_some_and(|log| log.hash_at(wanted.seq) == Some(wanted.hash)) {
         t.rows.delete(key);

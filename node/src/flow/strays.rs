@@ -77,9 +77,7 @@ pub(crate) fn due<E: Engine>(
     if rules(t, row) {
         return Ok(strays);
     }
-    let own = t.rooms.identity.account();
-    let mut due = of_one(row, &strays);
-    due.retain(|device| device.account != own);
+    let due = of_one(row, &strays);
     let open = row.state == ThreadState::Open && row.founding.is_some() && !row.leaving;
     if due.is_empty() || !open || planted::active(Bug::RevokedStays) {
         t.rooms.threads.strays.remove(&id);
@@ -115,15 +113,14 @@ pub(crate) fn warrant<E: Engine>(
     let own = t.rooms.identity.account();
     let other = removed.iter().map(|device| device.account).find(|account| *account != own);
     let Some(account) = other.filter(|_| !rules(t, row)) else { return Ok(None) };
-    let revoked = {
-        let known = contacts::known(&t.rows, &account)?;
-        let off = |device: &DeviceId| known.as_ref().is_some_and(|person| person.log.former(device.index).is_some());
-        removed.iter().filter(|device| device.account == account).all(off)
-    };
-    if let Some(words) = row.going.iter().find(|words| words.by.account == account && !revoked) {
-        return Ok(Some(Warrant::Leaves(words.clone())));
-    }
-    Ok(contacts::known(&t.rows, &account)?.map(|person| Warrant::Revoked(person.log.bytes().into())))
+    let log = contacts::known(&t.rows, &account)?.map(|person| person.log);
+    let off = |device: &DeviceId| log.as_ref().is_some_and(|log| log.former(device.index).is_some());
+    let revoked = removed.iter().filter(|device| device.account == account).all(off);
+    let word = row.going.iter().find(|words| words.by.account == account).filter(|_| !revoked);
+    Ok(match word {
+        Some(word) => Some(Warrant::Leaves(word.clone())),
+        None => log.map(|log| Warrant::Revoked(log.bytes().into())),
+    })
 }
 
 /// A contact's log goes on, and takes devices off their account: threads in which one has a leaf are looked at.

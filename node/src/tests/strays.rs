@@ -78,6 +78,18 @@ impl World<StandInEngine> {
     }
 }
 
+/// Carol's group of Alice, who has two devices, and Bob.
+fn carols_group() -> (World<StandInEngine>, ThreadId, usize) {
+    let (mut world, _, phone) = two_devices();
+    world.befriend(CAROL, ALICE);
+    world.befriend(CAROL, BOB);
+    let people = world.people(&[ALICE, BOB]);
+    let made = world.ask(CAROL, Command::CreateGroup { title: "Sailing".to_owned(), people });
+    let Ok(Reply::Group { thread }) = made else { panic!("{made:?}") };
+    world.advance(Duration::from_secs(60));
+    (world, thread, phone)
+}
+
 #[test]
 fn t46_the_other_of_two_people_takes_a_revoked_device_out_should_nobody_of_its_account() {
     let (mut world, thread, phone) = two_devices();
@@ -114,13 +126,7 @@ fn a_device_of_its_account_is_faster_and_nobody_else_commits() {
 
 #[test]
 fn a_member_who_is_no_admin_takes_a_revoked_device_out_while_the_admin_is_away() {
-    let (mut world, _, phone) = two_devices();
-    world.befriend(CAROL, ALICE);
-    world.befriend(CAROL, BOB);
-    let people = world.people(&[ALICE, BOB]);
-    let made = world.ask(CAROL, Command::CreateGroup { title: "Sailing".to_owned(), people });
-    let Ok(Reply::Group { thread }) = made else { panic!("{made:?}") };
-    world.advance(Duration::from_secs(60));
+    let (mut world, thread, phone) = carols_group();
     assert_eq!(world.leaves_of(BOB, thread), 4);
     world.relay_gone_for(CAROL);
     world.revoke_and_go(ALICE, phone);
@@ -157,13 +163,7 @@ fn a_member_who_is_no_admin_takes_out_who_leaves_while_the_admin_is_away() {
 
 #[test]
 fn who_asked_to_go_by_one_device_can_ask_again_by_another_and_goes_by_that() {
-    let (mut world, _, phone) = two_devices();
-    world.befriend(CAROL, ALICE);
-    world.befriend(CAROL, BOB);
-    let people = world.people(&[ALICE, BOB]);
-    let made = world.ask(CAROL, Command::CreateGroup { title: "Sailing".to_owned(), people });
-    let Ok(Reply::Group { thread }) = made else { panic!("{made:?}") };
-    world.advance(Duration::from_secs(60));
+    let (mut world, thread, phone) = carols_group();
     world.relay_gone_for(CAROL);
     let by = |world: &World<StandInEngine>| {
         let row = thread::get(world.store(BOB), &thread).unwrap().unwrap();

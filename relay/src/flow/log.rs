@@ -3,21 +3,20 @@
 //! the account's devices are told, and a device that is none any more loses its link in the same breath.
 //! Rules: docs/protocol/user.md, identity.md.
 
-use std::sync::Arc;
-
 use whimbrel_crypto::AccountLog;
+use whimbrel_protocol::RefusalCode;
 use whimbrel_protocol::id::{AccountId, DeviceId, DeviceIndex, Domain, LinkId, RequestId};
 use whimbrel_protocol::reception::Done;
 use whimbrel_protocol::time::Now;
 use whimbrel_protocol::user::{ExtendLog, LogGrown, LookedUp, OwnLog, Recover};
-use whimbrel_protocol::{Frame, RefusalCode};
 
+use super::signal;
 use crate::admission::Admission;
-use crate::ports::{Links, Ports};
+use crate::ports::Ports;
 use crate::reception::{Proved, Stage};
 use crate::refusal::Refusal;
 use crate::rooms::Rooms;
-use crate::store::{Store, Surrounding};
+use crate::store::Store;
 use crate::user::{ExtendError, Extended};
 
 /// A device adds entries to its account's log.
@@ -122,7 +121,7 @@ fn told<P: Ports>(rooms: &Rooms<P>, now: Now, account: AccountId, by: Option<Lin
     rooms.wakes.changed();
     let (seq, hash) = log.head();
     for (thread, around) in around {
-        say(rooms, around, LogGrown { thread: *thread, account, seq, hash });
+        signal::spread(rooms, around, LogGrown { thread: *thread, account, seq, hash }.into(), None);
     }
 }
 
@@ -132,19 +131,10 @@ pub(crate) async fn grown<P: Ports>(rooms: &Rooms<P>, now: Now, peer: Domain, wo
         return;
     }
     match rooms.store().surrounding_of(words.thread, words.account, peer).await {
-        Ok(Some(around)) => say(rooms, &around, words),
+        Ok(Some(around)) => signal::spread(rooms, &around, words.into(), None),
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "where a peer's word may go could not be read"),
     }
-}
-
-/// To those who are there, now or never: whoever is not learns it otherwise.
-fn say<P: Ports>(rooms: &Rooms<P>, around: &Surrounding, words: LogGrown) {
-    let frame = Arc::new(Frame::from(words));
-    let heard = rooms.push.whisper(rooms.links(), (around.log, around.epoch), &frame, None);
-    let lines = around.peers.iter().filter_map(|peer| rooms.federation.line_to(peer));
-    let peers = lines.filter(|line| rooms.links().send(*line, Arc::clone(&frame)).is_ok()).count();
-    tracing::debug!(heard, peers, "it was said that devices were revoked");
 }
 
 /// A device that is none of its account's any more is shown why, and loses its link.

@@ -14,8 +14,8 @@ use whimbrel_protocol::time::Now;
 use crate::admission::Admission;
 use crate::ports::{Links, Ports};
 use crate::rooms::Rooms;
-use crate::store::Store;
 use crate::store::command::Origin;
+use crate::store::{Hearers, Store};
 
 /// A device of an own user says something. It costs as much as a message: as many are there to hear it.
 pub(crate) async fn pass<P: Ports>(rooms: &Rooms<P>, now: Now, link: LinkId, from: Admission, words: Signal) {
@@ -38,9 +38,14 @@ async fn carry<P: Ports>(rooms: &Rooms<P>, origin: Origin, link: Option<LinkId>,
         Ok(None) => return,
         Err(error) => return tracing::error!(%error, "where a signal may go could not be read"),
     };
-    let frame = Arc::new(Frame::from(words));
-    let heard = rooms.push.whisper(rooms.links(), (hearers.log, epoch), &frame, link);
+    spread(rooms, &hearers, words.into(), link);
+}
+
+/// To those who are there, now or never, but for one link.
+pub(crate) fn spread<P: Ports>(rooms: &Rooms<P>, hearers: &Hearers, frame: Frame, but: Option<LinkId>) {
+    let (what, frame) = (frame.name(), Arc::new(frame));
+    let heard = rooms.push.whisper(rooms.links(), (hearers.log, hearers.epoch), &frame, but);
     let lines = hearers.peers.iter().filter_map(|peer| rooms.federation.line_to(peer));
     let peers = lines.filter(|line| rooms.links().send(*line, Arc::clone(&frame)).is_ok()).count();
-    tracing::debug!(heard, peers, "a signal was passed on");
+    tracing::debug!(what, heard, peers, "what nobody keeps was passed on");
 }

@@ -21,7 +21,7 @@ use super::command::Origin;
 use super::kv::{self, Committer, Unsynced};
 use super::{
     Account, Command, Conflict, DeviceLog, ExportPage, Hearers, Listing, LogId, LogPage, MailboxId, Outbound,
-    OutboundKey, Outcome, Pin, PublicState, Store, StoreError, Surrounding, TreeView, Wake,
+    OutboundKey, Outcome, Pin, PublicState, Store, StoreError, TreeView, Wake,
 };
 
 /// A place for ordered rows with a writer of its own.
@@ -237,7 +237,7 @@ impl<D: Disk> Store for KvStore<D> {
         account: AccountId,
         devices: Vec<DeviceIndex>,
         limit: usize,
-    ) -> Result<Vec<(ThreadId, Surrounding)>, StoreError> {
+    ) -> Result<Vec<(ThreadId, Hearers)>, StoreError> {
         // It may vanish, as what is said may.
         self.0.read(move |reads| kv::surroundings(reads, account, &devices, limit)).await
     }
@@ -247,7 +247,7 @@ impl<D: Disk> Store for KvStore<D> {
         thread: ThreadId,
         account: AccountId,
         peer: Domain,
-    ) -> Result<Option<Surrounding>, StoreError> {
+    ) -> Result<Option<Hearers>, StoreError> {
         self.0.read(move |reads| kv::surrounding_of(reads, thread, account, &peer)).await
     }
 

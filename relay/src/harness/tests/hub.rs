@@ -33,6 +33,12 @@ pub(super) fn thread(world: &mut World, [alice, bob, carol]: [usize; 3], fixed: 
     thread
 }
 
+/// A commit as its author would hand it in, which takes nobody in.
+fn made((thread, epoch): (ThreadId, u64), (bytes, info): (Vec<u8>, Vec<u8>), removed: Vec<DeviceId>) -> Commit {
+    let (term, epoch, added) = (FIRST_TERM, Epoch::new(epoch), Vec::new());
+    Commit { thread, term, epoch, bytes, added, removed, info, warrant: None }
+}
+
 impl World {
     pub(super) fn say_in(&mut self, who: usize, thread: ThreadId, epoch: u64, body: &[u8]) -> Vec<Frame> {
         let envelope = Envelope { thread, epoch: Epoch::new(epoch), ..envelope(body) };
@@ -57,16 +63,7 @@ impl World {
         removed.sort();
         let public = &self.publics[&(thread, epoch)];
         let (bytes, info) = StandInPublic::forge_commit(public, self.devices[who].id(), &[], &removed, None).unwrap();
-        Commit {
-            thread,
-            term: FIRST_TERM,
-            epoch: Epoch::new(epoch),
-            bytes,
-            added: Vec::new(),
-            removed,
-            info,
-            warrant: None,
-        }
+        made((thread, epoch), (bytes, info), removed)
     }
 
     /// A commit by which these are the admins, and these go.
@@ -77,16 +74,7 @@ impl World {
         let removed: Vec<DeviceId> = out.iter().map(|one| self.devices[*one].id()).collect();
         let (public, by) = (&self.publics[&(thread, epoch)], self.devices[who].id());
         let (bytes, info) = StandInPublic::forge_commit(public, by, &[], &removed, Some(&policy)).unwrap();
-        Commit {
-            thread,
-            term: FIRST_TERM,
-            epoch: Epoch::new(epoch),
-            bytes,
-            added: Vec::new(),
-            removed,
-            info,
-            warrant: None,
-        }
+        made((thread, epoch), (bytes, info), removed)
     }
 
     pub(super) fn hand_in(&mut self, who: usize, commit: Commit) -> Vec<Frame> {

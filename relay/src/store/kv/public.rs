@@ -75,16 +75,13 @@ pub(super) fn permitted(
         return Err(Conflict::Malformed.into());
     }
     let mut due = command.shown.due.clone();
-    for device in &command.shown.due {
-        // Whoever held an identity key once can sign a log of their own; what this relay's user did it knows.
-        let here = known_account(reads, device.account)?;
-        let revoked = matches!(command.commit.warrant, Some(Warrant::Revoked(_)));
-        if revoked && here.is_some_and(|account| account.device(device.index).is_some()) {
-            due.remove(device);
+    if matches!(command.commit.warrant, Some(Warrant::Revoked(_))) && !planted::active(Bug::WarrantUnread) {
+        for device in &command.shown.due {
+            // Whoever held an identity key once can sign a log of their own; what this relay's user did it knows.
+            if known_account(reads, device.account)?.is_some_and(|account| account.device(device.index).is_some()) {
+                due.remove(device);
+            }
         }
-    }
-    if planted::active(Bug::WarrantUnread) {
-        due.clone_from(&command.shown.due);
     }
     let (held, sets) = match proof {
         Proof::Holds(proved, _) => (proved.policy.as_ref(), proved.sets.as_ref()),

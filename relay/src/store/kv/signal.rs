@@ -14,7 +14,7 @@ use super::hub::members;
 use super::rows::{self, Home, LogRow, Member, ThreadMeta};
 use super::{friends, own, threads};
 use crate::store::command::Origin;
-use crate::store::{Hearers, LogId, Surrounding};
+use crate::store::{Hearers, LogId};
 
 /// Where a signal of a device may go: nowhere, unless the device is in the thread in its present epoch, lives where it came
 /// from, and may say something there; and, of an own user, unless whoever hears it may see that they are there.
@@ -39,7 +39,7 @@ pub fn hearers(
         }
     }
     if *origin != Origin::Local {
-        return Ok(Some(Hearers { log: meta.log, peers: Vec::new() }));
+        return Ok(Some(Hearers { log: meta.log, epoch, peers: Vec::new() }));
     }
     if own::hidden(reads, by.account)? {
         return Ok(None);
@@ -55,7 +55,7 @@ pub fn hearers(
             }
         }
     }
-    Ok(Some(Hearers { log: meta.log, peers: meta.others }))
+    Ok(Some(Hearers { log: meta.log, epoch, peers: meta.others }))
 }
 
 /// The threads in which these devices of an account have a leaf, those in which something was said last, and where what its relay
@@ -68,15 +68,12 @@ pub fn surroundings(
     account: AccountId,
     devices: &[DeviceIndex],
     limit: usize,
-) -> Result<Vec<(ThreadId, Surrounding)>, StorageError> {
+) -> Result<Vec<(ThreadId, Hearers)>, StorageError> {
     let mut newest = BTreeSet::new();
-    let account = known_account(reads, account)?.map(|known| (account, known));
-    let mailboxes = account.iter().flat_map(|(account, known)| {
-        let of = known.devices.iter().filter(|device| devices.contains(&device.index));
-        of.map(|device| (DeviceId { account: *account, index: device.index }, device.mailbox))
-    });
-    for (device, mailbox) in mailboxes {
-        let prefix = rows::cursors(mailbox);
+    let Some(known) = known_account(reads, account)? else { return Ok(Vec::new()) };
+    for device in known.devices.iter().filter(|device| devices.contains(&device.index)) {
+        let prefix = rows::cursors(device.mailbox);
+        let device = DeviceId { account, index: device.index };
         for (key, _) in rows::scan(reads, &prefix, limits::ACCOUNT_THREADS_MAX)? {
             let id = LogId::from_bytes(rows::rest(&key, prefix.len())?);
             let member: Option<Member> = rows::get(reads, &rows::member(id, device))?;
@@ -91,7 +88,7 @@ pub fn surroundings(
     let mut found = Vec::new();
     for (_, thread) in newest.into_iter().rev().take(limit) {
         if let Some(meta) = rows::get::<ThreadMeta>(reads, &rows::thread(thread))? {
-            found.push((thread, Surrounding { log: meta.log, epoch: meta.epoch, peers: meta.others }));
+            found.push((thread, Hearers { log: meta.log, epoch: meta.epoch, peers: meta.others }));
         }
     }
     Ok(found)
@@ -106,13 +103,13 @@ pub fn surrounding_of(
     thread: ThreadId,
     account: AccountId,
     peer: &Domain,
-) -> Result<Option<Surrounding>, StorageError> {
+) -> Result<Option<Hearers>, StorageError> {
     let Some(meta) = rows::get::<ThreadMeta>(reads, &rows::thread(thread))? else { return Ok(None) };
     let prefix = [rows::members(meta.log), account.as_bytes().to_vec()].concat();
     for (key, value) in rows::scan(reads, &prefix, limits::THREAD_DEVICES_MAX)? {
         let member: Member = rows::read(&key, &value)?;
         if member.epochs.contain(meta.epoch) && matches!(&member.home, Home::Peer(domain) if domain == peer) {
-            return Ok(Some(Surrounding { log: meta.log, epoch: meta.epoch, peers: Vec::new() }));
+            return Ok(Some(Hearers { log: meta.log, epoch: meta.epoch, peers: Vec::new() }));
         }
     }
     Ok(None)
